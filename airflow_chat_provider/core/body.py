@@ -1,0 +1,93 @@
+"""A response body as it arrives: decompressed within a limit, never more in memory than that."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+ACCEPT_ENCODING = "gzip, deflate"
+_STEP = 1 << 20
+
+
+class TooLarge(Exception):
+    """The decoded body passes the limit."""
+
+
+class BadEncoding(Exception):
+    """The body is not in the Content-Encoding that its header states."""
+
+
+class Body:
+    """Collects the bytes of one response; ``feed`` raises TooLarge or BadEncoding, what came before stays."""
+
+    def __init__(self, limit: int, encoding: str = "") -> None:
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._encoding = encoding.strip().lower()
+        self._inflate = _decompressor(self._encoding)
+        self._tail = b""
+
+    def feed(self, raw: bytes) -> None:
+        if self._inflate is None:
+            if self._encoding not in ("", "identity"):
+                self._keep(raw)
+                raise BadEncoding(self._encoding)
+            self._keep(raw)
+            return
+        while raw:
+            try:
+                piece = self._inflate.decompress(raw, _STEP)
+            except zlib.error as error:
+                if self._encoding == "deflate" and not self._size:  # many servers send it without the zlib header
+                    self._encoding, self._inflate = "raw deflate", zlib.decompressobj(-zlib.MAX_WBITS)
+                    continue
+                raise BadEncoding(self._encoding) from error
+            self._keep(piece)
+            raw = self._inflate.unconsumed_tail
+            if self._inflate.eof:
+                return
+
+    def _keep(self, piece: bytes) -> None:
+        room = self._limit - self._size
+        self._chunks.append(piece[:room])
+        self._size += len(piece)
+        if len(piece) > room:
+            self._size = self._limit
+            raise TooLarge
+
+    @property
+    def whole(self) -> bool:
+        """Did the compressed stream, if it is one, come to its end?"""
+        return self._inflate is None or self._inflate.eof or not self._size
+
+    def content(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+def _decompressor(encoding: str) -> Any:
+    if encoding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(zlib.MAX_WBITS | 16)
+    return zlib.decompressobj() if encoding == "deflate" else None
+
+
+def parse_body(content: bytes, content_type: str = "") -> tuple[Any, bool]:
+    """``(body, is_json)``: the JSON, or the text where it is none. Bytes that are no text become U+FFFD."""
+    text = content.decode("utf-8-sig", "replace")
+    try:
+        return json.loads(text, parse_int=_integer), True
+    except (ValueError, RecursionError):
+        return _text(content, text, content_type), False
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= 4000 else digits  # Python refuses to read more than 4,300
+
+
+def _text(content: bytes, text: str, content_type: str) -> str:
+    _, _, charset = content_type.partition("charset=")
+    try:
+        return content.decode(charset.strip(" \"'") or "utf-8", "replace") if charset else text
+    except LookupError:
+        return text

@@ -1,0 +1,125 @@
+"""The error tree. Errors are plain data: each survives pickle and JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ChatCompletionError(Exception):
+    """A chat completion that failed.
+
+    ``status``      the HTTP status, where a response began
+    ``code``        the server's own error code
+    ``request_id``  what the server called the request, for its support
+    ``retry_after`` seconds that the server asked to wait, where that wait was not made
+    ``body``        what was received (parsed JSON or text); never the request
+    ``final``       True where running the task again cannot help
+    """
+
+    final: bool = False
+    fields: tuple[str, ...] = ("status", "code", "request_id", "retry_after", "body")
+
+    def __init__(self, message: str, **values: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        for name in self.fields:
+            setattr(self, name, values.pop(name, _DEFAULTS.get(name)))
+        if values:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(values))}")
+
+    status: int | None
+    code: str | int | None
+    request_id: str | None
+    retry_after: float | None
+    body: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as JSON-ready data; ``ChatCompletionError.from_dict`` reads it back."""
+        values = {name: getattr(self, name) for name in self.fields}
+        return {"error": type(self).__name__, "message": self.message, **values}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ChatCompletionError:
+        """The error that ``to_dict`` described; an unknown class reads as the base class."""
+        values = dict(data)
+        cls = _BY_NAME.get(values.pop("error", ""), ChatCompletionError)
+        message = values.pop("message", "")
+        return cls(message, **{name: values[name] for name in cls.fields if name in values})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChatCompletionError.from_dict, (self.to_dict(),)
+
+
+class InvalidRequest(ChatCompletionError, ValueError):
+    """The request is not one that the API takes; nothing was sent.
+
+    ``path`` is a JSON path (``$.messages[0].role``), ``keyword`` the schema keyword or rule that was broken.
+    """
+
+    final: bool = True
+    fields = (*ChatCompletionError.fields, "path", "keyword")
+    path: str | None
+    keyword: str | None
+
+
+class InvalidConnection(ChatCompletionError, ValueError):
+    """The Airflow connection cannot be used; ``field`` names the part to correct. Nothing was sent."""
+
+    final: bool = True
+    fields = (*ChatCompletionError.fields, "field")
+    field: str | None
+
+
+class TransportError(ChatCompletionError):
+    """No whole response came. ``sent``: may the server have begun (and billed) the request?"""
+
+    fields = (*ChatCompletionError.fields, "sent")
+    sent: bool | None
+
+
+class TransportTimeout(TransportError):
+    """A wall clock ran out: connect_timeout, timeout or deadline."""
+
+
+class StatusError(ChatCompletionError):
+    """The server's last answer was 4xx or 5xx; the message holds what the server said of it.
+
+    ``final`` is True where the same request would be refused again (401, 404, quota, ``x-should-retry: false``).
+    """
+
+    fields = (*ChatCompletionError.fields, "final")
+    final: bool
+
+
+class RateLimited(StatusError):
+    """429 or overload after every attempt; ``retry_after`` says when to come back."""
+
+
+class ProtocolError(ChatCompletionError):
+    """A 2xx that is no chat completion: an error body, HTML, no choices, cut off, or too large."""
+
+
+class IncompleteReply(ChatCompletionError):
+    """finish_reason is length or content_filter, or the model refused (``on_incomplete="fail"``)."""
+
+
+class InvalidOutput(ChatCompletionError, ValueError):
+    """The answer is not the JSON that was asked for."""
+
+
+_DEFAULTS = {"final": False}
+_BY_NAME = {
+    cls.__name__: cls
+    for cls in (
+        ChatCompletionError,
+        InvalidRequest,
+        InvalidConnection,
+        TransportError,
+        TransportTimeout,
+        StatusError,
+        RateLimited,
+        ProtocolError,
+        IncompleteReply,
+        InvalidOutput,
+    )
+}

@@ -1,0 +1,135 @@
+"""One call as a conversation with whoever does the sending: no clock, no network, no chance in here.
+
+``exchange`` yields ``Send`` and ``Sleep``; the driver answers each with a ``Result``. Synchronous and asynchronous
+clients drive the same generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_chat_provider.core.body import parse_body
+from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
+from airflow_chat_provider.core.response import Reply, flaw, protocol_error
+from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
+from airflow_chat_provider.core.scrub import Scrubber
+from airflow_chat_provider.core.server_error import advice, read_error
+from airflow_chat_provider.core.settings import Settings
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the request once, within ``timeout`` seconds from connect to last byte."""
+
+    timeout: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait, without holding anything up."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The bytes of one response; ``problem`` says why they are not all, ``header names`` are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a Send (None after a Sleep): a response or a TransportError, and the driver's clocks.
+
+    ``elapsed`` is seconds since the call began, ``now`` the epoch, ``jitter`` uniform in [0, 1).
+    """
+
+    outcome: Received | TransportError | None
+    elapsed: float
+    now: float = 0.0
+    jitter: float = 0.0
+    aborted: bool = False
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the judgement of a response needs to know of its call."""
+
+    settings: Settings
+    scrub: Scrubber = field(default_factory=Scrubber)
+
+
+def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
+    """Attempts until an answer is final; the Reply carries its error, it is not raised."""
+    settings = call.settings
+    limits = RetryLimits(settings.max_attempts, settings.deadline)
+    attempt, elapsed = 1, 0.0
+    while True:
+        result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt)
+        reply = judge(result.outcome, call, now=result.now)
+        reply = replace(reply, attempts=attempt, seconds=result.elapsed)
+        if reply.error is None or result.aborted:
+            return reply
+        delay = next_delay(limits, reply.error, attempt=attempt, elapsed=result.elapsed, jitter=result.jitter)
+        if delay is None:
+            return reply
+        waited = yield Sleep(delay)
+        if waited.aborted:
+            return reply
+        attempt, elapsed = attempt + 1, waited.elapsed
+
+
+def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
+    """A response or its absence as a Reply, with the error in it where there is one."""
+    if outcome is None or isinstance(outcome, TransportError):
+        error = outcome or TransportError("Nothing was sent", sent=False)
+        return Reply(error.status, error.body, error=error)
+    body, is_json = parse_body(outcome.content, outcome.headers.get("content-type", ""))
+    request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
+    reply = Reply(outcome.status, body, outcome.headers, request_id)
+    if not 200 <= outcome.status < 300:
+        return replace(reply, error=_status_error(reply, outcome.status, call, now))
+    return replace(reply, error=_flaw(reply, call, outcome.problem, is_json=is_json))
+
+
+def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:
+    if problem:
+        return protocol_error(f"Ask again or lower what is asked for: {problem}", reply)
+    why = flaw(reply.body, is_json=is_json)
+    if why is None:
+        return None
+    said = read_error(reply.body) if is_json else None
+    text = f": {call.scrub(said.message)}" if said and said.message else ""
+    base = call.settings.base_url
+    error = protocol_error(
+        f"Check that {base} of connection {call.settings.conn_id!r} is a chat completions API: "
+        f"HTTP {reply.status} came with {why}{text}",
+        reply,
+    )
+    error.code = said.code if said else None
+    return error
+
+
+def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
+    said = read_error(reply.body)
+    final = is_final(status, said.codes, reply.headers)
+    limited = status in OVERLOADED and not (said.codes & QUOTA)
+    values: dict[str, Any] = {
+        "status": status,
+        "code": said.code,
+        "request_id": reply.request_id,
+        "retry_after": retry_after(reply.headers, status=status, now=now),
+        "body": reply.body,
+        "final": final,
+    }
+    message = advice(status, said, call.settings) + (f": {call.scrub(said.message)}" if said.message else "")
+    return (RateLimited if limited else StatusError)(message, **values)

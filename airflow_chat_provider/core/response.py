@@ -1,0 +1,168 @@
+"""What came back: is it a chat completion, is it whole, and what does it say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_chat_provider.core.errors import (
+    ChatCompletionError,
+    IncompleteReply,
+    InvalidOutput,
+    ProtocolError,
+)
+
+_CUT = {
+    "length": "its length limit",
+    "model_length": "the model's context limit",
+    "content_filter": "a content filter",
+}
+_FENCE = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_KEPT = ("role", "content", "name", "refusal", "tool_calls", "function_call", "audio")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The server's last answer to one call, however many attempts it took.
+
+    ``body`` is parsed JSON, or text where the server sent none. ``error`` is what is wrong with it, if anything;
+    ``status`` is None where no response began.
+    """
+
+    status: int | None
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+    error: ChatCompletionError | None = None
+    notes: tuple[str, ...] = ()
+
+    def raise_for_error(self) -> Reply:
+        """The reply itself; raises its error where it has one."""
+        if self.error is not None:
+            raise self.error
+        return self
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The first choice's message."""
+        return dict(self.body["choices"][0]["message"])
+
+    @property
+    def text(self) -> str:
+        """The first choice's text; empty where it has none."""
+        return text_of(self.message.get("content"))
+
+    @property
+    def tokens(self) -> int | None:
+        """``usage.total_tokens``, where the server counts."""
+        usage = self.body.get("usage") if isinstance(self.body, dict) else None
+        total = usage.get("total_tokens") if isinstance(usage, dict) else None
+        return total if isinstance(total, int) else None
+
+
+def text_of(content: Any) -> str:
+    """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") == "text"]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def flaw(body: Any, *, is_json: bool) -> str | None:
+    """Why a 2xx body is no chat completion; None if it is one."""
+    if not is_json:
+        return "an empty body" if not body else "text that is not JSON"
+    if not isinstance(body, dict):
+        return f"JSON that is no object (a {type(body).__name__})" if body is not None else "the JSON null"
+    choices = body.get("choices")
+    if body.get("error"):
+        return "an error in place of a completion"
+    if not isinstance(choices, list) or not choices:
+        return "a body without choices"
+    for index, choice in enumerate(choices):
+        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            return f"choices[{index}] without a message"
+        if choice.get("error") or choice.get("finish_reason") == "error":
+            return f"choices[{index}] that ended in an error"
+    return None
+
+
+def incomplete(body: dict[str, Any]) -> str | None:
+    """Why an answer is not all that was asked for: cut off, filtered or refused; None if it is whole."""
+    for index, choice in enumerate(body["choices"]):
+        reason = choice.get("finish_reason")
+        if reason in _CUT:
+            return f"choices[{index}] was cut off by {_CUT[reason]} (finish_reason {reason})"
+        if choice["message"].get("refusal"):
+            return f"choices[{index}] is a refusal"
+    return None
+
+
+def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply's message as a request may hold it: the fields that requests have, and of those the ones with a value."""
+    kept = {name: message[name] for name in _KEPT if message.get(name) not in (None, [], {})}
+    if isinstance(kept.get("audio"), dict):
+        kept["audio"] = {"id": kept["audio"].get("id")}
+    if isinstance(kept.get("content"), list) and not all(_is_part(part) for part in kept["content"]):
+        kept["content"] = text_of(kept["content"])
+    if not kept.keys() & {"content", "tool_calls", "function_call", "refusal", "audio"}:
+        kept["content"] = ""
+    return {"role": "assistant", **kept}
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("text", "refusal")
+
+
+def result(reply: Reply, result_format: str) -> Any:
+    """What ``return_value`` is; InvalidOutput where the answer has no such form."""
+    if result_format == "raw":
+        return {"body": reply.body, "status": reply.status}
+    if result_format == "message":
+        return reply.message
+    text = reply.text
+    if not text and reply.message.get("tool_calls"):
+        raise _output_error(reply, "Use result_format='message': the answer calls tools and has no text")
+    return text if result_format == "text" else _parsed(reply, text)
+
+
+def _parsed(reply: Reply, text: str) -> Any:
+    fenced = _FENCE.fullmatch(text)
+    try:
+        return json.loads(fenced[1] if fenced else text)
+    except json.JSONDecodeError as error:
+        if reason := incomplete(reply.body):
+            raise incomplete_error(reply, reason) from None
+        where = f"line {error.lineno}, column {error.colno}"
+    except (RecursionError, ValueError):
+        where = "nested too deep, or a number too long"
+    raise _output_error(
+        reply,
+        f"The answer is not JSON ({where} of {len(text)} characters): set response_format in the request, "
+        "ask for JSON in the prompt, or use result_format='text'",
+    )
+
+
+def _output_error(reply: Reply, message: str) -> InvalidOutput:
+    return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
+
+
+def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:
+    """The error of an answer that is not whole."""
+    return IncompleteReply(
+        f"Raise the token limit, change the prompt, or accept it with on_incomplete='warn': {reason}",
+        status=reply.status,
+        request_id=reply.request_id,
+        body=reply.body,
+    )
+
+
+def protocol_error(message: str, reply: Reply) -> ProtocolError:
+    """A 2xx that is no completion."""
+    return ProtocolError(message, status=reply.status, request_id=reply.request_id, body=reply.body)

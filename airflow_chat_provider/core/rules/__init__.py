@@ -1,0 +1,35 @@
+"""The rules of a chat completion request that its JSON Schema cannot state.
+
+They run after the schema, or without it where a request is sent unchecked: each reads what it understands
+and passes over every other shape, so that a malformed request is never more than an ``InvalidRequest``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from airflow_chat_provider.core.rules import conversation, names, output, parameters, reasoning, tools
+from airflow_chat_provider.core.rules.names import check_names
+from airflow_chat_provider.core.rules.report import Report
+from airflow_chat_provider.core.rules.server import server_at
+
+__all__ = ["check_names", "check_rules"]
+
+_THEMES = (conversation, tools, output, parameters, reasoning)
+
+
+def check_rules(
+    request: Mapping[str, Any], *, base_url: str | None = None, known: Collection[str] | None = None
+) -> list[str]:
+    """Raise ``InvalidRequest`` for the first broken rule; return the warnings, one sentence for each rule.
+
+    ``base_url`` decides what is an error and what is a warning: OpenAI refuses much that others take. Without
+    it the server counts as one that is not OpenAI. ``known``: top-level names allowed besides the API's.
+    """
+    check_names(request, known=known)
+    report = Report(server_at(base_url))
+    names.check_unknown(request, report, known)
+    for theme in _THEMES:
+        theme.check(request, report)
+    return report.warnings()

@@ -1,0 +1,88 @@
+"""What the rules find: the first error is raised, warnings are kept, one for each rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.rules.server import Server
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST = 64
+
+
+class Report:
+    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out")."""
+
+    __slots__ = ("_found", "_places", "server")
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._found: dict[str, tuple[str, str, str]] = {}
+        self._places: dict[str, int] = {}
+
+    def error(self, rule: str, path: str, problem: str, remedy: str) -> NoReturn:
+        raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword=rule)
+
+    def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        self._found.setdefault(rule, (path, problem, remedy))
+        self._places[rule] = self._places.get(rule, 0) + 1
+
+    def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        """An error at OpenAI and Azure; a warning elsewhere, where servers are known to let it pass."""
+        if self.server.openai:
+            self.error(rule, path, problem, remedy)
+        self.warn(rule, path, problem, remedy)
+
+    def warnings(self) -> list[str]:
+        return [self._sentence(rule) for rule in self._found]
+
+    def _sentence(self, rule: str) -> str:
+        path, problem, remedy = self._found[rule]
+        places = self._places[rule]
+        first_of = f" (the first of {places} such places)" if places > 1 else ""
+        return f"{path} {problem}{first_of}; {remedy}."
+
+
+def error_text(path: str, problem: str, remedy: str) -> str:
+    """Starts with what the reader can do: it may be all that a pager or a log viewer shows."""
+    end = "" if problem.endswith("?") else "."
+    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}{end}"
+
+
+def child(path: str, key: object) -> str:
+    """The JSON path of ``key`` under ``path``. Python allows keys that JSON will only make strings of."""
+    key = str(key)
+    if len(key) <= _LONGEST and _IDENTIFIER.fullmatch(key):
+        return f"{path}.{key}"
+    return f"{path}[{quoted(key)}]"
+
+
+def quoted(name: str) -> str:
+    """A name for a message. ``repr`` because control characters and lone surrogates must not reach a log."""
+    return repr(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+
+
+def shown(value: float) -> str:
+    """A number for a message; Python refuses to write integers of more than 4,300 digits."""
+    return "out of all bounds" if abs(value) >= 10**18 else str(value)
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def as_number(value: Any) -> int | float | None:
+    """None for what is no JSON number; ``True`` is an int to Python only."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def more_than(value: Any, limit: int) -> bool:
+    number = as_number(value)
+    return number is not None and number > limit

@@ -1,0 +1,51 @@
+"""Which server a base URL belongs to, as far as a rule depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+_AZURE = (".openai.azure.com", ".openai.azure.us", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """``known`` is False where the connection, and so the server, is not known yet."""
+
+    known: bool = False
+    openai: bool = False
+    azure: bool = False
+    anthropic: bool = False
+    dashscope: bool = False
+    groq: bool = False
+    mistral: bool = False
+    ollama: bool = False
+
+
+@lru_cache(maxsize=64)
+def server_at(base_url: str | None) -> Server:
+    if not base_url:
+        return Server()
+    host, port = _host_and_port(base_url)
+    azure = host.endswith(_AZURE)
+    return Server(
+        known=True,
+        # us.api.openai.com and its like keep data in a region; they are the same API.
+        openai=azure or host == "api.openai.com" or host.endswith(".api.openai.com"),
+        azure=azure,
+        anthropic=host == "api.anthropic.com",
+        dashscope=host.startswith("dashscope") and host.endswith(".aliyuncs.com"),
+        groq=host == "api.groq.com",
+        mistral=host == "api.mistral.ai",
+        # A local Ollama has no host name of its own, only the port that it listens on by default.
+        ollama=host == "ollama.com" or port == 11434,
+    )
+
+
+def _host_and_port(base_url: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(base_url if "://" in base_url else f"//{base_url}")
+        return (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return "", None

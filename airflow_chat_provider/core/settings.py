@@ -1,0 +1,167 @@
+"""A connection as settings: where, with which key, within which limits. An error names the field to correct."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from airflow_chat_provider.core.errors import InvalidConnection
+from airflow_chat_provider.core.extras import field_error, read_extra, read_extras
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a call needs to know of its connection. Times in seconds, sizes in bytes."""
+
+    conn_id: str = "chat_default"
+    base_url: str = DEFAULT_BASE_URL
+    api_key: str = field(default="", repr=False)
+    model: str | None = None
+    auth: str = "bearer"
+    organization: str | None = None
+    project: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    endpoint: str = "/chat/completions"
+    request_schema: Any = "2026-11"
+    timeout: float = 600.0
+    connect_timeout: float = 5.0
+    deadline: float = 1800.0
+    stall_timeout: float = 120.0
+    max_attempts: int = 3
+    max_response_bytes: int = 64 << 20
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str = True
+    client_cert: str | None = None
+    client_key: str | None = None
+
+    def url(self, path: str) -> str:
+        """``path`` under the base URL, with the connection's query."""
+        query = f"?{urlencode(self.query)}" if self.query else ""
+        return f"{self.base_url}/{path.lstrip('/')}{query}"
+
+    def request_headers(self) -> dict[str, str]:
+        """The connection's headers, the key in the one that ``auth`` names."""
+        found = {"openai-organization": self.organization, "openai-project": self.project}
+        if self.api_key and self.auth != "none":
+            found |= (
+                {"api-key": self.api_key} if self.auth == "api-key" else {"authorization": f"Bearer {self.api_key}"}
+            )
+        own = {name.lower(): value for name, value in self.headers.items()}
+        return {name: value for name, value in {**found, **own}.items() if value}
+
+    @property
+    def exposes_key(self) -> bool:
+        """Does the key travel in clear to another machine?"""
+        parts = urlsplit(self.base_url)
+        carries = bool(self.headers) or (bool(self.api_key) and self.auth != "none")
+        return parts.scheme == "http" and carries and not is_loopback(parts.hostname or "")
+
+    def override(self, **values: Any) -> Settings:
+        """These settings with a task's own limits; None keeps the connection's. Raises InvalidConnection."""
+        given = {name: read_extra(name, value) for name, value in values.items() if value is not None}
+        return replace(self, **given) if given else self
+
+
+def is_loopback(host: str) -> bool:
+    """Is this host this machine?"""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def settings_from(
+    conn_id: str,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    schema: str | None = None,
+    login: str | None = None,
+    password: str | None = None,
+    extra: str | None = None,
+) -> Settings:
+    """The parts of an Airflow connection as Settings; raises InvalidConnection naming the field to correct."""
+    try:
+        if login:
+            raise field_error("login", "is not used; the API key belongs in password")
+        values = read_extras(extra)
+        key = (password or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise field_error("password", "has a line break or a character that is not ASCII, which no API key has")
+        values["base_url"] = _base_url(host, port, schema, values.get("endpoint", Settings.endpoint))
+        if values.get("client_key") and not values.get("client_cert"):
+            raise field_error("client_key", "needs client_cert beside it")
+        return Settings(conn_id=conn_id, api_key=key, **values)
+    except InvalidConnection as error:
+        raise InvalidConnection(f"Correct connection {conn_id!r}: {error.message}", field=error.field) from None
+
+
+def _base_url(host: str | None, port: int | None, schema: str | None, endpoint: str) -> str:
+    """The base URL, however the connection was written: ``schema`` is a scheme, or the path of a connection URI."""
+    text = (host or "").strip().rstrip("/")
+    if not text and not port and not schema:
+        return DEFAULT_BASE_URL
+    scheme = schema if schema in ("http", "https") else None
+    path = "" if scheme else (schema or "")
+    if "://" not in text:
+        text = f"{scheme or _guess_scheme(text)}://{_bracketed(text)}"
+    try:
+        parts = urlsplit(text)
+        own_port = parts.port
+    except ValueError:
+        raise field_error("host", "is no URL: check its port and brackets") from None
+    _check_url(parts)
+    if port and own_port and port != own_port:
+        raise field_error("port", f"is {port}, but host states port {own_port}")
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    netloc = f"{name}:{own_port or port}" if own_port or port else name
+    url = f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}" + (f"/{quote(path.strip('/'))}" if path else "")
+    if endpoint.strip("/") and url.endswith("/" + endpoint.strip("/")):
+        raise field_error("host", f"ends in {endpoint}; leave that out, the endpoint is added to the base URL")
+    return url
+
+
+def _check_url(parts: Any) -> None:
+    if parts.scheme not in ("http", "https"):
+        raise field_error("host", f"has the scheme {parts.scheme[:20]!r}; use http:// or https://")
+    if not parts.hostname or not _plausible_host(parts.hostname):
+        raise field_error("host", "names no host; write it like https://api.example.com/v1")
+    if parts.username or parts.password:
+        raise field_error("host", "holds a user or password; the API key belongs in password")
+    if parts.query or parts.fragment:
+        raise field_error("host", "holds a query; put its parameters into the extra 'query'")
+    if not parts.path.isascii() or any(char <= " " for char in parts.path):
+        raise field_error("host", "has a path with a space or a character that is not ASCII")
+
+
+def _plausible_host(name: str) -> bool:
+    if ":" in name:
+        return True  # urlsplit has checked what stands in brackets
+    try:
+        return bool(re.fullmatch(r"[A-Za-z0-9._-]+", name.encode("idna").decode()))
+    except UnicodeError:
+        return False
+
+
+def _bracketed(text: str) -> str:
+    """A bare IPv6 address in the brackets that a URL wants."""
+    try:
+        return f"[{text}]" if ip_address(text).version == 6 else text
+    except ValueError:
+        return text
+
+
+def _guess_scheme(text: str) -> str:
+    """https, but http on this machine, where nobody serves TLS."""
+    name = urlsplit(f"//{_bracketed(text)}")
+    try:
+        return "http" if is_loopback(name.hostname or "") else "https"
+    except ValueError:
+        return "https"

@@ -1,0 +1,189 @@
+"""Which JSON type the schema states at each path, and values converted to it.
+
+A template always renders to text, and a value from XCom has whatever type its producer gave it: the schema decides
+that ``temperature`` is a number and ``content`` is text. Only values that cannot stand as they are get converted.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+_NUMBERS = {"number", "integer"}
+_LITERAL_LIMIT = 1_000_000  # Python literals are written by hand; the parser is slow and deep
+
+
+class Node:
+    """A schema seen as types: what may stand here, and what is due in its properties and items.
+
+    ``types`` None means that anything may. Built step by step as requests reach into it, so recursive schemas work.
+    """
+
+    __slots__ = ("_children", "_root", "_schemas", "by", "types")
+
+    def __init__(self, schemas: list[dict[str, Any]], root: Any) -> None:
+        self._root = root
+        self._schemas = schemas
+        self._children: dict[object, Node | None] = {}
+        self.types = self._types()
+        self.by: str | None = next(
+            (s["discriminator"].get("propertyName") for s in schemas if "discriminator" in s), None
+        )
+
+    @classmethod
+    def of(cls, schema: Any) -> Node:
+        return cls(_alternatives(schema, schema, ()), schema)
+
+    def _types(self) -> frozenset[str] | None:
+        names: set[str] = set()
+        for schema in self._schemas:
+            stated = schema.get("type")
+            if stated is None:
+                if "discriminator" in schema:
+                    names.add("object")
+                    continue
+                return None
+            names.update([stated] if isinstance(stated, str) else stated)
+            if schema.get("nullable"):
+                names.add("null")
+        return frozenset(names) or None
+
+    def child(self, key: str | int) -> Node | None:
+        """What is due at a property, or (any index) at the items; None where the schema says nothing."""
+        slot: object = key if isinstance(key, str) else int
+        if slot not in self._children:
+            found = [sub for schema in self._schemas for sub in _below(schema, key)]
+            alternatives = [alt for sub in found for alt in _alternatives(sub, self._root, ())]
+            self._children[slot] = Node(alternatives, self._root) if alternatives else None
+        return self._children[slot]
+
+    def branch(self, instance: dict[str, Any]) -> Node:
+        """The node for the branch that the discriminator of ``instance`` names; else all branches at once."""
+        value = instance.get(self.by or "")
+        slot = ("branch", value if isinstance(value, str) else None)
+        if slot not in self._children:
+            self._children[slot] = Node(self._branch_schemas(slot[1]), self._root)
+        return self._children[slot] or self
+
+    def _branch_schemas(self, value: str | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for schema in self._schemas:
+            mapping = schema.get("discriminator", {}).get("mapping", {})
+            named = mapping.get(value, schema.get("discriminator", {}).get("defaultMapping"))
+            if named is not None:
+                target = {"$ref": named} if isinstance(named, str) else named
+                found += _alternatives(target, self._root, ())
+        return found
+
+
+def _below(schema: dict[str, Any], key: str | int) -> list[Any]:
+    if isinstance(key, int):
+        return [schema["items"]] if isinstance(schema.get("items"), dict) else []
+    properties = schema.get("properties", {})
+    if key in properties:
+        return [properties[key]]
+    extra = schema.get("additionalProperties")
+    return [extra] if isinstance(extra, dict) else []
+
+
+def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The schemas of which a value meets one: unions and references opened, discriminated unions left whole."""
+    if not isinstance(schema, dict) or id(schema) in seen:
+        return []
+    seen = (*seen, id(schema))
+    if "$ref" in schema:
+        return _alternatives(_resolve(schema["$ref"], root), root, seen)
+    if "discriminator" in schema:
+        return [schema]
+    for keyword in ("oneOf", "anyOf"):
+        if keyword in schema and "properties" not in schema:
+            return [alt for branch in schema[keyword] for alt in _alternatives(branch, root, seen)]
+    return [schema]
+
+
+def _resolve(reference: str, root: Any) -> Any:
+    node = root
+    for part in reference.removeprefix("#/").split("/") if reference.startswith("#/") else ():
+        node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
+    return node if reference.startswith("#") else None
+
+
+def typed(value: Any, node: Node | None) -> Any:
+    """``value`` in the types that ``node`` states; the same object where nothing had to change."""
+    if node is None:
+        return value
+    types = node.types
+    if isinstance(value, str):
+        if types is None or "string" in types:
+            return value
+        value = _read(value, types)
+    if types is not None and isinstance(value, bool):
+        return str(value) if types <= {"string", "null"} else value
+    if types is not None and isinstance(value, int | float):
+        return _number(value, types)
+    if isinstance(value, dict):
+        return _typed_object(value, node.branch(value) if node.by else node)
+    if isinstance(value, list):
+        return _typed_array(value, node.child(0))
+    return value
+
+
+def _typed_object(value: dict[str, Any], node: Node) -> dict[str, Any]:
+    changed = {}
+    for key, item in value.items():
+        new = typed(item, node.child(key))
+        if new is not item:
+            changed[key] = new
+    return {**value, **changed} if changed else value
+
+
+def _typed_array(value: list[Any], node: Node | None) -> list[Any]:
+    if node is None:
+        return value
+    new = [typed(item, node) for item in value]
+    return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
+
+
+def _number(value: Any, types: frozenset[str]) -> Any:
+    if "integer" in types and "number" not in types and isinstance(value, float) and value.is_integer():
+        return int(value)  # servers that count refuse 5.0
+    return value if types & _NUMBERS or "string" not in types else str(value)
+
+
+def _read(text: str, types: frozenset[str]) -> Any:
+    """The value that ``text`` writes, as JSON or else as a Python literal, if it is of a type that is due."""
+    for reader in (_from_json, _from_python):
+        try:
+            value = reader(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, tuple):
+            value = list(value)
+        if _name(value) & types:
+            return _number(value, types) if isinstance(value, float) else value
+    return text
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _from_python(text: str) -> Any:
+    if len(text) > _LITERAL_LIMIT:
+        raise ValueError
+    return ast.literal_eval(text.strip())
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _name(value: Any) -> frozenset[str]:
+    """The JSON type names that fit a value."""
+    if isinstance(value, float):
+        integral = value.is_integer()
+        finite = value - value == 0
+        return frozenset({"number", "integer"} if integral else {"number"}) if finite else frozenset()
+    names = {bool: {"boolean"}, int: _NUMBERS, list: {"array"}, dict: {"object"}, type(None): {"null"}}
+    return frozenset(names.get(type(value), ()))

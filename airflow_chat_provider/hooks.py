@@ -1,0 +1,267 @@
+"""The hook: from an Airflow connection to a client, and from a request to a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.hook import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.exchange import Call, exchange, judge
+from airflow_chat_provider.core.request import encode, finish
+from airflow_chat_provider.core.response import Reply
+from airflow_chat_provider.core.schema import load_schema
+from airflow_chat_provider.core.scrub import Scrubber
+from airflow_chat_provider.core.settings import Settings, settings_from
+
+if TYPE_CHECKING:
+    import httpx
+
+    from airflow_chat_provider.transport import AsyncClient, Client
+
+_TEST_TIMEOUT = 20.0
+
+
+class ChatCompletionHook(BaseHook):
+    """Calls the Chat Completions API of the endpoint that an Airflow connection of type ``chat`` describes.
+
+    ``timeout`` and ``deadline`` (seconds, for one attempt and for all) and ``max_attempts`` override the connection.
+    Safe to share between threads. Errors: InvalidConnection for what the connection holds, and those of ``create``.
+    """
+
+    conn_name_attr = "chat_conn_id"
+    default_conn_name = "chat_default"
+    conn_type = "chat"
+    hook_name = "Chat Completion"
+
+    def __init__(
+        self,
+        chat_conn_id: str = default_conn_name,
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        max_attempts: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.chat_conn_id = chat_conn_id
+        self._limits = {"timeout": timeout, "deadline": deadline, "max_attempts": max_attempts}
+        self._settings: Settings | None = None
+        self._client: Client | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The connection, read once, with this hook's own limits."""
+        if self._settings is None:
+            with _readable(self.chat_conn_id):
+                connection = self.get_connection(self.chat_conn_id)
+            self._settings = self._adopt(connection)
+        return self._settings
+
+    async def _asettings(self) -> Settings:
+        if self._settings is None:
+            with _readable(self.chat_conn_id):
+                connection = await self.aget_connection(self.chat_conn_id)
+            # In a thread: registering secrets talks to the supervisor, which would stall the loop.
+            self._settings = await asyncio.to_thread(self._adopt, connection)
+        return self._settings
+
+    def _adopt(self, connection: Any) -> Settings:
+        settings = read_connection(self.chat_conn_id, connection)
+        _mask(settings)
+        try:
+            settings = settings.override(**self._limits)
+        except InvalidConnection as error:
+            raise InvalidRequest(f"Correct the argument {error.message}", path=error.field, keyword="type") from None
+        if settings.exposes_key:
+            self.log.warning(
+                "The API key of connection %r travels unencrypted: use https:// in its base URL %s",
+                settings.conn_id,
+                settings.base_url,
+            )
+        return settings
+
+    @property
+    def client(self) -> Client:
+        """The synchronous client, made when first needed."""
+        if self._client is None:
+            from airflow_chat_provider.transport import Client
+
+            self._client = Client(self.settings)
+        return self._client
+
+    def get_conn(self) -> httpx.Client:
+        """An ``httpx.Client`` with the connection's base URL, authentication, headers, query, proxy and TLS."""
+        return self.client.http
+
+    def create(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Reply:
+        """One chat completion with retries: the Reply with ``body``, ``status``, ``message``, ``text``.
+
+        The request is proved against the connection's ``request_schema`` first. Raises InvalidRequest,
+        InvalidConnection, TransportError, StatusError, ProtocolError; ``Idempotency-Key`` is one for all attempts.
+        """
+        return self.send(self.prepare(request), idempotency_key=idempotency_key).raise_for_error()
+
+    async def acreate(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Reply:
+        """``create`` for an event loop."""
+        from airflow_chat_provider.transport import AsyncClient
+
+        settings = await self._asettings()
+        client = AsyncClient(settings)
+        try:
+            reply = await self.asend(client, self.prepare(request), idempotency_key=idempotency_key)
+        finally:
+            await client.aclose()
+        return reply.raise_for_error()
+
+    def prepare(self, request: Any, schema: Any = ...) -> dict[str, Any]:
+        """The request as it will be sent: model filled in, typed, proved; warnings are logged.
+
+        ``schema`` other than the connection's ``request_schema``: see ``validate_request``.
+        """
+        settings = self.settings
+        if isinstance(request, Mapping) and request.get("model") is None and settings.model:
+            request = {**request, "model": settings.model}
+        source = settings.request_schema if schema is ... else schema
+        prepared, warnings = finish(request, load_schema(source), base_url=settings.base_url)
+        if prepared.get("stream"):
+            raise InvalidRequest(
+                "Remove $.stream, or set it to false: streamed replies are not supported yet",
+                path="$.stream",
+                keyword="stream",
+            )
+        for warning in warnings:
+            self.log.warning("%s", warning)
+        return prepared
+
+    def send(self, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
+        """A prepared request with retries; the Reply carries its error, nothing is raised for it."""
+        content, headers = encode(request), _headers(idempotency_key)
+        reply = self.client.run(exchange(self._call(request)), content, headers)
+        self._log_call(request, reply)
+        return reply
+
+    async def asend(self, client: AsyncClient, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
+        """``send`` through an asynchronous client."""
+        content, headers = encode(request), _headers(idempotency_key)
+        reply = await client.run(exchange(self._call(request)), content, headers)
+        self._log_call(request, reply)
+        return reply
+
+    def _call(self, request: Any) -> Call:
+        settings = self.settings
+        return Call(settings, Scrubber(request, (settings.api_key, *settings.headers.values())))
+
+    def _log_call(self, request: dict[str, Any], reply: Reply) -> None:
+        self.log.info(
+            "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
+            request.get("model"),
+            len(request["messages"]) if isinstance(request.get("messages"), list) else 0,
+            reply.status,
+            reply.attempts,
+            reply.seconds,
+            reply.tokens,
+            reply.request_id,
+        )
+
+    def abort(self) -> None:
+        """Close the socket of a call under way; it returns at once with a TransportError."""
+        if self._client is not None:
+            self._client.abort()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if self._client is not None:
+            self._client.close()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """GET ``{base}/models``: ``(works, what was found)``, never with the key or a body in it."""
+        try:
+            outcome = self.client.get("/models", min(self.settings.timeout, _TEST_TIMEOUT))
+            reply = judge(outcome, self._call(None), now=0.0)
+            if isinstance(reply.body, dict) and isinstance(reply.body.get("data"), list):
+                return _models(self.settings, reply.body["data"])
+            if reply.status in (404, 405):
+                return (
+                    False,
+                    f"{self.settings.base_url} was reached, but has no /models (HTTP {reply.status})",
+                )
+            return False, str(reply.error or "no answer")
+        except ChatCompletionError as error:
+            return False, error.message
+        finally:
+            self.close()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form before Airflow 3.2; from 3.2 on provider_info describes it."""
+        from airflow_chat_provider.provider_info import get_provider_info
+
+        behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
+        return {key.replace("-", "_"): value for key, value in behaviour.items()}
+
+
+def read_connection(conn_id: str, connection: Any) -> Settings:
+    """An Airflow connection as Settings; raises InvalidConnection naming the field to correct."""
+    if connection.conn_type != ChatCompletionHook.conn_type:
+        raise InvalidConnection(
+            f"Use a connection of type 'chat': connection {conn_id!r} is of type {connection.conn_type!r}",
+            field="conn_type",
+        )
+    return settings_from(
+        conn_id,
+        host=connection.host,
+        port=connection.port,
+        schema=connection.schema,
+        login=connection.login,
+        password=connection.password,
+        extra=connection.extra,
+    )
+
+
+@contextlib.contextmanager
+def _readable(conn_id: str) -> Iterator[None]:
+    """Airflow's errors of a connection that is missing or malformed, as ours; theirs quote the whole of it."""
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise InvalidConnection(
+            f"Create connection {conn_id!r} of type 'chat', or name another in chat_conn_id: it does not exist",
+            field="conn_id",
+        ) from None
+    except (ValueError, TypeError):
+        why = "it cannot be read, neither as a URI nor as JSON"
+    except AirflowException as error:
+        if not str(error).startswith("Invalid connection string"):
+            raise
+        why = "it is no valid connection URI"
+    else:
+        return
+    raise InvalidConnection(f"Write connection {conn_id!r} anew: {why}", field="conn_id") from None
+
+
+def _mask(settings: Settings) -> None:
+    from airflow.sdk.log import mask_secret
+
+    for secret in (settings.api_key, *settings.headers.values()):
+        if secret:
+            mask_secret(secret)
+
+
+def _headers(idempotency_key: str | None) -> dict[str, str]:
+    return {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+
+
+def _models(settings: Settings, data: list[Any]) -> tuple[bool, str]:
+    names = [item["id"] for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
+    listed = ", ".join(name[:64] for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    if settings.model and names and settings.model not in names:
+        return (
+            True,
+            f"{settings.base_url} answers, but does not list the model {settings.model!r}; it has {listed}",
+        )
+    return True, f"{settings.base_url} answers with {len(names)} models: {listed}"

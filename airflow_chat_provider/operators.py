@@ -1,0 +1,199 @@
+"""A chat completion as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+
+from airflow_chat_provider import building
+from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.response import conversation_message, incomplete, incomplete_error, result
+from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, default_policy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import jinja2
+    from airflow.sdk import Context
+
+    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.hooks import ChatCompletionHook
+
+_FORMATS = ("raw", "message", "text", "json")
+_ON_INCOMPLETE = ("warn", "fail", "ignore")
+
+
+class ChatCompletionOperator(BaseOperator):
+    """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
+
+    :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
+    :param messages: (templated) wins over ``request["messages"]``; an upstream task's ``messages`` continues it
+    :param model: (templated) wins over ``request["model"]``, the configuration's and the connection's
+    :param prompt: (templated) a user message added at the end
+    :param system_prompt: (templated) the one leading system message
+    :param chat_conn_id: (templated) a connection of type ``chat``
+    :param configuration: (templated) what an upstream task left under ``configuration``
+    :param request_schema: (templated) "2026-11", "2023-12", a JSON Schema or its path; None sends unchecked
+    :param result_format: what ``return_value`` is: raw (body and status), message, text, json (the text parsed)
+    :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
+    :param on_incomplete: warn, fail or ignore where the answer was cut off, filtered or refused
+    :param push_messages: push the conversation with the reply
+    :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
+    :param deadline: (templated) seconds for all attempts and waits
+    :param max_attempts: (templated) sends in all
+    """
+
+    template_fields: Sequence[str] = (
+        *building.REQUEST_FIELDS,
+        "chat_conn_id",
+        "configuration",
+        "request_schema",
+        "timeout",
+        "deadline",
+        "max_attempts",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "request": "json",
+        "messages": "json",
+        "prompt": "md",
+    }
+    ui_color = "#e6f2ec"
+
+    def __init__(
+        self,
+        *,
+        request: Mapping[str, Any] | str | None = None,
+        messages: Sequence[Any] | str | None = None,
+        model: str | None = None,
+        prompt: Any = None,
+        system_prompt: Any = None,
+        chat_conn_id: str = "chat_default",
+        configuration: Mapping[str, Any] | None = None,
+        request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
+        result_format: Literal["raw", "message", "text", "json"] = "raw",
+        check_status: bool = True,
+        on_incomplete: Literal["warn", "fail", "ignore"] = "warn",
+        push_messages: bool = True,
+        timeout: float | str | None = None,
+        deadline: float | str | None = None,
+        max_attempts: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
+            kwargs |= default_policy()
+        super().__init__(**kwargs)
+        # Unchanged, each of them: Airflow knows values that a mapped task got from XCom by their identity, and would
+        # render a copy as a template.
+        self.request = request
+        self.messages = messages
+        self.model = model
+        self.prompt = prompt
+        self.system_prompt = system_prompt
+        self.chat_conn_id = chat_conn_id
+        self.configuration = configuration
+        self.request_schema = request_schema
+        self.result_format = result_format
+        self.check_status = check_status
+        self.on_incomplete = on_incomplete
+        self.push_messages = push_messages
+        self.timeout = timeout
+        self.deadline = deadline
+        self.max_attempts = max_attempts
+        self._built: building.Built | None = None
+        self._hook: ChatCompletionHook | None = None
+        building.check_choice("result_format", result_format, _FORMATS)
+        building.check_choice("on_incomplete", on_incomplete, _ON_INCOMPLETE)
+        building.check_at_parse(self)
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Any,
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
+        ours = [name for name in template_fields if parent is self and name in building.FIELDS]
+        rest = [name for name in template_fields if name not in ours]
+        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
+        if ours:
+            self._built = building.render(self, ours, context, jinja_env, seen_oids)
+
+    def execute(self, context: Context) -> Any:
+        """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
+        try:
+            return self._execute(context)
+        except ChatCompletionError as error:
+            if error.final and not FINAL_BY_POLICY:
+                from airflow.sdk.exceptions import AirflowFailException
+
+                raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+            raise
+
+    def _execute(self, context: Context) -> Any:
+        built = self._built or building.build(self)
+        if built.error is not None:
+            raise built.error
+        upstream = building.Upstream.of(self.configuration)
+        self._hook = hook = self._make_hook(upstream)
+        try:
+            schema = upstream.schema(self.request_schema, hook.settings)
+            request = hook.prepare(upstream.request(built.request), schema)
+            self._show(request)
+            reply = building.sanitized(hook.send(request), self.log.warning)
+            configuration = upstream.downstream(request, schema, hook.settings)
+            return self._deliver(context["ti"], request, reply, configuration)
+        finally:
+            hook.close()
+
+    def _show(self, request: dict[str, Any]) -> None:
+        """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
+        if request != self.request:
+            self.request, self.overwrite_rtif_after_execution = request, True
+
+    def _make_hook(self, upstream: building.Upstream) -> ChatCompletionHook:
+        from airflow_chat_provider.hooks import ChatCompletionHook
+
+        return ChatCompletionHook(
+            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
+            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
+            deadline=self.deadline,  # type: ignore[arg-type]
+            max_attempts=self.max_attempts,  # type: ignore[arg-type]
+        )
+
+    def _deliver(self, ti: Any, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]) -> Any:
+        """Push first: what was received and paid for is kept, whatever is wrong with it."""
+        if reply.status is not None:
+            self._push(ti, "body", reply.body)
+            self._push(ti, "status", reply.status)
+        if reply.error is not None and (self.check_status or not isinstance(reply.error, StatusError)):
+            raise reply.error
+        self._push(ti, "configuration", configuration)
+        if reply.error is not None:
+            return result(reply, "raw") if self.result_format == "raw" else None
+        if self.push_messages:
+            self._push(ti, "messages", [*request["messages"], conversation_message(reply.message)])
+        self._check_complete(reply)
+        return sanitize(result(reply, self.result_format))[0]
+
+    def _check_complete(self, reply: Reply) -> None:
+        reason = None if self.on_incomplete == "ignore" else incomplete(reply.body)
+        if reason is None:
+            return
+        if self.on_incomplete == "fail":
+            raise incomplete_error(reply, reason)
+        self.log.warning("Raise the token limit or change the prompt: %s", reason)
+
+    def _push(self, ti: Any, key: str, value: Any) -> None:
+        if self.do_xcom_push:
+            ti.xcom_push(key=key, value=value)
+
+    def on_kill(self) -> None:
+        """Close the socket of the call, so that the server can stop working for it."""
+        if self._hook is not None:
+            self._hook.abort()

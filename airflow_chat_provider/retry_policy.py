@@ -1,0 +1,53 @@
+"""Airflow's retries, decided by what went wrong. Airflow 3.3 asks; before it, final errors are AirflowFailException."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_chat_provider.core.errors import ChatCompletionError
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+else:
+    try:
+        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+    except ImportError:
+        RetryDecision, RetryPolicy = None, object
+
+FINAL_BY_POLICY = RetryPolicy is not object
+
+
+class ChatCompletionRetryPolicy(RetryPolicy):
+    """A final error fails the task at once; a ``retry_after`` that the server asked for is the delay of the retry.
+
+    ``max_delay``: seconds; a server's wait is capped at it. Everything else is left to the task's own settings.
+    """
+
+    def __init__(self, max_delay: float = 3600.0) -> None:
+        self.max_delay = max_delay
+
+    def evaluate(self, exception: BaseException, try_number: int, max_tries: int, context: Any = None) -> RetryDecision:
+        """The decision of this policy for ``exception``."""
+        if not isinstance(exception, ChatCompletionError):
+            return RetryDecision.default()
+        if exception.final:
+            return RetryDecision.fail(f"{type(exception).__name__}: the same request would fail again")
+        if exception.retry_after:
+            wait = min(exception.retry_after, self.max_delay)
+            return RetryDecision.retry(timedelta(seconds=wait), reason=f"the server asked to wait {wait:g} s")
+        return RetryDecision.default()
+
+    def serialize(self) -> dict[str, Any]:
+        """For the serialized DAG."""
+        return {"max_delay": self.max_delay}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> ChatCompletionRetryPolicy:
+        """What ``serialize`` wrote."""
+        return cls(**data)
+
+
+def default_policy() -> dict[str, Any]:
+    """The operator's ``retry_policy`` argument where Airflow has one."""
+    return {"retry_policy": ChatCompletionRetryPolicy()} if FINAL_BY_POLICY else {}

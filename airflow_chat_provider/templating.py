@@ -1,0 +1,217 @@
+"""Rendering as this provider promises it: each leaf once, data never again, types kept, plain text left alone.
+
+Airflow renders every string, turns every result into text (or, natively, text into Python values), and logs a
+template that fails with all that stands in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.request import parse_text
+
+if TYPE_CHECKING:
+    import jinja2
+    from jinja2 import nodes
+
+_DEFAULT_MARKERS = ("{{", "{%", "{#")
+
+
+def markers(options: Mapping[str, Any] | None = None) -> Callable[[Any], bool]:
+    """``is_template(value)`` for a DAG's ``jinja_environment_kwargs``: is this leaf known only when rendered?"""
+    given = options or {}
+    if given.get("line_statement_prefix") or given.get("line_comment_prefix"):
+        return lambda value: isinstance(value, str) or _resolves(value)
+    names = ("variable_start_string", "block_start_string", "comment_start_string")
+    starts = [given.get(name, default) for name, default in zip(names, _DEFAULT_MARKERS, strict=True)]
+    a, b, c = starts
+
+    def is_template(value: Any) -> bool:
+        if isinstance(value, str):
+            return a in value or b in value or c in value
+        return _resolves(value)
+
+    return is_template
+
+
+def _resolves(value: Any) -> bool:
+    """Is this a reference to a value of the run (XComArg, literal, ...)?"""
+    kind = type(value)
+    return kind not in (dict, list, int, float, bool, type(None)) and _is_reference(value)
+
+
+def _is_reference(value: Any) -> bool:
+    return not isinstance(value, os.PathLike) and callable(getattr(value, "resolve", None))
+
+
+class Renderer:
+    """Renders values for one task run."""
+
+    def __init__(self, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
+        self._env = env
+        self._context = context
+        self._is_template = markers(
+            {
+                "variable_start_string": env.variable_start_string,
+                "block_start_string": env.block_start_string,
+                "comment_start_string": env.comment_start_string,
+                "line_statement_prefix": env.line_statement_prefix,
+                "line_comment_prefix": env.line_comment_prefix,
+            }
+        )
+
+    def render(self, value: Any, where: str) -> Any:
+        """``value`` with its templates rendered; ``where`` names it in errors."""
+        kind = type(value)
+        if kind is str:
+            return self._text(value, where) if self._is_template(value) else value
+        if kind is dict:
+            return {key: self.render(item, where + step(key)) for key, item in value.items()}
+        if kind is list or kind is tuple:
+            return kind(self.render(item, f"{where}[{index}]") for index, item in enumerate(value))
+        if value is None or kind in (int, float, bool):
+            return value
+        if _is_reference(value):
+            return self._resolve(value, where)
+        return self._text(str(value), where) if isinstance(value, str) and self._is_template(value) else value
+
+    def request(self, value: Any) -> Any:
+        """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered."""
+        if not isinstance(value, str):
+            return self.render(value, "$")
+        parsed = json_or_none(value)
+        if parsed is not None:
+            return self.render(parsed, "$")
+        rendered = self.render(value, "request")
+        if not isinstance(rendered, str):
+            return rendered
+        if is_path(rendered):
+            return self._file(rendered.strip())
+        return parse_text(rendered)
+
+    def _file(self, name: str) -> Any:
+        text = read_template(self._env, name)
+        parsed = json_or_none(text)
+        if parsed is not None:
+            return self.render(parsed, "$")
+        return parse_text(text if not self._is_template(text) else str(self.render(text, name)), name)
+
+    def _resolve(self, reference: Any, where: str) -> Any:
+        from airflow.sdk.exceptions import XComNotFound
+
+        try:
+            return reference.resolve(self._context)
+        except XComNotFound as error:
+            raise InvalidRequest(
+                f"{where}: the upstream task left nothing (was it skipped, or did it fail?): {error}",
+                path=where,
+                keyword="upstream",
+            ) from None
+
+    def _text(self, source: str, where: str) -> Any:
+        from airflow.sdk.exceptions import AirflowException
+        from jinja2 import TemplateError
+
+        try:
+            return self._value(source)
+        except (
+            TemplateError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+            OSError,
+        ) as error:
+            if isinstance(error, InvalidRequest):
+                raise
+            raise _template_error(error, where) from None
+        except AirflowException:  # a skip, a missing connection: Airflow's own business
+            raise
+
+    def _value(self, source: str) -> Any:
+        """The value of a lone expression, else text."""
+        tree = self._env.parse(source)
+        expression = _lone_expression(tree)
+        if expression is not None:
+            return self._evaluate(expression)
+        template = self._env.from_string(tree)
+        # Not template.render(): Airflow's context is lazy and must not be copied key by key; and not joined natively.
+        return "".join(map(str, template.root_render_func(self._new_context(template))))
+
+    def _evaluate(self, expression: nodes.Expr) -> Any:
+        from jinja2 import Undefined, nodes
+
+        assign = nodes.Assign(nodes.Name("value", "store", lineno=1), expression, lineno=1)
+        template = self._env.from_string(nodes.Template([assign], lineno=1))
+        context = self._new_context(template)
+        for _ in template.root_render_func(context):
+            pass
+        value = context.vars["value"]
+        return str(value) if isinstance(value, Undefined) else value  # strict: raises; lenient: ""
+
+    def _new_context(self, template: jinja2.Template) -> Any:
+        variables = {**template.globals, **self._context}
+        return self._env.context_class(self._env, variables, template.name, template.blocks)
+
+
+def _lone_expression(tree: nodes.Template) -> nodes.Expr | None:
+    from jinja2 import nodes
+
+    if len(tree.body) != 1 or not isinstance(tree.body[0], nodes.Output):
+        return None
+    inner = tree.body[0].nodes
+    return inner[0] if len(inner) == 1 and not isinstance(inner[0], nodes.TemplateData) else None
+
+
+def _template_error(error: Exception, where: str) -> InvalidRequest:
+    line, name = getattr(error, "lineno", None), getattr(error, "name", None)
+    place = f" ({name}:{line})" if line and name else f" (line {line})" if line else ""
+    quotes_data = isinstance(error, ValueError | OSError)  # "invalid literal for int(): '<the upstream's text>'"
+    said = [] if quotes_data else str(getattr(error, "message", None) or error).splitlines()
+    why = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+    return InvalidRequest(f"{where}: the template fails{place}: {why}", path=where, keyword="template")
+
+
+def json_or_none(text: str) -> Any:
+    """``text`` as JSON; None where it is none (yet)."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return parse_text(text)
+
+
+def is_path(text: str) -> bool:
+    """Is a request's text the path of a file?"""
+    return text.strip().endswith(".json") and "\n" not in text.strip()
+
+
+def read_template(env: jinja2.Environment, name: str) -> str:
+    """A file's text, found as Airflow finds templates: next to the DAG, or in its template_searchpath."""
+    from jinja2 import TemplateNotFound
+
+    try:
+        if Path(name).is_absolute():
+            return Path(name).read_text("utf-8")
+        if env.loader is not None:
+            return env.loader.get_source(env, name)[0]
+        why = "cannot be found: the task has no DAG"
+    except UnicodeDecodeError:
+        why = "is not UTF-8"
+    except TemplateNotFound:
+        why = f"is in none of {', '.join(_places(env))}"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+    raise InvalidRequest(f"request: the file {name!r} {why}", path="request", keyword="file")
+
+
+def _places(env: jinja2.Environment) -> Iterator[str]:
+    for place in getattr(env.loader, "searchpath", ()):
+        yield repr(str(place))

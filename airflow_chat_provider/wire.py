@@ -1,0 +1,117 @@
+"""Sockets under a wall clock, which can be closed from outside.
+
+httpx has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and write gets
+what is left of the attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import httpcore
+
+_expires: ContextVar[float] = ContextVar("expires", default=math.inf)
+
+
+@contextlib.contextmanager
+def wall_clock(seconds: float) -> Iterator[None]:
+    """All reads and writes of this thread end within ``seconds``."""
+    token = _expires.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _expires.reset(token)
+
+
+def _left(timeout: float | None, error: type[Exception]) -> float | None:
+    left = _expires.get() - time.monotonic()
+    if left <= 0:
+        raise error("the wall clock ran out")
+    if timeout is not None:
+        return min(timeout, left)
+    return None if left == math.inf else left
+
+
+class Backend(httpcore.NetworkBackend):
+    """httpcore's own backend, with the clock held to and the open sockets known."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._open: set[_Stream] = set()
+        self._aborted = False
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.NetworkStream:
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        failure: Exception = httpcore.ConnectError("the host has no address")
+        for address in self._resolve(host, port):
+            if self._aborted:
+                raise httpcore.ConnectError("stopped")
+            left = _left(max(0.001, until - time.monotonic()), httpcore.ConnectTimeout)
+            try:
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return _Stream(stream, self._open)
+        raise failure
+
+    def _resolve(self, host: str, port: int) -> list[str]:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def abort(self) -> None:
+        """Shut every open socket; whoever reads from one gets an error at once."""
+        self._aborted = True
+        for stream in list(self._open):
+            stream.abort()
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, open_streams: set[_Stream]) -> None:
+        self._inner = inner
+        self._open = open_streams
+        open_streams.add(self)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._open.discard(self)
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.start_tls(ssl_context, server_hostname, _left(timeout, httpcore.ConnectTimeout))
+        self._open.discard(self)
+        return _Stream(stream, self._open)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def abort(self) -> None:
+        sock = self._inner.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket.shutdown: it drops the TLS state that a read on another frame still uses.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)

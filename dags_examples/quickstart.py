@@ -1,0 +1,19 @@
+"""One chat completion as a task. The prompt and the temperature are templates; the answer's text is its return value."""
+
+from airflow.sdk import DAG
+
+from airflow_chat_provider.operators import ChatCompletionOperator
+
+with DAG(
+    dag_id="quickstart",
+    schedule=None,
+    params={"topic": "data pipelines", "temperature": 0.2},
+    doc_md=__doc__,
+):
+    ChatCompletionOperator(
+        task_id="ask",
+        system_prompt="You are a helpful assistant. Answer in one sentence.",
+        prompt="What are {{ params.topic }} good for?",
+        request={"temperature": "{{ params.temperature }}", "max_tokens": 60},
+        result_format="text",
+    )

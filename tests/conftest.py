@@ -1,0 +1,92 @@
+"""Airflow reads its environment when it is first imported, so the environment is set here, at import."""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-chat-tests-"))
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+
+# The developer's own Airflow, connections and proxies must not decide what a test sees.
+for _name in list(os.environ):
+    if _name.startswith("AIRFLOW") or _name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
+        del os.environ[_name]
+
+DAGS_FOLDER = AIRFLOW_HOME / "dags"
+DAGS_FOLDER.mkdir()
+os.environ |= {
+    "AIRFLOW_HOME": str(AIRFLOW_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+}
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The root of the repository."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    return AIRFLOW_HOME
+
+
+@pytest.fixture(scope="session")
+def dags_folder() -> Path:
+    """The only DAG bundle. `dag.test()` wants the DAG's file in it."""
+    return DAGS_FOLDER
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """An empty metadata database. It takes seconds, so only the tests that need it ask for it."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[..., Any]:
+    """`dag.test()` for a DAG that a test made: `run_dag(dag).state`. Its arguments are those of `test`."""
+
+    def run(dag: Any, **arguments: Any) -> Any:
+        write_dag(dag)
+        return dag.test(**arguments)
+
+    return run
+
+
+def write_dag(dag: Any) -> None:
+    """Only a DAG that is in the metadata database can run."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    except ImportError:  # before Airflow 3.2
+        from airflow.models.dagbag import DagBag, sync_bag_to_db  # type: ignore[no-redef]
+
+    DagBundlesManager().sync_bundles_to_db()
+    bag = DagBag(DAGS_FOLDER, collect_dags=False)
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+
+
+@pytest.fixture(scope="session")
+def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as a user gets it, built once a session. Not isolated: the build needs no network."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(project)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built
