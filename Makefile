@@ -32,7 +32,7 @@ pytest: .venv/.ready ## the tests alone, with the coverage gate
 	$(BIN)/pytest --cov --cov-report=term
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest
+	.venv-oldest/bin/pytest -W default
 
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist

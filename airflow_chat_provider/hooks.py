@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
+from airflow_chat_provider.compat import AirflowException, AirflowNotFoundException
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.exchange import Call, exchange, judge
 from airflow_chat_provider.core.request import encode, finish
@@ -22,6 +23,7 @@ from airflow_chat_provider.core.settings import Settings, settings_from
 if TYPE_CHECKING:
     import httpx
 
+    from airflow_chat_provider.core.schema import RequestSchema
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
@@ -52,15 +54,18 @@ class ChatCompletionHook(BaseHook):
         self._limits = {"timeout": timeout, "deadline": deadline, "max_attempts": max_attempts}
         self._settings: Settings | None = None
         self._client: Client | None = None
+        self._lock = threading.RLock()
+        self._aborted = False
 
     @property
     def settings(self) -> Settings:
         """The connection, read once, with this hook's own limits."""
-        if self._settings is None:
-            with _readable(self.chat_conn_id):
-                connection = self.get_connection(self.chat_conn_id)
-            self._settings = self._adopt(connection)
-        return self._settings
+        with self._lock:
+            if self._settings is None:
+                with _readable(self.chat_conn_id):
+                    connection = self.get_connection(self.chat_conn_id)
+                self._settings = self._adopt(connection)
+            return self._settings
 
     async def _asettings(self) -> Settings:
         if self._settings is None:
@@ -88,11 +93,14 @@ class ChatCompletionHook(BaseHook):
     @property
     def client(self) -> Client:
         """The synchronous client, made when first needed."""
-        if self._client is None:
-            from airflow_chat_provider.transport import Client
+        with self._lock:
+            if self._client is None:
+                from airflow_chat_provider.transport import Client
 
-            self._client = Client(self.settings)
-        return self._client
+                self._client = Client(self.settings)
+                if self._aborted:
+                    self._client.abort()
+            return self._client
 
     def get_conn(self) -> httpx.Client:
         """An ``httpx.Client`` with the connection's base URL, authentication, headers, query, proxy and TLS."""
@@ -124,10 +132,9 @@ class ChatCompletionHook(BaseHook):
         ``schema`` other than the connection's ``request_schema``: see ``validate_request``.
         """
         settings = self.settings
-        if isinstance(request, Mapping) and request.get("model") is None and settings.model:
-            request = {**request, "model": settings.model}
-        source = settings.request_schema if schema is ... else schema
-        prepared, warnings = finish(request, load_schema(source), base_url=settings.base_url)
+        loaded = load_schema(settings.request_schema if schema is ... else schema)
+        request = _with_model(request, settings, loaded)
+        prepared, warnings = finish(request, loaded, base_url=settings.base_url)
         if prepared.get("stream"):
             raise InvalidRequest(
                 "Remove $.stream, or set it to false: streamed replies are not supported yet",
@@ -169,7 +176,12 @@ class ChatCompletionHook(BaseHook):
         )
 
     def abort(self) -> None:
-        """Close the socket of a call under way; it returns at once with a TransportError."""
+        """Stop for good: the socket of a call under way is closed, and nothing more is sent.
+
+        The call returns at once with a TransportError, or with what was wrong with its last attempt. May be called
+        from a signal handler or another thread; takes no lock, which the interrupted code may hold.
+        """
+        self._aborted = True
         if self._client is not None:
             self._client.abort()
 
@@ -205,6 +217,20 @@ class ChatCompletionHook(BaseHook):
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
 
 
+def _with_model(request: Any, settings: Settings, schema: RequestSchema | None) -> Any:
+    if not isinstance(request, Mapping) or request.get("model") is not None:
+        return request
+    if settings.model:
+        return {**request, "model": settings.model}
+    if schema is None or "model" not in schema.required:
+        return request
+    raise InvalidRequest(
+        f"Name a model: there is none in the request, and none in the extra 'model' of connection {settings.conn_id!r}",
+        path="$.model",
+        keyword="required",
+    )
+
+
 def read_connection(conn_id: str, connection: Any) -> Settings:
     """An Airflow connection as Settings; raises InvalidConnection naming the field to correct."""
     if connection.conn_type != ChatCompletionHook.conn_type:
@@ -230,7 +256,8 @@ def _readable(conn_id: str) -> Iterator[None]:
         yield
     except AirflowNotFoundException:
         raise InvalidConnection(
-            f"Create connection {conn_id!r} of type 'chat', or name another in chat_conn_id: it does not exist",
+            f"Create connection {conn_id!r} of type 'chat', or name another in chat_conn_id: "
+            "Airflow finds none of that id, or none that it can read",
             field="conn_id",
         ) from None
     except (ValueError, TypeError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import BaseOperator
 
 from airflow_chat_provider import building
+from airflow_chat_provider.compat import AirflowFailException
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
 from airflow_chat_provider.core.response import conversation_message, incomplete, incomplete_error, result
 from airflow_chat_provider.core.sanitize import sanitize
@@ -130,8 +131,6 @@ class ChatCompletionOperator(BaseOperator):
             return self._execute(context)
         except ChatCompletionError as error:
             if error.final and not FINAL_BY_POLICY:
-                from airflow.sdk.exceptions import AirflowFailException
-
                 raise AirflowFailException(f"{type(error).__name__}: {error}") from error
             raise
 

@@ -73,7 +73,7 @@ _EXTRA_FIELDS: dict[str, Any] = {
     "endpoint": _field("Endpoint", "The path under the base URL. Default: /chat/completions", "string", minLength=1),
     "request_schema": _field(
         "Request schema",
-        "What requests are checked against: 2026-11 (default), 2023-12 or the path of a JSON Schema.",
+        "What requests are checked against: 2026-11 (default), 2023-12, the path of a JSON Schema, or none.",
         "string",
     ),
     "timeout": _field(

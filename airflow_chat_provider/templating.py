@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.compat import AirflowException, XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
@@ -103,8 +104,6 @@ class Renderer:
         return parse_text(text if not self._is_template(text) else str(self.render(text, name)), name)
 
     def _resolve(self, reference: Any, where: str) -> Any:
-        from airflow.sdk.exceptions import XComNotFound
-
         try:
             return reference.resolve(self._context)
         except XComNotFound as error:
@@ -115,7 +114,6 @@ class Renderer:
             ) from None
 
     def _text(self, source: str, where: str) -> Any:
-        from airflow.sdk.exceptions import AirflowException
         from jinja2 import TemplateError
 
         try:
@@ -171,9 +169,12 @@ def _lone_expression(tree: nodes.Template) -> nodes.Expr | None:
 
 
 def _template_error(error: Exception, where: str) -> InvalidRequest:
+    from jinja2 import TemplateError
+
     line, name = getattr(error, "lineno", None), getattr(error, "name", None)
     place = f" ({name}:{line})" if line and name else f" (line {line})" if line else ""
-    quotes_data = isinstance(error, ValueError | OSError)  # "invalid literal for int(): '<the upstream's text>'"
+    quotes_data = isinstance(error, ValueError | OSError) and not isinstance(error, TemplateError)
+    # "invalid literal for int(): '<the upstream's text>'"
     said = [] if quotes_data else str(getattr(error, "message", None) or error).splitlines()
     why = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
     return InvalidRequest(f"{where}: the template fails{place}: {why}", path=where, keyword="template")

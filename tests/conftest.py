@@ -1,16 +1,19 @@
 """Airflow reads its environment when it is first imported, so the environment is set here, at import."""
 
 import atexit
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.server import ChatServer
 
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-chat-tests-"))
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
@@ -90,3 +93,37 @@ def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = out.glob("*.whl")
     return built
+
+
+@pytest.fixture
+def airflow(run_dag: Callable[..., Any]) -> Any:
+    """The real Airflow, for DAGs that a test makes."""
+    from tests.running import Airflow
+
+    return Airflow(run_dag)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A real HTTP server that answers as a test tells it."""
+    with ChatServer() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`connect(host, password=..., extra=..., conn_id=...)`: an Airflow connection, by environment."""
+
+    def make(host: str, conn_id: str = "chat_default", **parts: Any) -> str:
+        value = {"conn_type": "chat", "host": host, "password": "sk-test-1234567890", **parts}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        return conn_id
+
+    return make
+
+
+@pytest.fixture
+def chat(server: ChatServer, connect: Callable[..., str]) -> ChatServer:
+    """The server, with the connection `chat_default` to it."""
+    connect(server.url, extra={"model": "test-model"})
+    return server

@@ -1,0 +1,93 @@
+"""A DAG run by the real Airflow on its real database, and what it left there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+
+def load_dag(file: Path, dag_id: str) -> Any:
+    """A DAG from its file, as the DAG processor reads it."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # before Airflow 3.2
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
+    bag = DagBag(str(file))
+    assert not bag.import_errors
+    return bag.dags[dag_id]
+
+
+class Run:
+    """A finished DAG run."""
+
+    def __init__(self, dag_run: Any) -> None:
+        self.state = str(getattr(dag_run.state, "value", dag_run.state))
+        self._where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
+
+    def xcoms(self, task_id: str = "ask", map_index: int = -1) -> dict[str, Any]:
+        """Every XCom of a task by its key."""
+        from airflow.models.xcom import XComModel
+        from airflow.sdk.execution_time.xcom import XCom
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            rows = session.scalars(
+                select(XComModel).filter_by(task_id=task_id, map_index=map_index, **self._where)
+            ).all()
+            return {row.key: XCom.deserialize_value(row) for row in rows}
+
+    def states(self) -> dict[str, str]:
+        """The state of each task; of the last instance where it is mapped."""
+        return {instance.task_id: str(instance.state) for instance in self._instances()}
+
+    def tries(self, task_id: str = "ask") -> int:
+        """How often a task ran."""
+        return next(int(instance.try_number) for instance in self._instances() if instance.task_id == task_id)
+
+    def _instances(self) -> list[Any]:
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            return list(session.scalars(select(TaskInstance).filter_by(**self._where)).all())
+
+    def rendered(self, task_id: str = "ask", map_index: int = -1) -> dict[str, Any]:
+        """The rendered fields that the UI shows."""
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            row = session.scalars(
+                select(RenderedTaskInstanceFields).filter_by(task_id=task_id, map_index=map_index, **self._where)
+            ).one()
+            fields = row.rendered_fields
+            return dict(json.loads(fields) if isinstance(fields, str) else fields)
+
+
+class Airflow:
+    """``with airflow.dag(...): ...`` and then ``airflow.run()``."""
+
+    def __init__(self, run_dag: Callable[..., Any]) -> None:
+        self._run_dag = run_dag
+        self._dag: DAG | None = None
+        self._count = 0
+
+    @contextmanager
+    def dag(self, **arguments: Any) -> Iterator[DAG]:
+        """A DAG of this test's own."""
+        self._count += 1
+        with DAG(f"test_{id(self)}_{self._count}", schedule=None, **arguments) as dag:
+            yield dag
+        self._dag = dag
+
+    def run(self, **arguments: Any) -> Run:
+        """Run the DAG that was made last."""
+        return Run(self._run_dag(self._dag, **arguments))

@@ -1,0 +1,75 @@
+"""Every example DAG, run by the real Airflow against the embedded real model."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.running import Run, load_dag
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def model_server():
+    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
+    from airflow_chat_provider.local_server import LocalServer
+
+    with LocalServer(port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def run(project, run_dag, model_server, monkeypatch):
+    """Run an example by its name."""
+    monkeypatch.setenv("AIRFLOW_CONN_CHAT_DEFAULT", json.dumps(model_server.connection))
+
+    def go(name, conf=None):
+        return Run(run_dag(load_dag(project / "dags_examples" / f"{name}.py", name), run_conf=conf))
+
+    return go
+
+
+def test_every_example_is_run_here(project):
+    tested = Path(__file__).read_text("utf-8")
+    for file in (project / "dags_examples").glob("*.py"):
+        assert f'run("{file.stem}"' in tested
+
+
+def test_quickstart_answers_in_text(run):
+    finished = run("quickstart")
+    assert finished.state == "success"
+    assert isinstance(finished.xcoms()["return_value"], str)
+    assert finished.rendered()["request"]["temperature"] == 0.2
+
+
+def test_chained_extracts_classifies_and_summarises_in_one_conversation(run):
+    finished = run("chained")
+    assert finished.state == "success"
+    verdict = finished.xcoms("classify")["return_value"]
+    assert set(verdict) == {"sentiment", "wants_reply"}
+    roles = [message["role"] for message in finished.xcoms("summarise")["messages"]]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
+    assert finished.xcoms("report")["return_value"].startswith(f"HTTP 200, {verdict['sentiment']}: ")
+    assert finished.xcoms("summarise")["configuration"] == finished.xcoms("extract")["configuration"]
+
+
+def test_mapped_asks_once_for_each_text(run):
+    finished = run("mapped")
+    assert finished.state == "success"
+    assert len(finished.xcoms("collect")["return_value"]) == 3
+    assert finished.xcoms("rate", 2)["messages"][1]["content"] == "{{ this is data, and is sent as it stands }}"
+
+
+@pytest.mark.parametrize(
+    ("conf", "status", "taken"),
+    [(None, 200, "use_reply"), ({"text": "word " * 20_000}, 400, "use_the_text_itself")],
+    ids=["answered", "refused"],
+)
+def test_branch_on_status_takes_the_branch_of_the_status(run, conf, status, taken):
+    finished = run("branch_on_status", conf)
+    states = finished.states()
+    assert finished.state == "success"
+    assert finished.xcoms()["status"] == status
+    assert states.pop(taken) == "success"
+    assert states.pop({"use_reply": "use_the_text_itself", "use_the_text_itself": "use_reply"}[taken]) == "skipped"
