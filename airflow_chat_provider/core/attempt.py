@@ -24,6 +24,9 @@ class Attempt:
         self._headers: dict[str, str] = {}
         self._body = Body(0)
         self._problem: str | None = None
+        self._cut = False
+        self.sent = False
+        """May the server have begun? Set by the client when the first byte of the request leaves."""
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The response line and headers are here."""
@@ -36,6 +39,7 @@ class Attempt:
         try:
             self._body.feed(chunk)
         except TooLarge:
+            self._cut = True
             self._problem = f"the response is larger than max_response_bytes ({self._settings.max_response_bytes})"
         except BadEncoding as error:
             self._problem = f"the response is not in its Content-Encoding ({str(error)[:40]})"
@@ -50,33 +54,33 @@ class Attempt:
 
     def _content(self) -> bytes:
         content = self._body.content()
-        return content[:_KEPT_OF_TOO_LARGE] if len(content) >= self._settings.max_response_bytes else content
+        return content[:_KEPT_OF_TOO_LARGE] if self._cut else content
 
-    def failed(self, why: str, *, sent: bool) -> TransportError:
-        """The connection failed: ``why`` in the words of the network, ``sent`` if the server may have begun."""
+    def failed(self, why: str) -> TransportError:
+        """The connection failed: ``why`` in the words of the network."""
         base = self._settings.base_url
         if self._status is not None:
             todo = f"Try again: the answer of {base} (HTTP {self._status}) was cut off"
-        elif sent:
+        elif self.sent:
             todo = f"Try again: the connection to {base} broke before an answer"
         else:
             todo = f"Check the base URL {base} of connection {self._settings.conn_id!r}, and its proxy and TLS extras"
-        return self._error(TransportError, f"{todo} ({why})", sent=sent)
+        return self._error(TransportError, f"{todo} ({why})")
 
-    def timed_out(self) -> TransportTimeout:
-        """The wall clock of the attempt ran out."""
-        limit = "timeout" if self._send.timeout >= self._settings.timeout else "what was left of deadline"
-        got = "no answer" if self._status is None else "no whole answer"
-        text = f"Raise {limit}, or ask for fewer tokens: {got} from {self._settings.base_url} "
-        return self._error(TransportTimeout, f"{text}within {self._send.timeout:.4g} s", sent=True)
+    def timed_out(self, *, connecting: bool = False) -> TransportTimeout:
+        """The wall clock of the attempt ran out; ``connecting``: or connect_timeout, if that is less."""
+        base, seconds = self._settings.base_url, self._send.timeout
+        limit = "timeout" if seconds >= self._settings.timeout else "deadline"
+        if self.sent:
+            got = "no answer" if self._status is None else "no whole answer"
+            text = f"Raise {limit}, or ask for fewer tokens: {got} from {base} within {seconds:.4g} s"
+            return self._error(TransportTimeout, text)
+        if connecting and self._settings.connect_timeout < seconds:
+            limit, seconds = "connect_timeout", self._settings.connect_timeout
+        text = f"Check that {base} of connection {self._settings.conn_id!r} can be reached: "
+        return self._error(TransportTimeout, f"{text}no connection within {seconds:.4g} s ({limit})")
 
-    def no_connection(self) -> TransportTimeout:
-        """connect_timeout ran out."""
-        text = f"Check that {self._settings.base_url} of connection {self._settings.conn_id!r} can be reached: "
-        text += f"no connection within {self._settings.connect_timeout:g} s (connect_timeout)"
-        return self._error(TransportTimeout, text, sent=False)
-
-    def _error(self, cls: type[_E], message: str, *, sent: bool) -> _E:
+    def _error(self, cls: type[_E], message: str) -> _E:
         content = self._content()
         body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
-        return cls(message, status=self._status, body=body, sent=sent)
+        return cls(message, status=self._status, body=body, sent=self.sent)

@@ -26,27 +26,25 @@ class Body:
         self._chunks: list[bytes] = []
         self._size = 0
         self._encoding = encoding.strip().lower()
-        self._inflate = _decompressor(self._encoding)
-        self._tail = b""
+        self._inflate: Any = None
+        self._begun = False
 
     def feed(self, raw: bytes) -> None:
+        if raw and not self._begun:
+            self._begun, self._inflate = True, _decompressor(self._encoding, raw[0])
         if self._inflate is None:
-            if self._encoding not in ("", "identity"):
-                self._keep(raw)
-                raise BadEncoding(self._encoding)
             self._keep(raw)
+            if raw and self._encoding not in ("", "identity"):
+                raise BadEncoding(self._encoding)
             return
-        while raw:
+        while not self._inflate.eof:
             try:
                 piece = self._inflate.decompress(raw, _STEP)
             except zlib.error as error:
-                if self._encoding == "deflate" and not self._size:  # many servers send it without the zlib header
-                    self._encoding, self._inflate = "raw deflate", zlib.decompressobj(-zlib.MAX_WBITS)
-                    continue
                 raise BadEncoding(self._encoding) from error
             self._keep(piece)
             raw = self._inflate.unconsumed_tail
-            if self._inflate.eof:
+            if not raw and len(piece) < _STEP:  # a full step may leave more behind, though all input is taken
                 return
 
     def _keep(self, piece: bytes) -> None:
@@ -66,10 +64,13 @@ class Body:
         return b"".join(self._chunks)
 
 
-def _decompressor(encoding: str) -> Any:
+def _decompressor(encoding: str, first: int) -> Any:
     if encoding in ("gzip", "x-gzip"):
         return zlib.decompressobj(zlib.MAX_WBITS | 16)
-    return zlib.decompressobj() if encoding == "deflate" else None
+    if encoding != "deflate":
+        return None
+    bare = first & 0x0F != 8  # many servers send it without the zlib header, which begins with that 8
+    return zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS)
 
 
 def parse_body(content: bytes, content_type: str = "") -> tuple[Any, bool]:
@@ -86,8 +87,8 @@ def _integer(digits: str) -> int | str:
 
 
 def _text(content: bytes, text: str, content_type: str) -> str:
-    _, _, charset = content_type.partition("charset=")
+    charset = content_type.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
     try:
-        return content.decode(charset.strip(" \"'") or "utf-8", "replace") if charset else text
-    except LookupError:
+        return content.decode(charset, "replace") if charset else text
+    except (LookupError, ValueError):
         return text

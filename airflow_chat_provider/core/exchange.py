@@ -83,7 +83,7 @@ def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
         if delay is None:
             return reply
         waited = yield Sleep(delay)
-        if waited.aborted:
+        if waited.aborted or waited.elapsed >= settings.deadline:  # slept for longer than was asked
             return reply
         attempt, elapsed = attempt + 1, waited.elapsed
 

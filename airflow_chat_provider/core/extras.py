@@ -32,10 +32,8 @@ def read_extras(extra: str | None) -> dict[str, Any]:
         raise field_error("extra", "is not JSON") from None
     if not isinstance(values, dict):
         raise field_error("extra", "is not a JSON object")
-    read = {name: read_extra(name, value) for name, value in values.items() if value not in (None, "")}
-    if "request_schema" in values and values["request_schema"] is None:
-        read["request_schema"] = None
-    return read
+    # The form of the UI stores null, or an empty text, for each field that was left alone.
+    return {name: read_extra(name, value) for name, value in values.items() if value not in (None, "")}
 
 
 def read_extra(name: str, value: Any) -> Any:
@@ -105,7 +103,7 @@ def _texts(kind: str, name_ok: Callable[[str], Any]) -> Callable[[Any], dict[str
                 raise ValueError(f"an object whose {name[:64]!r} is one line of text")
             if kind == "header" and not str(item).isascii():
                 raise ValueError(f"an object whose {name[:64]!r} is ASCII text")
-        return {name: str(item) for name, item in value.items()}
+        return {name: str(item).strip() if kind == "header" else str(item) for name, item in value.items()}
 
     return read
 
@@ -125,10 +123,15 @@ def _verify(value: Any) -> bool | str:
 
 
 def _proxy(value: Any) -> str:
-    parts = urlsplit(_text(value))
-    if parts.scheme not in ("http", "https", "socks5", "socks5h") or not parts.hostname:
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https", "socks5", "socks5h") and parts.hostname and parts.port != 0
+    except ValueError:  # its words quote the URL, and so the password in it
+        good = False
+    if not good:
         raise ValueError("a URL like http://proxy.example.com:3128")
-    return _text(value)
+    return text
 
 
 def _endpoint(value: Any) -> str:
@@ -139,10 +142,15 @@ def _endpoint(value: Any) -> str:
 
 
 def _schema(value: Any) -> Any:
+    if value == "none":
+        return None
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        return json.loads(value)
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     if not isinstance(value, str | dict):
-        raise TypeError("the name of a schema, the path of a .json file, or a JSON Schema")
+        raise TypeError("the name of a schema, the path of a .json file, a JSON Schema, or none")
     return value
 
 

@@ -23,6 +23,8 @@ class Unknown:
 
 UNKNOWN: Final = Unknown()
 
+_WHOLE = ("const", "contains", "if", "not", "uniqueItems", "unevaluatedItems", "unevaluatedProperties")
+
 Errors = Iterator[ValidationError]
 Descend = Callable[..., Errors]
 Schema = Any  # a JSON Schema: a dict, or True / False
@@ -49,6 +51,12 @@ def types_of(schema: Schema) -> list[str]:
     stated = schema.get("type", ())
     names = [stated] if isinstance(stated, str) else list(stated)
     return [*names, "null"] if names and schema.get("nullable") and "null" not in names else names
+
+
+def discriminator(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema's ``discriminator`` where it is one as OpenAPI 3 writes it."""
+    found = schema.get("discriminator")
+    return found if isinstance(found, dict) and isinstance(found.get("propertyName"), str) else None
 
 
 def _type(validator: Any, types: Any, instance: Any, schema: Schema) -> Errors:
@@ -88,18 +96,20 @@ def _fits(validator: Any, branch: Schema, instance: Any) -> bool:
 
 def _discriminated(descend: Descend, validator: Any, instance: Any, schema: Schema) -> Errors | None:
     """The errors of the branch that the discriminator names; None where it names none of ours to judge."""
-    name = schema["discriminator"]["propertyName"]
-    mapping = schema["discriminator"].get("mapping", {})
+    stated = discriminator(schema)
+    if stated is None:
+        return None
+    name, mapping = stated["propertyName"], stated.get("mapping", {})
     if not isinstance(instance, dict):
         return iter([failure("type", ["object"], instance, schema)])
-    if name not in instance and "defaultMapping" not in schema["discriminator"]:
+    if name not in instance and "defaultMapping" not in stated:
         return iter([failure("required", name, instance, schema)])
     value = instance.get(name)
     if value is UNKNOWN:
         return iter(())
     branch = mapping.get(value) if isinstance(value, str) else None
     if branch is None and name not in instance:
-        branch = schema["discriminator"]["defaultMapping"]
+        branch = stated["defaultMapping"]
     if branch is None:
         return iter([failure("enum", list(mapping), value, schema, (name,))]) if mapping else None
     return descend(validator, instance, {"$ref": branch} if isinstance(branch, str) else branch)
@@ -109,7 +119,7 @@ def _choice(descend: Descend, keyword: str) -> Callable[..., Errors]:
     def check(validator: Any, branches: list[Schema], instance: Any, schema: Schema) -> Errors:
         if instance is UNKNOWN:
             return
-        if "discriminator" in schema and (found := _discriminated(descend, validator, instance, schema)) is not None:
+        if (found := _discriminated(descend, validator, instance, schema)) is not None:
             yield from found
             return
         fitting = [branch for branch in branches if _fits(validator, branch, instance)]
@@ -126,9 +136,8 @@ def _choice(descend: Descend, keyword: str) -> Callable[..., Errors]:
     return check
 
 
-def _lenient(keyword: str) -> Callable[..., Errors]:
+def _lenient(original: Callable[..., Any]) -> Callable[..., Errors]:
     """A keyword that compares whole values, and so cannot judge one that is partly unknown."""
-    original = Draft202012Validator.VALIDATORS[keyword]
 
     def check(validator: Any, value: Any, instance: Any, schema: Schema) -> Errors:
         if not holds_unknown(instance):
@@ -137,10 +146,12 @@ def _lenient(keyword: str) -> Callable[..., Errors]:
     return check
 
 
-def _keywords(descend: Descend) -> dict[str, Callable[..., Errors]]:
-    whole = {name: _lenient(name) for name in ("const", "contains", "if", "not", "uniqueItems")}
+def _keywords(descend: Descend, validator_class: Any) -> dict[str, Callable[..., Errors]]:
+    known = validator_class.VALIDATORS
+    whole = {name: _lenient(known[name]) for name in _WHOLE if name in known}
     choices = {name: _choice(descend, name) for name in ("oneOf", "anyOf")}
-    return {"type": _type, "enum": _enum, "required": _required, **whole, **choices}
+    ours = {"type": _type, "enum": _enum, "required": _required, **whole, **choices}
+    return {name: check for name, check in ours.items() if name in known}  # an older draft has fewer
 
 
 def _walk(validator: Any, instance: Any, schema: Schema, path: object = None) -> Errors:
@@ -178,10 +189,10 @@ def _standard_descend(validator: Any, instance: Any, schema: Schema) -> Errors:
 
 # For the schemas that we ship: references are inlined when they are loaded.
 FlatValidator: Any = extend(  # type: ignore[no-untyped-call]  # types-jsonschema leaves it untyped
-    Draft202012Validator, {**_keywords(_walk), "properties": _properties, "items": _items}
+    Draft202012Validator, {**_keywords(_walk, Draft202012Validator), "properties": _properties, "items": _items}
 )
 
 
 def extended(validator_class: Any) -> Any:
     """A user's schema: any draft and references, with the same meaning of nullable and discriminator."""
-    return extend(validator_class, _keywords(_standard_descend))  # type: ignore[no-untyped-call]
+    return extend(validator_class, _keywords(_standard_descend, validator_class))  # type: ignore[no-untyped-call]

@@ -10,6 +10,8 @@ def step(key: object) -> str:
     if isinstance(key, int):
         return f"[{key}]"
     text = str(key)
+    if not text.isprintable():  # half a surrogate pair would break the log that shows the path
+        text = text.encode("unicode_escape").decode()
     if text.isidentifier() and text.isascii():
         return f".{text}"
     return "['" + (text if len(text) <= 64 else text[:61] + "...").replace("'", "\\'") + "']"

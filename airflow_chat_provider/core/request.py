@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
-from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.rules import check_names, check_rules
 from airflow_chat_provider.core.schema import RequestSchema
-
-_DEPTH = 200  # deeper than any request that a server takes, shallow enough for Python's own recursion
 
 
 def parse_text(text: str, where: str = "request") -> Any:
@@ -38,56 +35,6 @@ def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
         twice = next(name for name in result if names.count(name) > 1)
         raise InvalidRequest(f"Correct {where}: the key {twice[:64]!r} stands twice", path=where, keyword="json")
     return result
-
-
-def plain(value: Any, path: str = "$", depth: int = 0) -> Any:
-    """``value`` in JSON's own types: any mapping a dict, any sequence a list; InvalidRequest names what is neither.
-
-    The same object where nothing had to change. ``UNKNOWN`` passes.
-    """
-    if value is None or value is UNKNOWN or type(value) in (str, bool, int):
-        return value
-    if depth > _DEPTH:
-        raise InvalidRequest(f"{path}: is nested more than {_DEPTH} deep", path=path, keyword="json")
-    if isinstance(value, Mapping):
-        return _plain_object(value, path, depth)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        new = [plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-        return value if type(value) is list and all(map(_same, new, value)) else new
-    return _plain_scalar(value, path)
-
-
-def _plain_object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
-    new = {}
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise InvalidRequest(
-                f"{path}: has a key that is a {type(key).__name__}; JSON keys are text",
-                path=path,
-                keyword="json",
-            )
-        scalar = item is None or type(item) is str
-        new[key] = item if scalar else plain(item, path + step(key), depth + 1)
-    return value if type(value) is dict and all(map(_same, new.values(), value.values())) else new
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a is b
-
-
-def _plain_scalar(value: Any, path: str) -> Any:
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidRequest(f"{path}: is {value}, which JSON cannot hold", path=path, keyword="json")
-        return value
-    hint = "list it" if isinstance(value, set | frozenset) else "end the template with '| string' to send it as text"
-    raise InvalidRequest(
-        f"{path}: is a {type(value).__name__}, which JSON cannot hold; {hint}", path=path, keyword="json"
-    )
 
 
 def mask_templates(value: Any, is_template: Callable[[Any], bool]) -> Any:
@@ -169,24 +116,3 @@ def check_known(request: Any, schema: RequestSchema | None) -> None:
     if schema is not None and request is not UNKNOWN:
         schema.validate(schema.typed(request))
         check_names(request, known=schema.properties)
-
-
-def encode(request: dict[str, Any]) -> bytes:
-    """The request's bytes: UTF-8, nothing escaped that need not be."""
-    try:
-        return json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        path = _surrogate(request, "$")
-        raise InvalidRequest(
-            f"{path}: holds half of a surrogate pair, which is no text", path=path, keyword="json"
-        ) from None
-
-
-def _surrogate(value: Any, path: str) -> str | None:
-    if isinstance(value, dict):
-        bad = (path if _surrogate(key, path) else _surrogate(item, path + step(key)) for key, item in value.items())
-        return next(filter(None, bad), None)
-    if isinstance(value, list):
-        return next(filter(None, (_surrogate(item, f"{path}[{i}]") for i, item in enumerate(value))), None)
-    lone = isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
-    return path if lone else None

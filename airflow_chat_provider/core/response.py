@@ -20,8 +20,8 @@ _CUT = {
     "model_length": "the model's context limit",
     "content_filter": "a content filter",
 }
-_FENCE = re.compile(r"\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
-_KEPT = ("role", "content", "name", "refusal", "tool_calls", "function_call", "audio")
+_FENCE = re.compile(r"```[a-zA-Z]*")
+_KEPT = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def incomplete(body: dict[str, Any]) -> str | None:
     """Why an answer is not all that was asked for: cut off, filtered or refused; None if it is whole."""
     for index, choice in enumerate(body["choices"]):
         reason = choice.get("finish_reason")
-        if reason in _CUT:
+        if isinstance(reason, str) and reason in _CUT:
             return f"choices[{index}] was cut off by {_CUT[reason]} (finish_reason {reason})"
         if choice["message"].get("refusal"):
             return f"choices[{index}] is a refusal"
@@ -133,9 +133,8 @@ def result(reply: Reply, result_format: str) -> Any:
 
 
 def _parsed(reply: Reply, text: str) -> Any:
-    fenced = _FENCE.fullmatch(text)
     try:
-        return json.loads(fenced[1] if fenced else text)
+        return json.loads(_unfenced(text))
     except json.JSONDecodeError as error:
         if reason := incomplete(reply.body):
             raise incomplete_error(reply, reason) from None
@@ -147,6 +146,12 @@ def _parsed(reply: Reply, text: str) -> Any:
         f"The answer is not JSON ({where} of {len(text)} characters): set response_format in the request, "
         "ask for JSON in the prompt, or use result_format='text'",
     )
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the Markdown fence, where the text is one. No pattern with wildcards: models repeat newlines."""
+    fence, _, rest = text.strip().partition("\n")
+    return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text
 
 
 def _output_error(reply: Reply, message: str) -> InvalidOutput:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError, TransportError
@@ -101,7 +102,8 @@ def _date(text: str | None, served: str | None, now: float) -> float | None:
 
 def _epoch(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text or "").timestamp()
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP has no local times
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -27,9 +27,9 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
         return _text(value, changed)
     if isinstance(value, dict | list) and depth >= _DEPTH:
         changed["nesting over 60 levels (kept as JSON text)"] = None
-        return _text(json.dumps(value, ensure_ascii=False), changed)
+        return _text(_json(value), changed)
     if isinstance(value, dict):
-        return {_key(key, changed): _clean(item, changed, depth + 1) for key, item in value.items()}
+        return _object(value, changed, depth)
     if isinstance(value, list):
         return [_clean(item, changed, depth + 1) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -39,6 +39,23 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
         changed["an integer over 64 bits (kept as text)"] = None
         return _digits(value)
     return value
+
+
+def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict[str, Any]:
+    clean: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(key, changed)
+        while name != key and (name in value or name in clean):
+            name = "_" + name
+        clean[name] = _clean(item, changed, depth + 1)
+    return clean
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
+        return "..."
 
 
 def _text(value: str, changed: dict[str, None]) -> str:

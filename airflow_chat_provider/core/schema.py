@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.validators import validator_for
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import EMPTY_REGISTRY
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import FlatValidator, extended
 from airflow_chat_provider.core.paths import join
+from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.wording import describe
 
@@ -38,6 +42,7 @@ class RequestSchema:
     def __init__(self, schema: Any, validator: Any, *, name: str) -> None:
         self.name = name
         self.properties = frozenset(schema.get("properties", ())) if isinstance(schema, dict) else frozenset()
+        self.required = frozenset(schema.get("required", ())) if isinstance(schema, dict) else frozenset()
         self._validator = validator
         self._types = Node.of(schema)
 
@@ -47,18 +52,24 @@ class RequestSchema:
 
     def validate(self, request: Any) -> None:
         """Raise InvalidRequest naming the first broken path, and briefly the next ones."""
-        errors = self._validator.iter_errors(request)
-        first = next(errors, None)
-        if first is None:
+        found = self._errors(request)
+        if not found:
             return
-        found = [first, *(error for error, _ in zip(errors, range(_SHOWN), strict=False))]
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found[:_SHOWN]]
         more = [f"(and more after the first {_SHOWN})"] if len(found) > _SHOWN else []
         raise InvalidRequest(
             "Correct the request, nothing was sent: " + "; ".join(lines + more),
-            path=join(first.absolute_path),
-            keyword=str(first.validator),
+            path=join(found[0].absolute_path),
+            keyword=str(found[0].validator or "false"),
         )
+
+    def _errors(self, request: Any) -> list[ValidationError]:
+        try:
+            return list(islice(self._validator.iter_errors(request), _SHOWN + 1))
+        except Unresolvable as error:
+            raise _bad_schema(self.name, f"its reference {str(error.ref)[:200]!r} leads nowhere in it") from None
+        except RecursionError:
+            raise _bad_schema(self.name, "it refers to itself without end, or the request is nested too deep") from None
 
 
 def load_schema(source: SchemaSource) -> RequestSchema | None:
@@ -115,7 +126,8 @@ def _user_schema(text: str, name: str) -> RequestSchema:
         raise _bad_schema(name, f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except SchemaError as error:
         raise _bad_schema(name, f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}") from None
-    return RequestSchema(schema, extended(cls)(schema), name=name)
+    # With a registry of its own, jsonschema does not fetch the references that it does not find.
+    return RequestSchema(schema, extended(cls)(schema, registry=EMPTY_REGISTRY), name=name)
 
 
 def _read(path: str) -> str:
@@ -139,4 +151,4 @@ def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA) -> Non
     """
     loaded = load_schema(schema)
     if loaded is not None:
-        loaded.validate(request)
+        loaded.validate(plain(request))

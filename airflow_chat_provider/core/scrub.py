@@ -19,9 +19,13 @@ class Scrubber:
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
+        cut = len(text) > 2 * _SHOWN
         text = "".join(char if char.isprintable() else " " for char in text[: 2 * _SHOWN])
         for prompt in _texts(self._request):
             text = _blank(text, prompt)
+        if cut:  # what is left of a quotation at the end may be too short to be known as one
+            before, blank, tail = text.rpartition("***")
+            text = before + blank + tail[:-_RUN]
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 

@@ -15,6 +15,7 @@ _ADVICE = {
     403: "Ask for access: the key of connection {conn} may not do this",
     404: "Check the base URL {base} of connection {conn} and the model",
     405: "Check the base URL {base} and endpoint of connection {conn}",
+    407: "Check the user and password in the proxy of connection {conn}",
     408: "Try again later",
     409: "Try again later",
     413: "Send a smaller request",

@@ -105,11 +105,13 @@ def settings_from(
 
 def _base_url(host: str | None, port: int | None, schema: str | None, endpoint: str) -> str:
     """The base URL, however the connection was written: ``schema`` is a scheme, or the path of a connection URI."""
-    text = (host or "").strip().rstrip("/")
+    text = (host or "").strip()
     if not text and not port and not schema:
         return DEFAULT_BASE_URL
-    scheme = schema if schema in ("http", "https") else None
-    path = "" if scheme else (schema or "")
+    scheme = (schema or "").strip().lower()
+    path = "" if scheme in ("http", "https") else (schema or "").strip()
+    if path:
+        scheme = ""
     if "://" not in text:
         text = f"{scheme or _guess_scheme(text)}://{_bracketed(text)}"
     try:
@@ -118,6 +120,8 @@ def _base_url(host: str | None, port: int | None, schema: str | None, endpoint: 
     except ValueError:
         raise field_error("host", "is no URL: check its port and brackets") from None
     _check_url(parts)
+    if port and not 0 < port < 65536:
+        raise field_error("port", f"is {port}; a port is between 1 and 65535")
     if port and own_port and port != own_port:
         raise field_error("port", f"is {port}, but host states port {own_port}")
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -160,8 +164,7 @@ def _bracketed(text: str) -> str:
 
 def _guess_scheme(text: str) -> str:
     """https, but http on this machine, where nobody serves TLS."""
-    name = urlsplit(f"//{_bracketed(text)}")
     try:
-        return "http" if is_loopback(name.hostname or "") else "https"
+        return "http" if is_loopback(urlsplit(f"//{_bracketed(text)}").hostname or "") else "https"
     except ValueError:
         return "https"

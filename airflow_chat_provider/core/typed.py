@@ -9,6 +9,9 @@ from __future__ import annotations
 import ast
 import json
 from typing import Any
+from urllib.parse import unquote
+
+from airflow_chat_provider.core.keywords import discriminator
 
 _NUMBERS = {"number", "integer"}
 _LITERAL_LIMIT = 1_000_000  # Python literals are written by hand; the parser is slow and deep
@@ -27,9 +30,7 @@ class Node:
         self._schemas = schemas
         self._children: dict[object, Node | None] = {}
         self.types = self._types()
-        self.by: str | None = next(
-            (s["discriminator"].get("propertyName") for s in schemas if "discriminator" in s), None
-        )
+        self.by: str | None = next((d["propertyName"] for d in map(discriminator, schemas) if d), None)
 
     @classmethod
     def of(cls, schema: Any) -> Node:
@@ -40,7 +41,7 @@ class Node:
         for schema in self._schemas:
             stated = schema.get("type")
             if stated is None:
-                if "discriminator" in schema:
+                if discriminator(schema):
                     names.add("object")
                     continue
                 return None
@@ -53,13 +54,14 @@ class Node:
         """What is due at a property, or (any index) at the items; None where the schema says nothing."""
         slot: object = key if isinstance(key, str) else int
         if slot not in self._children:
-            found = [sub for schema in self._schemas for sub in _below(schema, key)]
+            found = [_below(schema, key) for schema in self._schemas]
             alternatives = [alt for sub in found for alt in _alternatives(sub, self._root, ())]
-            self._children[slot] = Node(alternatives, self._root) if alternatives else None
+            told = alternatives and {} not in alternatives  # else nothing is known below, however deep
+            self._children[slot] = Node(alternatives, self._root) if told else None
         return self._children[slot]
 
     def branch(self, instance: dict[str, Any]) -> Node:
-        """The node for the branch that the discriminator of ``instance`` names; else all branches at once."""
+        """The node for the branch that the discriminator of ``instance`` names; of any other nothing is known."""
         value = instance.get(self.by or "")
         slot = ("branch", value if isinstance(value, str) else None)
         if slot not in self._children:
@@ -69,32 +71,37 @@ class Node:
     def _branch_schemas(self, value: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for schema in self._schemas:
-            mapping = schema.get("discriminator", {}).get("mapping", {})
-            named = mapping.get(value, schema.get("discriminator", {}).get("defaultMapping"))
+            stated = discriminator(schema) or {}
+            named = stated.get("mapping", {}).get(value, stated.get("defaultMapping"))
             if named is not None:
                 target = {"$ref": named} if isinstance(named, str) else named
                 found += _alternatives(target, self._root, ())
         return found
 
 
-def _below(schema: dict[str, Any], key: str | int) -> list[Any]:
+def _below(schema: dict[str, Any], key: str | int) -> Any:
+    """The schema that a property or the items have; True where anything may stand, False where nothing can."""
+    container = "array" if isinstance(key, int) else "object"
+    if container not in schema.get("type", container):
+        return False
     if isinstance(key, int):
-        return [schema["items"]] if isinstance(schema.get("items"), dict) else []
+        return schema.get("items", True) if "prefixItems" not in schema else True
     properties = schema.get("properties", {})
     if key in properties:
-        return [properties[key]]
-    extra = schema.get("additionalProperties")
-    return [extra] if isinstance(extra, dict) else []
+        return properties[key]
+    return schema.get("additionalProperties", True) if "patternProperties" not in schema else True
 
 
 def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[str, Any]]:
     """The schemas of which a value meets one: unions and references opened, discriminated unions left whole."""
-    if not isinstance(schema, dict) or id(schema) in seen:
+    if schema is False or id(schema) in seen:
         return []
+    if not isinstance(schema, dict):
+        return [{}]  # True, or one schema for each item
     seen = (*seen, id(schema))
     if "$ref" in schema:
         return _alternatives(_resolve(schema["$ref"], root), root, seen)
-    if "discriminator" in schema:
+    if discriminator(schema):
         return [schema]
     for keyword in ("oneOf", "anyOf"):
         if keyword in schema and "properties" not in schema:
@@ -103,10 +110,19 @@ def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[st
 
 
 def _resolve(reference: str, root: Any) -> Any:
+    """What a reference within the schema refers to; True, which says nothing, for any other."""
+    if reference == "#":
+        return root
+    if not reference.startswith("#/"):
+        return True
     node = root
-    for part in reference.removeprefix("#/").split("/") if reference.startswith("#/") else ():
-        node = node.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(node, dict) else None
-    return node if reference.startswith("#") else None
+    for part in unquote(reference[2:]).split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        try:
+            node = node[int(name)] if isinstance(node, list) else node[name]
+        except (LookupError, ValueError, TypeError):
+            return True
+    return node
 
 
 def typed(value: Any, node: Node | None) -> Any:
@@ -119,7 +135,7 @@ def typed(value: Any, node: Node | None) -> Any:
             return value
         value = _read(value, types)
     if types is not None and isinstance(value, bool):
-        return str(value) if types <= {"string", "null"} else value
+        return str(value) if "string" in types and "boolean" not in types else value
     if types is not None and isinstance(value, int | float):
         return _number(value, types)
     if isinstance(value, dict):
@@ -148,7 +164,12 @@ def _typed_array(value: list[Any], node: Node | None) -> list[Any]:
 def _number(value: Any, types: frozenset[str]) -> Any:
     if "integer" in types and "number" not in types and isinstance(value, float) and value.is_integer():
         return int(value)  # servers that count refuse 5.0
-    return value if types & _NUMBERS or "string" not in types else str(value)
+    if types & _NUMBERS or "string" not in types:
+        return value
+    try:
+        return str(value)
+    except ValueError:  # thousands of digits
+        return value
 
 
 def _read(text: str, types: frozenset[str]) -> Any:

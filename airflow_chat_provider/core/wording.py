@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,8 @@ def _choice(value: Any, instance: Any, _: Any) -> str:
 
 def _extra(_: Any, instance: Any, schema: Any) -> str:
     known = list(schema.get("properties", ()))
-    names = [key for key in instance if key not in known][:3]
+    patterns = schema.get("patternProperties", ())
+    names = [key for key in instance if key not in known and not any(re.search(p, key) for p in patterns)][:3]
     close = [match for name in names for match in difflib.get_close_matches(name, known, 1)]
     listed = ", ".join(repr(name[:64]) for name in names)
     return f"has keys that are not allowed: {listed}" + (f"; did you mean {close[0]!r}?" if close else "")
@@ -100,6 +102,7 @@ _WORDS: dict[str, Callable[[Any, Any, Any], str]] = {
     "minProperties": _count("at least", "key"),
     "maxProperties": _count("at most", "key"),
     "const": lambda value, *_: f"must be {value!r}" if not isinstance(value, dict | list) else "must be fixed",
+    "None": lambda *_: "is not allowed here",  # the schema `false` has no keyword
     "pattern": lambda value, *_: f"must match the pattern {value!r}",
 }
 

@@ -1,0 +1,128 @@
+"""One attempt as its bytes come in, and what is said when no more come."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import pytest
+
+from airflow_chat_provider.core.attempt import Attempt
+from airflow_chat_provider.core.errors import TransportError, TransportTimeout
+from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.core.settings import Settings
+
+DATA = b'{"choices": []}'
+MEGABYTE = 1 << 20
+
+
+def attempt(timeout: float = 600.0, **settings: Any) -> Attempt:
+    return Attempt(Settings(conn_id="mine", base_url="https://h/v1", **settings), Send(timeout, 1))
+
+
+def begun(headers: dict[str, str] | None = None, **settings: Any) -> Attempt:
+    made = attempt(**settings)
+    made.sent = True
+    made.begin(200, headers or {})
+    return made
+
+
+def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
+    made = begun({"X-Request-ID": "r", "Content-Encoding": "gzip"})
+    packed = gzip.compress(DATA)
+    assert made.feed(packed[:9])
+    assert made.feed(packed[9:])
+    assert made.end() == Received(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent", "content", "problem"),
+    [
+        ({}, DATA + b" ", DATA, "the response is larger than max_response_bytes (15)"),
+        ({"Content-Encoding": "gzip"}, DATA, b"", "the response is not in its Content-Encoding (gzip)"),
+        ({"Content-Encoding": "br"}, DATA, DATA, "the response is not in its Content-Encoding (br)"),
+        ({"Content-Encoding": "x" * 99}, DATA, DATA, f"the response is not in its Content-Encoding ({'x' * 40})"),
+    ],
+)
+def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(
+    headers: dict[str, str], sent: bytes, content: bytes, problem: str
+) -> None:
+    made = begun(headers, max_response_bytes=len(DATA))
+    assert not made.feed(sent)
+    received = made.end()
+    assert (received.content, received.problem) == (content, problem)
+
+
+def test_compressed_data_that_ends_early_is_a_problem() -> None:
+    made = begun({"content-encoding": "gzip"})
+    assert made.feed(gzip.compress(DATA)[:-9])
+    assert made.end().problem == "the response's compressed data was cut off"
+
+
+def test_a_response_of_exactly_the_limit_is_whole() -> None:
+    made = begun(max_response_bytes=MEGABYTE + 1)
+    assert made.feed(bytes(MEGABYTE + 1))
+    assert (len(made.end().content), made.end().problem) == (MEGABYTE + 1, None)
+
+
+def test_of_one_that_is_too_large_only_the_beginning_is_kept() -> None:
+    made = begun(max_response_bytes=MEGABYTE + 1)
+    assert not made.feed(bytes(MEGABYTE + 2))
+    assert len(made.end().content) == MEGABYTE
+
+
+def test_what_has_not_begun_cannot_end() -> None:
+    with pytest.raises(RuntimeError):
+        attempt().end()
+
+
+def test_a_connection_that_never_was_points_at_the_connection() -> None:
+    error = attempt().failed("refused")
+    assert str(error) == (
+        "Check the base URL https://h/v1 of connection 'mine', and its proxy and TLS extras (refused)"
+    )
+    assert (type(error), error.sent, error.status, error.body) == (TransportError, False, None, None)
+
+
+def test_a_connection_that_broke_before_an_answer() -> None:
+    made = attempt()
+    made.sent = True
+    error = made.failed("reset")
+    assert str(error) == "Try again: the connection to https://h/v1 broke before an answer (reset)"
+    assert error.sent
+
+
+@pytest.mark.parametrize(("sent", "body"), [(DATA, {"choices": []}), (DATA[:5], '{"cho'), (b"", None)])
+def test_an_answer_that_was_cut_off_is_kept_as_far_as_it_came(sent: bytes, body: Any) -> None:
+    made = begun({"content-type": "application/json"})
+    made.feed(sent)
+    error = made.failed("reset")
+    assert str(error) == "Try again: the answer of https://h/v1 (HTTP 200) was cut off (reset)"
+    assert (error.sent, error.status, error.body) == (True, 200, body)
+
+
+MORE_TIME = "Raise timeout, or ask for fewer tokens: "
+UNREACHED = "Check that https://h/v1 of connection 'mine' can be reached: no connection within "
+
+
+@pytest.mark.parametrize(
+    ("timeout", "sent", "status", "connecting", "text"),
+    [
+        (600.0, True, None, False, f"{MORE_TIME}no answer from https://h/v1 within 600 s"),
+        (600.0, True, 200, False, f"{MORE_TIME}no whole answer from https://h/v1 within 600 s"),
+        (7.25, True, None, False, "Raise deadline, or ask for fewer tokens: no answer from https://h/v1 within 7.25 s"),
+        (600.0, False, None, True, f"{UNREACHED}5 s (connect_timeout)"),
+        (2.0, False, None, True, f"{UNREACHED}2 s (deadline)"),
+        (600.0, False, None, False, f"{UNREACHED}600 s (timeout)"),
+    ],
+)
+def test_a_timeout_names_the_clock_that_ran_out(
+    timeout: float, sent: bool, status: int | None, connecting: bool, text: str
+) -> None:
+    made = attempt(timeout)
+    made.sent = sent
+    if status:
+        made.begin(status, {})
+    error = made.timed_out(connecting=connecting)
+    assert (type(error), str(error)) == (TransportTimeout, text)
+    assert (error.sent, error.status) == (sent, status)
