@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
-from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text, plain
+from airflow_chat_provider.core.plain import plain
+from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import NotGiven, load_schema
 from airflow_chat_provider.templating import Renderer, is_path, json_or_none, markers, read_template

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.bases.hook import BaseHook
 
 from airflow_chat_provider.compat import AirflowException, AirflowNotFoundException
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import Call, exchange, judge
-from airflow_chat_provider.core.request import encode, finish
+from airflow_chat_provider.core.plain import encode
+from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber
@@ -193,7 +194,10 @@ class ChatCompletionHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """GET ``{base}/models``: ``(works, what was found)``, never with the key or a body in it."""
         try:
-            outcome = self.client.get("/models", min(self.settings.timeout, _TEST_TIMEOUT))
+            timeout = min(self.settings.timeout, _TEST_TIMEOUT)
+            outcome = self.client.get("/models", timeout)
+            if isinstance(outcome, TransportTimeout) and outcome.sent:
+                return False, f"{self.settings.base_url} was reached, but did not answer within {timeout:g} s"
             reply = judge(outcome, self._call(None), now=0.0)
             if isinstance(reply.body, dict) and isinstance(reply.body.get("data"), list):
                 return _models(self.settings, reply.body["data"])

@@ -12,7 +12,7 @@ from airflow_chat_provider.compat import AirflowFailException
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
 from airflow_chat_provider.core.response import conversation_message, incomplete, incomplete_error, result
 from airflow_chat_provider.core.sanitize import sanitize
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, default_policy
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class ChatCompletionOperator(BaseOperator):
         self.system_prompt = system_prompt
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
-        self.request_schema = request_schema
+        # A plain text: msgpack, in which the DAG processor hands over what it parsed, takes no subclass of str.
+        self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
+        self._names_schema = not isinstance(request_schema, NotGiven)
         self.result_format = result_format
         self.check_status = check_status
         self.on_incomplete = on_incomplete
@@ -141,7 +143,7 @@ class ChatCompletionOperator(BaseOperator):
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self._make_hook(upstream)
         try:
-            schema = upstream.schema(self.request_schema, hook.settings)
+            schema = upstream.schema(self.request_schema if self._names_schema else DEFAULT_SCHEMA, hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
             self._show(request)
             reply = building.sanitized(hook.send(request), self.log.warning)
@@ -172,11 +174,12 @@ class ChatCompletionOperator(BaseOperator):
             self._push(ti, "status", reply.status)
         if reply.error is not None and (self.check_status or not isinstance(reply.error, StatusError)):
             raise reply.error
-        self._push(ti, "configuration", configuration)
+        self._push(ti, "configuration", sanitize(configuration)[0])
         if reply.error is not None:
             return result(reply, "raw") if self.result_format == "raw" else None
         if self.push_messages:
-            self._push(ti, "messages", [*request["messages"], conversation_message(reply.message)])
+            conversation = [*request["messages"], conversation_message(reply.message)]
+            self._push(ti, "messages", sanitize(conversation)[0])  # a prompt may hold what XCom cannot, too
         self._check_complete(reply)
         return sanitize(result(reply, self.result_format))[0]
 

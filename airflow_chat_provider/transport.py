@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Generator
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Generator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -23,16 +22,14 @@ from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import InvalidConnection, TransportError
 from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep
-from airflow_chat_provider.wire import Backend, wall_clock
+from airflow_chat_provider.tls import tls_context
+from airflow_chat_provider.wire import Backend, wall_clock, words_of
 
 if TYPE_CHECKING:
-    import ssl
-
     from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.core.settings import Settings
 
 Exchange = Generator[Send | Sleep, Result, "Reply"]
-_NOT_SENT = (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _SLICE = 0.2  # an abort ends a wait this soon
 
 
@@ -49,7 +46,7 @@ class Client:
     @property
     def http(self) -> httpx.Client:
         """An httpx.Client with the connection's base URL, headers, query, proxy, TLS and timeouts."""
-        if self._http is None:
+        if self._http is None or self._http.is_closed:
             self._http = httpx.Client(transport=self._transport, **_client_options(self._settings))
         return self._http
 
@@ -84,7 +81,9 @@ class Client:
         attempt = Attempt(self._settings, send)
         with wall_clock(send.timeout):
             try:
-                response = self._transport.handle_request(_request(self._settings, method, path, content, headers))
+                request = _request(self._settings, method, path, content, headers)
+                request.extensions["trace"] = partial(_trace, attempt)
+                response = self._transport.handle_request(request)
                 try:
                     attempt.begin(response.status_code, response.headers)
                     for chunk in response.iter_raw():
@@ -138,6 +137,7 @@ class AsyncClient:
         try:
             async with asyncio.timeout(send.timeout):
                 request = _request(self._settings, "POST", None, content, headers)
+                request.extensions["trace"] = partial(_atrace, attempt)
                 response = await self._transport.handle_async_request(request)
                 try:
                     attempt.begin(response.status_code, response.headers)
@@ -148,7 +148,7 @@ class AsyncClient:
                     await response.aclose()
         except TimeoutError:
             return attempt.timed_out()
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # anyio lets the alert of a TLS server through
             return _failure(attempt, error)
         return attempt.end()
 
@@ -162,13 +162,22 @@ def _result(outcome: Received | TransportError | None, began: float, *, aborted:
     return Result(outcome, time.monotonic() - began, time.time(), jitter, aborted)
 
 
-def _failure(attempt: Attempt, error: httpx.HTTPError) -> TransportError:
-    if isinstance(error, httpx.ConnectTimeout):
-        return attempt.no_connection()
+def _failure(attempt: Attempt, error: Exception) -> TransportError:
     if isinstance(error, httpx.TimeoutException):
-        return attempt.timed_out()
-    why = " ".join(str(error).split())[:200] or type(error).__name__
-    return attempt.failed(why, sent=not isinstance(error, _NOT_SENT))
+        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout))
+    if isinstance(error, httpx.ProxyError):
+        return attempt.failed(f"the proxy answered {error}")
+    return attempt.failed(" ".join(words_of(error).split())[:200])
+
+
+def _trace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
+    """Called by httpcore as a request goes its way. A CONNECT to a proxy is not yet the request."""
+    if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+        attempt.sent = True
+
+
+async def _atrace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
+    _trace(attempt, event, info)
 
 
 def _request(
@@ -220,16 +229,30 @@ class _AsyncTransport(httpx.AsyncHTTPTransport):
 def _pool(settings: Settings, backend: Backend | None) -> Any:
     """A connection pool, through a proxy where one is set; asynchronous without a backend of ours."""
     options: dict[str, Any] = {
-        "ssl_context": _tls(settings) if settings.base_url.startswith("https:") else None,
+        "ssl_context": tls_context(settings, httpx.create_ssl_context)
+        if settings.base_url.startswith("https:")
+        else None,
         "max_connections": 100,
         "keepalive_expiry": 5.0,
     }
     if backend is not None:
         options["network_backend"] = backend
+    try:
+        httpx.URL(settings.base_url)
+    except httpx.InvalidURL:  # such as a name that is no IDNA of 2008
+        raise InvalidConnection(
+            f"Correct connection {settings.conn_id!r}: host {settings.base_url!r} is no URL", field="host"
+        ) from None
     proxy = _proxy(settings)
     if proxy is None:
         return (httpcore.AsyncConnectionPool if backend is None else httpcore.ConnectionPool)(**options)
-    url = httpx.Proxy(proxy)
+    try:
+        url = httpx.Proxy(proxy)
+    except (ValueError, httpx.InvalidURL):  # no word of what it is: it may hold a password
+        whose = "the proxy of" if settings.proxy else "the environment's proxy for"
+        raise InvalidConnection(
+            f"Correct {whose} connection {settings.conn_id!r}: it is no URL of a proxy", field="proxy"
+        ) from None
     options |= {"proxy_url": _core_url(url.url), "proxy_auth": url.raw_auth}
     if url.url.scheme.startswith("socks"):
         return _socks(backend)(**options)
@@ -260,44 +283,3 @@ def _proxy(settings: Settings) -> str | None:
         return None
     proxy = found.get(parts.scheme) or found.get("all")
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    """The TLS context for these settings: made once per process, again only when a file of theirs changes."""
-    stamps = tuple(_stamp(name, getattr(settings, name)) for name in ("verify", "client_cert", "client_key"))
-    try:
-        return _tls_context(settings.verify, settings.client_cert, settings.client_key, stamps)
-    except OSError as error:  # ssl.SSLError is one
-        field = "client_cert" if settings.client_cert else "verify"
-        raise InvalidConnection(
-            f"Correct connection {settings.conn_id!r}: {field} holds no usable PEM file ({error.strerror or error})",
-            field=field,
-        ) from None
-
-
-def _stamp(field: str, path: Any) -> float | None:
-    if not isinstance(path, str):
-        return None
-    try:
-        return Path(path).stat().st_mtime
-    except OSError as error:
-        raise InvalidConnection(f"{field} names a file that cannot be read ({error.strerror})", field=field) from None
-
-
-@lru_cache(maxsize=32)
-def _tls_context(
-    verify: bool | str,  # noqa: FBT001 - the name and the values are those of the extra
-    cert: str | None,
-    key: str | None,
-    stamps: tuple[float | None, ...],  # noqa: ARG001 - part of the cache key
-) -> ssl.SSLContext:
-    import ssl
-
-    if isinstance(verify, str):
-        folder = Path(verify).is_dir()
-        context = ssl.create_default_context(cafile=None if folder else verify, capath=verify if folder else None)
-    else:
-        context = httpx.create_ssl_context(verify=verify)
-    if cert is not None:
-        context.load_cert_chain(cert, key)
-    return context

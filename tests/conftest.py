@@ -18,6 +18,9 @@ from tests.server import ChatServer
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-chat-tests-"))
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
 
+# `make test-postgres` names another database, an empty one.
+DATABASE = os.environ.get("AIRFLOW_CHAT_TEST_DATABASE") or f"sqlite:///{AIRFLOW_HOME}/airflow.db"
+
 # The developer's own Airflow, connections and proxies must not decide what a test sees.
 for _name in list(os.environ):
     if _name.startswith("AIRFLOW") or _name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
@@ -29,8 +32,14 @@ os.environ |= {
     "AIRFLOW_HOME": str(AIRFLOW_HOME),
     "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": DATABASE,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "airflow_db" in getattr(item, "fixturenames", ()):
+            item.add_marker("database")
 
 
 @pytest.fixture(scope="session")

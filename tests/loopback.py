@@ -272,6 +272,7 @@ class Listener(ABC):
             with self._news:  # so that stop() never touches a descriptor that was closed and given away
                 del self._open[wire]
                 wire.close()
+                self._news.notify_all()
 
 
 @contextlib.contextmanager
