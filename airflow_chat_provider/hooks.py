@@ -162,7 +162,7 @@ class ChatCompletionHook(BaseHook):
 
     def _call(self, request: Any) -> Call:
         settings = self.settings
-        return Call(settings, Scrubber(request, (settings.api_key, *settings.headers.values())))
+        return Call(settings, Scrubber(request, settings.secrets))
 
     def _log_call(self, request: dict[str, Any], reply: Reply) -> None:
         self.log.info(
@@ -278,9 +278,8 @@ def _readable(conn_id: str) -> Iterator[None]:
 def _mask(settings: Settings) -> None:
     from airflow.sdk.log import mask_secret
 
-    for secret in (settings.api_key, *settings.headers.values()):
-        if secret:
-            mask_secret(secret)
+    for secret in settings.secrets:
+        mask_secret(secret)
 
 
 def _headers(idempotency_key: str | None) -> dict[str, str]:

@@ -25,4 +25,4 @@ with DAG(dag_id="mapped", schedule=None, doc_md=__doc__):
     def collect(answers: list[str]) -> list[str]:
         return [answer.strip() for answer in answers]
 
-    collect(rate.output)  # type: ignore[arg-type]  # an XComArg stands for the list at run time
+    collect(rate.output)

@@ -1,4 +1,4 @@
-"""One chat completion as a task. The prompt and the temperature are templates; the answer's text is its return value."""
+"""One chat completion as a task: prompt and temperature are templates, the answer's text is the return value."""
 
 from airflow.sdk import DAG
 

@@ -54,9 +54,7 @@ def drip(body: bytes | None = None, every: float = 0.05) -> Reply:
     """The headers at once, then a byte at a time; without a body, spaces for as long as the server may."""
     headers = {"Content-Type": "application/json"}
     if body is None:
-        return Reply(
-            headers=headers, end=End.CLOSE, steps=lambda reply: _drops(reply.head(None), every, b"1\r\n \r\n")
-        )
+        return Reply(headers=headers, end=End.CLOSE, steps=lambda reply: _drops(reply.head(None), every, b"1\r\n \r\n"))
 
     def steps(reply: Reply) -> Iterator[Step]:
         yield reply.head(len(reply.body))

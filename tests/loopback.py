@@ -100,9 +100,7 @@ class Wire:
         try:
             start, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
             method, target, _version = start.split(" ")
-            headers = Headers(
-                (name, value.strip()) for name, _, value in (line.partition(":") for line in lines)
-            )
+            headers = Headers((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
             body = self._read_body(headers)
         except PeerGoneError:
             return None
@@ -253,9 +251,7 @@ class Listener(ABC):
                 sock.close()
                 return
         wire = Wire(sock, connection_id)
-        thread = threading.Thread(
-            target=self._serve, args=(wire,), name=f"connection-{connection_id}", daemon=True
-        )
+        thread = threading.Thread(target=self._serve, args=(wire,), name=f"connection-{connection_id}", daemon=True)
         with self._news:
             self._open[wire] = thread
             thread.start()

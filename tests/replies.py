@@ -104,9 +104,7 @@ def error(
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """`kind` is the "type" of OpenAI's error object."""
-    return json_reply(
-        status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers
-    )
+    return json_reply(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
 
 
 def redirect(location: str, status: int = 307) -> Reply:

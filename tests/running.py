@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,8 +67,7 @@ class Run:
             row = session.scalars(
                 select(RenderedTaskInstanceFields).filter_by(task_id=task_id, map_index=map_index, **self._where)
             ).one()
-            fields = row.rendered_fields
-            return dict(json.loads(fields) if isinstance(fields, str) else fields)
+            return dict(row.rendered_fields)
 
 
 class Airflow:

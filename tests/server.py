@@ -59,9 +59,7 @@ class ChatServer(Listener):
 
     @property
     def url(self) -> str:
-        return (
-            f"http://127.0.0.1:{self.port}/v1" if self._tls is None else f"https://localhost:{self.port}/v1"
-        )
+        return f"http://127.0.0.1:{self.port}/v1" if self._tls is None else f"https://localhost:{self.port}/v1"
 
     def script(self, *replies: Scripted) -> None:
         with self._news:

@@ -56,9 +56,7 @@ def client_trusting(certificates: Certificates, *, identified: bool = False) -> 
     return httpx.Client(verify=context, trust_env=False)
 
 
-def test_the_script_is_used_once_in_order_and_then_the_default(
-    server: ChatServer, client: httpx.Client
-) -> None:
+def test_the_script_is_used_once_in_order_and_then_the_default(server: ChatServer, client: httpx.Client) -> None:
     server.script(replies.error(429, "slow down", "rate_limit_exceeded"), replies.ok("scripted"))
     first, second, third = (ask(client, server) for _ in range(3))
     assert (first.status_code, first.json()["error"]["code"]) == (429, "rate_limit_exceeded")
@@ -139,9 +137,7 @@ def test_a_broken_reply_is_broken_on_the_wire(
     ids=["hang", "delay", "drip", "drip_body", "drip_headers", "stalled_stream", "huge"],
 )
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_an_endless_reply_stops_when_the_client_closes(
-    reply: Reply, secure: bool, certificates: Certificates
-) -> None:
+def test_an_endless_reply_stops_when_the_client_closes(reply: Reply, secure: bool, certificates: Certificates) -> None:
     with ChatServer(reply, tls=certificates.server_tls if secure else None) as server:
         sock = socket.create_connection(("127.0.0.1", server.port))
         if secure:
@@ -211,17 +207,13 @@ def test_a_stream_arrives_as_the_events_given(server: ChatServer, client: httpx.
     ],
     ids=["gzip", "deflate", "chunked", "drip"],
 )
-def test_another_encoding_carries_the_same_body(
-    reply: Reply, server: ChatServer, client: httpx.Client
-) -> None:
+def test_another_encoding_carries_the_same_body(reply: Reply, server: ChatServer, client: httpx.Client) -> None:
     server.script(reply)
     assert ask(client, server).json() == replies.completion()
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_huge_body_is_json_of_the_size_asked_for(
-    announced: bool, server: ChatServer, client: httpx.Client
-) -> None:
+def test_a_huge_body_is_json_of_the_size_asked_for(announced: bool, server: ChatServer, client: httpx.Client) -> None:
     server.script(faults.huge(200_000, announced=announced))
     response = ask(client, server)
     assert ("content-length" in response.headers) is announced
@@ -237,9 +229,7 @@ def test_a_gzip_bomb_is_valid_gzip_a_thousandth_of_its_size(server: ChatServer, 
     assert len(faults.gzip_bomb(1 << 30).body) < 1_200_000
 
 
-def test_a_kept_connection_may_be_closed_behind_the_clients_back(
-    server: ChatServer, client: httpx.Client
-) -> None:
+def test_a_kept_connection_may_be_closed_behind_the_clients_back(server: ChatServer, client: httpx.Client) -> None:
     server.script(replace(replies.ok(), end=End.CLOSE), replies.redirect("/elsewhere"), replies.status(204))
     assert ask(client, server).status_code == 200
     assert server.wait_all_closed()
@@ -264,9 +254,7 @@ def test_mutual_tls_wants_the_clients_certificate(certificates: Certificates) ->
         assert len(server.requests) == 1
 
 
-def test_the_proxy_forwards_plain_requests_and_tunnels_tls(
-    certificates: Certificates, server: ChatServer
-) -> None:
+def test_the_proxy_forwards_plain_requests_and_tunnels_tls(certificates: Certificates, server: ChatServer) -> None:
     context = ssl.create_default_context(cafile=str(certificates.ca))
     with ForwardProxy() as proxy, ChatServer(tls=certificates.server_tls) as secure:
         with httpx.Client(proxy=proxy.url, verify=context, trust_env=False) as client:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.core.extras import field_error, read_extra, read_extras
 
+_SECRET_NAME = re.compile("key|token|secret|sig|auth|password", re.IGNORECASE)
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
@@ -55,6 +56,13 @@ class Settings:
             )
         own = {name.lower(): value for name, value in self.headers.items()}
         return {name: value for name, value in {**found, **own}.items() if value}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no log: the key, every header value, the proxy's password, a key in the query."""
+        proxy = unquote(urlsplit(self.proxy).password or "") if self.proxy else ""
+        query = [value for name, value in self.query.items() if _SECRET_NAME.search(name)]
+        return tuple(filter(None, (self.api_key, *self.headers.values(), proxy, *query)))
 
     @property
     def exposes_key(self) -> bool:

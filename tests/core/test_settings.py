@@ -190,3 +190,13 @@ def test_an_override_that_makes_no_sense_names_itself(given: dict[str, Any]) -> 
     with pytest.raises(InvalidConnection) as caught:
         Settings().override(**given)
     assert caught.value.field == next(iter(given))
+
+
+def test_the_secrets_are_the_key_every_header_the_proxys_password_and_keys_in_the_query() -> None:
+    settings = Settings(
+        api_key="k1",
+        headers={"X-Team": "h1"},
+        proxy="http://user:p%40ss@proxy:3128",
+        query={"api-version": "2024-10-21", "api_key": "q1"},
+    )
+    assert set(settings.secrets) == {"k1", "h1", "p@ss", "q1"}
