@@ -1,4 +1,4 @@
-"""How the operator's arguments become a request: checked when the DAG is parsed, rendered, folded."""
+"""How the operator's arguments become a request when the task runs: rendered, folded, joined with upstream's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.plain import plain
-from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text
+from airflow_chat_provider.core.request import fold, parse_text
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import NotGiven, load_schema
-from airflow_chat_provider.templating import Renderer, is_path, json_or_none, markers, read_template
+from airflow_chat_provider.templating import Renderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +30,7 @@ FIELDS = (
     "deadline",
     "max_attempts",
 )
-_NEEDED = (
-    "request",
-    "messages",
-    "prompt",
-    "configuration",
-)  # None for one of these: its upstream was skipped
+_NEEDED = ("request", "messages", "prompt", "configuration")  # None for one of these: its upstream was skipped
 _CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 
 log = logging.getLogger(__name__)
@@ -48,43 +42,6 @@ class Built:
 
     request: Any = None
     error: InvalidRequest | None = None
-
-
-def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise InvalidRequest where an argument is none of its choices."""
-    if value not in allowed:
-        listed = ", ".join(map(repr, allowed))
-        raise InvalidRequest(f"{name} must be one of {listed}, not {value!r}", path=name, keyword="enum")
-
-
-def check_at_parse(task: Any) -> None:
-    """Check all that is known before a run: every leaf that holds no template, against the schema."""
-    dag = task.get_dag() if task.has_dag() else None
-    is_template = markers(dag and dag.jinja_environment_kwargs)
-    if is_template(task.request_schema):
-        return
-    schema = load_schema(task.request_schema)
-    known = {name: mask_templates(getattr(task, name), is_template) for name in REQUEST_FIELDS}
-    if isinstance(task.request, str):
-        known["request"] = mask_templates(_known_text(task.request, dag, is_template), is_template)
-    request = fold(known.pop("request"), **known)
-    if isinstance(request, dict) and request.get("model") is None:
-        request = {**request, "model": UNKNOWN}  # the configuration or the connection may have one
-    check_known(request, schema)
-
-
-def _known_text(text: str, dag: Any, is_template: Callable[[Any], bool]) -> Any:
-    """A request's text, or its file's, as far as it is JSON before it is rendered."""
-    parsed, where = json_or_none(text), "request"
-    if parsed is None and not is_template(text) and is_path(text):
-        if dag is None:
-            return UNKNOWN
-        where = text.strip()
-        text = read_template(dag.get_template_env(), where)
-        parsed = json_or_none(text)
-    if parsed is None:
-        return UNKNOWN if is_template(text) else parse_text(text, where)
-    return parsed
 
 
 def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:

@@ -18,7 +18,7 @@ from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
-from airflow_chat_provider.core.scrub import Scrubber
+from airflow_chat_provider.core.scrub import Scrubber, printable
 from airflow_chat_provider.core.settings import Settings, settings_from
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _headers(idempotency_key: str | None) -> dict[str, str]:
 
 def _models(settings: Settings, data: list[Any]) -> tuple[bool, str]:
     names = [item["id"] for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    listed = ", ".join(name[:64] for name in names[:5]) + (", ..." if len(names) > 5 else "")
+    listed = ", ".join(printable(name[:64]) for name in names[:5]) + (", ..." if len(names) > 5 else "")
     if settings.model and names and settings.model not in names:
         return (
             True,

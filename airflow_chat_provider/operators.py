@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_chat_provider import building
 from airflow_chat_provider.compat import AirflowFailException
@@ -13,6 +14,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
 from airflow_chat_provider.core.response import conversation_message, incomplete, incomplete_error, result
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.parsing import check_arguments
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, default_policy
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.hooks import ChatCompletionHook
-
-_FORMATS = ("raw", "message", "text", "json")
-_ON_INCOMPLETE = ("warn", "fail", "ignore")
 
 
 class ChatCompletionOperator(BaseOperator):
@@ -108,9 +107,13 @@ class ChatCompletionOperator(BaseOperator):
         self.max_attempts = max_attempts
         self._built: building.Built | None = None
         self._hook: ChatCompletionHook | None = None
-        building.check_choice("result_format", result_format, _FORMATS)
-        building.check_choice("on_incomplete", on_incomplete, _ON_INCOMPLETE)
-        building.check_at_parse(self)
+        check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Airflow's ``partial``, whose arguments are checked like the operator's."""
+        check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
+        return super().partial(**kwargs)
 
     def _do_render_template_fields(
         self,

@@ -380,6 +380,25 @@ class TestParsing:
         assert caught.value.path == path
         assert says in caught.value.message
 
+    @pytest.mark.parametrize(
+        ("arguments", "path"),
+        [
+            ({"request": {"tempreture": 1}}, "$.tempreture"),
+            ({"request": {"temperature": 3}}, "$.temperature"),
+            ({"messages": []}, "$.messages"),
+            ({"result_format": "txt"}, "result_format"),
+        ],
+    )
+    def test_a_mistake_in_a_mapped_task_breaks_the_import_too(self, airflow, arguments, path):
+        with airflow.dag(), pytest.raises(InvalidRequest) as caught:
+            ChatCompletionOperator.partial(task_id="ask", **arguments)
+        assert caught.value.path == path
+
+    def test_what_a_mapped_task_will_get_is_unknown_and_passes(self, airflow):
+        with airflow.dag():
+            ChatCompletionOperator.partial(task_id="ask", request={"temperature": "{{ x }}"}).expand(prompt=["a"])
+            ChatCompletionOperator.partial(task_id="all").expand(request=[{"messages": []}])
+
     def test_a_missing_request_file_breaks_the_import_with_the_places_searched(self, airflow, tmp_path):
         with airflow.dag(template_searchpath=[str(tmp_path)]), pytest.raises(InvalidRequest, match="is in none of"):
             ask(request="nowhere.json", prompt="x")

@@ -20,7 +20,7 @@ class Scrubber:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         cut = len(text) > 2 * _SHOWN
-        text = "".join(char if char.isprintable() else " " for char in text[: 2 * _SHOWN])
+        text = printable(text[: 2 * _SHOWN])
         for prompt in _texts(self._request):
             text = _blank(text, prompt)
         if cut:  # what is left of a quotation at the end may be too short to be known as one
@@ -28,6 +28,11 @@ class Scrubber:
             text = before + blank + tail[:-_RUN]
         text = " ".join(text.split())
         return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """``text`` with spaces for what cannot be shown; half a surrogate pair in an error's text ends Airflow's worker."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def _texts(request: Any) -> Iterator[str]:
@@ -46,7 +51,7 @@ def _texts(request: Any) -> Iterator[str]:
 
 def _blank(text: str, prompt: str) -> str:
     """``text`` with every run of it that stands in ``prompt`` (and is long enough to say something) as ``***``."""
-    flat = "".join(char if char.isprintable() else " " for char in prompt) if not prompt.isprintable() else prompt
+    flat = printable(prompt)
     if len(flat) < _RUN:
         return text.replace(flat, "***") if " " in flat else text
     out, start = [], 0

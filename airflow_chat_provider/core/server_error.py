@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_chat_provider.core.retry import QUOTA
+from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.scrub import printable
 from airflow_chat_provider.core.settings import Settings
 
 _ADVICE = {
@@ -27,7 +29,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """What a server said: its message, its code as it wrote it, and code and type in lower case to compare."""
+    """What a server said: its message, its code (one that XCom can keep), and code and type in lower case to compare."""
 
     message: str = ""
     code: str | int | None = None
@@ -49,7 +51,7 @@ def read_error(body: Any) -> ServerError:
     names = frozenset(str(inner.get(key)).lower() for key in ("code", "type", "status") if inner.get(key) is not None)
     return ServerError(
         _message(inner.get("message") or inner.get("detail") or inner.get("msg")),
-        code if isinstance(code, str | int) else None,
+        sanitize(code)[0] if isinstance(code, str | int) else None,
         names,
     )
 
@@ -75,7 +77,7 @@ def _detail(item: Any) -> str:
 def advice(status: int, said: ServerError, settings: Settings) -> str:
     """What to do about a status, and the status: the beginning of an error message."""
     names = {"conn": repr(settings.conn_id), "base": settings.base_url}
-    code = f", {str(said.code)[:64]}" if said.code is not None and str(said.code) != str(status) else ""
+    code = f", {printable(str(said.code)[:64])}" if said.code is not None and str(said.code) != str(status) else ""
     return f"{_todo(status, said, settings).format(**names)} (HTTP {status}{code})"
 
 

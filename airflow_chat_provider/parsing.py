@@ -1,0 +1,60 @@
+"""What can be known of an operator's mistakes before a run: it breaks the import of the DAG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_chat_provider.building import REQUEST_FIELDS
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.keywords import UNKNOWN
+from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, load_schema
+from airflow_chat_provider.templating import is_path, json_or_none, markers, read_template
+
+_CHOICES = {
+    "result_format": ("raw", "message", "text", "json"),
+    "on_incomplete": ("warn", "fail", "ignore"),
+}
+
+
+def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = False) -> None:
+    """Check every argument, and every leaf that holds no template against the schema; raises InvalidRequest.
+
+    ``mapped``: ``partial()`` has only some of them; the messages may come with ``expand()``.
+    """
+    for name, allowed in _CHOICES.items():
+        if (value := arguments.get(name, allowed[0])) not in allowed:
+            listed = ", ".join(map(repr, allowed))
+            raise InvalidRequest(f"{name} must be one of {listed}, not {value!r}", path=name, keyword="enum")
+    is_template = markers(dag and dag.jinja_environment_kwargs)
+    source = arguments.get("request_schema", DEFAULT_SCHEMA)
+    if not is_template(source):
+        check_known(_known(arguments, dag, is_template, mapped=mapped), load_schema(source))
+
+
+def _known(arguments: Mapping[str, Any], dag: Any, is_template: Callable[[Any], bool], *, mapped: bool) -> Any:
+    """The request with UNKNOWN for all that is not known yet."""
+    known = {name: mask_templates(arguments.get(name), is_template) for name in REQUEST_FIELDS}
+    if isinstance(arguments.get("request"), str):
+        known["request"] = mask_templates(_known_text(arguments["request"], dag, is_template), is_template)
+    request = fold(known.pop("request"), **known)
+    if not isinstance(request, dict):
+        return request
+    if request.get("model") is None:
+        request = {**request, "model": UNKNOWN}  # the configuration or the connection may have one
+    return {"messages": UNKNOWN, **request} if mapped else request
+
+
+def _known_text(text: str, dag: Any, is_template: Callable[[Any], bool]) -> Any:
+    """A request's text, or its file's, as far as it is JSON before it is rendered."""
+    parsed, where = json_or_none(text), "request"
+    if parsed is None and not is_template(text) and is_path(text):
+        if dag is None:
+            return UNKNOWN
+        where = text.strip()
+        text = read_template(dag.get_template_env(), where)
+        parsed = json_or_none(text)
+    if parsed is None:
+        return UNKNOWN if is_template(text) else parse_text(text, where)
+    return parsed
