@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-oldest lint pytest wheel-test bench lock clean help
+.PHONY: demo test test-oldest test-postgres lint pytest wheel-test bench lock clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -34,6 +34,9 @@ pytest: .venv/.ready ## the tests alone, with the coverage gate
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
 	.venv-oldest/bin/pytest -W default
 
+test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
+	.ci/postgres $(BIN)/pytest -m "database and not model"
+
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
@@ -47,6 +50,7 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock
 	$(COMPILE) --extra test pyproject.toml requirements/oldest.in --output-file requirements/oldest.lock \
 		--exclude-newer $(OLDEST_DATE) --exclude-newer-package xllamacpp=$$(date +%F)
+	$(COMPILE) --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
 
 clean: ## remove the environments and everything that was built
 	rm -rf .venv .venv-* .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \

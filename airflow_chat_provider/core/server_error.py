@@ -29,7 +29,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """What a server said: its message, its code (one that XCom can keep), and code and type in lower case to compare."""
+    """What a server said: message, code (such that XCom can keep it), and code and type in lower case to compare."""
 
     message: str = ""
     code: str | int | None = None

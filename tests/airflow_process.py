@@ -1,0 +1,195 @@
+"""A whole Airflow in processes of its own: scheduler, API server, DAG processor, LocalExecutor and SQLite.
+
+with AirflowProcess(home, dags="...", environment={...}) as airflow:
+    run = airflow.trigger("a_dag")
+    assert run.wait_state(minutes) == "success"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+COMPONENTS = ("api-server", "dag-processor", "scheduler")
+START, STEP, STOP = 120.0, 60.0, 15.0
+"""Seconds: the most that the start takes, anything that a test waits for, and the end."""
+
+
+def until(true: Callable[[], Any], what: str, seconds: float = STEP) -> None:
+    """Wait until ``true()`` is."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        time.sleep(0.1)
+
+
+class AirflowProcess:
+    """Started on entering, with one file of DAGs; on leaving everything is ended that was started."""
+
+    def __init__(self, home: Path, dags: str, environment: dict[str, str]) -> None:
+        self.home = home
+        (home / "dags").mkdir()
+        (home / "dags" / "dags.py").write_text(dags, "utf-8")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._environment = os.environ | _settings(home, self.url) | environment
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._api = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start("db", "migrate").wait(START)
+            for component in COMPONENTS:
+                self._start(component)
+            until(self._answers, "the API server does not answer", START)
+            self._api.headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
+        except BaseException as error:
+            self._stop()
+            error.add_note(self.output[-5000:])
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    @property
+    def output(self) -> str:
+        """What the components printed."""
+        return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("*.out")))
+
+    @property
+    def logs(self) -> str:
+        """What the tasks logged."""
+        return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("logs/**/*.log")))
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One call of the REST API."""
+        answer = self._api.request(method, path, json=body)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def trigger(self, dag_id: str) -> Run:
+        """Start a run of a DAG, which the DAG processor may still have to find."""
+        until(lambda: self._api.get(f"/api/v2/dags/{dag_id}").is_success, f"DAG {dag_id} is not there", START)
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})
+        return Run(self, dag_id, run["dag_run_id"])
+
+    def _answers(self) -> bool:
+        for process in self._started[1:]:
+            assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
+        with contextlib.suppress(httpx.TransportError):
+            return self._api.get("/api/v2/version").is_success
+        return False
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.home / f"{arguments[0]}.out").open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *arguments],
+                env=self._environment,
+                cwd=self.home,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._started.append(process)
+        return process
+
+    def _stop(self) -> None:
+        self._api.close()
+        for process in reversed(self._started):
+            process.terminate()
+        deadline = time.monotonic() + STOP
+        for process in self._started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+        for pid in _of_sessions({process.pid for process in self._started}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._started:
+            process.wait()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a DAG with one task that matters, ``ask``."""
+
+    airflow: AirflowProcess
+    dag_id: str
+    run_id: str
+
+    @property
+    def _path(self) -> str:
+        return f"/api/v2/dags/{self.dag_id}/dagRuns/{self.run_id}"
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The task instance: ``state``, ``try_number``, ``pid``, ..."""
+        found: dict[str, Any] = self.airflow.call("GET", f"{self._path}/taskInstances/ask")
+        return found
+
+    def wait_state(self) -> str:
+        """The state of the run at its end."""
+
+        def state() -> str:
+            return str(self.airflow.call("GET", self._path)["state"])
+
+        until(lambda: state() in ("success", "failed"), f"{self.dag_id} does not end")
+        return state()
+
+    def fail_task(self) -> None:
+        """What "Mark as failed" in the UI does."""
+        self.airflow.call("PATCH", f"{self._path}/taskInstances/ask", {"new_state": "failed"})
+
+    def xcoms(self) -> dict[str, Any]:
+        """Every XCom of the task by its key, as the REST API has it."""
+        entries = f"{self._path}/taskInstances/ask/xcomEntries"
+        keys = [entry["key"] for entry in self.airflow.call("GET", entries)["xcom_entries"]]
+        return {key: self.airflow.call("GET", f"{entries}/{key}")["value"] for key in keys}
+
+
+def _settings(home: Path, url: str) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": url.rpartition(":")[2],
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # Airflow's components have a token for their own API, and warnings of their own.
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _of_sessions(sessions: set[int]) -> Iterator[int]:
+    """Whoever was started by the components, and by those again."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) in sessions:
+                yield int(folder.name)

@@ -1,0 +1,163 @@
+"""The operator on a real worker: started by the scheduler, killed by the supervisor, retried by Airflow."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from tests import faults, replies
+from tests.airflow_process import STEP, AirflowProcess, until
+from tests.server import ChatServer
+
+pytestmark = pytest.mark.scheduler
+
+KEY = "sk-canary-key-7c1d93"
+PROMPT = "canary prompt of a real worker"
+ANSWER = "canary answer of a real worker"
+
+# Each DAG's name is the model that its task asks for, so that the server knows whom it answers.
+DAGS = f"""
+from datetime import timedelta
+
+from airflow.sdk import DAG
+from airflow_chat_provider.operators import ChatCompletionOperator
+
+
+def ask(name, **arguments):
+    with DAG(name, schedule=None):
+        ChatCompletionOperator(task_id="ask", model=name, prompt={PROMPT!r}, **arguments)
+
+
+ask("answered", result_format="text")
+ask("unsafe")
+ask("marked_failed")
+ask("terminated")
+ask("timed_out", execution_timeout=timedelta(seconds=3))
+ask("refused", retries=3, retry_delay=timedelta(seconds=1))
+ask("limited", max_attempts=1, deadline=60, retries=1, retry_delay=timedelta(seconds=600))
+"""
+
+UNSAFE = r'{"error": {"message": "a\u0000b\ud800", "code": "c\u0000\ud800", "n": NaN, "big": 99999999999999999999}}'
+
+
+@pytest.fixture(scope="module")
+def script():
+    """Replies by the name of the DAG; where there is none left, a good one."""
+    return {
+        "unsafe": [replies.text(400, UNSAFE, "application/json")],
+        "marked_failed": [faults.hang()],
+        "terminated": [faults.hang()],
+        "timed_out": [faults.hang()],
+        "refused": [replies.error(401, f"{PROMPT}: no such key as {KEY}", "invalid_api_key")],
+        "limited": [replies.error(429, "slow down", "rate_limit_exceeded", headers={"Retry-After": "2"})],
+    }
+
+
+@pytest.fixture(scope="module")
+def model_server(script):
+    def answer(request):
+        left = script.get(request.json["model"])
+        return left.pop(0) if left else replies.ok(ANSWER)
+
+    with ChatServer(default=answer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow_process(model_server, tmp_path_factory):
+    connection = json.dumps({"conn_type": "chat", "host": model_server.url, "password": KEY})
+    home = tmp_path_factory.mktemp("airflow")
+    with AirflowProcess(home, DAGS, {"AIRFLOW_CONN_CHAT_DEFAULT": connection}) as running:
+        yield running
+
+
+@pytest.fixture
+def start(airflow_process, model_server):
+    """Starts a run of a DAG: the run, and its request as soon as that has arrived."""
+
+    def go(dag_id):
+        run = airflow_process.trigger(dag_id)
+        until(lambda: posts(model_server, dag_id), f"{dag_id} asks nothing")
+        return run, posts(model_server, dag_id)[0]
+
+    return go
+
+
+def posts(server, dag_id):
+    return [request for request in server.requests if request.json["model"] == dag_id]
+
+
+def closed(server, request):
+    until(lambda: request.connection_id in server.connections_closed, "the socket stays open", STEP)
+    return True
+
+
+def test_a_task_succeeds_and_the_rest_api_has_its_xcoms(start, model_server):
+    run, request = start("answered")
+    assert run.wait_state() == "success"
+    xcoms = run.xcoms()
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert set(xcoms) == {"body", "status", "configuration", "messages", "return_value"}
+    assert xcoms["status"] == 200
+    assert xcoms["return_value"] == ANSWER
+    assert xcoms["body"]["choices"][0]["message"]["content"] == ANSWER
+    assert xcoms["messages"] == [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": ANSWER}]
+    assert xcoms["configuration"]["base_url"] == model_server.url
+
+
+def test_an_error_that_no_log_and_no_database_can_hold_as_it_is_fails_the_task_in_order(start):
+    run, _ = start("unsafe")
+    assert run.wait_state() == "failed"
+    error = {"message": "a\ufffdb\ufffd", "code": "c\ufffd\ufffd", "n": "nan", "big": "99999999999999999999"}
+    assert run.xcoms() == {"status": 400, "body": {"error": error}}
+    assert "Correct the request (HTTP 400, c" in run.airflow.logs
+
+
+def test_marking_a_hanging_task_as_failed_closes_its_socket(start, model_server):
+    run, request = start("marked_failed")
+    run.fail_task()
+    assert closed(model_server, request)
+    assert run.wait_state() == "failed"
+    assert len(posts(model_server, "marked_failed")) == 1
+
+
+def test_sigterm_to_a_hanging_task_closes_its_socket(start, model_server):
+    run, request = start("terminated")
+    os.kill(run.task["pid"], signal.SIGTERM)
+    assert closed(model_server, request)
+    assert run.wait_state() == "failed"
+    assert len(posts(model_server, "terminated")) == 1
+
+
+def test_the_execution_timeout_of_a_hanging_task_closes_its_socket(start, model_server):
+    run, request = start("timed_out")
+    assert closed(model_server, request)
+    assert run.wait_state() == "failed"
+    assert len(posts(model_server, "timed_out")) == 1
+
+
+def test_a_final_error_fails_the_first_try_whatever_retries_there_are(start, model_server):
+    run, _ = start("refused")
+    assert run.wait_state() == "failed"
+    assert run.task["try_number"] == 1
+    assert len(posts(model_server, "refused")) == 1
+
+
+@pytest.mark.skipif(not FINAL_BY_POLICY, reason="before Airflow 3.3 a task cannot choose the delay of its retry")
+def test_the_scheduler_retries_when_the_server_said_and_not_after_the_retry_delay(start, model_server):
+    run, first = start("limited")
+    assert run.wait_state() == "success"
+    assert run.task["try_number"] == 2
+    _, second = posts(model_server, "limited")
+    assert "the server asked to wait 2 s" in run.airflow.logs
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+
+
+def test_neither_key_nor_prompt_nor_answer_is_in_a_log_or_printed(airflow_process):
+    logs = airflow_process.logs
+    assert "Chat completion: model answered" in logs
+    for secret in (KEY, PROMPT, ANSWER):
+        assert secret not in logs
+        assert secret not in airflow_process.output
