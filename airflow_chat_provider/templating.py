@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.compat import AirflowException, XComNotFound
+from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
@@ -132,8 +132,6 @@ class Renderer:
             if isinstance(error, InvalidRequest):
                 raise
             raise _template_error(error, where) from None
-        except AirflowException:  # a skip, a missing connection: Airflow's own business
-            raise
 
     def _value(self, source: str) -> Any:
         """The value of a lone expression, else text."""

@@ -184,6 +184,22 @@ class TestChaining:
         assert failure.path == "messages"
         assert "upstream" in failure.message
 
+    @pytest.mark.parametrize("configuration", ["text", ["chat_default"], 5])
+    def test_a_configuration_that_is_no_mapping_is_refused(self, chat, configuration):
+        assert failing(ask(prompt="x", configuration=configuration)).path == "configuration"
+
+    def test_the_base_url_of_a_configuration_is_never_used_only_compared(self, airflow, chat, caplog):
+        with airflow.dag():
+            ask(prompt="x", configuration={"base_url": "http://127.0.0.1:9/v1"})
+        assert airflow.run().state == "success"
+        assert "configuration names the base URL http://127.0.0.1:9/v1" in caplog.text
+
+    @pytest.mark.parametrize("schema", ["2023-12", None, {"type": "object"}])
+    def test_the_schema_of_a_configuration_holds_where_the_task_names_none(self, airflow, chat, schema):
+        with airflow.dag():
+            ask(prompt="x", configuration={"request_schema": schema})
+        assert airflow.run().xcoms()["configuration"]["request_schema"] == schema
+
     def test_a_configuration_with_a_strange_key_is_refused(self, chat):
         failure = failing(ask(prompt="x", configuration={"modle": "m"}))
         assert failure.path == "configuration"
@@ -226,6 +242,25 @@ class TestTemplates:
             ],
             "model": "test-model",
         }
+
+    def test_a_request_that_a_template_gives_whole_is_data(self, airflow, chat):
+        request = {"messages": [{"role": "user", "content": "{{ not a template }}"}], "temperature": "0.5"}
+        with airflow.dag(params={"request": request}):
+            ask(request="{{ params.request }}")
+        assert airflow.run().state == "success"
+        assert sent(chat) == {**request, "temperature": 0.5, "model": "test-model"}
+
+    @pytest.mark.parametrize("name", ["nowhere.json", "/nowhere/at/all.json"])
+    def test_a_request_file_that_a_template_names_and_that_is_missing_is_named(self, chat, name):
+        failure = failing(ask(request="{{ params.name }}", prompt="x"), {"params": {"name": name}})
+        assert failure.path == "request"
+        assert name in failure.message
+
+    def test_line_statements_of_the_dag_make_every_text_a_template(self, airflow, chat):
+        with airflow.dag(jinja_environment_kwargs={"line_statement_prefix": "%%"}):
+            ask(prompt="%% if true\nyes\n%% endif")
+        assert airflow.run().state == "success"
+        assert sent(chat)["messages"][0]["content"] == "yes\n"
 
     def test_values_are_data_and_are_never_rendered_again(self, airflow, chat, monkeypatch):
         monkeypatch.setenv("AIRFLOW_VAR_SECRET", "the-secret")
@@ -548,6 +583,9 @@ class TestFailing:
 
 
 class TestConnectionErrors:
+    def test_a_connection_id_that_is_no_text_is_named(self, chat):
+        assert failing(ask(prompt="Hi", chat_conn_id="{{ 5 }}")).path == "chat_conn_id"
+
     def test_an_unknown_connection_is_named(self, airflow, capfd):
         with airflow.dag():
             ask(prompt="Hi", chat_conn_id="nobody")

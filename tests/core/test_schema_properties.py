@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.errors import InvalidRequest
@@ -105,6 +106,8 @@ def accepts(body: Any, schema: Any) -> bool:
 @settings(QUICK, max_examples=80)
 @given(body=mutated() | reshaped() | OLD_BODIES)
 def test_the_verdict_is_that_of_plain_jsonschema(schema: str, body: Any) -> None:
+    # Infinity is a number to jsonschema; JSON cannot hold it, and so it is refused here.
+    assume("Infinity" not in json.dumps(body))
     assert accepts(body, schema) is judge(schema).is_valid(body)
 
 

@@ -1,0 +1,111 @@
+"""Results as tables, and into the README."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from contenders import ALL
+
+README = Path(__file__).resolve().parent / "README.md"
+_BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
+_NAMES = [contender.name for contender in ALL]
+_VERSIONS = (
+    "apache-airflow",
+    "apache-airflow-providers-openai",
+    "apache-airflow-providers-common-ai",
+    "apache-airflow-providers-http",
+    "httpx",
+    "jsonschema",
+)
+
+
+def markdown(results: dict) -> str:
+    tables = [_tasks(results), _data(results)]
+    return "\n\n".join([*tables, _where(results)]) + "\n"
+
+
+def _tasks(results: dict) -> str:
+    execute, parse = results["execute"], results["parse"]
+    fresh, reply = results["fresh parse"], results["fresh reply"]
+    empty = parse["airflow-empty"]
+    rows = [
+        ("import over `airflow.sdk`, ms / MB", lambda n: f"{_ms(fresh[n]['import_ms'])} / {fresh[n]['import_mb']:.1f}"),
+        ("packages that `airflow.sdk` has not loaded", lambda n: str(len(fresh[n]["third_party"]))),
+        (f"100 tasks in a DAG file, x empty operators ({_ms(empty)} ms)", lambda n: f"{parse[n] / empty:.1f}"),
+        ("the same file in a fresh process, ms", lambda n: _ms(fresh[n]["ms"])),
+        (
+            f"`execute()` of a new operator, ms; x httpx reused ({_ms(execute['httpx'])} ms)",
+            lambda n: f"{_ms(execute[n])}; {execute[n] / execute['httpx']:.1f}",
+        ),
+        ("first reply of a fresh process, ms", lambda n: _ms(reply[n]["ms"])),
+        ("the same over TLS, ms", _optional(results["fresh tls"])),
+    ]
+    if "scheduler" in results:
+        idle = results["scheduler"]["empty"]
+        rows.append(
+            (f"task in a real Airflow, ms over an empty one ({_ms(idle)})", _over(results["scheduler"], idle)),
+        )
+    return _table(["", *_NAMES], ([title, *map(cell, _NAMES)] for title, cell in rows))
+
+
+def _optional(found: dict) -> Callable[[str], str]:
+    return lambda name: _ms(found[name]["ms"]) if name in found else "-"
+
+
+def _over(found: dict, idle: float) -> Callable[[str], str]:
+    return lambda name: _ms(found[name] - idle)
+
+
+def _data(results: dict) -> str:
+    checks, rendered = results["validation"], results["templating"]
+    rows = [
+        ["validation of 1 / 1,000 messages / a 10 MB image, ms", *_each(checks, ("one", "many", "image"))],
+        ["templating of 1,000 plain messages / a 10 MB image, ms", *_each(rendered, ("many", "image"))],
+    ]
+    return _table(["", "jsonschema or Airflow alone", "sketch", "ours"], rows)
+
+
+def _each(found: dict, sizes: Iterable[str]) -> list[str]:
+    alone = "airflow" if "airflow" in found["many"] else "jsonschema"
+    return [" / ".join(_ms(found[size][name]) for size in sizes) for name in (alone, "sketch", "ours")]
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _ms(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2g}"
+
+
+def _where(results: dict) -> str:
+    names = [f"{name.removeprefix('apache-airflow-providers-')} {version(name)}" for name in _VERSIONS]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, {', '.join(names)}; {results['seconds'] / 60:.0f} minutes, "
+        f"load {os.getloadavg()[2]:.1f}."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def write(text: str) -> None:
+    """Replace what stands between the README's markers."""
+    before, _, rest = README.read_text("utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    README.write_text(f"{before}{_BEGIN}\n{text}{_END}{after}", "utf-8")
