@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import fold, parse_text
-from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import NotGiven, load_schema
 from airflow_chat_provider.templating import Renderer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.core.settings import Settings
 
-REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
-FIELDS = (
-    *REQUEST_FIELDS,
-    "chat_conn_id",
-    "configuration",
-    "request_schema",
-    "timeout",
-    "deadline",
-    "max_attempts",
-)
 _NEEDED = ("request", "messages", "prompt", "configuration")  # None for one of these: its upstream was skipped
 _CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """A task's request once its templates are rendered, or why there is none."""
 
     request: Any = None
@@ -88,8 +73,7 @@ def build(task: Any) -> Built:
         return Built(error=error)
 
 
-@dataclass(frozen=True)
-class Upstream:
+class Upstream(NamedTuple):
     """What an upstream task left under ``configuration``."""
 
     values: Mapping[str, Any]
@@ -148,11 +132,3 @@ class Upstream:
             "base_url": settings.base_url,
             "request_schema": schema,
         }
-
-
-def sanitized(reply: Reply, note: Callable[..., None]) -> Reply:
-    """The reply with a body that XCom can keep; ``note`` is told, once, what had to change."""
-    body, changed = sanitize(reply.body)
-    if changed:
-        note("The reply was changed so that XCom can keep it: %s", "; ".join(changed))
-    return replace(reply, body=body)

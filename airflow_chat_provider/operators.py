@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
-from airflow_chat_provider import building
-from airflow_chat_provider.compat import AirflowFailException
-from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
-from airflow_chat_provider.core.response import conversation_message, incomplete, incomplete_error, result
-from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.arguments import TEMPLATE_FIELDS
+from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
-from airflow_chat_provider.parsing import check_arguments
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, default_policy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider import building
     from airflow_chat_provider.hooks import ChatCompletionHook
 
 
@@ -47,15 +42,7 @@ class ChatCompletionOperator(BaseOperator):
     :param max_attempts: (templated) sends in all
     """
 
-    template_fields: Sequence[str] = (
-        *building.REQUEST_FIELDS,
-        "chat_conn_id",
-        "configuration",
-        "request_schema",
-        "timeout",
-        "deadline",
-        "max_attempts",
-    )
+    template_fields: Sequence[str] = TEMPLATE_FIELDS
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "request": "json",
         "messages": "json",
@@ -83,6 +70,8 @@ class ChatCompletionOperator(BaseOperator):
         max_attempts: int | str | None = None,
         **kwargs: Any,
     ) -> None:
+        from airflow_chat_provider.retry_policy import default_policy
+
         if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
             kwargs |= default_policy()
         super().__init__(**kwargs)
@@ -107,11 +96,15 @@ class ChatCompletionOperator(BaseOperator):
         self.max_attempts = max_attempts
         self._built: building.Built | None = None
         self._hook: ChatCompletionHook | None = None
+        from airflow_chat_provider.parsing import check_arguments
+
         check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Airflow's ``partial``, whose arguments are checked like the operator's."""
+        from airflow_chat_provider.parsing import check_arguments
+
         check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
         return super().partial(**kwargs)
 
@@ -124,10 +117,12 @@ class ChatCompletionOperator(BaseOperator):
         seen_oids: set[int],
     ) -> None:
         # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
-        ours = [name for name in template_fields if parent is self and name in building.FIELDS]
+        ours = [name for name in template_fields if parent is self and name in TEMPLATE_FIELDS]
         rest = [name for name in template_fields if name not in ours]
         super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
         if ours:
+            from airflow_chat_provider import building
+
             self._built = building.render(self, ours, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> Any:
@@ -135,11 +130,17 @@ class ChatCompletionOperator(BaseOperator):
         try:
             return self._execute(context)
         except ChatCompletionError as error:
+            from airflow_chat_provider.compat import AirflowFailException
+            from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+
             if error.final and not FINAL_BY_POLICY:
                 raise AirflowFailException(f"{type(error).__name__}: {error}") from error
             raise
 
     def _execute(self, context: Context) -> Any:
+        from airflow_chat_provider import building
+        from airflow_chat_provider.delivery import deliver
+
         built = self._built or building.build(self)
         if built.error is not None:
             raise built.error
@@ -149,9 +150,8 @@ class ChatCompletionOperator(BaseOperator):
             schema = upstream.schema(self.request_schema if self._names_schema else DEFAULT_SCHEMA, hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
             self._show(request)
-            reply = building.sanitized(hook.send(request), self.log.warning)
             configuration = upstream.downstream(request, schema, hook.settings)
-            return self._deliver(context["ti"], request, reply, configuration)
+            return deliver(self, context["ti"], request, hook.send(request), configuration)
         finally:
             hook.close()
 
@@ -169,34 +169,6 @@ class ChatCompletionOperator(BaseOperator):
             deadline=self.deadline,  # type: ignore[arg-type]
             max_attempts=self.max_attempts,  # type: ignore[arg-type]
         )
-
-    def _deliver(self, ti: Any, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]) -> Any:
-        """Push first: what was received and paid for is kept, whatever is wrong with it."""
-        if reply.status is not None:
-            self._push(ti, "body", reply.body)
-            self._push(ti, "status", reply.status)
-        if reply.error is not None and (self.check_status or not isinstance(reply.error, StatusError)):
-            raise reply.error
-        self._push(ti, "configuration", sanitize(configuration)[0])
-        if reply.error is not None:
-            return result(reply, "raw") if self.result_format == "raw" else None
-        if self.push_messages:
-            conversation = [*request["messages"], conversation_message(reply.message)]
-            self._push(ti, "messages", sanitize(conversation)[0])  # a prompt may hold what XCom cannot, too
-        self._check_complete(reply)
-        return sanitize(result(reply, self.result_format))[0]
-
-    def _check_complete(self, reply: Reply) -> None:
-        reason = None if self.on_incomplete == "ignore" else incomplete(reply.body)
-        if reason is None:
-            return
-        if self.on_incomplete == "fail":
-            raise incomplete_error(reply, reason)
-        self.log.warning("Raise the token limit or change the prompt: %s", reason)
-
-    def _push(self, ti: Any, key: str, value: Any) -> None:
-        if self.do_xcom_push:
-            ti.xcom_push(key=key, value=value)
 
     def on_kill(self) -> None:
         """Close the socket of the call, so that the server can stop working for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_chat_provider.building import REQUEST_FIELDS
+from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text

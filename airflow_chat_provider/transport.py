@@ -6,6 +6,7 @@ The only module that imports httpx, and its engine httpcore.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Generator, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
 
 Exchange = Generator[Send | Sleep, Result, "Reply"]
+_PROXY_NAMES = [name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper())]
 _SLICE = 0.2  # an abort ends a wait this soon
 
 
@@ -277,6 +279,8 @@ def _proxy(settings: Settings) -> str | None:
     """The connection's proxy, else the environment's (HTTPS_PROXY, NO_PROXY, ...)."""
     if settings.proxy:
         return settings.proxy
+    if not any(name in os.environ for name in _PROXY_NAMES):  # the function below reads all of the environment
+        return None
     found = getproxies_environment()
     parts = urlsplit(settings.base_url)
     if not found or bypasses(parts.netloc, found):

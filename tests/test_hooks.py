@@ -243,7 +243,7 @@ def test_calls_of_one_loop_run_side_by_side(chat: ChatServer) -> None:
 
     async def four() -> list[Any]:
         hook = ChatCompletionHook()
-        return await asyncio.gather(*(hook.acreate(REQUEST) for _ in range(4)))
+        return list(await asyncio.gather(*(hook.acreate(REQUEST) for _ in range(4))))
 
     assert [reply.text for reply in asyncio.run(four())] == ["Hello"] * 4
 

@@ -7,8 +7,7 @@ clients drive the same generator.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.body import parse_body
 from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
@@ -21,23 +20,20 @@ from airflow_chat_provider.core.settings import Settings
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send the request once, within ``timeout`` seconds from connect to last byte."""
 
     timeout: float
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     """Wait, without holding anything up."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """The bytes of one response; ``problem`` says why they are not all, ``header names`` are lower case."""
 
     status: int
@@ -46,8 +42,7 @@ class Received:
     problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of a Send (None after a Sleep): a response or a TransportError, and the driver's clocks.
 
     ``elapsed`` is seconds since the call began, ``now`` the epoch, ``jitter`` uniform in [0, 1).
@@ -60,12 +55,11 @@ class Result:
     aborted: bool = False
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What the judgement of a response needs to know of its call."""
 
     settings: Settings
-    scrub: Scrubber = field(default_factory=Scrubber)
+    scrub: Scrubber = Scrubber()
 
 
 def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
@@ -76,7 +70,7 @@ def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
     while True:
         result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt)
         reply = judge(result.outcome, call, now=result.now)
-        reply = replace(reply, attempts=attempt, seconds=result.elapsed)
+        reply = reply._replace(attempts=attempt, seconds=result.elapsed)
         if reply.error is None or result.aborted:
             return reply
         delay = next_delay(limits, reply.error, attempt=attempt, elapsed=result.elapsed, jitter=result.jitter)
@@ -97,8 +91,8 @@ def judge(outcome: Received | TransportError | None, call: Call, *, now: float) 
     request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
     reply = Reply(outcome.status, body, outcome.headers, request_id)
     if not 200 <= outcome.status < 300:
-        return replace(reply, error=_status_error(reply, outcome.status, call, now))
-    return replace(reply, error=_flaw(reply, call, outcome.problem, is_json=is_json))
+        return reply._replace(error=_status_error(reply, outcome.status, call, now))
+    return reply._replace(error=_flaw(reply, call, outcome.problem, is_json=is_json))
 
 
 def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:

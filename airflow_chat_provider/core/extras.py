@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_chat_provider.core.errors import InvalidConnection
+from airflow_chat_provider.core.wording import close_to
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Set for each request from what is sent; a fixed value could only be wrong.
@@ -40,7 +40,7 @@ def read_extra(name: str, value: Any) -> Any:
     """One extra as Settings wants it."""
     reader = _READERS.get(name)
     if reader is None:
-        close = difflib.get_close_matches(name, _READERS, 1)
+        close = close_to(name, _READERS)
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(_READERS))}"
         raise field_error(name[:64], f"is no extra of a chat connection; {hint}")
     try:

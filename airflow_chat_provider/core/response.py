@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
@@ -24,8 +24,7 @@ _FENCE = re.compile(r"```[a-zA-Z]*")
 _KEPT = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """The server's last answer to one call, however many attempts it took.
 
     ``body`` is parsed JSON, or text where the server sent none. ``error`` is what is wrong with it, if anything;
@@ -34,7 +33,7 @@ class Reply:
 
     status: int | None
     body: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     request_id: str | None = None
     attempts: int = 1
     seconds: float = 0.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError, TransportError
 
@@ -33,8 +33,7 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _BASE, _CAP = 0.5, 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class RetryLimits:
+class RetryLimits(NamedTuple):
     """``max_attempts`` sends in all, and ``deadline`` seconds for everything, waits included."""
 
     max_attempts: int = 3

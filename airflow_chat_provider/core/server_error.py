@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.retry import QUOTA
 from airflow_chat_provider.core.sanitize import sanitize
@@ -27,8 +26,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ServerError:
+class ServerError(NamedTuple):
     """What a server said: message, code (such that XCom can keep it), and code and type in lower case to compare."""
 
     message: str = ""

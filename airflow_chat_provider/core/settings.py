@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.core.extras import field_error, read_extra, read_extras
 
 _SECRET_NAME = re.compile("key|token|secret|sig|auth|password", re.IGNORECASE)
+DEFAULT_ENDPOINT = "/chat/completions"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a call needs to know of its connection. Times in seconds, sizes in bytes."""
 
     conn_id: str = "chat_default"
     base_url: str = DEFAULT_BASE_URL
-    api_key: str = field(default="", repr=False)
+    api_key: str = ""
     model: str | None = None
     auth: str = "bearer"
     organization: str | None = None
     project: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
-    endpoint: str = "/chat/completions"
+    headers: Mapping[str, str] = MappingProxyType({})
+    query: Mapping[str, str] = MappingProxyType({})
+    endpoint: str = DEFAULT_ENDPOINT
     request_schema: Any = "2026-11"
     timeout: float = 600.0
     connect_timeout: float = 5.0
@@ -37,10 +37,13 @@ class Settings:
     stall_timeout: float = 120.0
     max_attempts: int = 3
     max_response_bytes: int = 64 << 20
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = None
     verify: bool | str = True
     client_cert: str | None = None
     client_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Settings(conn_id={self.conn_id!r}, base_url={self.base_url!r})"  # the others may be secrets
 
     def url(self, path: str) -> str:
         """``path`` under the base URL, with the connection's query."""
@@ -74,7 +77,7 @@ class Settings:
     def override(self, **values: Any) -> Settings:
         """These settings with a task's own limits; None keeps the connection's. Raises InvalidConnection."""
         given = {name: read_extra(name, value) for name, value in values.items() if value is not None}
-        return replace(self, **given) if given else self
+        return self._replace(**given) if given else self
 
 
 def is_loopback(host: str) -> bool:
@@ -103,7 +106,7 @@ def settings_from(
         key = (password or "").strip()
         if not (key.isascii() and key.isprintable()):
             raise field_error("password", "has a line break or a character that is not ASCII, which no API key has")
-        values["base_url"] = _base_url(host, port, schema, values.get("endpoint", Settings.endpoint))
+        values["base_url"] = _base_url(host, port, schema, values.get("endpoint", DEFAULT_ENDPOINT))
         if values.get("client_key") and not values.get("client_cert"):
             raise field_error("client_key", "needs client_cert beside it")
         return Settings(conn_id=conn_id, api_key=key, **values)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jsonschema import SchemaError, ValidationError
 
 _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
+
+
+def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """The one of ``names`` that ``name`` may be a misspelling of, if there is one."""
+    from difflib import get_close_matches  # only on the way to an error
+
+    return get_close_matches(name, list(names), 1, cutoff)
 
 
 def kind(value: Any) -> str:
@@ -46,7 +52,7 @@ def _type(value: Any, instance: Any, _: Any) -> str:
 def _enum(value: Any, instance: Any, _: Any) -> str:
     shown = ", ".join(repr(item) for item in value[:_LISTED]) + (", ..." if len(value) > _LISTED else "")
     names = [item for item in value if isinstance(item, str)]
-    close = difflib.get_close_matches(instance, names, 1) if isinstance(instance, str) else []
+    close = close_to(instance, names) if isinstance(instance, str) else []
     got = "" if isinstance(instance, str) else f", got {kind(instance)}"
     return f"must be one of {shown}{got}" + (f"; did you mean {close[0]!r}?" if close else "")
 
@@ -54,7 +60,7 @@ def _enum(value: Any, instance: Any, _: Any) -> str:
 def _required(value: Any, instance: Any, schema: Any) -> str:
     known = set(schema.get("properties", ())) if isinstance(schema, dict) else set()
     strange = [key for key in instance if isinstance(key, str) and key not in known]
-    close = difflib.get_close_matches(value, strange, 1, 0.7)
+    close = close_to(value, strange, 0.7)
     return f"{value!r} is missing" + (f"; did you mean it by {close[0]!r}?" if close else "")
 
 
@@ -66,7 +72,7 @@ def _extra(_: Any, instance: Any, schema: Any) -> str:
     known = list(schema.get("properties", ()))
     patterns = schema.get("patternProperties", ())
     names = [key for key in instance if key not in known and not any(re.search(p, key) for p in patterns)][:3]
-    close = [match for name in names for match in difflib.get_close_matches(name, known, 1)]
+    close = [match for name in names for match in close_to(name, known)]
     listed = ", ".join(repr(name[:64]) for name in names)
     return f"has keys that are not allowed: {listed}" + (f"; did you mean {close[0]!r}?" if close else "")
 

@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from airflow_chat_provider.core.rules import conversation, names, output, parameters, reasoning, tools
 from airflow_chat_provider.core.rules.names import check_names
-from airflow_chat_provider.core.rules.report import Report
-from airflow_chat_provider.core.rules.server import server_at
 
 __all__ = ["check_names", "check_rules"]
-
-_THEMES = (conversation, tools, output, parameters, reasoning)
 
 
 def check_rules(
@@ -27,9 +22,14 @@ def check_rules(
     ``base_url`` decides what is an error and what is a warning: OpenAI refuses much that others take. Without
     it the server counts as one that is not OpenAI. ``known``: top-level names allowed besides the API's.
     """
+    # Names are checked wherever a DAG is parsed; the rest, which takes longer to load, only where a task runs.
+    from airflow_chat_provider.core.rules import conversation, names, output, parameters, reasoning, tools
+    from airflow_chat_provider.core.rules.report import Report
+    from airflow_chat_provider.core.rules.server import server_at
+
     check_names(request, known=known)
     report = Report(server_at(base_url))
     names.check_unknown(request, report, known)
-    for theme in _THEMES:
+    for theme in (conversation, tools, output, parameters, reasoning):
         theme.check(request, report)
     return report.warnings()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -76,6 +75,8 @@ def _hint(name: str, request: Mapping[str, Any]) -> str:
 def _similar(name: str) -> tuple[str, ...]:
     if len(name) > _LONGEST_NAME:
         return ()
+    from difflib import get_close_matches
+
     return tuple(get_close_matches(name.lower(), sorted(API_NAMES), n=3, cutoff=_CLOSE_HINT))
 
 
@@ -119,4 +120,6 @@ def _has_letters_swapped(word: str, meant: str) -> bool:
 
 
 def _similarity(name: str, meant: str) -> float:
+    from difflib import SequenceMatcher
+
     return SequenceMatcher(None, name, meant, autojunk=False).ratio()
