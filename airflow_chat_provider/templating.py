@@ -74,6 +74,8 @@ class Renderer:
         kind = type(value)
         if kind is str:
             return self._text(value, where) if self._is_template(value) else value
+        if kind in (dict, list, tuple) and not self._holds_template(value):
+            return value
         if kind is dict:
             return {key: self.render(item, where + step(key)) for key, item in value.items()}
         if kind is list or kind is tuple:
@@ -83,6 +85,16 @@ class Renderer:
         if _is_reference(value):
             return self._resolve(value, where)
         return self._text(str(value), where) if isinstance(value, str) and self._is_template(value) else value
+
+    def _holds_template(self, value: Any) -> bool:
+        kind = type(value)
+        if kind is str:
+            return self._is_template(value)
+        if kind is dict:
+            return any(map(self._holds_template, value.values()))
+        if kind is list or kind is tuple:
+            return any(map(self._holds_template, value))
+        return value is not None and kind not in (int, float, bool)
 
     def request(self, value: Any) -> Any:
         """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered."""

@@ -1,8 +1,11 @@
-"""JSON paths as errors show them: ``$.messages[0].content``, ``$.logit_bias['50256']``."""
+"""JSON paths as errors show them (``$.messages[0].content``, ``$.logit_bias['50256']``), and the errors around them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+
+_LONGEST = 64
 
 
 def step(key: object) -> str:
@@ -12,11 +15,17 @@ def step(key: object) -> str:
     text = str(key)
     if not text.isprintable():  # half a surrogate pair would break the log that shows the path
         text = text.encode("unicode_escape").decode()
-    if text.isidentifier() and text.isascii():
-        return f".{text}"
-    return "['" + (text if len(text) <= 64 else text[:61] + "...").replace("'", "\\'") + "']"
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    return f".{text}" if text.isidentifier() and text.isascii() else "['" + text.replace("'", "\\'") + "']"
 
 
 def join(keys: Iterable[object], root: str = "$") -> str:
     """The path that leads through ``keys``."""
     return root + "".join(map(step, keys))
+
+
+def error_text(path: str, problem: str, remedy: str) -> str:
+    """Starts with what the reader can do: it may be all that a pager or a log viewer shows."""
+    end = "" if problem.endswith("?") else "."
+    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}{end}"

@@ -29,7 +29,7 @@ def test_a_path_names_each_step(keys: tuple[Any, ...], path: str) -> None:
 
 def test_a_long_key_is_cut() -> None:
     assert step("-" * 64) == f"['{'-' * 64}']"
-    assert step("-" * 65) == f"['{'-' * 61}...']"
+    assert step("-" * 65) == f"['{'-' * 63}…']"
 
 
 def test_a_path_may_start_elsewhere() -> None:

@@ -30,9 +30,15 @@ BODIES = [case["body"] for case in CASES]
 OLD_BODIES = valid(shipped("2023-12"), shipped("2023-12"))
 
 
+def is_json(body: Any) -> bool:
+    """Infinity is a number to jsonschema. JSON cannot hold it, and so it is refused here."""
+    return "Infinity" not in json.dumps(body)
+
+
 @QUICK
 @given(OLD_BODIES)
 def test_2026_11_accepts_every_body_that_2023_12_accepts(body: Any) -> None:
+    assume(is_json(body))
     validate_request(body, "2023-12")
     validate_request(body, "2026-11")
 
@@ -106,8 +112,7 @@ def accepts(body: Any, schema: Any) -> bool:
 @settings(QUICK, max_examples=80)
 @given(body=mutated() | reshaped() | OLD_BODIES)
 def test_the_verdict_is_that_of_plain_jsonschema(schema: str, body: Any) -> None:
-    # Infinity is a number to jsonschema; JSON cannot hold it, and so it is refused here.
-    assume("Infinity" not in json.dumps(body))
+    assume(is_json(body))
     assert accepts(body, schema) is judge(schema).is_valid(body)
 
 

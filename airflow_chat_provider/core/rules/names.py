@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.rules.report import Report, child, error_text
+from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.rules.vendor_names import AZURE_NAMES, VENDOR_NAMES
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.rules.report import Report
 
 _API = """
     audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
@@ -37,7 +40,7 @@ def check_names(request: Mapping[str, Any], *, known: Collection[str] | None = N
     for name in _strangers(request, VENDOR_NAMES, known):
         meant = next((candidate for candidate in _meant(name) if candidate not in request), None)
         if meant is not None:
-            path = child("$", name)
+            path = "$" + step(name)
             problem = f"is no parameter of a chat completion; did you mean {meant!r}?"
             raise InvalidRequest(error_text(path, problem, _remedy(name)), path=path, keyword="unknown_key")
 
@@ -51,7 +54,7 @@ def check_unknown(request: Mapping[str, Any], report: Report, known: Collection[
         problem = f"is no parameter of a chat completion{_hint(name, request)}"
         if name in VENDOR_NAMES - _WRAPPERS:
             problem = "is a parameter of other servers, and this one refuses what it does not know"
-        report.refused_by_openai("unknown_key", child("$", name), problem, _remedy(name))
+        report.refused_by_openai("unknown_key", "$" + step(name), problem, _remedy(name))
 
 
 def _strangers(request: Mapping[Any, Any], expected: AbstractSet[str], known: Collection[str] | None) -> list[str]:

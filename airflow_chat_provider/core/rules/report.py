@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.rules.server import Server
 
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST = 64
 
 
@@ -46,18 +45,9 @@ class Report:
         return f"{path} {problem}{first_of}; {remedy}."
 
 
-def error_text(path: str, problem: str, remedy: str) -> str:
-    """Starts with what the reader can do: it may be all that a pager or a log viewer shows."""
-    end = "" if problem.endswith("?") else "."
-    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}{end}"
-
-
 def child(path: str, key: object) -> str:
     """The JSON path of ``key`` under ``path``. Python allows keys that JSON will only make strings of."""
-    key = str(key)
-    if len(key) <= _LONGEST and _IDENTIFIER.fullmatch(key):
-        return f"{path}.{key}"
-    return f"{path}[{quoted(key)}]"
+    return path + step(str(key))
 
 
 def quoted(name: str) -> str:
