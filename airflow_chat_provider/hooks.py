@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
+# In a process without a supervisor Airflow 3.1 fails to import from here once it has looked into the environment.
+_NO_SUPERVISOR = "airflow.sdk.execution_time.task_runner"
 
 
 class ChatCompletionHook(BaseHook):
@@ -71,7 +73,10 @@ class ChatCompletionHook(BaseHook):
     async def _asettings(self) -> Settings:
         if self._settings is None:
             with _readable(self.chat_conn_id):
-                connection = await self.aget_connection(self.chat_conn_id)
+                try:
+                    connection = await self.aget_connection(self.chat_conn_id)
+                except ImportError:  # Airflow 3.1 does not look into the environment here
+                    connection = await asyncio.to_thread(self.get_connection, self.chat_conn_id)
             # In a thread: registering secrets talks to the supervisor, which would stall the loop.
             self._settings = await asyncio.to_thread(self._adopt, connection)
         return self._settings
@@ -258,7 +263,9 @@ def _readable(conn_id: str) -> Iterator[None]:
     """Airflow's errors of a connection that is missing or malformed, as ours; theirs quote the whole of it."""
     try:
         yield
-    except AirflowNotFoundException:
+    except (AirflowNotFoundException, ImportError) as error:
+        if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
+            raise
         raise InvalidConnection(
             f"Create connection {conn_id!r} of type 'chat', or name another in chat_conn_id: "
             "Airflow finds none of that id, or none that it can read",

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.core.settings import Settings
 
-Default = Callable[[bool], ssl.SSLContext]
+Default = Callable[..., ssl.SSLContext]
 """From ``verify`` to a context that trusts what the HTTP library trusts."""
 
 
@@ -52,7 +52,7 @@ def _context(
     default: Default,
 ) -> ssl.SSLContext:
     with _naming("verify", "holds no usable PEM file"):
-        context = default(verify) if isinstance(verify, bool) else _trusting(verify)
+        context = default(verify=verify) if isinstance(verify, bool) else _trusting(verify)
     if cert is not None:
         with _naming("client_cert", "holds no usable PEM file, or not that of client_key"):
             context.load_cert_chain(cert, key, _no_passphrase)

@@ -7,6 +7,7 @@ what is left of the attempt.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -144,6 +145,10 @@ def words_of(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, OSError) and not isinstance(found, ssl.SSLError) and found.errno:
             return os.strerror(found.errno) if found.errno > 0 else str(found.strerror)
+        if (
+            type(found).__name__ == "BrokenResourceError" and _under(found) is None
+        ):  # anyio did not always keep the cause
+            return os.strerror(errno.ECONNRESET)
         found = _under(found)
     return str(error) or type(error).__name__
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -64,7 +65,7 @@ class Log:
     @property
     def text(self) -> str:
         captured = self._capsys.readouterr()
-        self._seen += captured.out + captured.err
+        self._seen += re.sub(r"\x1b\[[0-9;]*m", "", captured.out + captured.err)
         return self._seen + self._caplog.text
 
     def lines(self, part: str) -> list[str]:
