@@ -6,30 +6,31 @@ import asyncio
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
-from airflow_chat_provider.compat import AirflowException, AirflowNotFoundException
+from airflow_chat_provider.connections import CONN_TYPE, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
-from airflow_chat_provider.core.exchange import Call, exchange, judge
+from airflow_chat_provider.core.exchange import NO_STREAM_OPTIONS, Call, exchange, judge
 from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber, printable
-from airflow_chat_provider.core.settings import Settings, settings_from
+from airflow_chat_provider.core.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
 
     from airflow_chat_provider.core.schema import RequestSchema
+    from airflow_chat_provider.streaming import AsyncStream, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
-# In a process without a supervisor Airflow 3.1 fails to import from here once it has looked into the environment.
-_NO_SUPERVISOR = "airflow.sdk.execution_time.task_runner"
+# Base URLs whose servers have refused `stream_options`: each is asked once in a process.
+_WITHOUT_STREAM_OPTIONS: set[str] = set()
 
 
 class ChatCompletionHook(BaseHook):
@@ -41,7 +42,7 @@ class ChatCompletionHook(BaseHook):
 
     conn_name_attr = "chat_conn_id"
     default_conn_name = "chat_default"
-    conn_type = "chat"
+    conn_type = CONN_TYPE
     hook_name = "Chat Completion"
 
     def __init__(
@@ -65,14 +66,14 @@ class ChatCompletionHook(BaseHook):
         """The connection, read once, with this hook's own limits."""
         with self._lock:
             if self._settings is None:
-                with _readable(self.chat_conn_id):
+                with readable(self.chat_conn_id):
                     connection = self.get_connection(self.chat_conn_id)
                 self._settings = self._adopt(connection)
             return self._settings
 
     async def _asettings(self) -> Settings:
         if self._settings is None:
-            with _readable(self.chat_conn_id):
+            with readable(self.chat_conn_id):
                 try:
                     connection = await self.aget_connection(self.chat_conn_id)
                 except ImportError:  # Airflow 3.1 does not look into the environment here
@@ -83,7 +84,7 @@ class ChatCompletionHook(BaseHook):
 
     def _adopt(self, connection: Any) -> Settings:
         settings = read_connection(self.chat_conn_id, connection)
-        _mask(settings)
+        mask(settings)
         try:
             settings = settings.override(**self._limits)
         except InvalidConnection as error:
@@ -141,35 +142,78 @@ class ChatCompletionHook(BaseHook):
         loaded = load_schema(settings.request_schema if schema is ... else schema)
         request = _with_model(request, settings, loaded)
         prepared, warnings = finish(request, loaded, base_url=settings.base_url)
-        if prepared.get("stream"):
-            raise InvalidRequest(
-                "Remove $.stream, or set it to false: streamed replies are not supported yet",
-                path="$.stream",
-                keyword="stream",
-            )
         for warning in warnings:
             self.log.warning("%s", warning)
         return prepared
 
     def send(self, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """A prepared request with retries; the Reply carries its error, nothing is raised for it."""
-        content, headers = encode(request), _headers(idempotency_key)
-        reply = self.client.run(exchange(self._call(request)), content, headers)
-        self._log_call(request, reply)
+        reply = self.client.run(exchange(self._call(request)), _headers(request, idempotency_key))
+        self._finished(request, reply)
         return reply
 
     async def asend(self, client: AsyncClient, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """``send`` through an asynchronous client."""
-        content, headers = encode(request), _headers(idempotency_key)
-        reply = await client.run(exchange(self._call(request)), content, headers)
-        self._log_call(request, reply)
+        reply = await client.run(exchange(self._call(request)), _headers(request, idempotency_key))
+        self._finished(request, reply)
         return reply
+
+    @contextlib.contextmanager
+    def stream(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Iterator[Stream]:
+        """A streamed completion: iterate over the chunks as they come, then read ``reply`` (as ``create`` returns it).
+
+        Retried only until the first chunk. Raises what ``create`` raises, here or while it is iterated over. A server
+        that answers with one JSON body gives no chunks, and the reply.
+        """
+        prepared = self.prepare({**request, "stream": True})
+        call = self.client.stream(exchange(self._call(prepared)), _headers(prepared, idempotency_key))
+        try:
+            call.open()
+            if call.over:
+                call.reply.raise_for_error()
+            yield call
+        finally:
+            call.close()
+            if call.over:
+                self._finished(prepared, call.reply)
+
+    @contextlib.asynccontextmanager
+    async def astream(
+        self, request: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> AsyncIterator[AsyncStream]:
+        """``stream`` for an event loop: ``async for`` over the chunks."""
+        from airflow_chat_provider.transport import AsyncClient
+
+        client = AsyncClient(await self._asettings())
+        prepared = self.prepare({**request, "stream": True})
+        call = client.stream(exchange(self._call(prepared)), _headers(prepared, idempotency_key))
+        try:
+            await call.open()
+            if call.over:
+                call.reply.raise_for_error()
+            yield call
+        finally:
+            await call.aclose()
+            await client.aclose()
+            if call.over:
+                self._finished(prepared, call.reply)
+
+    def variants(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """The request as it is sent: a stream is asked for its usage too, unless its server is known to refuse that."""
+        if not request.get("stream") or "stream_options" in request:
+            return [request]
+        if self.settings.base_url in _WITHOUT_STREAM_OPTIONS:
+            return [request]
+        return [{**request, "stream_options": {"include_usage": True}}, request]
 
     def _call(self, request: Any) -> Call:
         settings = self.settings
-        return Call(settings, Scrubber(request, settings.secrets))
+        contents = tuple(map(encode, self.variants(request))) if request else (b"",)
+        return Call(settings, Scrubber(request, settings.secrets), contents)
 
-    def _log_call(self, request: dict[str, Any], reply: Reply) -> None:
+    def _finished(self, request: dict[str, Any], reply: Reply) -> None:
+        if NO_STREAM_OPTIONS in reply.notes:
+            _WITHOUT_STREAM_OPTIONS.add(self.settings.base_url)
         self.log.info(
             "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
             request.get("model"),
@@ -240,57 +284,9 @@ def _with_model(request: Any, settings: Settings, schema: RequestSchema | None) 
     )
 
 
-def read_connection(conn_id: str, connection: Any) -> Settings:
-    """An Airflow connection as Settings; raises InvalidConnection naming the field to correct."""
-    if connection.conn_type != ChatCompletionHook.conn_type:
-        raise InvalidConnection(
-            f"Use a connection of type 'chat': connection {conn_id!r} is of type {connection.conn_type!r}",
-            field="conn_type",
-        )
-    return settings_from(
-        conn_id,
-        host=connection.host,
-        port=connection.port,
-        schema=connection.schema,
-        login=connection.login,
-        password=connection.password,
-        extra=connection.extra,
-    )
-
-
-@contextlib.contextmanager
-def _readable(conn_id: str) -> Iterator[None]:
-    """Airflow's errors of a connection that is missing or malformed, as ours; theirs quote the whole of it."""
-    try:
-        yield
-    except (AirflowNotFoundException, ImportError) as error:
-        if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
-            raise
-        raise InvalidConnection(
-            f"Create connection {conn_id!r} of type 'chat', or name another in chat_conn_id: "
-            "Airflow finds none of that id, or none that it can read",
-            field="conn_id",
-        ) from None
-    except (ValueError, TypeError):
-        why = "it cannot be read, neither as a URI nor as JSON"
-    except AirflowException as error:
-        if not str(error).startswith("Invalid connection string"):
-            raise
-        why = "it is no valid connection URI"
-    else:
-        return
-    raise InvalidConnection(f"Write connection {conn_id!r} anew: {why}", field="conn_id") from None
-
-
-def _mask(settings: Settings) -> None:
-    from airflow.sdk.log import mask_secret
-
-    for secret in settings.secrets:
-        mask_secret(secret)
-
-
-def _headers(idempotency_key: str | None) -> dict[str, str]:
-    return {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+def _headers(request: Mapping[str, Any], idempotency_key: str | None) -> dict[str, str]:
+    headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
+    return {**headers, "accept": "text/event-stream, application/json"} if request.get("stream") else headers
 
 
 def _models(settings: Settings, data: list[Any]) -> tuple[bool, str]:

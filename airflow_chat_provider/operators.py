@@ -149,7 +149,7 @@ class ChatCompletionOperator(BaseOperator):
         try:
             schema = upstream.schema(self.request_schema if self._names_schema else DEFAULT_SCHEMA, hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
-            self._show(request)
+            self._show(hook.variants(request)[0])
             configuration = upstream.downstream(request, schema, hook.settings)
             return deliver(self, context["ti"], request, hook.send(request), configuration)
         finally:

@@ -13,34 +13,54 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
-from contextvars import ContextVar
-from typing import Any
+from contextvars import ContextVar, Token
+from typing import Any, Self
 
 import httpcore
 
 _PIECE = 1 << 16
 
-_expires: ContextVar[float] = ContextVar("expires", default=math.inf)
+
+class Clock:
+    """An attempt's wall clock. While it is held (``with``), all reads and writes of the thread end when it runs out.
+
+    ``quiet``: seconds within which each read must bring something.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._expires = time.monotonic() + seconds
+        self.quiet = math.inf
+        self._token: Token[Clock | None] | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._expires - time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._token = _clock.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _clock.reset(self._token)
+            self._token = None
 
 
-@contextlib.contextmanager
-def wall_clock(seconds: float) -> Iterator[None]:
-    """All reads and writes of this thread end within ``seconds``."""
-    token = _expires.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _expires.reset(token)
+_clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 
 def _left(timeout: float | None, error: type[Exception]) -> float | None:
-    left = _expires.get() - time.monotonic()
+    clock = _clock.get()
+    if clock is None:
+        return timeout
+    left = clock.left
     if left <= 0:
         raise error("the wall clock ran out")
+    left = min(left, clock.quiet)
     if timeout is not None:
         return min(timeout, left)
-    return None if left == math.inf else left
+    return left
 
 
 class Backend(httpcore.NetworkBackend):

@@ -21,6 +21,7 @@ from contenders import AIRFLOW_EMPTY, ALL, KEY, REQUEST
 from fresh import act_as_task, context
 from jsonschema import Draft202012Validator
 
+from airflow_chat_provider.core.stream import StreamReader
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.schema import validate_request
 
@@ -115,10 +116,33 @@ def renderings(request) -> Mapping[str, Prepare]:
     return {"airflow": airflow, "sketch": of(sketch.Sketch), "ours": of(ChatCompletionOperator)}
 
 
+def streaming():
+    chunk = {
+        "id": "x",
+        "model": "m",
+        "choices": [{"index": 0, "delta": {"content": "some words "}, "finish_reason": None}],
+    }
+    events = [json.dumps(chunk)] * 19_999
+    chunk["choices"][0]["finish_reason"] = "stop"
+    events.append(json.dumps(chunk))
+    raw = "".join(f"data: {event}\n\n" for event in events).encode()
+    pieces = [raw[start : start + 4096] for start in range(0, len(raw), 4096)]
+
+    def ours():
+        reader = StreamReader(1 << 30)
+        for piece in pieces:
+            reader.feed(piece)
+        reader.end()
+        return reader.body()
+
+    return medians({"json": lambda: lambda: [json.loads(event) for event in events], "ours": lambda: ours}, 4, burst=2)
+
+
 def main():
     sys.stdout, printed = open(os.devnull, "w"), sys.stdout  # noqa: SIM115, PTH123 - what operators print
     act_as_task()
     rows = {"execute": execute(sys.argv[1]), "parse": parse(), "validation": validation(), "templating": templating()}
+    rows["streaming"] = streaming()
     print(json.dumps(rows), file=printed, flush=True)
 
 

@@ -75,13 +75,13 @@ def test_an_abort_ends_the_wait_for_an_answer(far: ChatServer, call: Any, name: 
 
 
 def test_an_abort_ends_the_wait_between_attempts(chat: ChatServer, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting, sleep = threading.Event(), Client._sleep
+    waiting, sleep = threading.Event(), Client.sleep
 
     def noted(client: Client, seconds: float) -> None:
         waiting.set()
         sleep(client, seconds)
 
-    monkeypatch.setattr(Client, "_sleep", noted)
+    monkeypatch.setattr(Client, "sleep", noted)
     chat.script(replies.error(429, "slow down", headers={"retry-after": "600"}))
     hook = ChatCompletionHook()
     under_way = call(hook)

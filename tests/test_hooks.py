@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider import hooks, transport
+from airflow_chat_provider import connections, hooks, transport
 from airflow_chat_provider.errors import InvalidRequest, RateLimited
 from airflow_chat_provider.hooks import ChatCompletionHook
 from tests import replies
@@ -72,7 +72,7 @@ def test_an_unchecked_request_goes_out_as_it_is(server: ChatServer, connect: Con
 
 @both
 def test_a_request_against_the_schema_is_not_sent(chat: ChatServer, create: Create) -> None:
-    for wrong in {**REQUEST, "tempreture": 1}, {**REQUEST, "stream": True}:
+    for wrong in {**REQUEST, "tempreture": 1}, {**REQUEST, "stream": 1}:
         with pytest.raises(InvalidRequest):
             create(ChatCompletionHook(), wrong)
     assert chat.requests == []
@@ -184,7 +184,7 @@ def test_threads_that_begin_together_read_the_connection_once_and_share_a_client
         return run
 
     monkeypatch.setattr(transport, "Client", slowly("client", transport.Client))
-    monkeypatch.setattr(hooks, "read_connection", slowly("settings", hooks.read_connection))
+    monkeypatch.setattr(hooks, "read_connection", slowly("settings", connections.read_connection))
     hook = ChatCompletionHook()
     with ThreadPoolExecutor(4) as pool:
         clients = list(pool.map(lambda _: hook.client, range(4)))

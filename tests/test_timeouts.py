@@ -14,7 +14,7 @@ import pytest
 
 from airflow_chat_provider.errors import RateLimited, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.wire import Backend, wall_clock
+from airflow_chat_provider.wire import Backend, Clock
 from tests import faults, replies
 from tests.calling import AT_ONCE, REQUEST, Create, acreate, both, create, deaf_port, failure, outcome, transport_error
 from tests.replies import End, Reply
@@ -113,7 +113,7 @@ def test_a_host_that_does_not_answer_is_a_timeout_before_anything_is_sent(
 
 
 def test_once_the_wall_clock_has_run_out_nothing_is_begun(server: ChatServer) -> None:
-    with wall_clock(0), pytest.raises(httpcore.ConnectTimeout):
+    with Clock(0), pytest.raises(httpcore.ConnectTimeout):
         Backend().connect_tcp("127.0.0.1", server.port)
 
 

@@ -238,7 +238,7 @@ from airflow_chat_provider.transport import AsyncClient, Client
 settings = Settings(base_url=sys.argv[1], max_attempts=1)
 
 def call(kind):
-    reply = kind(settings).run(exchange(Call(settings)), b"{}", {})
+    reply = kind(settings).run(exchange(Call(settings, contents=(b"{}",))), {})
     return asyncio.run(reply) if asyncio.iscoroutine(reply) else reply
 
 def peak():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.exchange import Received, Send
 from airflow_chat_provider.core.settings import Settings
+from airflow_chat_provider.core.stream import StreamReader
 
 _E = TypeVar("_E", bound=TransportError)
 _KEPT_OF_TOO_LARGE = 1 << 20  # enough to see what it was
@@ -23,8 +24,10 @@ class Attempt:
         self._status: int | None = None
         self._headers: dict[str, str] = {}
         self._body = Body(0)
+        self._stream: StreamReader | None = None
         self._problem: str | None = None
         self._cut = False
+        self.content = send.content
         self.sent = False
         """May the server have begun? Set by the client when the first byte of the request leaves."""
 
@@ -32,10 +35,25 @@ class Attempt:
         """The response line and headers are here."""
         self._status = status
         self._headers = {name.lower(): value for name, value in headers.items()}
-        self._body = Body(self._settings.max_response_bytes, self._headers.get("content-encoding", ""))
+        limit, encoding = self._settings.max_response_bytes, self._headers.get("content-encoding", "")
+        if 200 <= status < 300 and "text/event-stream" in self._headers.get("content-type", "").lower():
+            self._stream = StreamReader(limit, encoding)
+        self._body = Body(limit, encoding)
 
-    def feed(self, chunk: bytes) -> bool:
-        """Take some of the body; False where the rest is not wanted."""
+    @property
+    def streaming(self) -> bool:
+        """Do chunks come, rather than a body?"""
+        return self._stream is not None
+
+    @property
+    def over(self) -> bool:
+        """Is the rest of the response not wanted?"""
+        return self._problem is not None or (self._stream is not None and self._stream.over)
+
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        """Take some of the response; the chunks of a stream that it completes."""
+        if self._stream is not None:
+            return self._stream.feed(chunk)
         try:
             self._body.feed(chunk)
         except TooLarge:
@@ -43,12 +61,19 @@ class Attempt:
             self._problem = f"the response is larger than max_response_bytes ({self._settings.max_response_bytes})"
         except BadEncoding as error:
             self._problem = f"the response is not in its Content-Encoding ({str(error)[:40]})"
-        return self._problem is None
+        return []
+
+    def finish(self) -> list[dict[str, Any]]:
+        """The connection has no more; the last chunks of a stream that lacks its last line break."""
+        return self._stream.end() if self._stream is not None else []
 
     def end(self) -> Received:
         """The response is here, or as much of it as was wanted."""
         if self._status is None:
             raise RuntimeError("the response has not begun")
+        if self._stream is not None:
+            body = self._stream.body()
+            return Received(self._status, self._headers, b"", self._stream.problem, body)
         problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
         return Received(self._status, self._headers, self._content(), problem)
 
@@ -67,9 +92,13 @@ class Attempt:
             todo = f"Check the base URL {base} of connection {self._settings.conn_id!r}, and its proxy and TLS extras"
         return self._error(TransportError, f"{todo} ({why})")
 
-    def timed_out(self, *, connecting: bool = False) -> TransportTimeout:
-        """The wall clock of the attempt ran out; ``connecting``: or connect_timeout, if that is less."""
+    def timed_out(self, *, connecting: bool = False, stalled: bool = False) -> TransportTimeout:
+        """The wall clock ran out; or ``connecting``, connect_timeout if that is less, or ``stalled``, stall_timeout."""
         base, seconds = self._settings.base_url, self._send.timeout
+        if stalled:
+            quiet = self._settings.stall_timeout
+            text = f"Raise stall_timeout, or try again: the stream of {base} stood still for {quiet:.4g} s"
+            return self._error(TransportTimeout, text)
         limit = "timeout" if seconds >= self._settings.timeout else "deadline"
         if self.sent:
             got = "no answer" if self._status is None else "no whole answer"
@@ -83,4 +112,6 @@ class Attempt:
     def _error(self, cls: type[_E], message: str) -> _E:
         content = self._content()
         body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
+        if self._stream is not None:
+            body = self._stream.body()
         return cls(message, status=self._status, body=body, sent=self.sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 ACCEPT_ENCODING = "gzip, deflate"
@@ -18,22 +19,20 @@ class BadEncoding(Exception):
     """The body is not in the Content-Encoding that its header states."""
 
 
-class Body:
-    """Collects the bytes of one response; ``feed`` raises TooLarge or BadEncoding, what came before stays."""
+class Inflater:
+    """The bytes of a body without their Content-Encoding, in pieces of at most a megabyte."""
 
-    def __init__(self, limit: int, encoding: str = "") -> None:
-        self._limit = limit
-        self._chunks: list[bytes] = []
-        self._size = 0
+    def __init__(self, encoding: str = "") -> None:
         self._encoding = encoding.strip().lower()
         self._inflate: Any = None
         self._begun = False
 
-    def feed(self, raw: bytes) -> None:
+    def pieces(self, raw: bytes) -> Iterator[bytes]:
+        """What ``raw`` decodes to; raises BadEncoding, where the encoding is unknown after giving out the raw bytes."""
         if raw and not self._begun:
             self._begun, self._inflate = True, _decompressor(self._encoding, raw[0])
         if self._inflate is None:
-            self._keep(raw)
+            yield raw
             if raw and self._encoding not in ("", "identity"):
                 raise BadEncoding(self._encoding)
             return
@@ -42,10 +41,29 @@ class Body:
                 piece = self._inflate.decompress(raw, _STEP)
             except zlib.error as error:
                 raise BadEncoding(self._encoding) from error
-            self._keep(piece)
+            yield piece
             raw = self._inflate.unconsumed_tail
             if not raw and len(piece) < _STEP:  # a full step may leave more behind, though all input is taken
                 return
+
+    @property
+    def whole(self) -> bool:
+        """Did the compressed stream, if it is one, come to its end?"""
+        return self._inflate is None or bool(self._inflate.eof)
+
+
+class Body:
+    """Collects the bytes of one response; ``feed`` raises TooLarge or BadEncoding, what came before stays."""
+
+    def __init__(self, limit: int, encoding: str = "") -> None:
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._inflater = Inflater(encoding)
+
+    def feed(self, raw: bytes) -> None:
+        for piece in self._inflater.pieces(raw):
+            self._keep(piece)
 
     def _keep(self, piece: bytes) -> None:
         room = self._limit - self._size
@@ -58,7 +76,7 @@ class Body:
     @property
     def whole(self) -> bool:
         """Did the compressed stream, if it is one, come to its end?"""
-        return self._inflate is None or self._inflate.eof or not self._size
+        return self._inflater.whole or not self._size
 
     def content(self) -> bytes:
         return b"".join(self._chunks)

@@ -17,6 +17,7 @@ from airflow_chat_provider.core.scrub import Scrubber
 from airflow_chat_provider.core.server_error import advice, read_error
 from airflow_chat_provider.core.settings import Settings
 
+NO_STREAM_OPTIONS = "the server refuses stream_options"
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
 
 
@@ -25,6 +26,7 @@ class Send(NamedTuple):
 
     timeout: float
     attempt: int
+    content: bytes = b""
 
 
 class Sleep(NamedTuple):
@@ -34,18 +36,23 @@ class Sleep(NamedTuple):
 
 
 class Received(NamedTuple):
-    """The bytes of one response; ``problem`` says why they are not all, ``header names`` are lower case."""
+    """One response: its bytes, or the ``body`` that a stream was put together to.
+
+    ``problem`` says why that is not all. Names of headers are lower case.
+    """
 
     status: int
     headers: Mapping[str, str]
     content: bytes
     problem: str | None = None
+    body: Any = None
 
 
 class Result(NamedTuple):
     """What became of a Send (None after a Sleep): a response or a TransportError, and the driver's clocks.
 
-    ``elapsed`` is seconds since the call began, ``now`` the epoch, ``jitter`` uniform in [0, 1).
+    ``elapsed`` is seconds since the call began, ``now`` the epoch, ``jitter`` uniform in [0, 1). ``aborted``: nothing
+    more may be sent, because the call was stopped, or because a caller has got some of this answer.
     """
 
     outcome: Received | TransportError | None
@@ -56,23 +63,32 @@ class Result(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What the judgement of a response needs to know of its call."""
+    """What an exchange needs to know of its call.
+
+    ``contents`` are the request's bytes, and after them those to send where the server refuses ``stream_options``.
+    """
 
     settings: Settings
     scrub: Scrubber = Scrubber()
+    contents: tuple[bytes, ...] = (b"",)
 
 
 def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
     """Attempts until an answer is final; the Reply carries its error, it is not raised."""
     settings = call.settings
     limits = RetryLimits(settings.max_attempts, settings.deadline)
-    attempt, elapsed = 1, 0.0
+    attempt, elapsed, contents = 1, 0.0, list(call.contents)
     while True:
-        result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt)
+        result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt, contents[0])
         reply = judge(result.outcome, call, now=result.now)
-        reply = reply._replace(attempts=attempt, seconds=result.elapsed)
+        plain = len(contents) < len(call.contents)
+        reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
         if reply.error is None or result.aborted:
             return reply
+        if len(contents) > 1 and _refuses_stream_options(reply) and result.elapsed < settings.deadline:
+            contents.pop(0)  # a refusal costs nothing: asked again at once, and not counted
+            elapsed = result.elapsed
+            continue
         delay = next_delay(limits, reply.error, attempt=attempt, elapsed=result.elapsed, jitter=result.jitter)
         if delay is None:
             return reply
@@ -82,12 +98,19 @@ def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
         attempt, elapsed = attempt + 1, waited.elapsed
 
 
+def _refuses_stream_options(reply: Reply) -> bool:
+    said = str(reply.body)
+    return reply.status in (400, 422) and ("stream_options" in said or "include_usage" in said)
+
+
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
     """A response or its absence as a Reply, with the error in it where there is one."""
     if outcome is None or isinstance(outcome, TransportError):
         error = outcome or TransportError("Nothing was sent", sent=False)
         return Reply(error.status, error.body, error=error)
-    body, is_json = parse_body(outcome.content, outcome.headers.get("content-type", ""))
+    body, is_json = outcome.body, True
+    if body is None:
+        body, is_json = parse_body(outcome.content, outcome.headers.get("content-type", ""))
     request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
     reply = Reply(outcome.status, body, outcome.headers, request_id)
     if not 200 <= outcome.status < 300:
@@ -97,7 +120,11 @@ def judge(outcome: Received | TransportError | None, call: Call, *, now: float) 
 
 def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:
     if problem:
-        return protocol_error(f"Ask again or lower what is asked for: {problem}", reply)
+        said = read_error(reply.body) if isinstance(reply.body, dict) and "error" in reply.body else None
+        text = f": {call.scrub(said.message)}" if said and said.message else ""
+        error = protocol_error(f"Ask again or lower what is asked for: {problem}{text}", reply)
+        error.code = said.code if said else None
+        return error
     why = flaw(reply.body, is_json=is_json)
     if why is None:
         return None

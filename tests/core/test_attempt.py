@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import Any
 
 import pytest
@@ -30,8 +31,9 @@ def begun(headers: dict[str, str] | None = None, **settings: Any) -> Attempt:
 def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
     made = begun({"X-Request-ID": "r", "Content-Encoding": "gzip"})
     packed = gzip.compress(DATA)
-    assert made.feed(packed[:9])
-    assert made.feed(packed[9:])
+    assert made.feed(packed[:9]) == made.feed(packed[9:]) == made.finish() == []
+    assert not made.streaming
+    assert not made.over
     assert made.end() == Received(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
 
 
@@ -48,26 +50,30 @@ def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(
     headers: dict[str, str], sent: bytes, content: bytes, problem: str
 ) -> None:
     made = begun(headers, max_response_bytes=len(DATA))
-    assert not made.feed(sent)
+    assert made.feed(sent) == []
+    assert made.over
     received = made.end()
     assert (received.content, received.problem) == (content, problem)
 
 
 def test_compressed_data_that_ends_early_is_a_problem() -> None:
     made = begun({"content-encoding": "gzip"})
-    assert made.feed(gzip.compress(DATA)[:-9])
+    made.feed(gzip.compress(DATA)[:-9])
+    assert not made.over
     assert made.end().problem == "the response's compressed data was cut off"
 
 
 def test_a_response_of_exactly_the_limit_is_whole() -> None:
     made = begun(max_response_bytes=MEGABYTE + 1)
-    assert made.feed(bytes(MEGABYTE + 1))
+    made.feed(bytes(MEGABYTE + 1))
+    assert not made.over
     assert (len(made.end().content), made.end().problem) == (MEGABYTE + 1, None)
 
 
 def test_of_one_that_is_too_large_only_the_beginning_is_kept() -> None:
     made = begun(max_response_bytes=MEGABYTE + 1)
-    assert not made.feed(bytes(MEGABYTE + 2))
+    made.feed(bytes(MEGABYTE + 2))
+    assert made.over
     assert len(made.end().content) == MEGABYTE
 
 
@@ -126,3 +132,63 @@ def test_a_timeout_names_the_clock_that_ran_out(
     error = made.timed_out(connecting=connecting)
     assert (type(error), str(error)) == (TransportTimeout, text)
     assert (error.sent, error.status) == (sent, status)
+
+
+EVENTS = "text/event-stream; charset=utf-8"
+PART = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+BODY = {
+    "id": "c",
+    "object": "chat.completion",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+}
+
+
+def event(chunk: Any) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def test_a_stream_gives_its_chunks_as_they_come_and_a_body_at_the_end() -> None:
+    made = begun({"Content-Type": EVENTS})
+    assert made.streaming
+    assert made.feed(event(PART)[:9]) == []
+    assert made.feed(event(PART)[9:] + event(LAST)[:-2]) == [PART]
+    assert made.finish() == [LAST]
+    assert made.end() == Received(200, {"content-type": EVENTS}, b"", None, BODY)
+
+
+def test_after_done_the_rest_of_a_stream_is_not_wanted() -> None:
+    made = begun({"content-type": EVENTS})
+    made.feed(event(PART) + event(LAST))
+    assert not made.over
+    made.feed(b"data: [DONE]\n\n")
+    assert made.over
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, "application/json"), (200, ""), (500, EVENTS)])
+def test_only_events_of_a_success_are_a_stream(status: int, kind: str) -> None:
+    made = attempt()
+    made.begin(status, {"content-type": kind})
+    assert not made.streaming
+    assert made.feed(event(PART)) == []
+    assert made.end().content == event(PART)
+
+
+def test_a_stream_that_broke_is_kept_as_far_as_it_came() -> None:
+    made = begun({"content-type": EVENTS})
+    made.feed(event(PART) + event(LAST)[:20])
+    body = made.failed("reset").body
+    assert body["choices"][0]["message"]["content"] == "Hi"
+    assert body["choices"][0]["finish_reason"] is None
+
+
+def test_a_stream_that_stands_still_names_stall_timeout() -> None:
+    made = begun({"content-type": EVENTS}, stall_timeout=7.5)
+    made.feed(event(PART))
+    error = made.timed_out(stalled=True)
+    assert str(error) == "Raise stall_timeout, or try again: the stream of https://h/v1 stood still for 7.5 s"
+    assert error.body["choices"][0]["message"]["content"] == "Hi"
+
+
+def test_an_attempt_sends_the_bytes_that_the_exchange_asked_for() -> None:
+    assert Attempt(Settings(), Send(1.0, 1, b"{}")).content == b"{}"

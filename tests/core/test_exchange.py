@@ -50,11 +50,12 @@ def drive(
     took: float = 1.0,
     jitter: float = 0.5,
     aborted: bool = False,
+    contents: tuple[bytes, ...] = (b"",),
 ) -> tuple[list[Send | Sleep], Reply]:
     """Each attempt takes ``took`` seconds of a clock that the test keeps; a wait takes exactly what was asked."""
     steps: list[Send | Sleep] = []
     clock, answers = 0.0, iter(outcomes)
-    conversation = exchange(Call(settings or Settings()))
+    conversation = exchange(Call(settings or Settings(), contents=contents))
     step = next(conversation)
     while True:
         steps.append(step)

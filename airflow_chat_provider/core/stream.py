@@ -1,0 +1,97 @@
+"""A streamed reply: bytes in, chunks out, and at the end the body that the unstreamed call would have had."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_chat_provider.core.assembly import Assembly
+from airflow_chat_provider.core.body import BadEncoding, Inflater
+from airflow_chat_provider.core.sse import LineTooLong, SSEDecoder
+
+_LONGEST_LINE = 16 << 20  # an image or audio in one chunk; more is no chat
+_TOO_DEEP = "an event of the stream is nested too deeply"
+
+
+class StreamReader:
+    """``feed`` bytes and get the chunks that they complete. ``over``: the rest is not wanted. ``problem``: why."""
+
+    def __init__(self, limit: int, encoding: str = "") -> None:
+        self._limit = limit
+        self._size = 0
+        self._inflater = Inflater(encoding)
+        self._decoder = SSEDecoder(min(limit, _LONGEST_LINE))
+        self._assembly = Assembly()
+        self._error: Any = None
+        self.over = False
+        self.problem: str | None = None
+
+    def feed(self, raw: bytes) -> list[dict[str, Any]]:
+        chunks: list[dict[str, Any]] = []
+        try:
+            for piece in self._inflater.pieces(raw):
+                self._size += len(piece)
+                for event, data in self._decoder.feed(piece):
+                    self._take(event, data, chunks)
+                if self._size > self._limit:
+                    self._stop(f"the stream is larger than max_response_bytes ({self._limit})")
+                if self.over:
+                    break
+        except LineTooLong:
+            self._stop("a line of the stream is too long")
+        except BadEncoding as error:
+            self._stop(f"the stream is not in its Content-Encoding ({str(error)[:40]})")
+        return chunks
+
+    def end(self) -> list[dict[str, Any]]:
+        """The connection has no more: an event that lacks only its blank line still counts."""
+        chunks: list[dict[str, Any]] = []
+        if not self.over:
+            for event, data in self._decoder.end():
+                self._take(event, data, chunks)
+        if self.problem is None and not self._assembly.finished:
+            self.problem = "the stream ended before every choice had a finish_reason"
+        return chunks
+
+    def _take(self, event: str, data: str, chunks: list[dict[str, Any]]) -> None:
+        if self.over or not data.strip():  # an event without data keeps the connection alive
+            return
+        if data.strip() == "[DONE]":
+            self.over = True
+            return
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            if event == "error":
+                self._error = data
+            self._stop("the stream holds an error" if event == "error" else "an event of the stream is not JSON")
+            return
+        error = chunk.get("error") if isinstance(chunk, dict) else None
+        if error or event == "error":
+            self._error = error or chunk
+            self._stop("the stream holds an error")
+        elif isinstance(chunk, dict):
+            self._add(chunk, chunks)
+        else:
+            self._stop("an event of the stream is no JSON object")
+
+    def _add(self, chunk: dict[str, Any], chunks: list[dict[str, Any]]) -> None:
+        try:
+            self._assembly.add(chunk)
+        except RecursionError:
+            self._stop(_TOO_DEEP)
+        else:
+            chunks.append(chunk)
+
+    def _stop(self, problem: str) -> None:
+        if not self.over:  # what comes after the end is no problem
+            self.over, self.problem = True, problem
+
+    def body(self) -> Any:
+        """The completion as far as it came, with the error that ended it; None before anything came."""
+        try:
+            body = None if self._assembly.empty else self._assembly.body()
+        except RecursionError:  # json reads deeper than Python code can follow
+            self.problem = self.problem or _TOO_DEEP
+            body = None
+        return body if self._error is None else {**(body or {}), "error": self._error}

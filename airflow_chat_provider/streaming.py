@@ -1,0 +1,228 @@
+"""A response as it comes, and a call as it goes: drained for its reply, or handed out chunk by chunk.
+
+What the synchronous and the asynchronous kind share is in the two base classes; each kind has its own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep
+from airflow_chat_provider.wire import Clock, words_of
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.attempt import Attempt
+    from airflow_chat_provider.core.errors import TransportError
+    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.transport import AsyncClient, Client
+
+Exchange = Generator[Send | Sleep, Result, "Reply"]
+Chunks = list[dict[str, Any]]
+
+
+class _Response:
+    """A response whose headers are here. Its clock runs on, but binds only while the body is read from."""
+
+    def __init__(self, response: httpx.Response, attempt: Attempt, clock: Clock, stall_timeout: float) -> None:
+        self.attempt = attempt
+        self.outcome: Received | TransportError | None = None
+        self._response = response
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+
+    def _took(self, piece: bytes) -> Chunks:
+        if self.attempt.streaming:
+            self._clock.quiet = self._stall_timeout
+        return self.attempt.feed(piece)
+
+    def _ended(self) -> Chunks:
+        chunks = self.attempt.finish()
+        self.outcome = self.attempt.end()
+        return chunks
+
+    def _broke(self, error: Exception) -> None:
+        self.outcome = failure(self.attempt, error, stalled=self._clock.left > 0)
+
+
+class Live(_Response):
+    """Iterate for the chunks of a stream (another body has none); then ``outcome`` is set."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        pieces = self._response.iter_raw()
+        try:
+            while not self.attempt.over:
+                with self._clock:
+                    piece = next(pieces, None)
+                if piece is None:
+                    break
+                yield from self._took(piece)
+            yield from self._ended()
+        except httpx.HTTPError as error:
+            self._broke(error)
+        finally:
+            self.close()
+
+    def drain(self) -> Received | TransportError:
+        for _ in self:
+            pass
+        return self.outcome or self.attempt.failed("stopped")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class AsyncLive(_Response):
+    """The asynchronous twin of Live."""
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        pieces = self._response.aiter_raw()
+        try:
+            while not self.attempt.over:
+                async with asyncio.timeout(max(0.0, min(self._clock.left, self._clock.quiet))):
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    break
+                for chunk in self._took(piece):
+                    yield chunk
+            for chunk in self._ended():
+                yield chunk
+        except (TimeoutError, httpx.HTTPError, OSError) as error:  # anyio lets the alert of a TLS server through
+            self._broke(error)
+        finally:
+            await self.aclose()
+
+    async def drain(self) -> Received | TransportError:
+        async for _ in self:
+            pass
+        return self.outcome or self.attempt.failed("stopped")
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class _Call:
+    """An exchange being driven. ``reply`` is there when it is over."""
+
+    def __init__(self, steps: Exchange, headers: dict[str, str]) -> None:
+        self._steps = steps
+        self._headers = headers
+        self._began = time.monotonic()
+        self._reply: Reply | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply, put together from the chunks; RuntimeError while there are more to come."""
+        if self._reply is None:
+            raise RuntimeError("read all chunks first: the reply is not complete")
+        return self._reply
+
+    @property
+    def over(self) -> bool:
+        return self._reply is not None
+
+    def _next(self, outcome: Received | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
+        """Tell the exchange; None when it is over. ``last``: chunks were handed out, so nothing may be sent again."""
+        result = Result(outcome, time.monotonic() - self._began, time.time(), _jitter(), last)
+        try:
+            return self._steps.send(result)
+        except StopIteration as done:
+            self._reply = done.value
+            return None
+
+
+class Stream(_Call):
+    """Iterate for the chunks of a call; raises ChatCompletionError where the stream breaks. Then ``reply`` is there."""
+
+    def __init__(self, client: Client, steps: Exchange, headers: dict[str, str]) -> None:
+        super().__init__(steps, headers)
+        self._client = client
+        self._live: Live | None = None
+
+    def drain(self) -> Reply:
+        """The reply; nothing was handed out before, so that a stream that breaks may be asked for again."""
+        self.open(hand_over=False)
+        return self.reply
+
+    def open(self, *, hand_over: bool = True) -> None:
+        """Send until there is a stream to read, or a final reply."""
+        step: Send | Sleep | None = next(self._steps)
+        while step is not None:
+            outcome: Received | TransportError | None = None
+            if isinstance(step, Sleep):
+                self._client.sleep(step.seconds)
+            else:
+                live = self._client.open(step, self._headers)
+                if isinstance(live, Live) and live.attempt.streaming and hand_over:
+                    self._live = live
+                    return
+                outcome = live.drain() if isinstance(live, Live) else live
+            step = self._next(outcome, last=self._client.aborted)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self._live is not None and not self.over:
+            yield from self._live
+            self._next(self._live.outcome, last=True)
+        self.reply.raise_for_error()
+
+    def close(self) -> None:
+        """Close a stream that was not read to its end."""
+        if self._live is not None:
+            self._live.close()
+
+
+class AsyncStream(_Call):
+    """The asynchronous twin of Stream."""
+
+    def __init__(self, client: AsyncClient, steps: Exchange, headers: dict[str, str]) -> None:
+        super().__init__(steps, headers)
+        self._client = client
+        self._live: AsyncLive | None = None
+
+    async def drain(self) -> Reply:
+        await self.open(hand_over=False)
+        return self.reply
+
+    async def open(self, *, hand_over: bool = True) -> None:
+        step: Send | Sleep | None = next(self._steps)
+        while step is not None:
+            outcome: Received | TransportError | None = None
+            if isinstance(step, Sleep):
+                await asyncio.sleep(step.seconds)
+            else:
+                live = await self._client.open(step, self._headers)
+                if isinstance(live, AsyncLive) and live.attempt.streaming and hand_over:
+                    self._live = live
+                    return
+                outcome = await live.drain() if isinstance(live, AsyncLive) else live
+            step = self._next(outcome)
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        if self._live is not None and not self.over:
+            async for chunk in self._live:
+                yield chunk
+            self._next(self._live.outcome, last=True)
+        self.reply.raise_for_error()
+
+    async def aclose(self) -> None:
+        if self._live is not None:
+            await self._live.aclose()
+
+
+def _jitter() -> float:
+    return random.random()  # noqa: S311 - spreads retries, guards nothing
+
+
+def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
+    if isinstance(error, TimeoutError):
+        return attempt.timed_out(stalled=stalled)
+    if isinstance(error, httpx.TimeoutException):
+        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
+    if isinstance(error, httpx.ProxyError):
+        return attempt.failed(f"the proxy answered {error}")
+    return attempt.failed(" ".join(words_of(error).split())[:200])

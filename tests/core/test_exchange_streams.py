@@ -1,0 +1,84 @@
+"""What an exchange does for streams: a server that refuses stream_options, and a body that was put together."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_chat_provider.core.errors import ProtocolError
+from airflow_chat_provider.core.exchange import NO_STREAM_OPTIONS, Call, Received, Send, Sleep, judge
+from airflow_chat_provider.core.settings import Settings
+from tests.core.test_exchange import GOOD, OK, drive, error, received
+
+BOTH = (b"with", b"without")
+
+
+def refusal(status: int = 400, message: str = "Unknown parameter: stream_options") -> Received:
+    return received(status, {"error": {"message": message}})
+
+
+def sent(steps: list[Send | Sleep]) -> list[tuple[int, bytes] | float]:
+    return [step.seconds if isinstance(step, Sleep) else (step.attempt, step.content) for step in steps]
+
+
+@pytest.mark.parametrize("said", ["Unknown parameter: stream_options", "include_usage is not permitted"])
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_stream_options_is_asked_without_them_at_once(status: int, said: str) -> None:
+    steps, reply = drive([refusal(status, said), OK], Settings(max_attempts=1), contents=BOTH)
+    assert sent(steps) == [(1, b"with"), (1, b"without")]
+    assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
+
+
+def test_without_stream_options_there_is_nothing_more_to_leave_out() -> None:
+    steps, reply = drive([refusal(), refusal(), OK], contents=BOTH)
+    assert sent(steps) == [(1, b"with"), (1, b"without")]
+    assert (reply.status, reply.notes) == (400, (NO_STREAM_OPTIONS,))
+
+
+def test_what_was_refused_once_is_not_sent_again() -> None:
+    steps, reply = drive([refusal(), error(500), OK], contents=BOTH)
+    assert sent(steps) == [(1, b"with"), (1, b"without"), 0.5, (2, b"without")]
+    assert (reply.attempts, reply.notes) == (2, (NO_STREAM_OPTIONS,))
+
+
+def test_an_attempt_that_failed_otherwise_is_repeated_as_it_was() -> None:
+    steps, reply = drive([error(500), OK], contents=BOTH)
+    assert sent(steps) == [(1, b"with"), 0.5, (2, b"with")]
+    assert reply.notes == ()
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        refusal(message="Unknown parameter: stream"),
+        refusal(401),
+        refusal(404),
+        received(200, {"error": {"message": "stream_options"}}),
+    ],
+)
+def test_any_other_refusal_is_final(outcome: Received) -> None:
+    steps, reply = drive([outcome, OK], contents=BOTH)
+    assert sent(steps) == [(1, b"with")]
+    assert reply.notes == ()
+
+
+def test_a_call_that_was_stopped_or_has_no_time_left_is_not_sent_without_stream_options() -> None:
+    assert sent(drive([refusal(), OK], contents=BOTH, aborted=True)[0]) == [(1, b"with")]
+    assert sent(drive([refusal(), OK], Settings(deadline=30), took=30, contents=BOTH)[0]) == [(1, b"with")]
+
+
+def test_the_second_request_has_what_is_left_of_the_deadline() -> None:
+    steps, _ = drive([refusal(), OK], Settings(timeout=40, deadline=50), took=30, contents=BOTH)
+    assert [step.timeout for step in steps if isinstance(step, Send)] == [40, 20]
+
+
+def test_a_body_that_a_stream_was_put_together_to_is_the_reply() -> None:
+    reply = judge(Received(200, {}, b"", None, GOOD), Call(Settings()), now=0)
+    assert (reply.body, reply.error) == (GOOD, None)
+
+
+def test_a_stream_that_ends_in_an_error_says_what_the_server_said() -> None:
+    body = {**GOOD, "error": {"message": "Overloaded", "code": "busy"}}
+    reply = judge(Received(200, {}, b"", "the stream holds an error", body), Call(Settings()), now=0)
+    assert isinstance(reply.error, ProtocolError)
+    assert str(reply.error).endswith("the stream holds an error: Overloaded")
+    assert (reply.error.code, reply.body) == ("busy", body)

@@ -1,0 +1,200 @@
+"""A streamed reply from its bytes: what is whole, and what ends it early."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from airflow_chat_provider.core.stream import StreamReader
+
+DONE = b"data: [DONE]\n\n"
+UNFINISHED = "the stream ended before every choice had a finish_reason"
+
+
+def chunk(text: str = "", finish: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": index, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+HI, END = chunk("Hi"), chunk("", "stop")
+WHOLE = event(HI) + event(END) + DONE
+
+
+def read(*pieces: bytes, limit: int = 1 << 20, encoding: str = "") -> tuple[StreamReader, list[dict[str, Any]]]:
+    reader = StreamReader(limit, encoding)
+    chunks = [found for piece in pieces for found in reader.feed(piece)]
+    return reader, chunks + reader.end()
+
+
+def said(reader: StreamReader) -> str:
+    content: str = reader.body()["choices"][0]["message"]["content"]
+    return content
+
+
+def test_a_whole_stream_is_its_chunks_and_a_body() -> None:
+    reader, chunks = read(WHOLE)
+    assert chunks == [HI, END]
+    assert (reader.problem, reader.over, said(reader)) == (None, True, "Hi")
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_a_stream_in_pieces_is_the_same(size: int) -> None:
+    reader, chunks = read(*(WHOLE[at : at + size] for at in range(0, len(WHOLE), size)))
+    assert (chunks, reader.problem, reader.body()) == ([HI, END], None, read(WHOLE)[0].body())
+
+
+@pytest.mark.parametrize("end", [b"", b"data: [DONE]", b"data:[DONE] \r\n"])
+def test_done_may_be_missing_or_cut_where_every_choice_is_finished(end: bytes) -> None:
+    assert read(event(HI) + event(END) + end)[0].problem is None
+
+
+def test_a_last_event_without_its_blank_line_counts() -> None:
+    reader, chunks = read(event(HI) + event(END)[:-2])
+    assert (chunks, reader.problem) == ([HI, END], None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        event(HI),
+        event(HI) + DONE,
+        event(END) + event(chunk("Hi", index=1)) + DONE,
+        event({"id": "c", "choices": [], "usage": {"total_tokens": 1}}) + DONE,
+    ],
+)
+def test_a_stream_that_ends_before_every_finish_reason_is_not_whole(raw: bytes) -> None:
+    reader, _ = read(raw)
+    assert reader.problem == UNFINISHED
+    assert reader.body()["id"] == "c"
+
+
+@pytest.mark.parametrize("raw", [b"", DONE, b": hello\n\n"])
+def test_a_stream_without_a_chunk_has_no_body(raw: bytes) -> None:
+    reader, chunks = read(raw)
+    assert (chunks, reader.problem, reader.body()) == ([], UNFINISHED, None)
+
+
+ERROR = {"message": "Overloaded", "code": "busy"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        (event({"error": ERROR}), ERROR),
+        (event({"error": "gone"}), "gone"),
+        (b"event: error\n" + event(ERROR), ERROR),
+        (b"event: error\n" + event({"error": ERROR}), ERROR),
+        (b"event: error\n" + event("gone"), "gone"),
+        (b"event: error\ndata: gone\n\n", "gone"),
+        (event({**chunk("more"), "error": ERROR}), ERROR),
+    ],
+)
+def test_an_error_ends_a_stream_and_keeps_what_came_before(raw: bytes, error: Any) -> None:
+    reader, chunks = read(event(HI) + raw + event(END) + DONE)
+    assert (chunks, reader.problem, reader.over) == ([HI], "the stream holds an error", True)
+    assert (reader.body()["error"], said(reader)) == (error, "Hi")
+
+
+def test_a_stream_that_is_only_an_error_has_a_body_of_only_that() -> None:
+    assert read(event({"error": ERROR}))[0].body() == {"error": ERROR}
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    reader, _ = read(event({**HI, "error": None}) + event(END))
+    assert reader.problem is None
+    assert "error" not in reader.body()
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"{", "an event of the stream is not JSON"),
+        (b"<html>", "an event of the stream is not JSON"),
+        (b"[" * 100_000, "an event of the stream is not JSON"),
+        (b"[1]", "an event of the stream is no JSON object"),
+        (b"null", "an event of the stream is no JSON object"),
+        (b'"text"', "an event of the stream is no JSON object"),
+    ],
+)
+def test_an_event_that_is_no_chunk_ends_a_stream(data: bytes, problem: str) -> None:
+    reader, chunks = read(event(HI) + b"data: " + data + b"\n\n" + event(END) + DONE)
+    assert (chunks, reader.problem, said(reader)) == ([HI], problem, "Hi")
+
+
+@pytest.mark.parametrize(("start", "end"), [('{"a":', "}"), ("[", "]")])
+def test_an_event_nested_too_deeply_is_a_problem_and_no_crash(start: str, end: str) -> None:
+    deep = json.loads('{"choices": [{"index": 0, "delta": {"x": 1}}]}')
+    raw = json.dumps(deep).replace("1", start * 900 + "1" + end * 900).encode()
+    reader, _ = read(b"data: " + raw + b"\n\n" + event(END))
+    reader.body()
+    assert reader.problem in ("an event of the stream is nested too deeply", "an event of the stream is not JSON")
+
+
+@pytest.mark.parametrize("raw", [b"data:\n\n", b"data\n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n"])
+def test_an_event_without_data_means_nothing(raw: bytes) -> None:
+    reader, chunks = read(raw + event(HI) + raw + event(END) + raw)
+    assert (chunks, reader.problem) == ([HI, END], None)
+
+
+@pytest.mark.parametrize("rest", [event(chunk("more")), event({"error": ERROR}), b"data: {\n\n", bytes(2000), b"\xff"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_after_done_nothing_counts(rest: bytes, apart: bool) -> None:
+    reader, chunks = read(*((WHOLE, rest) if apart else (WHOLE + rest,)), limit=1000)
+    assert (chunks, reader.problem, said(reader)) == ([HI, END], None, "Hi")
+
+
+def test_a_stream_larger_than_the_limit_is_kept_as_far_as_it_was_read() -> None:
+    reader, chunks = read(*[event(HI)] * 9, limit=2 * len(event(HI)))
+    assert reader.problem == f"the stream is larger than max_response_bytes ({2 * len(event(HI))})"
+    assert (reader.over, len(chunks), said(reader)) == (True, 3, "HiHiHi")
+
+
+def test_a_stream_of_exactly_the_limit_is_whole() -> None:
+    assert read(WHOLE, limit=len(WHOLE))[0].problem is None
+
+
+def test_the_limit_is_for_what_the_stream_unpacks_to() -> None:
+    bomb = gzip.compress(event(HI) + b":" + bytes(9 << 20))
+    reader, _ = read(bomb, limit=1 << 21, encoding="gzip")
+    assert reader.problem
+    assert reader.over
+
+
+def test_a_line_that_never_ends_is_a_problem() -> None:
+    reader, chunks = read(event(HI), b"data: ", *[bytes(1 << 20)] * 17, limit=1 << 25)
+    assert (chunks, reader.problem, said(reader)) == ([HI], "a line of the stream is too long", "Hi")
+
+
+def packed(encoding: str, *parts: bytes) -> list[bytes]:
+    """As servers stream it: each part flushed, so that it can be read before the next is written."""
+    deflate = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+    pieces = [deflate.compress(part) + deflate.flush(zlib.Z_SYNC_FLUSH) for part in parts]
+    return [*pieces, deflate.flush()]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_stream_gives_each_chunk_as_soon_as_it_comes(encoding: str) -> None:
+    first, second, *rest = packed(encoding, event(HI), event(END), DONE)
+    reader = StreamReader(1 << 20, encoding)
+    assert (reader.feed(first), reader.feed(second)) == ([HI], [END])
+    assert [found for piece in rest for found in reader.feed(piece)] + reader.end() == []
+    assert (reader.problem, said(reader)) == (None, "Hi")
+
+
+def test_a_compressed_stream_may_come_byte_by_byte() -> None:
+    raw = gzip.compress(WHOLE)
+    reader, chunks = read(*(raw[at : at + 1] for at in range(len(raw))), encoding="gzip")
+    assert (chunks, reader.problem) == ([HI, END], None)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+def test_a_stream_that_is_not_in_its_encoding_is_a_problem(encoding: str) -> None:
+    reader, _ = read(event(HI), event(END), encoding=encoding)
+    assert (reader.problem, reader.over) == (f"the stream is not in its Content-Encoding ({encoding})", True)
