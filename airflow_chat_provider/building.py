@@ -10,7 +10,7 @@ from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import fold, parse_text
-from airflow_chat_provider.core.schema import NotGiven, load_schema
+from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.templating import Renderer
 
 if TYPE_CHECKING:
@@ -104,10 +104,8 @@ class Upstream(NamedTuple):
             raise InvalidRequest("chat_conn_id must be a connection's id", path="chat_conn_id", keyword="type")
         return name
 
-    def schema(self, own: Any, settings: Settings) -> Any:
-        """The task's own schema, where it names one; else this one's, else the connection's."""
-        if not isinstance(own, NotGiven):
-            return own
+    def schema(self, settings: Settings) -> Any:
+        """For a task that names no schema: this one's, else the connection's."""
         return self.values.get("request_schema", settings.request_schema)
 
     def request(self, request: dict[str, Any]) -> dict[str, Any]:

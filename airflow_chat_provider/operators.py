@@ -70,6 +70,7 @@ class ChatCompletionOperator(BaseOperator):
         max_attempts: int | str | None = None,
         **kwargs: Any,
     ) -> None:
+        from airflow_chat_provider.parsing import check_arguments
         from airflow_chat_provider.retry_policy import default_policy
 
         if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
@@ -96,8 +97,6 @@ class ChatCompletionOperator(BaseOperator):
         self.max_attempts = max_attempts
         self._built: building.Built | None = None
         self._hook: ChatCompletionHook | None = None
-        from airflow_chat_provider.parsing import check_arguments
-
         check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -147,7 +146,7 @@ class ChatCompletionOperator(BaseOperator):
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self._make_hook(upstream)
         try:
-            schema = upstream.schema(self.request_schema if self._names_schema else DEFAULT_SCHEMA, hook.settings)
+            schema = self.request_schema if self._names_schema else upstream.schema(hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
             self._show(hook.variants(request)[0])
             configuration = upstream.downstream(request, schema, hook.settings)

@@ -63,7 +63,7 @@ class Client:
     ) -> Live | TransportError:
         """Send a request and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
-        request = _request(self._settings, method, path, send.content, headers)
+        request = _request(self._settings, method, path, attempt.content, headers)
         request.extensions["trace"] = partial(_trace, attempt)
         try:
             with clock:
@@ -106,7 +106,7 @@ class AsyncClient:
     async def open(self, send: Send, headers: dict[str, str]) -> AsyncLive | TransportError:
         """Send a request and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
-        request = _request(self._settings, "POST", None, send.content, headers)
+        request = _request(self._settings, "POST", None, attempt.content, headers)
         request.extensions["trace"] = partial(_atrace, attempt)
         try:
             async with asyncio.timeout(send.timeout):

@@ -1,9 +1,11 @@
 """Shorthands for tests of the operator."""
 
+import threading
+
 import pytest
 
 from airflow_chat_provider.compat import AirflowFailException
-from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionOperator
 
 
@@ -24,3 +26,22 @@ def failing(operator, context=None):
         operator.execute({"ti": None})
     error = caught.value
     return error if isinstance(error, InvalidRequest) else error.__cause__
+
+
+def killed(operator, server):
+    """The error of an operator that is killed while the server has it wait; the server has seen the socket close."""
+    raised = []
+
+    def run():
+        try:
+            operator.execute({"ti": None})
+        except ChatCompletionError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert server.wait_requests(1)
+    operator.on_kill()
+    assert server.wait_closed(5)
+    thread.join(10)
+    return raised[0]

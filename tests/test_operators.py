@@ -8,7 +8,7 @@ from airflow.sdk import task
 from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.operators import ChatCompletionOperator
 from tests import faults, replies
-from tests.asking import ask, failing, sent
+from tests.asking import ask, failing, killed, sent
 
 
 class TestXComs:
@@ -197,26 +197,11 @@ class TestChaining:
         assert "'modle'" in failure.message
 
 
-def test_on_kill_closes_the_socket_of_a_call_under_way(airflow, chat, tmp_path):
-    import threading
-
+def test_on_kill_closes_the_socket_of_a_call_under_way(chat):
     chat.script(faults.hang())
-    operator = ask(prompt="Hi", max_attempts=3)
-    raised = []
-
-    def run():
-        try:
-            operator.execute({"ti": None})
-        except TransportError as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert chat.wait_requests(1)
-    operator.on_kill()
-    assert chat.wait_closed(5)
-    thread.join(10)
-    assert raised[0].sent
+    error = killed(ask(prompt="Hi", max_attempts=3), chat)
+    assert isinstance(error, TransportError)
+    assert error.sent
     assert len(chat.requests) == 1
 
 

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from airflow_chat_provider.errors import (
-    ChatCompletionError,
     ProtocolError,
     StatusError,
     TransportError,
@@ -16,6 +15,7 @@ from airflow_chat_provider.errors import (
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from tests import replies
+from tests.asking import killed
 from tests.calling import AT_ONCE, REQUEST, both, failure
 from tests.replies import End
 
@@ -207,25 +207,9 @@ class TestOperator:
         assert run.xcoms()["body"]["choices"][0]["message"]["content"] == "Hel"
 
     def test_on_kill_closes_a_stream(self, chat):
-        import threading
-
         chat.script(replies.sse(HALF, done=False, end=End.HANG))
         operator = ChatCompletionOperator(task_id="ask", prompt="Hi", request={"stream": True}, do_xcom_push=False)
-        raised = []
-
-        def run():
-            try:
-                operator.execute({"ti": None})  # type: ignore[typeddict-item]  # nothing is pushed
-            except ChatCompletionError as error:
-                raised.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        assert chat.wait_requests(1)
-        operator.on_kill()
-        assert chat.wait_closed(5)
-        thread.join(10)
-        assert isinstance(raised[0], TransportError)
+        assert isinstance(killed(operator, chat), TransportError)
 
 
 @pytest.fixture(scope="module")

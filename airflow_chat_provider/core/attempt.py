@@ -110,8 +110,9 @@ class Attempt:
         return self._error(TransportTimeout, f"{text}no connection within {seconds:.4g} s ({limit})")
 
     def _error(self, cls: type[_E], message: str) -> _E:
-        content = self._content()
-        body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
         if self._stream is not None:
             body = self._stream.body()
+        else:
+            content = self._content()
+            body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
         return cls(message, status=self._status, body=body, sent=self.sent)

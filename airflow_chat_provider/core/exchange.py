@@ -14,7 +14,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, 
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
-from airflow_chat_provider.core.server_error import advice, read_error
+from airflow_chat_provider.core.server_error import ServerError, advice, read_error
 from airflow_chat_provider.core.settings import Settings
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
@@ -120,24 +120,26 @@ def judge(outcome: Received | TransportError | None, call: Call, *, now: float) 
 
 def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:
     if problem:
-        said = read_error(reply.body) if isinstance(reply.body, dict) and "error" in reply.body else None
-        text = f": {call.scrub(said.message)}" if said and said.message else ""
-        error = protocol_error(f"Ask again or lower what is asked for: {problem}{text}", reply)
-        error.code = said.code if said else None
-        return error
-    why = flaw(reply.body, is_json=is_json)
-    if why is None:
-        return None
-    said = read_error(reply.body) if is_json else None
-    text = f": {call.scrub(said.message)}" if said and said.message else ""
-    base = call.settings.base_url
-    error = protocol_error(
-        f"Check that {base} of connection {call.settings.conn_id!r} is a chat completions API: "
-        f"HTTP {reply.status} came with {why}{text}",
-        reply,
-    )
-    error.code = said.code if said else None
+        tells = isinstance(reply.body, dict) and "error" in reply.body
+        message = f"Ask again or lower what is asked for: {problem}"
+    else:
+        why = flaw(reply.body, is_json=is_json)
+        if why is None:
+            return None
+        tells = is_json
+        message = (
+            f"Check that {call.settings.base_url} of connection {call.settings.conn_id!r} is a chat completions API: "
+            f"HTTP {reply.status} came with {why}"
+        )
+    said = read_error(reply.body) if tells else ServerError()
+    error = protocol_error(message + _quoted(said, call), reply)
+    error.code = said.code
     return error
+
+
+def _quoted(said: ServerError, call: Call) -> str:
+    """What the server says, as the end of a message."""
+    return f": {call.scrub(said.message)}" if said.message else ""
 
 
 def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
@@ -152,5 +154,5 @@ def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusEr
         "body": reply.body,
         "final": final,
     }
-    message = advice(status, said, call.settings) + (f": {call.scrub(said.message)}" if said.message else "")
+    message = advice(status, said, call.settings) + _quoted(said, call)
     return (RateLimited if limited else StatusError)(message, **values)
