@@ -11,6 +11,7 @@ from urllib.request import proxy_bypass_environment as bypasses  # type: ignore[
 import httpcore
 import httpx
 
+from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.tls import tls_context
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
     from airflow_chat_provider.wire import Backend
 
+KEEPALIVE = 5.0  # seconds that an idle connection is kept
 _PROXY_NAMES = [name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper())]
 
 
@@ -35,17 +37,17 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         self._pool = pool
 
 
-def pool_for(settings: Settings, backend: Backend | None) -> Any:
-    """A connection pool, through a proxy where one is set; asynchronous without a backend of ours."""
+def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
+    """A connection pool over ``backend``, through a proxy where one is set."""
+    is_async = isinstance(backend, AsyncBackend)
     options: dict[str, Any] = {
         "ssl_context": tls_context(settings, httpx.create_ssl_context)
         if settings.base_url.startswith("https:")
         else None,
         "max_connections": 100,
-        "keepalive_expiry": 5.0,
+        "keepalive_expiry": KEEPALIVE,
+        "network_backend": backend,
     }
-    if backend is not None:
-        options["network_backend"] = backend
     try:
         httpx.URL(settings.base_url)
     except httpx.InvalidURL:  # such as a name that is no IDNA of 2008
@@ -54,7 +56,7 @@ def pool_for(settings: Settings, backend: Backend | None) -> Any:
         ) from None
     proxy = _proxy(settings)
     if proxy is None:
-        return (httpcore.AsyncConnectionPool if backend is None else httpcore.ConnectionPool)(**options)
+        return (httpcore.AsyncConnectionPool if is_async else httpcore.ConnectionPool)(**options)
     try:
         url = httpx.Proxy(proxy)
     except (ValueError, httpx.InvalidURL):  # no word of what it is: it may hold a password
@@ -64,18 +66,18 @@ def pool_for(settings: Settings, backend: Backend | None) -> Any:
         ) from None
     options |= {"proxy_url": _core_url(url.url), "proxy_auth": url.raw_auth}
     if url.url.scheme.startswith("socks"):
-        return _socks(backend)(**options)
-    return (httpcore.AsyncHTTPProxy if backend is None else httpcore.HTTPProxy)(**options)
+        return _socks(is_async=is_async)(**options)
+    return (httpcore.AsyncHTTPProxy if is_async else httpcore.HTTPProxy)(**options)
 
 
-def _socks(backend: Backend | None) -> Any:
+def _socks(*, is_async: bool) -> Any:
     try:
         import socksio  # noqa: F401 - httpcore says that it needs it only when it connects
     except ImportError:
         raise InvalidConnection(
             "Install httpx[socks]: the proxy of this connection is a SOCKS proxy", field="proxy"
         ) from None
-    return httpcore.AsyncSOCKSProxy if backend is None else httpcore.SOCKSProxy
+    return httpcore.AsyncSOCKSProxy if is_async else httpcore.SOCKSProxy
 
 
 def _core_url(url: httpx.URL) -> httpcore.URL:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -78,7 +78,18 @@ class Live(_Response):
 
 
 class AsyncLive(_Response):
-    """The asynchronous twin of Live."""
+    """The asynchronous twin of Live. ``release`` gives its transport back."""
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        attempt: Attempt,
+        clock: Clock,
+        stall_timeout: float,
+        release: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(response, attempt, clock, stall_timeout)
+        self._release: Callable[[], Awaitable[None]] | None = release
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         pieces = self._response.aiter_raw()
@@ -92,7 +103,7 @@ class AsyncLive(_Response):
                     yield chunk
             for chunk in self._ended():
                 yield chunk
-        except (TimeoutError, httpx.HTTPError, OSError) as error:  # anyio lets the alert of a TLS server through
+        except (TimeoutError, httpx.HTTPError) as error:
             self._broke(error)
         finally:
             await self.aclose()
@@ -104,6 +115,9 @@ class AsyncLive(_Response):
 
     async def aclose(self) -> None:
         await self._response.aclose()
+        if self._release is not None:
+            release, self._release = self._release, None
+            await release()
 
 
 class _Call:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +17,8 @@ from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Send
-from airflow_chat_provider.pools import AsyncTransport, Transport, pool_for
+from airflow_chat_provider.pools import Transport, pool_for
+from airflow_chat_provider.rack import Rack
 from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Stream, failure
 from airflow_chat_provider.wire import Backend, Clock
 
@@ -89,11 +90,14 @@ class Client:
 
 
 class AsyncClient:
-    """The asynchronous twin; cancelling the task is its abort."""
+    """The asynchronous twin, for one loop; cancelling the task is its abort.
+
+    Cheap: all clients of a loop with the same connection share its sockets, for as long as one of them is open.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._transport = AsyncTransport(pool_for(settings, None))
+        self._rack: Rack | None = None
 
     async def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
         """Drive an exchange to its Reply."""
@@ -108,17 +112,25 @@ class AsyncClient:
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
         request = _request(self._settings, "POST", None, attempt.content, headers)
         request.extensions["trace"] = partial(_atrace, attempt)
+        rack = self._rack = self._rack or Rack.join(self._settings)
+        transport, answered = rack.take(), False
         try:
             async with asyncio.timeout(send.timeout):
-                response = await self._transport.handle_async_request(request)
-        except (TimeoutError, httpx.HTTPError, OSError) as error:  # anyio lets the alert of a TLS server through
+                response = await transport.handle_async_request(request)
+            answered = True
+        except (TimeoutError, httpx.HTTPError) as error:
             return failure(attempt, error)
+        finally:
+            if not answered:
+                await rack.give(transport)
         attempt.begin(response.status_code, response.headers)
-        return AsyncLive(response, attempt, clock, self._settings.stall_timeout)
+        return AsyncLive(response, attempt, clock, self._settings.stall_timeout, partial(rack.give, transport))
 
     async def aclose(self) -> None:
-        """Close idle connections."""
-        await self._transport.aclose()
+        """Be done; the last client closes the idle connections."""
+        if self._rack is not None:
+            rack, self._rack = self._rack, None
+            await rack.leave()
 
 
 def _trace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
@@ -141,11 +153,16 @@ def _request(
         own["content-type"] = "application/json"
     return httpx.Request(
         method,
-        settings.url(settings.endpoint if path is None else path),
+        _parsed(settings.url(settings.endpoint if path is None else path)),
         headers={**own, **settings.request_headers(), **headers},
         content=content or None,
         extensions={"timeout": timeout},
     )
+
+
+@lru_cache(maxsize=16)
+def _parsed(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def _client_options(settings: Settings) -> dict[str, Any]:

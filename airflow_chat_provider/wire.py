@@ -7,7 +7,6 @@ what is left of the attempt.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import socket
@@ -165,17 +164,11 @@ def words_of(error: BaseException) -> str:
     while found is not None:
         if isinstance(found, OSError) and not isinstance(found, ssl.SSLError) and found.errno:
             return os.strerror(found.errno) if found.errno > 0 else str(found.strerror)
-        if (
-            type(found).__name__ == "BrokenResourceError" and _under(found) is None
-        ):  # anyio did not always keep the cause
-            return os.strerror(errno.ECONNRESET)
         found = _under(found)
     return str(error) or type(error).__name__
 
 
 def _under(error: BaseException) -> BaseException | None:
     """What an error was made of: httpcore cuts the chain of causes, and keeps the cause as an argument."""
-    if isinstance(error, BaseExceptionGroup):  # one for each address of a host
-        return error.exceptions[-1]
     inner = error.args[0] if error.args else None
     return error.__cause__ or (inner if isinstance(inner, BaseException) else None)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.errors import InvalidConnection
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.transport import AsyncClient
+from airflow_chat_provider.pools import pool_for
 from tests.calling import KEY, Create, acreate, both, create, failure, mute_port, outcome, transport_error
 from tests.certs import Certificates, make_certificates
 from tests.server import ChatServer
@@ -208,7 +209,7 @@ def test_a_context_is_made_again_when_its_file_was_written_anew(
 def test_both_clients_share_the_context_and_plain_http_has_none(connect: Connect) -> None:
     connect("https://127.0.0.1:9/v1")
     hook = ChatCompletionHook()
-    assert AsyncClient(hook.settings)._transport._pool._ssl_context is context_of(hook)
+    assert pool_for(hook.settings, AsyncBackend())._ssl_context is context_of(hook)
     connect("http://127.0.0.1:9/v1", "plain")
     assert context_of(ChatCompletionHook("plain")) is None
 

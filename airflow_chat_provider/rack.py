@@ -1,0 +1,60 @@
+"""The connections that all asynchronous calls of one loop to one endpoint share.
+
+A pool looks at every connection of it for each request, so that 500 requests at once cost it a quarter of a million
+looks. Here each call takes a transport of its own, with at most one connection, and leaves it to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from airflow_chat_provider.async_wire import AsyncBackend
+from airflow_chat_provider.pools import KEEPALIVE, AsyncTransport, pool_for
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.settings import Settings
+
+_racks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Rack]] = WeakKeyDictionary()
+
+
+class Rack:
+    """Transports to take and to give back. Whoever ``join``s has to ``leave``; the last one closes all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: deque[tuple[float, AsyncTransport]] = deque()
+        self.members = 0
+
+    @classmethod
+    def join(cls, settings: Settings) -> Rack:
+        """The running loop's rack for these settings."""
+        racks = _racks.setdefault(asyncio.get_running_loop(), {})
+        key = (settings.base_url, settings.proxy, settings.verify, settings.client_cert, settings.client_key)
+        rack = racks.get(key)
+        if rack is None or not rack.members:
+            rack = racks[key] = cls(settings)
+        rack.members += 1
+        return rack
+
+    async def leave(self) -> None:
+        self.members -= 1
+        await self._close_idle_since(math.inf if not self.members else -math.inf)
+
+    def take(self) -> AsyncTransport:
+        """A transport that nobody else uses: the one used last, whose connection is the likeliest to be alive."""
+        return self._idle.pop()[1] if self._idle else AsyncTransport(pool_for(self._settings, AsyncBackend()))
+
+    async def give(self, transport: AsyncTransport) -> None:
+        """Leave a transport, whatever became of its call, to the next."""
+        now = time.monotonic()
+        self._idle.append((now, transport))
+        await self._close_idle_since(now - KEEPALIVE if self.members else math.inf)
+
+    async def _close_idle_since(self, moment: float) -> None:
+        while self._idle and self._idle[0][0] < moment:
+            await self._idle.popleft()[1].aclose()
