@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def deliver(
     task: ChatCompletionOperator, ti: Any, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]
 ) -> Any:
-    """Push, then return or raise: what was received and paid for is kept, whatever is wrong with it."""
-    reply = _sanitized(task, reply)
+    """Push a safe reply, then return or raise: what was received and paid for is kept, whatever is wrong with it."""
+    if reply.changes:
+        task.log.warning("The reply was changed so that XCom can keep it: %s", "; ".join(reply.changes))
     if reply.status is not None:
         _push(task, ti, body=reply.body, status=reply.status)
     if reply.error is not None and (task.check_status or not isinstance(reply.error, StatusError)):
@@ -31,13 +32,6 @@ def deliver(
     _check_complete(task, reply)
     value = result(reply, task.result_format)
     return sanitize(value)[0] if task.result_format == "json" else value
-
-
-def _sanitized(task: ChatCompletionOperator, reply: Reply) -> Reply:
-    body, changed = sanitize(reply.body)
-    if changed:
-        task.log.warning("The reply was changed so that XCom can keep it: %s", "; ".join(changed))
-    return reply._replace(body=body)
 
 
 def _check_complete(task: ChatCompletionOperator, reply: Reply) -> None:

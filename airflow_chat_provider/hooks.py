@@ -13,7 +13,7 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_chat_provider.connections import CONN_TYPE, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
-from airflow_chat_provider.core.exchange import NO_STREAM_OPTIONS, Call, exchange, judge
+from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
 from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx
 
     from airflow_chat_provider.core.schema import RequestSchema
-    from airflow_chat_provider.streaming import AsyncStream, Stream
+    from airflow_chat_provider.streaming import AsyncStream, Note, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
@@ -123,15 +123,18 @@ class ChatCompletionHook(BaseHook):
 
     async def acreate(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """``create`` for an event loop."""
-        from airflow_chat_provider.transport import AsyncClient
-
-        settings = await self._asettings()
-        client = AsyncClient(settings)
+        client = await self.aclient()
         try:
             reply = await self.asend(client, self.prepare(request), idempotency_key=idempotency_key)
         finally:
             await client.aclose()
         return reply.raise_for_error()
+
+    async def aclient(self) -> AsyncClient:
+        """An asynchronous client, to be closed by the caller. All of a loop with one connection share their sockets."""
+        from airflow_chat_provider.transport import AsyncClient
+
+        return AsyncClient(await self._asettings())
 
     def prepare(self, request: Any, schema: Any = ...) -> dict[str, Any]:
         """The request as it will be sent: model filled in, typed, proved; warnings are logged.
@@ -152,9 +155,21 @@ class ChatCompletionHook(BaseHook):
         self._finished(request, reply)
         return reply
 
-    async def asend(self, client: AsyncClient, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
-        """``send`` through an asynchronous client."""
-        reply = await client.run(exchange(self._call(request)), _headers(request, idempotency_key))
+    async def asend(
+        self,
+        client: AsyncClient,
+        request: dict[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        begun: Begun = AFRESH,
+        note: Note | None = None,
+    ) -> Reply:
+        """``send`` through an asynchronous client.
+
+        ``note(step, elapsed)`` is awaited before each Send and Sleep; ``begun`` goes on where an earlier call ended.
+        """
+        steps = exchange(self._call(request), begun)
+        reply = await client.run(steps, _headers(request, idempotency_key), begun, note)
         self._finished(request, reply)
         return reply
 
@@ -182,9 +197,7 @@ class ChatCompletionHook(BaseHook):
         self, request: Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> AsyncIterator[AsyncStream]:
         """``stream`` for an event loop: ``async for`` over the chunks."""
-        from airflow_chat_provider.transport import AsyncClient
-
-        client = AsyncClient(await self._asettings())
+        client = await self.aclient()
         prepared = self.prepare({**request, "stream": True})
         call = client.stream(exchange(self._call(prepared)), _headers(prepared, idempotency_key))
         try:
@@ -198,17 +211,9 @@ class ChatCompletionHook(BaseHook):
             if call.over:
                 self._finished(prepared, call.reply)
 
-    def variants(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """The request as it is sent: a stream is asked for its usage too, unless its server is known to refuse that."""
-        if not request.get("stream") or "stream_options" in request:
-            return [request]
-        if self.settings.base_url in _WITHOUT_STREAM_OPTIONS:
-            return [request]
-        return [{**request, "stream_options": {"include_usage": True}}, request]
-
     def _call(self, request: Any) -> Call:
         settings = self.settings
-        contents = tuple(map(encode, self.variants(request))) if request else (b"",)
+        contents = tuple(map(encode, variants(request, settings.base_url))) if request else (b"",)
         return Call(settings, Scrubber(request, settings.secrets), contents)
 
     def _finished(self, request: dict[str, Any], reply: Reply) -> None:
@@ -268,6 +273,13 @@ class ChatCompletionHook(BaseHook):
 
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
+
+
+def variants(request: dict[str, Any], base_url: str) -> list[dict[str, Any]]:
+    """The request as it is sent: a stream is asked for its usage too, unless its server is known to refuse that."""
+    if not request.get("stream") or "stream_options" in request or base_url in _WITHOUT_STREAM_OPTIONS:
+        return [request]
+    return [{**request, "stream_options": {"include_usage": True}}, request]
 
 
 def _with_model(request: Any, settings: Settings, schema: RequestSchema | None) -> Any:

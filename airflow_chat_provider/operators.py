@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_chat_provider import building
+    from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.ledger import Ledger
 
 
 class ChatCompletionOperator(BaseOperator):
@@ -40,6 +44,8 @@ class ChatCompletionOperator(BaseOperator):
     :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
     :param deadline: (templated) seconds for all attempts and waits
     :param max_attempts: (templated) sends in all
+    :param deferrable: wait for the answer in the triggerer, which takes no worker slot
+    :param on_uncertain: fail or resend where a triggerer ended while the (deferred) request was under way
     """
 
     template_fields: Sequence[str] = TEMPLATE_FIELDS
@@ -68,6 +74,8 @@ class ChatCompletionOperator(BaseOperator):
         timeout: float | str | None = None,
         deadline: float | str | None = None,
         max_attempts: int | str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        on_uncertain: Literal["fail", "resend"] = "fail",
         **kwargs: Any,
     ) -> None:
         from airflow_chat_provider.parsing import check_arguments
@@ -95,6 +103,8 @@ class ChatCompletionOperator(BaseOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
+        self.deferrable = deferrable
+        self.on_uncertain = on_uncertain
         self._built: building.Built | None = None
         self._hook: ChatCompletionHook | None = None
         check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
@@ -126,19 +136,37 @@ class ChatCompletionOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
-        try:
+        with _final_errors():
             return self._execute(context)
-        except ChatCompletionError as error:
-            from airflow_chat_provider.compat import AirflowFailException
-            from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 
-            if error.final and not FINAL_BY_POLICY:
-                raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-            raise
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """``execute``'s second half, where the request was deferred: push what the trigger got."""
+        from airflow_chat_provider import deferral
+        from airflow_chat_provider.ledger import Ledger
+
+        with _final_errors():
+            deferred, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
+            if deferred is None:
+                return reply.raise_for_error()
+            self._show(deferred.request, deferred.configuration["base_url"])
+            ledger = Ledger.resume(context, deferred.ledger)
+            try:
+                return self._conclude(context, ledger, deferred.request, reply, deferred.configuration)
+            finally:
+                deferral.forget(context["ti"])
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow's way back from a trigger; one that could not run has a journal all the same."""
+        if next_method != "__fail__":
+            return super().resume_execution(next_method, next_kwargs, context)
+        from airflow_chat_provider.deferral import failure_event
+
+        return self.execute_complete(context, failure_event(next_kwargs))
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider import building
-        from airflow_chat_provider.delivery import deliver
+        from airflow_chat_provider.core.record import safe
+        from airflow_chat_provider.ledger import Ledger
 
         built = self._built or building.build(self)
         if built.error is not None:
@@ -148,14 +176,38 @@ class ChatCompletionOperator(BaseOperator):
         try:
             schema = self.request_schema if self._names_schema else upstream.schema(hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
-            self._show(hook.variants(request)[0])
+            self._show(request, hook.settings.base_url)
             configuration = upstream.downstream(request, schema, hook.settings)
-            return deliver(self, context["ti"], request, hook.send(request), configuration)
+            ledger, reply = Ledger.open(context, request, hook.settings.base_url)
+            if reply is not None:
+                self.log.info("This request was answered in an earlier try, which ended before its task did")
+            elif self.deferrable:
+                from airflow_chat_provider import deferral
+
+                deferral.leave(self, context["ti"], hook.settings, request, configuration, ledger)
+            reply = reply or safe(hook.send(request, idempotency_key=ledger.idempotency_key))
+            return self._conclude(context, ledger, request, reply, configuration)
         finally:
             hook.close()
 
-    def _show(self, request: dict[str, Any]) -> None:
+    def _conclude(
+        self, context: Context, ledger: Ledger, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]
+    ) -> Any:
+        from airflow_chat_provider.delivery import deliver
+
+        if self.do_xcom_push:
+            ledger.keep(reply)
+        try:
+            return deliver(self, context["ti"], request, reply, configuration)
+        except ChatCompletionError as error:
+            ledger.close(error)
+            raise
+
+    def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
+        from airflow_chat_provider.hooks import variants
+
+        request = variants(request, base_url)[0]
         if request != self.request:
             self.request, self.overwrite_rtif_after_execution = request, True
 
@@ -173,3 +225,17 @@ class ChatCompletionOperator(BaseOperator):
         """Close the socket of the call, so that the server can stop working for it."""
         if self._hook is not None:
             self._hook.abort()
+
+
+@contextmanager
+def _final_errors() -> Iterator[None]:
+    """Before Airflow has retry policies, an error that no retry can mend has to say so by its type."""
+    try:
+        yield
+    except ChatCompletionError as error:
+        from airflow_chat_provider.compat import AirflowFailException
+        from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+
+        if error.final and not FINAL_BY_POLICY:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        raise

@@ -15,6 +15,7 @@ from airflow_chat_provider.templating import is_path, json_or_none, markers, rea
 _CHOICES = {
     "result_format": ("raw", "message", "text", "json"),
     "on_incomplete": ("warn", "fail", "ignore"),
+    "on_uncertain": ("fail", "resend"),
 }
 
 

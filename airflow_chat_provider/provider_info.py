@@ -30,6 +30,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_chat_provider.hooks"],
             },
         ],
+        "triggers": [
+            {
+                "integration-name": "Chat Completion",
+                "python-modules": ["airflow_chat_provider.triggers"],
+            },
+        ],
         "connection-types": [
             {
                 "connection-type": "chat",

@@ -16,10 +16,10 @@ import httpx
 from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
-from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.core.exchange import AFRESH, Begun, Received, Send
 from airflow_chat_provider.pools import Transport, pool_for
 from airflow_chat_provider.rack import Rack
-from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Stream, failure
+from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Note, Stream, failure
 from airflow_chat_provider.wire import Backend, Clock
 
 if TYPE_CHECKING:
@@ -99,9 +99,11 @@ class AsyncClient:
         self._settings = settings
         self._rack: Rack | None = None
 
-    async def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
+    async def run(
+        self, steps: Exchange, headers: dict[str, str], begun: Begun = AFRESH, note: Note | None = None
+    ) -> Reply:
         """Drive an exchange to its Reply."""
-        return await self.stream(steps, headers).drain()
+        return await AsyncStream(self, steps, headers, begun, note).drain()
 
     def stream(self, steps: Exchange, headers: dict[str, str]) -> AsyncStream:
         """An exchange whose chunks are wanted as they come."""

@@ -71,10 +71,14 @@ class InvalidConnection(ChatCompletionError, ValueError):
 
 
 class TransportError(ChatCompletionError):
-    """No whole response came. ``sent``: may the server have begun (and billed) the request?"""
+    """No whole response came. ``sent``: may the server have begun (and billed) the request?
 
-    fields = (*ChatCompletionError.fields, "sent")
+    ``final`` is True where only a human can say if the request may be sent again.
+    """
+
+    fields = (*ChatCompletionError.fields, "sent", "final")
     sent: bool | None
+    final: bool
 
 
 class TransportTimeout(TransportError):

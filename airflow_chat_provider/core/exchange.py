@@ -73,13 +73,24 @@ class Call(NamedTuple):
     contents: tuple[bytes, ...] = (b"",)
 
 
-def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
+class Begun(NamedTuple):
+    """How far a call had come before whoever drove it ended: the attempt that is due, and the seconds spent."""
+
+    attempt: int = 1
+    elapsed: float = 0.0
+
+
+AFRESH = Begun()
+
+
+def exchange(call: Call, begun: Begun = AFRESH) -> Generator[Send | Sleep, Result, Reply]:
     """Attempts until an answer is final; the Reply carries its error, it is not raised."""
     settings = call.settings
     limits = RetryLimits(settings.max_attempts, settings.deadline)
-    attempt, elapsed, contents = 1, 0.0, list(call.contents)
+    (attempt, elapsed), contents = begun, list(call.contents)
     while True:
         result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt, contents[0])
+        result = result._replace(elapsed=begun.elapsed + result.elapsed)
         reply = judge(result.outcome, call, now=result.now)
         plain = len(contents) < len(call.contents)
         reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
@@ -93,9 +104,10 @@ def exchange(call: Call) -> Generator[Send | Sleep, Result, Reply]:
         if delay is None:
             return reply
         waited = yield Sleep(delay)
-        if waited.aborted or waited.elapsed >= settings.deadline:  # slept for longer than was asked
+        elapsed = begun.elapsed + waited.elapsed
+        if waited.aborted or elapsed >= settings.deadline:  # slept for longer than was asked
             return reply
-        attempt, elapsed = attempt + 1, waited.elapsed
+        attempt += 1
 
 
 def _refuses_stream_options(reply: Reply) -> bool:

@@ -28,7 +28,7 @@ class Reply(NamedTuple):
     """The server's last answer to one call, however many attempts it took.
 
     ``body`` is parsed JSON, or text where the server sent none. ``error`` is what is wrong with it, if anything;
-    ``status`` is None where no response began.
+    ``status`` is None where no response began. ``changes`` names what was made safe for XCom in ``body``.
     """
 
     status: int | None
@@ -39,6 +39,7 @@ class Reply(NamedTuple):
     seconds: float = 0.0
     error: ChatCompletionError | None = None
     notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
     def raise_for_error(self) -> Reply:
         """The reply itself; raises its error where it has one."""

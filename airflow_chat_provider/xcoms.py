@@ -1,0 +1,61 @@
+"""One XCom of a task instance, from its worker and from a trigger on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+
+class Slot(NamedTuple):
+    """Where an XCom lies. In ``dag.test()`` a trigger knows no task instance, so it is told by its arguments."""
+
+    key: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    @classmethod
+    def of(cls, ti: Any, key: str) -> Slot:
+        return cls(key, ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which task instance this is of."""
+        return {name: value for name, value in self._asdict().items() if name != "key"}
+
+    def get(self) -> Any:
+        """None where there is none."""
+        return _xcom().get_one(**self._asdict())
+
+    def put(self, value: Any) -> None:
+        _xcom().set(value=value, **self._asdict())
+
+    def drop(self) -> None:
+        _xcom().delete(**self._asdict())
+
+    async def aget(self) -> Any:
+        if _is_async():
+            return await _xcom().aget_one(**self._asdict())
+        return await asyncio.to_thread(self.get)
+
+    async def aput(self, value: Any) -> None:
+        if _is_async():
+            await _xcom().aset(value=value, **self._asdict())
+        else:
+            await asyncio.to_thread(self.put, value)
+
+
+def _xcom() -> Any:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom
+
+
+def _is_async() -> bool:
+    """May the loop itself be used? Not before Airflow 3.3, nor in ``dag.test()``, nor where a backend does I/O."""
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return _xcom() is BaseXCom and hasattr(BaseXCom, "aset") and hasattr(comms, "asend")
