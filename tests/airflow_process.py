@@ -1,8 +1,10 @@
-"""A whole Airflow in processes of its own: scheduler, API server, DAG processor, LocalExecutor and SQLite.
+"""A whole Airflow in processes of its own: scheduler, triggerer, API server, DAG processor and LocalExecutor.
 
 with AirflowProcess(home, dags="...", environment={...}) as airflow:
     run = airflow.trigger("a_dag")
-    assert run.wait_state(minutes) == "success"
+    assert run.wait_state() == "success"
+
+The database is SQLite, unless the environment names one.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Any, Self
 
 import httpx
 
-COMPONENTS = ("api-server", "dag-processor", "scheduler")
+COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 START, STEP, STOP = 120.0, 60.0, 15.0
 """Seconds: the most that the start takes, anything that a test waits for, and the end."""
 
@@ -48,13 +50,14 @@ class AirflowProcess:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self._environment = os.environ | _settings(home, self.url) | environment
         self._started: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._api = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def __enter__(self) -> Self:
         try:
             self._start("db", "migrate").wait(START)
             for component in COMPONENTS:
-                self._start(component)
+                self.start(component)
             until(self._answers, "the API server does not answer", START)
             self._api.headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
         except BaseException as error:
@@ -68,6 +71,20 @@ class AirflowProcess:
     ) -> None:
         self._stop()
 
+    def start(self, component: str) -> None:
+        """Start a component that was killed."""
+        self._running[component] = self._start(component)
+
+    def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End a component, and with SIGKILL whatever it has started: as a machine does that goes down."""
+        process = self._running.pop(component)
+        self._started.remove(process)
+        if how is signal.SIGKILL:
+            for pid in _of_sessions({process.pid}):
+                os.kill(pid, how)
+        process.send_signal(how)
+        process.wait(STEP)
+
     @property
     def output(self) -> str:
         """What the components printed."""
@@ -76,13 +93,25 @@ class AirflowProcess:
     @property
     def logs(self) -> str:
         """What the tasks logged."""
-        return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("logs/**/*.log")))
+        return self._text_of("logs/**/*.log")
+
+    def logs_of(self, run: Run) -> str:
+        """What the tasks of a run logged."""
+        return self._text_of(f"logs/dag_id={run.dag_id}/run_id={run.run_id}/**/*.log*")
+
+    def _text_of(self, files: str) -> str:
+        return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob(files)))
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """One call of the REST API."""
         answer = self._api.request(method, path, json=body)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
+
+    def ask(self, path: str) -> Any:
+        """What the REST API has there, or None."""
+        answer = self._api.get(path)
+        return answer.json() if answer.is_success else None
 
     def trigger(self, dag_id: str) -> Run:
         """Start a run of a DAG, which the DAG processor may still have to find."""
@@ -91,14 +120,14 @@ class AirflowProcess:
         return Run(self, dag_id, run["dag_run_id"])
 
     def _answers(self) -> bool:
-        for process in self._started[1:]:
+        for process in self._running.values():
             assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
         with contextlib.suppress(httpx.TransportError):
             return self._api.get("/api/v2/version").is_success
         return False
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.home / f"{arguments[0]}.out").open("wb") as output:
+        with (self.home / f"{arguments[0]}.out").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *arguments],
                 env=self._environment,
@@ -153,9 +182,25 @@ class Run:
         until(lambda: state() in ("success", "failed"), f"{self.dag_id} does not end")
         return state()
 
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """All task instances, of a mapped task each."""
+        found: list[dict[str, Any]] = self.airflow.call("GET", f"{self._path}/taskInstances")["task_instances"]
+        return found
+
+    def clear(self) -> None:
+        """What "Clear" in the UI does, for all of the run."""
+        body = {"dag_run_id": self.run_id, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
+        self.airflow.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
+
     def fail_task(self) -> None:
         """What "Mark as failed" in the UI does."""
         self.airflow.call("PATCH", f"{self._path}/taskInstances/ask", {"new_state": "failed"})
+
+    def xcom(self, key: str) -> Any:
+        """One XCom of the task; None where there is none."""
+        answer = self.airflow.ask(f"{self._path}/taskInstances/ask/xcomEntries/{key}?deserialize=true")
+        return answer and answer["value"]
 
     def xcoms(self) -> dict[str, Any]:
         """Every XCom of the task by its key, as the REST API has it."""
@@ -177,9 +222,14 @@ def _settings(home: Path, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": os.environ.get("AIRFLOW_CHAT_TEST_DATABASE")
+        or f"sqlite:///{home}/airflow.db",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        # A triggerer that was killed is missed after seconds.
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # Airflow's components have a token for their own API, and warnings of their own.
         "PYTHONWARNINGS": "ignore",

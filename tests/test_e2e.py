@@ -1,0 +1,236 @@
+"""No call is paid twice, whoever is killed: real scheduler, triggerer, API server and workers, real SIGKILL.
+
+The server counts what arrives. Each DAG's name is the model that its tasks ask for, so that it knows whom it answers.
+"""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from tests import faults, replies
+from tests.airflow_process import STEP, AirflowProcess, until
+from tests.server import ChatServer
+
+pytestmark = pytest.mark.e2e
+
+remembers = pytest.mark.skipif(not FINAL_BY_POLICY, reason="Airflow has a task state store from 3.3 on")
+KEY = "sk-canary-key-e2e-81b2"
+PROMPT = "canary prompt of a deferred call"
+ANSWER = "canary answer of a deferred call"
+MANY = 6
+
+DAGS = f"""
+import os
+import signal
+from datetime import timedelta
+
+from airflow.sdk import DAG, get_current_context
+from airflow_chat_provider.operators import ChatCompletionOperator
+
+
+def ask(name, count=1, **arguments):
+    with DAG(name, schedule=None):
+        task = ChatCompletionOperator.partial(task_id="ask", model=name, result_format="text", **arguments)
+        if count == 1:
+            ChatCompletionOperator(task_id="ask", model=name, result_format="text", prompt={PROMPT!r}, **arguments)
+        else:
+            task.expand(prompt=[{PROMPT!r} + str(n) for n in range(count)])
+
+
+def die_in_the_first_try(context, result=None):
+    if context["ti"].try_number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+again = dict(retries=1, retry_delay=timedelta(seconds=0))
+ask("careful", count={MANY}, deferrable=True, **again)
+ask("resending", count={MANY}, deferrable=True, on_uncertain="resend")
+ask("journalled", deferrable=True, **again)
+ask("waiting", deferrable=True)
+ask("marked_failed", deferrable=True)
+ask("timed_out", deferrable=True, execution_timeout=timedelta(seconds=5))
+ask("limited", deferrable=True, max_attempts=1, retries=1, retry_delay=timedelta(seconds=600))
+ask("killed_after", post_execute=die_in_the_first_try, **again)
+ask("killed_after_deferral", deferrable=True, post_execute=die_in_the_first_try, **again)
+ask("killed_in_flight", **again)
+"""
+
+
+@pytest.fixture(scope="module")
+def gate():
+    """While it is closed, the server takes requests and answers none."""
+    opened = threading.Event()
+    opened.set()
+    return opened
+
+
+@pytest.fixture(scope="module")
+def model_server(gate):
+    script = {
+        "waiting": [replies.error(429, "slow down", headers={"Retry-After": "12"})],
+        "limited": [replies.error(429, "slow down", headers={"Retry-After": "2"})],
+        "marked_failed": [faults.hang()],
+        "timed_out": [faults.hang()],
+        "killed_in_flight": [faults.hang()],
+    }
+
+    def answer(request):
+        gated = request.json["model"] in ("careful", "resending")
+        if gated and not gate.is_set():
+            return faults.hang()
+        left = script.get(request.json["model"])
+        return left.pop(0) if left else replies.ok(ANSWER)
+
+    with ChatServer(default=answer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(model_server, tmp_path_factory):
+    connection = json.dumps({"conn_type": "chat", "host": model_server.url, "password": KEY})
+    home = tmp_path_factory.mktemp("airflow")
+    with AirflowProcess(home, DAGS, {"AIRFLOW_CONN_CHAT_DEFAULT": connection}) as running:
+        yield running
+
+
+def keys(server, dag_id):
+    """The Idempotency-Key of each request of a DAG, in the order of their arrival."""
+    return [request.headers["idempotency-key"] for request in server.requests if request.json["model"] == dag_id]
+
+
+def asked(server, dag_id, count=1):
+    until(lambda: len(keys(server, dag_id)) >= count, f"{dag_id} asks too little")
+    return keys(server, dag_id)
+
+
+def states(run):
+    return [task["state"] for task in run.tasks]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
+def test_a_triggerer_that_ends_with_requests_in_flight_pays_for_none_twice(airflow, model_server, gate, how):
+    gate.clear()
+    before = {name: len(keys(model_server, name)) for name in ("careful", "resending")}
+    careful, resending = airflow.trigger("careful"), airflow.trigger("resending")
+    for name, count in before.items():
+        asked(model_server, name, count + MANY)
+    airflow.kill("triggerer", how)
+    gate.set()
+    airflow.start("triggerer")
+    assert resending.wait_state() == "success"
+    assert careful.wait_state() == "failed"
+    once, twice = (keys(model_server, name)[count:] for name, count in before.items())
+    assert len(once) == len(set(once)) == MANY
+    assert len(twice) == 2 * MANY
+    assert sorted(twice[:MANY]) == sorted(twice[MANY:]), "the second send of each call is known for what it is"
+    assert states(careful) == ["failed"] * MANY
+    assert [task["try_number"] for task in careful.tasks] == [1] * MANY, "no retry of Airflow's sends it either"
+    logs = airflow.logs_of(careful)
+    for key in once:
+        assert f"Find out if the server answered (Idempotency-Key {key}), then clear the task" in logs
+
+
+def test_a_triggerer_that_is_killed_between_journal_and_event_sends_nothing_again(airflow, model_server):
+    for _ in range(10):
+        run = airflow.trigger("journalled")
+        sent_before = len(keys(model_server, "journalled"))
+        until(lambda: journal_state(run) == "done" or run.task["state"] == "success", "no journal", STEP)
+        airflow.kill("triggerer")
+        caught = run.task["state"] == "deferred"
+        airflow.start("triggerer")
+        assert run.wait_state() == "success"
+        assert len(keys(model_server, "journalled")) <= sent_before + 1
+        assert run.xcoms()["return_value"] == ANSWER
+        if caught:
+            return
+    pytest.fail("the event was always faster than the kill")
+
+
+def journal_state(run):
+    return (run.xcom("chat_journal") or {}).get("state")
+
+
+def test_a_wait_between_attempts_survives_the_triggerer(airflow, model_server):
+    run = airflow.trigger("waiting")
+    until(lambda: journal_state(run) == "waiting", "does not wait")
+    airflow.kill("triggerer")
+    airflow.start("triggerer")
+    assert run.wait_state() == "success"
+    first, second = keys(model_server, "waiting")
+    assert first == second
+    times = [request.received_at for request in model_server.requests if request.json["model"] == "waiting"]
+    assert times[1] - times[0] >= 12, "as long as the server asked for"
+
+
+def test_marking_a_deferred_task_as_failed_closes_its_socket(airflow, model_server):
+    run = airflow.trigger("marked_failed")
+    asked(model_server, "marked_failed")
+    closed_before = len(model_server.connections_closed)
+    run.fail_task()
+    assert model_server.wait_closed(STEP, closed_before + 1)
+    assert run.wait_state() == "failed"
+    assert len(keys(model_server, "marked_failed")) == 1
+
+
+def test_the_execution_timeout_of_a_deferred_task_closes_its_socket(airflow, model_server):
+    run = airflow.trigger("timed_out")
+    asked(model_server, "timed_out")
+    closed_before = len(model_server.connections_closed)
+    assert model_server.wait_closed(STEP, closed_before + 1)
+    assert run.wait_state() == "failed"
+    assert "execution_timeout ran out while the request was under way" in airflow.logs_of(run)
+    assert run.xcoms() == {}
+
+
+@remembers
+def test_a_deferred_rate_limit_leaves_the_wait_to_the_scheduler(airflow, model_server):
+    run = airflow.trigger("limited")
+    assert run.wait_state() == "success"
+    first, second = keys(model_server, "limited")
+    assert first != second, "what was refused was not paid for: another call"
+
+
+@remembers
+@pytest.mark.parametrize("name", ["killed_after", "killed_after_deferral"])
+def test_a_task_that_is_killed_once_it_has_the_reply_uses_it_in_its_next_try(airflow, model_server, name):
+    run = airflow.trigger(name)
+    assert run.wait_state() == "success"
+    assert run.task["try_number"] == 2
+    assert len(keys(model_server, name)) == 1
+    xcoms = run.xcoms()
+    assert set(xcoms) == {"body", "status", "configuration", "messages", "return_value"}
+    assert xcoms["return_value"] == ANSWER
+    run.clear()
+    until(lambda: run.task["try_number"] == 3 and run.task["state"] == "success", "the clear asks nothing")
+    before, after = keys(model_server, name)
+    assert before != after, "a clear is another call"
+
+
+@remembers
+def test_a_task_that_is_killed_in_flight_asks_again_by_the_same_key(airflow, model_server):
+    run = airflow.trigger("killed_in_flight")
+    asked(model_server, "killed_in_flight")
+    os.kill(run.task["pid"], signal.SIGKILL)
+    assert run.wait_state() == "success"
+    first, second = keys(model_server, "killed_in_flight")
+    assert first == second
+
+
+def test_neither_key_nor_prompt_nor_answer_is_in_a_log_a_trigger_or_an_event(airflow):
+    logs = airflow.logs
+    assert "Chat completion: model resending" in logs
+    assert "Trigger fired event" in logs
+    for secret in (KEY, PROMPT, ANSWER):
+        assert secret not in logs
+        assert secret not in airflow.output
+
+
+def test_what_is_left_of_a_deferred_call_is_what_is_left_of_any_other(airflow):
+    run = airflow.trigger("journalled")
+    assert run.wait_state() == "success"
+    assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
