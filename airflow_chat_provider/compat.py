@@ -1,12 +1,20 @@
-"""Airflow's exceptions, wherever this version of Airflow keeps them."""
+"""What of Airflow lies elsewhere in another version."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:  # before Airflow 3.2
+    from airflow.configuration import conf
 try:
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowTaskTimeout,
         XComNotFound,
     )
 except ImportError:  # Airflow 3.1
@@ -14,7 +22,30 @@ except ImportError:  # Airflow 3.1
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowTaskTimeout,
         XComNotFound,
     )
 
-__all__ = ["AirflowException", "AirflowFailException", "AirflowNotFoundException", "XComNotFound"]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """``call`` in a thread of its own, from which it may talk to Airflow.
+
+    Not ``asyncio.to_thread``: before Airflow 3.3 a trigger's channel to Airflow finds its event loop through asgiref.
+    """
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(call, thread_sensitive=False)(*args, **kwargs)
+
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowTaskTimeout",
+    "XComNotFound",
+    "conf",
+    "in_thread",
+]

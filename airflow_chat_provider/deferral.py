@@ -111,7 +111,7 @@ def _read(event: Any) -> tuple[str, str | None]:
 
 
 def _time_out(entry: Entry | None) -> NoReturn:
-    from airflow.sdk.exceptions import AirflowTaskTimeout
+    from airflow_chat_provider.compat import AirflowTaskTimeout
 
     waits = entry is not None and entry.state == "ready"
     where = "before a trigger took it up; is a triggerer running?" if waits else "while the request was under way"

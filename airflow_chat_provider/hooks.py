@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import uuid
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
+from airflow_chat_provider.compat import in_thread
 from airflow_chat_provider.connections import CONN_TYPE, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
@@ -77,9 +77,9 @@ class ChatCompletionHook(BaseHook):
                 try:
                     connection = await self.aget_connection(self.chat_conn_id)
                 except ImportError:  # Airflow 3.1 does not look into the environment here
-                    connection = await asyncio.to_thread(self.get_connection, self.chat_conn_id)
+                    connection = await in_thread(self.get_connection, self.chat_conn_id)
             # In a thread: registering secrets talks to the supervisor, which would stall the loop.
-            self._settings = await asyncio.to_thread(self._adopt, connection)
+            self._settings = await in_thread(self._adopt, connection)
         return self._settings
 
     def _adopt(self, connection: Any) -> Settings:

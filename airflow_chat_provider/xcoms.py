@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, NamedTuple
+
+from airflow_chat_provider.compat import in_thread
 
 
 class Slot(NamedTuple):
@@ -37,13 +38,13 @@ class Slot(NamedTuple):
     async def aget(self) -> Any:
         if _is_async():
             return await _xcom().aget_one(**self._asdict())
-        return await asyncio.to_thread(self.get)
+        return await in_thread(self.get)
 
     async def aput(self, value: Any) -> None:
         if _is_async():
             await _xcom().aset(value=value, **self._asdict())
         else:
-            await asyncio.to_thread(self.put, value)
+            await in_thread(self.put, value)
 
 
 def _xcom() -> Any:

@@ -224,8 +224,7 @@ def _settings(home: Path, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": os.environ.get("AIRFLOW_CHAT_TEST_DATABASE")
-        or f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _shared_database() or f"sqlite:///{home}/airflow.db",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
         # A triggerer that was killed is missed after seconds.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
@@ -234,6 +233,12 @@ def _settings(home: Path, url: str) -> dict[str, str]:
         # Airflow's components have a token for their own API, and warnings of their own.
         "PYTHONWARNINGS": "ignore",
     }
+
+
+def _shared_database() -> str | None:
+    """The one that `.ci/postgres` made; conftest.py has it in Airflow's own setting."""
+    url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    return None if url.startswith("sqlite:") else url
 
 
 def _of_sessions(sessions: set[int]) -> Iterator[int]:
