@@ -40,6 +40,13 @@ async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
     return await sync_to_async(call, thread_sensitive=False)(*args, **kwargs)
 
 
+def loop_reaches_airflow() -> bool:
+    """May an event loop ask Airflow by itself? In ``dag.test()`` only threads can."""
+    from airflow.sdk.execution_time import task_runner
+
+    return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
+
+
 __all__ = [
     "AirflowException",
     "AirflowFailException",
@@ -48,4 +55,5 @@ __all__ = [
     "XComNotFound",
     "conf",
     "in_thread",
+    "loop_reaches_airflow",
 ]

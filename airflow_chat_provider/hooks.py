@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
-from airflow_chat_provider.compat import in_thread
+from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
 from airflow_chat_provider.connections import CONN_TYPE, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
@@ -74,13 +74,16 @@ class ChatCompletionHook(BaseHook):
     async def _asettings(self) -> Settings:
         if self._settings is None:
             with readable(self.chat_conn_id):
-                try:
-                    connection = await self.aget_connection(self.chat_conn_id)
-                except ImportError:  # Airflow 3.1 does not look into the environment here
-                    connection = await in_thread(self.get_connection, self.chat_conn_id)
+                connection = await self._aconnection()
             # In a thread: registering secrets talks to the supervisor, which would stall the loop.
             self._settings = await in_thread(self._adopt, connection)
         return self._settings
+
+    async def _aconnection(self) -> Any:
+        if loop_reaches_airflow():
+            with contextlib.suppress(ImportError):  # Airflow 3.1 does not look into the environment here
+                return await self.aget_connection(self.chat_conn_id)
+        return await in_thread(self.get_connection, self.chat_conn_id)
 
     def _adopt(self, connection: Any) -> Settings:
         settings = read_connection(self.chat_conn_id, connection)

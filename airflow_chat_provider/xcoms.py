@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.compat import in_thread
+from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
 
 
 class Slot(NamedTuple):
@@ -54,9 +54,7 @@ def _xcom() -> Any:
 
 
 def _is_async() -> bool:
-    """May the loop itself be used? Not before Airflow 3.3, nor in ``dag.test()``, nor where a backend does I/O."""
+    """May the loop itself be used? Not before Airflow 3.3, nor where a backend does I/O of its own."""
     from airflow.sdk.bases.xcom import BaseXCom
-    from airflow.sdk.execution_time import task_runner
 
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    return _xcom() is BaseXCom and hasattr(BaseXCom, "aset") and hasattr(comms, "asend")
+    return _xcom() is BaseXCom and hasattr(BaseXCom, "aset") and loop_reaches_airflow()

@@ -104,12 +104,12 @@ def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture
-def airflow(run_dag: Callable[..., Any]) -> Any:
-    """The real Airflow, for DAGs that a test makes."""
+@pytest.fixture(params=[False, True], ids=["sync", "deferred"])
+def airflow(run_dag: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
+    """The real Airflow, for DAGs that a test makes: once their tasks do all by themselves, once they defer."""
     from tests.running import Airflow
 
-    return Airflow(run_dag)
+    return Airflow(run_dag, deferrable=request.param)
 
 
 @pytest.fixture

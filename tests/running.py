@@ -73,8 +73,9 @@ class Run:
 class Airflow:
     """``with airflow.dag(...): ...`` and then ``airflow.run()``."""
 
-    def __init__(self, run_dag: Callable[..., Any]) -> None:
+    def __init__(self, run_dag: Callable[..., Any], *, deferrable: bool = False) -> None:
         self._run_dag = run_dag
+        self.deferrable = deferrable
         self._dag: DAG | None = None
         self._count = 0
 
@@ -82,6 +83,7 @@ class Airflow:
     def dag(self, **arguments: Any) -> Iterator[DAG]:
         """A DAG of this test's own."""
         self._count += 1
+        arguments["default_args"] = {"deferrable": self.deferrable, **arguments.get("default_args", {})}
         with DAG(f"test_{id(self)}_{self._count}", schedule=None, **arguments) as dag:
             yield dag
         self._dag = dag
