@@ -26,6 +26,17 @@ except ImportError:  # Airflow 3.1
         XComNotFound,
     )
 
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowTaskTimeout",
+    "XComNotFound",
+    "conf",
+    "in_thread",
+    "loop_reaches_airflow",
+]
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -45,15 +56,3 @@ def loop_reaches_airflow() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
-
-
-__all__ = [
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowTaskTimeout",
-    "XComNotFound",
-    "conf",
-    "in_thread",
-    "loop_reaches_airflow",
-]

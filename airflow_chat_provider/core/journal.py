@@ -11,7 +11,9 @@ Only plain JSON, since it lies in XCom; request and reply are texts in it, which
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from airflow_chat_provider.core import record
 from airflow_chat_provider.core.exchange import Begun
@@ -41,7 +43,8 @@ class Deferred(NamedTuple):
     ledger: dict[str, Any]
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """One state of a call's journal."""
 
     try_number: int
@@ -53,12 +56,12 @@ class Entry(NamedTuple):
     outcome: str | None = None
 
     @classmethod
-    def of(cls, deferred: Deferred, try_number: int) -> Self:
+    def of(cls, deferred: Deferred, try_number: int) -> Entry:
         """The first entry, which the worker writes."""
         return cls(try_number, json.dumps(deferred._asdict(), separators=(",", ":")))
 
     @classmethod
-    def read(cls, value: Any, try_number: int) -> Self:
+    def read(cls, value: Any, try_number: int) -> Entry:
         """What was found under KEY; raises Unusable."""
         if value is None:
             raise Unusable("missing")
@@ -67,19 +70,24 @@ class Entry(NamedTuple):
         if value["version"] > VERSION:
             raise Unusable("newer")
         try:
-            entry = cls(**{name: value[name] for name in cls._fields})
-        except KeyError:
+            entry = cls(**{field.name: value[field.name] for field in fields(cls)})
+            entry._check()
+        except (KeyError, TypeError, ValueError):
             raise Unusable("foreign") from None
         if entry.try_number != try_number:
             raise Unusable("other_try")
-        if entry.state not in _STATES:
-            raise Unusable("foreign")
         return entry
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"version": VERSION, **self._asdict()}
+    def _check(self) -> None:
+        """Raise what reading it raises, now and not when a request depends on it."""
+        _ = self.deferred, self.begun.elapsed + self.until + self.begun.attempt
+        if self.state not in _STATES or (self.reply is not None) != (self.state == "done"):
+            raise ValueError(self.state)
 
-    @property
+    def to_dict(self) -> dict[str, Any]:
+        return {"version": VERSION, **{field.name: getattr(self, field.name) for field in fields(self)}}
+
+    @cached_property
     def deferred(self) -> Deferred:
         return Deferred(**json.loads(self.call))
 
@@ -87,15 +95,15 @@ class Entry(NamedTuple):
     def begun(self) -> Begun:
         return Begun(self.attempt, self.elapsed)
 
-    @property
+    @cached_property
     def reply(self) -> Reply | None:
         return record.load(self.outcome) if self.outcome is not None else None
 
-    def sent(self, attempt: int, elapsed: float) -> Self:
-        return self._replace(state="sent", attempt=attempt, elapsed=elapsed)
+    def sent(self, attempt: int, elapsed: float) -> Entry:
+        return replace(self, state="sent", attempt=attempt, elapsed=elapsed)
 
-    def waiting(self, elapsed: float, until: float) -> Self:
-        return self._replace(state="waiting", attempt=self.attempt + 1, elapsed=elapsed, until=until)
+    def waiting(self, elapsed: float, until: float) -> Entry:
+        return replace(self, state="waiting", attempt=self.attempt + 1, elapsed=elapsed, until=until)
 
-    def done(self, reply: Reply) -> Self:
-        return self._replace(state="done", outcome=record.dump(reply))
+    def done(self, reply: Reply) -> Entry:
+        return replace(self, state="done", outcome=record.dump(reply))
