@@ -33,7 +33,7 @@ PROMPT = "canary prompt of a task that waits"
 
 
 class Between(ChatCompletionOperator):
-    """``meanwhile(trigger)`` happens once the task has deferred; ``told`` or ``failure`` is what it gets for the event."""
+    """``meanwhile(trigger)`` happens once the task has deferred; ``told`` or ``failure`` stands in for the event."""
 
     def __init__(self, *, meanwhile: Any = None, told: Any = ..., failure: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -6,7 +6,6 @@ import errno
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import httpcore
@@ -16,13 +15,11 @@ import pytest
 from airflow_chat_provider.async_wire import last_failure
 from airflow_chat_provider.errors import (
     ProtocolError,
-    RateLimited,
-    StatusError,
-    TransportError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.wire import words_of
 from tests import faults, replies
+from tests.behaviours import BODY, FAULTS, GOOD, ODD, json_text
 from tests.calling import (
     AT_ONCE,
     KEY,
@@ -34,70 +31,16 @@ from tests.calling import (
     free_port,
     outcome,
 )
-from tests.replies import End, Reply
+from tests.replies import Reply
 from tests.server import ChatServer
 
 MIB = 1 << 20
-BODY = replies.ok().body
-NESTED = b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-ODD = (
-    b'{"choices":[{"index":0,"message":{"role":"assistant","content":"a\\u0000b\\ud800c"},"finish_reason":"stop",'
-    b'"score":NaN}],"usage":{"total_tokens":1' + b"0" * 5000 + b"}}"
-)
 
 
 @pytest.fixture
 def hook(chat: ChatServer) -> ChatCompletionHook:
     """One attempt; what retries do has tests of its own."""
     return ChatCompletionHook(max_attempts=1)
-
-
-def json_text(content: bytes, **headers: str) -> Reply:
-    return Reply(200, {"Content-Type": "application/json", **headers}, content)
-
-
-# What a server may do, what the caller gets for it, and words that the message must hold.
-FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
-    "401": (replies.error(401, "bad key"), StatusError, "Check the API key (password) of connection 'chat_default'"),
-    "403": (replies.error(403, "no"), StatusError, "HTTP 403"),
-    "404 HTML": (replies.text(404, "<h1>Not here</h1>", "text/html"), StatusError, "Check the base URL"),
-    "429": (replies.error(429, "slow down"), RateLimited, "slow down"),
-    "quota": (replies.error(429, "pay", "insufficient_quota"), StatusError, "Raise the quota"),
-    "500": (replies.error(500, "oops"), StatusError, "oops"),
-    "500 empty": (replies.status(500), StatusError, "HTTP 500"),
-    "redirect": (replies.redirect("http://127.0.0.1:9/v1"), StatusError, "redirects are not followed"),
-    "reset": (faults.reset(), TransportError, "Connection reset by peer"),
-    "closed": (faults.close(), TransportError, "broke before an answer"),
-    "half a body": (faults.half_body(BODY), TransportError, "was cut off"),
-    "half a body, reset": (faults.half_body(BODY, end=End.RESET), TransportError, "was cut off"),
-    "chunks without an end": (faults.cut_chunked(BODY), TransportError, "was cut off"),
-    "no HTTP": (faults.raw(b"SSH-2.0-OpenSSH_9.6\r\n"), TransportError, "broke before an answer"),
-    "200 without a body": (replies.Reply(200), ProtocolError, "an empty body"),
-    "204": (replies.status(204), ProtocolError, "an empty body"),
-    "array": (json_text(b"[]"), ProtocolError, "no object"),
-    "null": (json_text(b"null"), ProtocolError, "null"),
-    "no UTF-8": (json_text(b"\xff\xfe\xfa not UTF-8"), ProtocolError, "not JSON"),
-    "nested too deep": (json_text(NESTED), ProtocolError, "not JSON"),
-    "HTML in a 200": (replies.text(200, "<html>login</html>", "text/html"), ProtocolError, "not JSON"),
-    "error in a 200": (replies.json_reply(200, {"error": {"message": "overloaded"}}), ProtocolError, "overloaded"),
-    "no choices": (replies.json_reply(200, replies.completion(choices=[])), ProtocolError, "without choices"),
-    "gzip that is none": (json_text(BODY, **{"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding"),
-    "unknown encoding": (json_text(BODY, **{"Content-Encoding": "br"}), ProtocolError, "Content-Encoding"),
-    "gzip cut short": (
-        replace(replies.gzipped(replies.ok()), body=replies.gzipped(replies.ok()).body[:-12]),
-        ProtocolError,
-        "cut off",
-    ),
-}
-
-GOOD: dict[str, Reply] = {
-    "plain": replies.ok(),
-    "chunked": replies.chunked([BODY[:10], BODY[10:]]),
-    "gzip": replies.gzipped(replies.ok()),
-    "deflate": replies.deflated(replies.ok()),
-    "dripped": faults.drip(BODY, every=0.0005),
-    "byte order mark": json_text(b"\xef\xbb\xbf" + BODY),
-}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -1,0 +1,187 @@
+"""What servers do, by name: each behaviour is what the server answers, and what it comes to for whoever asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_chat_provider.errors import (
+    IncompleteReply,
+    InvalidOutput,
+    ProtocolError,
+    RateLimited,
+    StatusError,
+    TransportError,
+    TransportTimeout,
+)
+from tests import faults, replies
+from tests.replies import End, Reply
+
+BODY = replies.ok().body
+NESTED = b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+ODD = (
+    b'{"choices":[{"index":0,"message":{"role":"assistant","content":"a\\u0000b\\ud800c"},"finish_reason":"stop",'
+    b'"score":NaN}],"usage":{"total_tokens":1' + b"0" * 5000 + b"}}"
+)
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def json_text(content: bytes, **headers: str) -> Reply:
+    return Reply(200, {"Content-Type": "application/json", **headers}, content)
+
+
+# What a server may do, what the caller gets for it, and words that the message must hold.
+FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
+    "401": (replies.error(401, "bad key"), StatusError, "Check the API key (password) of connection 'chat_default'"),
+    "403": (replies.error(403, "no"), StatusError, "HTTP 403"),
+    "404 HTML": (replies.text(404, "<h1>Not here</h1>", "text/html"), StatusError, "Check the base URL"),
+    "429": (replies.error(429, "slow down"), RateLimited, "slow down"),
+    "quota": (replies.error(429, "pay", "insufficient_quota"), StatusError, "Raise the quota"),
+    "500": (replies.error(500, "oops"), StatusError, "oops"),
+    "500 empty": (replies.status(500), StatusError, "HTTP 500"),
+    "redirect": (replies.redirect("http://127.0.0.1:9/v1"), StatusError, "redirects are not followed"),
+    "reset": (faults.reset(), TransportError, "Connection reset by peer"),
+    "closed": (faults.close(), TransportError, "broke before an answer"),
+    "half a body": (faults.half_body(BODY), TransportError, "was cut off"),
+    "half a body, reset": (faults.half_body(BODY, end=End.RESET), TransportError, "was cut off"),
+    "chunks without an end": (faults.cut_chunked(BODY), TransportError, "was cut off"),
+    "no HTTP": (faults.raw(b"SSH-2.0-OpenSSH_9.6\r\n"), TransportError, "broke before an answer"),
+    "200 without a body": (replies.Reply(200), ProtocolError, "an empty body"),
+    "204": (replies.status(204), ProtocolError, "an empty body"),
+    "array": (json_text(b"[]"), ProtocolError, "no object"),
+    "null": (json_text(b"null"), ProtocolError, "null"),
+    "no UTF-8": (json_text(b"\xff\xfe\xfa not UTF-8"), ProtocolError, "not JSON"),
+    "nested too deep": (json_text(NESTED), ProtocolError, "not JSON"),
+    "HTML in a 200": (replies.text(200, "<html>login</html>", "text/html"), ProtocolError, "not JSON"),
+    "error in a 200": (replies.json_reply(200, {"error": {"message": "overloaded"}}), ProtocolError, "overloaded"),
+    "no choices": (replies.json_reply(200, replies.completion(choices=[])), ProtocolError, "without choices"),
+    "gzip that is none": (json_text(BODY, **{"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding"),
+    "unknown encoding": (json_text(BODY, **{"Content-Encoding": "br"}), ProtocolError, "Content-Encoding"),
+    "gzip cut short": (
+        replace(replies.gzipped(replies.ok()), body=replies.gzipped(replies.ok()).body[:-12]),
+        ProtocolError,
+        "cut off",
+    ),
+}
+
+GOOD: dict[str, Reply] = {
+    "plain": replies.ok(),
+    "chunked": replies.chunked([BODY[:10], BODY[10:]]),
+    "gzip": replies.gzipped(replies.ok()),
+    "deflate": replies.deflated(replies.ok()),
+    "dripped": faults.drip(BODY, every=0.0005),
+    "byte order mark": json_text(b"\xef\xbb\xbf" + BODY),
+}
+
+CHUNKS = [
+    replies.chunk("Hel", role="assistant"),
+    replies.chunk("lo"),
+    replies.chunk(finish_reason="stop"),
+    {"choices": [], "usage": dict(replies.USAGE)},
+]
+HALF = CHUNKS[:1]
+STREAM: Mapping[str, Any] = {"request": {"stream": True}}
+AT_ONCE = {"retry-after-ms": "1"}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """``script`` is answered in turn to one call; ``arguments`` are the operator's; ``requests`` is how many it takes.
+
+    ``error`` is None where the call succeeds.
+    """
+
+    script: tuple[Reply, ...]
+    error: type[Exception] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    requests: int = 1
+
+
+def _once(*script: Reply, error: type[Exception] | None = None, **arguments: Any) -> Behaviour:
+    return Behaviour(script, error, {"max_attempts": 1, **arguments})
+
+
+def _behaviours() -> dict[str, Behaviour]:
+    found = {f"fault: {name}": _once(reply, error=kind) for name, (reply, kind, _) in FAULTS.items()}
+    found |= {f"good: {name}": _once(reply) for name, reply in GOOD.items()}
+    return found | _TIME | _RETRIES | _STREAMS | _ANSWERS
+
+
+_TIME = {
+    "hangs": _once(faults.hang(), error=TransportTimeout, timeout=0.3),
+    "answers late": _once(replies.delay(0.2, replies.ok())),
+    "drips for ever": _once(faults.drip(), error=TransportTimeout, timeout=0.3),
+    "drips headers": _once(faults.drip_headers(), error=TransportTimeout, timeout=0.3),
+    "stalls in the body": _once(faults.half_body(BODY, end=End.HANG), error=TransportTimeout, timeout=0.3),
+    "is too slow for the deadline": _once(faults.hang(), error=TransportTimeout, deadline=0.3),
+    "sends too much": _once(faults.huge(3 << 20), error=ProtocolError, chat_conn_id="small"),
+    "sends too much, not announced": _once(
+        faults.huge(3 << 20, announced=False), error=ProtocolError, chat_conn_id="small"
+    ),
+    "sends a bomb": _once(faults.gzip_bomb(64 << 20), error=ProtocolError, chat_conn_id="small"),
+}
+
+_RETRIES = {
+    "recovers from a rate limit": Behaviour((replies.error(429, "slow", headers=AT_ONCE), replies.ok()), requests=2),
+    "recovers from a reset": Behaviour((faults.reset(), replies.ok()), requests=2),
+    "fails three times": Behaviour((replies.error(500, "oops", headers=AT_ONCE),) * 3, StatusError, requests=3),
+    "fails in three ways": Behaviour(
+        (replies.error(503, "busy", headers=AT_ONCE), faults.close(), replies.error(429, "slow", headers=AT_ONCE)),
+        RateLimited,
+        requests=3,
+    ),
+    "asks to wait too long": Behaviour(
+        (replies.error(429, "slow", headers={"Retry-After": "900"}),), RateLimited, {"deadline": 60}
+    ),
+    "says not to retry": Behaviour((replies.error(500, "no", headers={"x-should-retry": "false"}),), StatusError),
+    "refuses, as data": _once(replies.error(404, "no such model"), check_status=False),
+}
+
+_STREAMS = {
+    "streams": _once(replies.sse(CHUNKS), **STREAM),
+    "streams without an end": _once(replies.sse(CHUNKS, done=False), **STREAM),
+    "streams with pauses": _once(replies.sse(CHUNKS, pause=0.05), **STREAM),
+    "answers a stream with JSON": _once(replies.ok(), **STREAM),
+    "cuts a stream": _once(replies.sse(HALF), error=ProtocolError, **STREAM),
+    "resets a stream": _once(replies.sse(HALF, done=False, end=End.RESET), error=TransportError, **STREAM),
+    "stalls in a stream": _once(
+        replies.sse(HALF, done=False, end=End.HANG), error=TransportTimeout, chat_conn_id="small", **STREAM
+    ),
+    "streams an error": _once(
+        replies.sse([*HALF, {"error": {"message": "overloaded", "code": 529}}]), error=ProtocolError, **STREAM
+    ),
+    "streams no JSON": _once(replies.sse([*HALF, b"data: {no json}\n\n"]), error=ProtocolError, **STREAM),
+    "streams a line without an end": _once(
+        replies.sse([b"data: " + b"x" * (3 << 20)]), error=ProtocolError, chat_conn_id="small", **STREAM
+    ),
+    "streams again what broke": Behaviour(
+        (replies.sse(HALF, done=False, end=End.RESET), replies.sse(CHUNKS)), arguments=STREAM, requests=2
+    ),
+}
+
+_ANSWERS = {
+    "answers what no database keeps": _once(json_text(ODD)),
+    "answers with nesting": _once(replies.json_reply(200, replies.completion(deep=_nested(100)))),
+    "answers with tool calls": _once(
+        replies.ok(
+            None,
+            finish_reason="tool_calls",
+            tool_calls=[{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        )
+    ),
+    "refuses to answer": _once(replies.ok(None, refusal="no"), error=IncompleteReply, on_incomplete="fail"),
+    "is cut off": _once(replies.ok("cut", finish_reason="length"), error=IncompleteReply, on_incomplete="fail"),
+    "is cut off, as data": _once(replies.ok("cut", finish_reason="length")),
+    "answers text where JSON was due": _once(replies.ok("no json"), error=InvalidOutput, result_format="json"),
+    "answers JSON": _once(replies.ok('{"a": [1]}'), result_format="json"),
+    "answers without usage": _once(replies.ok(usage=None)),
+}
+
+BEHAVIOURS = _behaviours()

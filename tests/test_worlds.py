@@ -1,0 +1,171 @@
+"""One call, three ways: in the worker, deferred to a trigger, and in Python on an event loop; and no difference.
+
+One DAG has a task of each kind for every behaviour of a server; each task's model is its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+from collections import Counter, deque
+from typing import Any
+
+import pytest
+
+from airflow_chat_provider.core.record import safe
+from airflow_chat_provider.core.response import incomplete
+from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.errors import ChatCompletionError, IncompleteReply, InvalidOutput
+from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.operators import ChatCompletionOperator
+from tests import behaviours, faults, replies
+from tests.behaviours import BEHAVIOURS, Behaviour
+from tests.running import Airflow, Run
+from tests.server import ChatServer
+
+WORLDS = ("sync", "deferred", "async")
+EXTRAS = {"chat_default": {}, "small": {"max_response_bytes": 2 << 20, "stall_timeout": 0.3}}
+HOOKS = {"timeout", "deadline", "max_attempts"}
+# What the operator makes of a reply that the hook is content with.
+OPERATORS_OWN = (IncompleteReply, InvalidOutput)
+
+
+class World:
+    """What each world made of each behaviour."""
+
+    def __init__(self, airflow: Airflow, run: Run, server: ChatServer) -> None:
+        self._airflow, self._run = airflow, run
+        self.requests = Counter(request.json["model"] for request in server.requests)
+        self.keys = {(r.json["model"], r.headers["idempotency-key"]) for r in server.requests}
+
+    def xcoms(self, task_id: str) -> dict[str, Any]:
+        return self._run.xcoms(task_id)
+
+    def error(self, task_id: str) -> Any:
+        return self._airflow.error(task_id)
+
+
+def task_id(world: str, name: str) -> str:
+    return f"{world}_{list(BEHAVIOURS).index(name)}"
+
+
+def make(name: str, world: str) -> None:
+    own = task_id(world, name)
+    arguments = {**BEHAVIOURS[name].arguments, "deferrable": world == "deferred"}
+    ChatCompletionOperator(task_id=own, model=own, prompt="Hi", **arguments)
+
+
+@pytest.fixture(scope="module")
+def server():
+    scripts = {task_id(world, name): deque(BEHAVIOURS[name].script) for world in WORLDS for name in BEHAVIOURS}
+
+    def answer(request):
+        return scripts[request.json["model"]].popleft()
+
+    with ChatServer(default=answer) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def connected(server):
+    with pytest.MonkeyPatch.context() as patch:
+        for conn_id, extra in {
+            "chat_default": {},
+            "small": {"max_response_bytes": 2 << 20, "stall_timeout": 0.3},
+        }.items():
+            value = {"conn_type": "chat", "host": server.url, "password": "sk-test-1234567890", "extra": extra}
+            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world(server, connected, airflow_db):
+    from tests.conftest import write_dag
+
+    def run_dag(dag: Any) -> Any:
+        write_dag(dag)
+        return dag.test()
+
+    airflow = Airflow(run_dag)
+    with airflow.dag():
+        for name in BEHAVIOURS:
+            make(name, "sync")
+            make(name, "deferred")
+    return World(airflow, airflow.run(), server)
+
+
+def shown(error: Any, own: str) -> Any:
+    """All of an error that a reader sees, with the same name for every world's task."""
+    return error and {key: str(value).replace(own, "TASK") for key, value in error.to_dict().items()}
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_a_task_leaves_the_same_whether_it_defers_or_not(world, name):
+    behaviour: Behaviour = BEHAVIOURS[name]
+    outcomes = []
+    for kind in ("sync", "deferred"):
+        own = task_id(kind, name)
+        xcoms = world.xcoms(own)
+        if "configuration" in xcoms:
+            assert xcoms["configuration"].pop("model") == own
+        outcomes.append((xcoms, shown(world.error(own), own), world.requests[own]))
+    first, second = outcomes
+    assert first == second
+    assert first[2] == behaviour.requests
+    expected = behaviour.error.__name__ if behaviour.error else None
+    assert (first[1] or {}).get("error") == expected
+    assert bool(first[0]) is (("status" in first[0]) or expected is None)
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_python_code_gets_the_same_on_an_event_loop(world, name):
+    behaviour: Behaviour = BEHAVIOURS[name]
+    limits = {key: value for key, value in behaviour.arguments.items() if key in HOOKS}
+    hook = ChatCompletionHook(behaviour.arguments.get("chat_conn_id", "chat_default"), **limits)
+    own, twin = task_id("async", name), task_id("sync", name)
+    request = {"model": own, "messages": [{"role": "user", "content": "Hi"}], **behaviour.arguments.get("request", {})}
+    error, xcoms = world.error(twin), world.xcoms(twin)
+    found, reply = outcome(hook, request)
+    if found is None:
+        assert error is None or isinstance(error, OPERATORS_OWN)
+        assert reply.body == xcoms["body"]
+        assert (incomplete(reply.body) is not None) == name.startswith(("is cut off", "refuses to answer"))
+        return
+    assert found.status == xcoms.get("status")
+    if behaviour.arguments.get("check_status", True):
+        assert shown(found, own) == shown(error, twin)
+
+
+def outcome(hook: ChatCompletionHook, request: dict[str, Any]) -> tuple[Any, Any]:
+    """The error, or the reply, as far as XCom can keep it."""
+    try:
+        return None, safe(asyncio.run(hook.acreate(request)))
+    except ChatCompletionError as error:
+        error.body = sanitize(error.body)[0]
+        return error, None
+
+
+@pytest.mark.database
+def test_all_attempts_of_a_call_share_a_key_that_no_other_call_has(world):
+    models = {model for model, _ in world.keys if not model.startswith("async")}
+    keys = {key for model, key in world.keys if not model.startswith("async")}
+    assert len(keys) == len(models) == 2 * len(BEHAVIOURS)
+
+
+def test_every_reply_that_the_test_server_knows_is_a_behaviour_here():
+    tree = ast.parse(inspect.getsource(behaviours))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for module in (replies, faults):
+        known = {
+            name
+            for name, function in inspect.getmembers(module, inspect.isfunction)
+            if function.__module__ == module.__name__
+            and not name.startswith("_")
+            and inspect.signature(function).return_annotation == "Reply"
+        }
+        assert known
+        assert known - used == set()
