@@ -1,0 +1,175 @@
+"""What a try knows of those before it: an answer that was paid for is used, and a second ask is a second call."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_chat_provider.core.response import Reply
+from airflow_chat_provider.ledger import KEY, Ledger
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from tests import faults, replies
+from tests.asking import ask
+
+REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+GOOD = Reply(200, replies.completion())
+AGAIN: Any = {"retries": 1, "retry_delay": 0, "max_attempts": 1}
+
+retries = pytest.mark.skipif(not FINAL_BY_POLICY, reason="dag.test() of this Airflow does not retry")
+
+
+def keys(chat):
+    return [request.headers["idempotency-key"] for request in chat.requests]
+
+
+def fail_in_the_first_try(context, result=None):
+    if context["ti"].try_number == 1:
+        raise RuntimeError("after the answer")
+
+
+@retries
+class TestRetries:
+    def test_an_answer_that_an_earlier_try_got_is_used(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Hi", post_execute=fail_in_the_first_try, **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 1)
+        assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+        assert run.xcoms()["body"] == replies.completion()
+
+    def test_an_answer_to_another_request_is_not(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Try {{ ti.try_number }}", post_execute=fail_in_the_first_try, **AGAIN)
+        run = airflow.run()
+        assert (run.state, len(chat.requests)) == ("success", 2)
+        assert len(set(keys(chat))) == 2
+
+    @pytest.mark.parametrize(
+        ("reply", "arguments"),
+        [
+            (replies.ok("cut", finish_reason="length"), {"on_incomplete": "fail"}),
+            (replies.ok("no json"), {"result_format": "json"}),
+            (replies.status(500), {}),
+            (replies.json_reply(200, {"error": {"message": "overloaded"}}), {}),
+        ],
+        ids=["cut off", "not JSON", "500", "error in a 200"],
+    )
+    def test_an_answer_that_failed_the_task_is_asked_for_anew_and_by_another_key(self, airflow, chat, reply, arguments):
+        chat.script(reply, replies.ok('{"a": 1}'))
+        with airflow.dag():
+            ask(prompt="Hi", **AGAIN, **arguments)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 2)
+        assert len(set(keys(chat))) == 2
+
+    def test_what_nobody_answered_may_be_the_same_call_and_has_the_same_key(self, airflow, chat):
+        chat.script(faults.reset())
+        with airflow.dag():
+            ask(prompt="Hi", **AGAIN)
+        assert airflow.run().state == "success"
+        assert len(chat.requests) == 2
+        assert len(set(keys(chat))) == 1
+
+    def test_a_third_ask_has_a_third_key(self, airflow, chat):
+        chat.script(replies.status(500), replies.status(500))
+        with airflow.dag():
+            ask(prompt="Hi", **{**AGAIN, "retries": 2})
+        assert airflow.run().state == "success"
+        assert len(set(keys(chat))) == 3
+
+    def test_a_task_that_pushes_nothing_leaves_no_answer_behind_either(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Hi", do_xcom_push=False, post_execute=fail_in_the_first_try, **AGAIN)
+        assert airflow.run().state == "success"
+        assert len(chat.requests) == 2
+
+
+@retries
+def test_a_store_that_refuses_does_not_fail_a_task_that_has_its_answer(airflow, chat, monkeypatch, caplog):
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse
+    from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+
+    def refuse(*arguments, **more):
+        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"secret": "canary"}))
+
+    monkeypatch.setattr(TaskStateStoreAccessor, "set", refuse)
+    with airflow.dag():
+        ask(prompt="Hi")
+    assert airflow.run().state == "success"
+    assert "did not take the reply into its task state store" in caplog.text
+    assert "canary" not in caplog.text
+
+
+class Store(dict[str, Any]):
+    def set(self, key: str, value: Any, *, retention: Any) -> None:
+        self[key] = value
+
+
+def context(try_number: int = 1, *, store: Any = None, max_tries: int = 1, clear_number: int = 0, began: str = "t0"):
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=try_number, max_tries=max_tries)
+    found = {"ti": ti, "dag_run": SimpleNamespace(start_date=began, clear_number=clear_number)}
+    return found if store is None else {**found, "task_state_store": store}
+
+
+def key(request: Any = REQUEST, base_url: str = "http://h/v1", **arguments: Any) -> str:
+    return Ledger.open(context(**arguments), request, base_url)[0].idempotency_key
+
+
+class TestKeys:
+    def test_the_key_of_a_call_is_known_again_without_any_store(self):
+        assert key(store=Store()) == key(store=Store(), try_number=2)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"max_tries": 3},
+            {"clear_number": 1},
+            {"began": "another installation's"},
+            {"request": {**REQUEST, "n": 2}},
+            {"base_url": "http://other/v1"},
+        ],
+        ids=["cleared", "cleared while it ran", "another Airflow", "another request", "another server"],
+    )
+    def test_another_call_has_another_key(self, other):
+        assert key(store=Store()) != key(store=Store(), **other)
+
+    def test_without_a_state_store_each_try_is_a_call_of_its_own(self):
+        assert key(try_number=1) == key(try_number=1) != key(try_number=2)
+
+    def test_without_a_task_instance_each_ask_is_a_call_of_its_own(self):
+        first, second = (Ledger.open({"ti": None}, REQUEST, "http://h/v1") for _ in range(2))
+        assert first[0].idempotency_key != second[0].idempotency_key
+        first[0].keep(GOOD)
+
+
+class TestStore:
+    def test_the_first_try_asks_no_store(self):
+        class Unasked(Store):
+            def get(self, *arguments: Any) -> Any:
+                raise AssertionError("a round trip for nothing")
+
+        assert key(store=Unasked())
+
+    @pytest.mark.parametrize("cleared", [{"max_tries": 2}, {"clear_number": 1}])
+    def test_a_clear_forgets_the_answer(self, cleared):
+        store = Store()
+        Ledger.open(context(store=store), REQUEST, "u")[0].keep(GOOD)
+        assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is not None
+        assert Ledger.open(context(2, store=store, **cleared), REQUEST, "u")[1] is None
+
+    @pytest.mark.parametrize("strange", ["text", [1], {}, {"epoch": "x"}, {KEY: 1}])
+    def test_what_somebody_else_wrote_there_is_ignored(self, strange):
+        ledger, reply = Ledger.open(context(2, store=Store({KEY: strange})), REQUEST, "u")
+        assert reply is None
+        assert ledger.idempotency_key
+
+    def test_a_deferred_call_is_the_same_call_when_it_resumes(self):
+        store = Store()
+        ledger = Ledger.open(context(store=store), REQUEST, "u")[0]
+        resumed = Ledger.resume(context(store=store), ledger.state)
+        resumed.keep(GOOD)
+        assert resumed.idempotency_key == ledger.idempotency_key
+        assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is not None
