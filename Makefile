@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-oldest test-postgres lint pytest wheel-test bench lock clean help
+.PHONY: demo test test-e2e test-oldest test-postgres lint pytest wheel-test bench lock clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -29,13 +29,16 @@ lint: .venv/.ready ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 pytest: .venv/.ready ## the tests alone, with the coverage gate
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --cov --cov-report=term -m "not e2e"
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest -W default
+	.venv-oldest/bin/pytest -W default -m "not e2e"
 
 test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
 	.ci/postgres $(BIN)/pytest -m "database and not model"
+
+test-e2e: .venv/.ready ## a whole Airflow on PostgreSQL whose triggerer and tasks are killed: is anything paid twice?
+	.ci/postgres $(BIN)/pytest -m e2e
 
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist

@@ -194,10 +194,10 @@ class Listener(ABC):
         with self._news:
             return len(self._open)
 
-    def wait_all_closed(self, timeout: float = 5.0) -> bool:
-        """Whether no connection is open any more, kept-alive ones included."""
+    def wait_all_closed(self, timeout: float = 5.0, *, but: int = 0) -> bool:
+        """Whether no connection is open any more, kept-alive ones included; or no more than ``but``."""
         with self._news:
-            return self._news.wait_for(lambda: not self._open, timeout)
+            return self._news.wait_for(lambda: len(self._open) <= but, timeout)
 
     def __enter__(self) -> Self:
         self._listening = socket.create_server(("127.0.0.1", self.port), backlog=1024)

@@ -16,7 +16,7 @@ from airflow_chat_provider.core.errors import (
     TransportError,
     TransportTimeout,
 )
-from airflow_chat_provider.core.exchange import Call, Received, Result, Send, Sleep, exchange, judge
+from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, Received, Result, Send, Sleep, exchange, judge
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.scrub import Scrubber
 from airflow_chat_provider.core.settings import Settings
@@ -51,11 +51,12 @@ def drive(
     jitter: float = 0.5,
     aborted: bool = False,
     contents: tuple[bytes, ...] = (b"",),
+    begun: Begun = AFRESH,
 ) -> tuple[list[Send | Sleep], Reply]:
     """Each attempt takes ``took`` seconds of a clock that the test keeps; a wait takes exactly what was asked."""
     steps: list[Send | Sleep] = []
     clock, answers = 0.0, iter(outcomes)
-    conversation = exchange(Call(settings or Settings(), contents=contents))
+    conversation = exchange(Call(settings or Settings(), contents=contents), begun)
     step = next(conversation)
     while True:
         steps.append(step)
@@ -235,3 +236,17 @@ def test_a_date_counts_by_the_clock_of_the_driver() -> None:
     found = judge(outcome, Call(Settings()), now=60.0).error
     assert found is not None
     assert found.retry_after == 30.0
+
+
+def test_a_call_goes_on_where_an_earlier_driver_ended() -> None:
+    steps, reply = drive([error(500), OK], Settings(max_attempts=3), begun=Begun(2, 30.0))
+    assert [step.attempt for step in steps if isinstance(step, Send)] == [2, 3]
+    assert (reply.error, reply.attempts) == (None, 3)
+    assert reply.seconds > 30
+
+
+def test_what_an_earlier_driver_spent_counts_against_the_deadline() -> None:
+    steps, reply = drive([error(500, retry_after="5"), OK], Settings(deadline=60), begun=Begun(1, 56.0))
+    assert steps == [Send(4.0, 1)]
+    assert reply.error is not None
+    assert reply.error.retry_after == 5
