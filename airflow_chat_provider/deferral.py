@@ -10,7 +10,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, TransportErro
 from airflow_chat_provider.core.journal import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.scrub import printable
-from airflow_chat_provider.xcoms import Slot
+from airflow_chat_provider.journal import Journal
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -36,9 +36,10 @@ _WHY = {
 
 
 class Outcome(NamedTuple):
-    """What the trigger left; ``deferred`` is None where nothing of the call is known."""
+    """What the trigger left. ``entry`` is None where nothing of the call is known."""
 
-    deferred: Deferred | None
+    journal: Journal
+    entry: Entry | None
     reply: Reply
 
 
@@ -55,20 +56,15 @@ def leave(
 
     limits = {"timeout": settings.timeout, "deadline": settings.deadline, "max_attempts": settings.max_attempts}
     deferred = Deferred(settings.conn_id, limits, request, ledger.idempotency_key, configuration, ledger.state)
-    slot, limit = Slot.of(ti, KEY), task.execution_timeout
-    slot.put(Entry.of(deferred, ti.try_number).to_dict())
+    journal, limit = Journal.of(ti), task.execution_timeout
+    journal.write(Entry.of(deferred, ti.try_number))
     trigger = ChatCompletionTrigger(
-        **slot.identity,
+        **journal.slot.identity,
         try_number=ti.try_number,
         on_uncertain=task.on_uncertain,
         expires=time.time() + limit.total_seconds() if limit else None,
     )
     task.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _GRACE if limit else None)
-
-
-def forget(ti: Any) -> None:
-    """Remove the journal."""
-    Slot.of(ti, KEY).drop()
 
 
 def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
@@ -83,14 +79,15 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
 def find(ti: Any, event: Any, *, on_uncertain: str) -> Outcome:
     """What became of a deferred call, by its trigger's event and its journal. Raises AirflowTaskTimeout."""
     state, detail = _read(event)
-    entry: Entry | None = None
+    journal, entry = Journal.of(ti), None
     try:
-        entry = Entry.read(Slot.of(ti, KEY).get(), ti.try_number)
+        entry = journal.read()
     except Unusable as unusable:
         state = unusable.why if state == "done" else state
     reply = entry.reply if entry is not None else None
     if state == "timed_out" and reply is None:
-        forget(ti)
+        if entry is not None:
+            journal.drop()
         _time_out(entry)
     if reply is not None and state in ("no event", "strange event"):
         message = f"See the reply in XCom (body, status), and clear the task to ask again: {_WHY[state]}"
@@ -99,7 +96,7 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Outcome:
         reply = reply._replace(error=error)
     why = _WHY.get(state, _WHY["strange event"]) + (f" ({detail})" if detail else "")
     reply = reply or Reply(None, None, error=_lost(why, state, entry, on_uncertain))
-    return Outcome(entry.deferred if entry is not None else None, reply)
+    return Outcome(journal, entry, reply)
 
 
 def _read(event: Any) -> tuple[str, str | None]:

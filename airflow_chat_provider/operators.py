@@ -145,15 +145,16 @@ class ChatCompletionOperator(BaseOperator):
         from airflow_chat_provider.ledger import Ledger
 
         with _final_errors():
-            deferred, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
-            if deferred is None:
+            journal, entry, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
+            if entry is None:
                 return reply.raise_for_error()
+            deferred = entry.deferred
             self._show(deferred.request, deferred.configuration["base_url"])
             ledger = Ledger.resume(context, deferred.ledger)
             try:
                 return self._conclude(context, ledger, deferred.request, reply, deferred.configuration)
             finally:
-                deferral.forget(context["ti"])
+                journal.drop()
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a trigger; one that could not run has a journal all the same."""

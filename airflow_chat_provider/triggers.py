@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -16,10 +16,8 @@ from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
 from airflow_chat_provider.core.record import safe
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.journal import Journal
 from airflow_chat_provider.xcoms import Slot
-
-if TYPE_CHECKING:
-    pass
 
 _PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply that was paid for is offered to the database again
 
@@ -45,20 +43,19 @@ class ChatCompletionTrigger(BaseTrigger):
         **unknown: Any,  # noqa: ARG002 - of a newer version, which run() tells of
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.slot = Slot(KEY, dag_id, run_id, task_id, map_index)
-        self.try_number = try_number
+        self.journal = Journal(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
         self.on_uncertain = on_uncertain
         self.expires = expires
         self.version = version
-        self._entry: Entry | None = None
+        self._under_way = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class's path and the arguments to make it anew."""
         return (
             "airflow_chat_provider.triggers.ChatCompletionTrigger",
             {
-                **self.slot.identity,
-                "try_number": self.try_number,
+                **self.journal.slot.identity,
+                "try_number": self.journal.try_number,
                 "on_uncertain": self.on_uncertain,
                 "expires": self.expires,
                 "version": self.version,
@@ -82,7 +79,7 @@ class ChatCompletionTrigger(BaseTrigger):
         if self.version > VERSION:
             return "outdated"
         try:
-            entry = self._entry = Entry.read(await self.slot.aget(), self.try_number)
+            entry = await self.journal.aread()
         except Unusable as unusable:
             return unusable.why
         if entry.state == "done":
@@ -122,17 +119,19 @@ class ChatCompletionTrigger(BaseTrigger):
 
     async def _note(self, step: Send | Sleep, elapsed: float) -> None:
         """Before each step: what somebody who finds only the journal has to know."""
-        entry = self._current
+        entry = self.journal.entry
+        self._under_way = isinstance(step, Send)
         if isinstance(step, Sleep):
-            await self._write(entry.waiting(elapsed + step.seconds, time.time() + step.seconds))
+            await self.journal.awrite(entry.waiting(elapsed + step.seconds, time.time() + step.seconds))
         elif entry.state != "sent" or entry.attempt != step.attempt:
-            await self._write(entry.sent(step.attempt, elapsed))
+            await self.journal.awrite(entry.sent(step.attempt, elapsed))
 
     async def _keep(self, reply: Reply) -> str:
-        entry = self._current.done(safe(reply))
+        self._under_way = False
+        entry = self.journal.entry.done(safe(reply))
         for pause in (*_PATIENCE, None):
             try:
-                await self._write(entry)
+                await self.journal.awrite(entry)
             except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the reply is paid for
                 self.log.warning("Airflow did not take the reply into XCom: %s", type(error).__name__)
                 if pause is None:
@@ -142,17 +141,7 @@ class ChatCompletionTrigger(BaseTrigger):
                 return "done"
         return "unstored"
 
-    @property
-    def _current(self) -> Entry:
-        if self._entry is None:
-            raise RuntimeError("the journal has not been read")
-        return self._entry
-
-    async def _write(self, entry: Entry) -> None:
-        await self.slot.aput(entry.to_dict())
-        self._entry = entry
-
     async def on_kill(self) -> None:
         """The task was cleared or marked: the cancellation has closed the socket; say what it may have cost."""
-        if self._entry is not None and self._entry.state == "sent":
+        if self._under_way:
             self.log.warning("The connection was closed while the request was under way: the server may bill it")

@@ -23,6 +23,7 @@ from airflow_chat_provider.errors import (
     TransportError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.journal import PIECE, Journal
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from airflow_chat_provider.xcoms import Slot
@@ -71,12 +72,16 @@ def deferred(airflow, chat):
 
 
 def journal(trigger) -> Entry:
-    return Entry.read(trigger.slot.get(), trigger.try_number)
+    return Journal(trigger.journal.slot, trigger.journal.try_number).read()
 
 
 def set_journal(change):
     """The journal is changed while nobody looks."""
-    return lambda trigger: trigger.slot.put(change(journal(trigger)).to_dict())
+
+    def meanwhile(trigger):
+        Journal(trigger.journal.slot, trigger.journal.try_number).write(change(journal(trigger)))
+
+    return meanwhile
 
 
 def idle(change):
@@ -131,6 +136,36 @@ class TestWhatIsStored:
         run = airflow.run()
         assert [run.xcoms(map_index=n)["return_value"] for n in (0, 1)] == ["one", "two"]
         assert len({request.headers["idempotency-key"] for request in chat.requests}) == 2
+
+    @pytest.mark.parametrize("size", [PIECE - 100, 3 * PIECE], ids=["almost a piece", "several pieces"])
+    def test_long_requests_and_replies_lie_in_pieces_and_come_whole(self, airflow, chat, size, monkeypatch):
+        text = "é" * size
+        written: dict[str, int] = {}
+        put = Slot.put
+
+        def noted(slot, value):
+            written[slot.key] = max(written.get(slot.key, 0), len(str(value)))
+            put(slot, value)
+
+        monkeypatch.setattr(Slot, "put", noted)
+        chat.script(replies.ok(text))
+        with airflow.dag():
+            Between(task_id="ask", prompt=text, result_format="text")
+        run = airflow.run()
+        assert chat.requests[0].json["messages"][0]["content"] == text
+        assert run.xcoms()["return_value"] == text
+        assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+        journal = [length for key, length in written.items() if key.startswith(KEY)]
+        assert len(journal) > 10, "é takes six characters of ASCII"
+        assert max(journal) < 3 * PIECE
+
+    def test_a_piece_that_is_missing_is_an_entry_that_cannot_be_read(self, deferred, chat):
+        _, error = deferred(
+            meanwhile=lambda trigger: trigger.journal.slot._replace(key=f"{KEY}_call_1").drop(),
+            system_prompt="x" * 3 * PIECE,
+        )
+        assert "holds something else" in error.message
+        assert chat.requests == []
 
     def test_an_xcom_backend_of_the_users_own_holds_the_journal(self, deferred, chat, monkeypatch):
         from airflow.sdk.bases.xcom import BaseXCom
@@ -196,13 +231,13 @@ class TestRestarts:
 
     def test_each_step_is_in_the_journal_before_it_is_made(self, deferred, chat, monkeypatch):
         steps = []
-        write = ChatCompletionTrigger._write
+        write = Journal.awrite
 
-        async def noted(trigger, entry):
+        async def noted(journal, entry):
             steps.append((entry.state, entry.attempt, len(chat.requests)))
-            await write(trigger, entry)
+            await write(journal, entry)
 
-        monkeypatch.setattr(ChatCompletionTrigger, "_write", noted)
+        monkeypatch.setattr(Journal, "awrite", noted)
         chat.script(replies.error(429, "slow down", headers={"retry-after-ms": "1"}))
         assert deferred()[0].state == "success"
         assert steps == [("sent", 1, 0), ("waiting", 2, 1), ("sent", 2, 1), ("done", 2, 2)]
@@ -220,7 +255,7 @@ class TestBadInput:
         ids=["missing", "not ours", "another try", "newer"],
     )
     def test_a_journal_that_is_none_of_this_try_is_named_and_nothing_is_sent(self, deferred, chat, change, says):
-        run, error = deferred(meanwhile=lambda trigger: change(trigger.slot, journal(trigger)))
+        run, error = deferred(meanwhile=lambda trigger: change(trigger.journal.slot, journal(trigger)))
         assert run.state == "failed"
         assert isinstance(error, TransportError)
         assert says in error.message
