@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from airflow_chat_provider.compat import AirflowException, AirflowNotFoundException
@@ -62,3 +64,24 @@ def mask(settings: Settings) -> None:
 
     for secret in settings.secrets:
         mask_secret(secret)
+
+
+class KnownConnections:
+    """What one event loop has read of its connections: each call of a triggerer would ask Airflow for the same again.
+
+    Read anew after ``seconds``, so that a change counts soon.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._found: dict[str, tuple[float, Settings]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, conn_id: str, read: Callable[[], Awaitable[Settings]]) -> Settings:
+        """The connection, by ``read`` where it is not known; whoever asks meanwhile waits for the same answer."""
+        async with self._locks.setdefault(conn_id, asyncio.Lock()):
+            until, settings = self._found.get(conn_id, (0.0, None))
+            if settings is None or until < time.monotonic():
+                settings = await read()
+                self._found[conn_id] = time.monotonic() + self._seconds, settings
+            return settings

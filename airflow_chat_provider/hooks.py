@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
 from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
-from airflow_chat_provider.connections import CONN_TYPE, mask, read_connection, readable
+from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
 from airflow_chat_provider.core.plain import encode
@@ -20,17 +19,15 @@ from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber, printable
 from airflow_chat_provider.core.settings import Settings
+from airflow_chat_provider.outgoing import WITHOUT_STREAM_OPTIONS, headers, variants, with_model
 
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_chat_provider.core.schema import RequestSchema
     from airflow_chat_provider.streaming import AsyncStream, Note, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
-# Base URLs whose servers have refused `stream_options`: each is asked once in a process.
-_WITHOUT_STREAM_OPTIONS: set[str] = set()
 
 
 class ChatCompletionHook(BaseHook):
@@ -68,15 +65,12 @@ class ChatCompletionHook(BaseHook):
             if self._settings is None:
                 with readable(self.chat_conn_id):
                     connection = self.get_connection(self.chat_conn_id)
-                self._settings = self._adopt(connection)
+                self._settings = self._limited(self._adopt(connection))
             return self._settings
 
     async def _asettings(self) -> Settings:
         if self._settings is None:
-            with readable(self.chat_conn_id):
-                connection = await self._aconnection()
-            # In a thread: registering secrets talks to the supervisor, which would stall the loop.
-            self._settings = await in_thread(self._adopt, connection)
+            self._settings = self._limited(await self._aread())
         return self._settings
 
     async def _aconnection(self) -> Any:
@@ -85,9 +79,22 @@ class ChatCompletionHook(BaseHook):
                 return await self.aget_connection(self.chat_conn_id)
         return await in_thread(self.get_connection, self.chat_conn_id)
 
+    async def use(self, known: KnownConnections) -> None:
+        """Take the connection from those that ``known`` has read lately, instead of reading it."""
+        self._settings = self._limited(await known.get(self.chat_conn_id, self._aread))
+
+    async def _aread(self) -> Settings:
+        with readable(self.chat_conn_id):
+            connection = await self._aconnection()
+        # In a thread: registering secrets talks to the supervisor, which would stall the loop.
+        return await in_thread(self._adopt, connection)
+
     def _adopt(self, connection: Any) -> Settings:
         settings = read_connection(self.chat_conn_id, connection)
         mask(settings)
+        return settings
+
+    def _limited(self, settings: Settings) -> Settings:
         try:
             settings = settings.override(**self._limits)
         except InvalidConnection as error:
@@ -146,7 +153,7 @@ class ChatCompletionHook(BaseHook):
         """
         settings = self.settings
         loaded = load_schema(settings.request_schema if schema is ... else schema)
-        request = _with_model(request, settings, loaded)
+        request = with_model(request, settings, loaded)
         prepared, warnings = finish(request, loaded, base_url=settings.base_url)
         for warning in warnings:
             self.log.warning("%s", warning)
@@ -154,7 +161,7 @@ class ChatCompletionHook(BaseHook):
 
     def send(self, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """A prepared request with retries; the Reply carries its error, nothing is raised for it."""
-        reply = self.client.run(exchange(self._call(request)), _headers(request, idempotency_key))
+        reply = self.client.run(exchange(self._call(request)), headers(request, idempotency_key))
         self._finished(request, reply)
         return reply
 
@@ -172,7 +179,7 @@ class ChatCompletionHook(BaseHook):
         ``note(step, elapsed)`` is awaited before each Send and Sleep; ``begun`` goes on where an earlier call ended.
         """
         steps = exchange(self._call(request), begun)
-        reply = await client.run(steps, _headers(request, idempotency_key), begun, note)
+        reply = await client.run(steps, headers(request, idempotency_key), begun, note)
         self._finished(request, reply)
         return reply
 
@@ -184,7 +191,7 @@ class ChatCompletionHook(BaseHook):
         that answers with one JSON body gives no chunks, and the reply.
         """
         prepared = self.prepare({**request, "stream": True})
-        call = self.client.stream(exchange(self._call(prepared)), _headers(prepared, idempotency_key))
+        call = self.client.stream(exchange(self._call(prepared)), headers(prepared, idempotency_key))
         try:
             call.open()
             if call.over:
@@ -202,7 +209,7 @@ class ChatCompletionHook(BaseHook):
         """``stream`` for an event loop: ``async for`` over the chunks."""
         client = await self.aclient()
         prepared = self.prepare({**request, "stream": True})
-        call = client.stream(exchange(self._call(prepared)), _headers(prepared, idempotency_key))
+        call = client.stream(exchange(self._call(prepared)), headers(prepared, idempotency_key))
         try:
             await call.open()
             if call.over:
@@ -221,7 +228,7 @@ class ChatCompletionHook(BaseHook):
 
     def _finished(self, request: dict[str, Any], reply: Reply) -> None:
         if NO_STREAM_OPTIONS in reply.notes:
-            _WITHOUT_STREAM_OPTIONS.add(self.settings.base_url)
+            WITHOUT_STREAM_OPTIONS.add(self.settings.base_url)
         self.log.info(
             "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
             request.get("model"),
@@ -276,32 +283,6 @@ class ChatCompletionHook(BaseHook):
 
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
-
-
-def variants(request: dict[str, Any], base_url: str) -> list[dict[str, Any]]:
-    """The request as it is sent: a stream is asked for its usage too, unless its server is known to refuse that."""
-    if not request.get("stream") or "stream_options" in request or base_url in _WITHOUT_STREAM_OPTIONS:
-        return [request]
-    return [{**request, "stream_options": {"include_usage": True}}, request]
-
-
-def _with_model(request: Any, settings: Settings, schema: RequestSchema | None) -> Any:
-    if not isinstance(request, Mapping) or request.get("model") is not None:
-        return request
-    if settings.model:
-        return {**request, "model": settings.model}
-    if schema is None or "model" not in schema.required:
-        return request
-    raise InvalidRequest(
-        f"Name a model: there is none in the request, and none in the extra 'model' of connection {settings.conn_id!r}",
-        path="$.model",
-        keyword="required",
-    )
-
-
-def _headers(request: Mapping[str, Any], idempotency_key: str | None) -> dict[str, str]:
-    headers = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
-    return {**headers, "accept": "text/event-stream, application/json"} if request.get("stream") else headers
 
 
 def _models(settings: Settings, data: list[Any]) -> tuple[bool, str]:

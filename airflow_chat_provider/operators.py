@@ -206,7 +206,7 @@ class ChatCompletionOperator(BaseOperator):
 
     def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
-        from airflow_chat_provider.hooks import variants
+        from airflow_chat_provider.outgoing import variants
 
         request = variants(request, base_url)[0]
         if request != self.request:

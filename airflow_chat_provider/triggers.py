@@ -7,9 +7,11 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_chat_provider.connections import KnownConnections
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.exchange import Send, Sleep
 from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
@@ -19,6 +21,8 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import Journal
 from airflow_chat_provider.xcoms import Slot
 
+_KNOWN_FOR = 10.0  # seconds for which a connection is not read again
+_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, KnownConnections] = WeakKeyDictionary()
 _PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply that was paid for is offered to the database again
 
 
@@ -101,6 +105,8 @@ class ChatCompletionTrigger(BaseTrigger):
         deferred = entry.deferred
         hook = ChatCompletionHook(deferred.conn_id, **deferred.limits)  # type: ignore[arg-type]
         try:
+            known = _connections.setdefault(asyncio.get_running_loop(), KnownConnections(_KNOWN_FOR))
+            await hook.use(known)
             client = await hook.aclient()
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
             return Reply(None, None, error=error)
