@@ -26,6 +26,8 @@ _VERSIONS = (
 
 def markdown(results: dict) -> str:
     tables = [_tasks(results), _data(results)]
+    if "triggers" in results:
+        tables += [_triggers(results["triggers"]), _triggerer(results["triggerer"])]
     return "\n\n".join([*tables, _where(results)]) + "\n"
 
 
@@ -74,6 +76,30 @@ def _data(results: dict) -> str:
         ],
     ]
     return _table(["", "jsonschema, Airflow or json alone", "sketch", "ours"], rows)
+
+
+def _triggers(found: dict) -> str:
+    names = {
+        "openai": "an AsyncOpenAI each",
+        "http": "HttpTrigger",
+        "aiohttp": "one aiohttp session",
+        "ours": "ChatCompletionTrigger",
+    }
+    rows = [
+        [names[name], f"{count:,}", _ms(one["cpu_ms"]), f"{one['kb']:.0f}", f"{one['seconds']:.2f}"]
+        for name, count in sorted(found, key=lambda key: (list(names).index(key[0]), key[1]))
+        for one in [found[name, count]]
+    ]
+    return _table(["at once on one loop", "calls", "CPU each, ms", "memory each, KB", "seconds in all"], rows)
+
+
+def _triggerer(found: dict) -> str:
+    names = {"http": "HttpTrigger, no journal", "ours": "ChatCompletionTrigger"}
+    rows = [
+        [f"{names[name]}, prompts of {size}", _ms(one["cpu_ms"]), f"{one['rate']:.0f}"]
+        for (name, size), one in found.items()
+    ]
+    return _table(["one real triggerer", "CPU a call, ms", "calls a second"], rows)
 
 
 def _each(found: dict, sizes: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import deferred
 import report
 from contenders import AIRFLOW_EMPTY, ALL
 from processes import environment, fresh_medians, install, measured, server, trust
@@ -20,7 +21,7 @@ def main() -> None:
     options = arguments()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        results = measure(Path(name), rounds=options.rounds, scheduler=options.scheduler)
+        results = measure(Path(name), options)
     results["seconds"] = time.monotonic() - began
     text = report.markdown(results)
     print(text)
@@ -34,11 +35,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--scheduler", action=argparse.BooleanOptionalAction, default=True, help="tasks in a real Airflow, 2-3 minutes"
     )
+    parser.add_argument(
+        "--triggers", action=argparse.BooleanOptionalAction, default=True, help="deferred calls, 4 minutes"
+    )
     parser.add_argument("--write", action="store_true", help="put the results into README.md")
     return parser.parse_args()
 
 
-def measure(folder: Path, *, rounds: int, scheduler: bool) -> dict:
+def measure(folder: Path, options: argparse.Namespace) -> dict:
+    rounds = options.rounds
     install(folder)
     names = [contender.name for contender in ALL]
     results = {}
@@ -53,9 +58,12 @@ def measure(folder: Path, *, rounds: int, scheduler: bool) -> dict:
             results[f"fresh {what}"] = fresh_medians(what, names + more, env, rounds)
         say("fresh processes: reply over TLS")
         results["fresh tls"] = fresh_medians("reply", _TLS, environment(folder, tls_url), rounds)
-        if scheduler:
+        if options.scheduler:
             say("tasks in a real Airflow")
             results["scheduler"] = scheduler_medians(folder, env, rounds)
+    if options.triggers:
+        say("deferred calls")
+        results |= deferred.measure(folder, min(rounds, 3))
     return results
 
 

@@ -1,0 +1,177 @@
+"""One real triggerer and its database: `python triggerer.py CONTENDER COUNT BYTES` prints one sample as JSON.
+
+COUNT tasks of a run are put into the state that a worker leaves behind when it defers; then ``airflow triggerer``
+starts. BYTES is the length of the prompt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_PATIENCE = 120.0
+MODEL = "test-model"
+
+
+def main():
+    contender, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    home = Path(os.environ["AIRFLOW_HOME"])
+    prepare(home, contender, count, request(size))
+    with triggerer(home) as process:
+        first, last, began = clock(count)
+        seconds = cpu_seconds(process.pid)
+    print(json.dumps({"start": first - began, "seconds": last - first, "cpu": sum(seconds), "processes": seconds}))
+
+
+def request(size):
+    return {"model": MODEL, "messages": [{"role": "user", "content": "x" * size}]}
+
+
+def prepare(home, contender, count, request):
+    """A run whose tasks are all deferred."""
+    dags = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+    dags.mkdir(parents=True, exist_ok=True)
+    file = dags / f"deferred_{contender}_{count}_{len(json.dumps(request))}.py"
+    file.write_text(
+        "from airflow.sdk import DAG\nfrom airflow_chat_provider.operators import ChatCompletionOperator\n"
+        f"with DAG({file.stem!r}, schedule=None):\n"
+        f"    ChatCompletionOperator.partial(task_id='ask').expand(prompt={[str(n) for n in range(count)]!r})\n",
+        "utf-8",
+    )
+    if not (home / "airflow.db").exists():
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    defer(make_run(file), contender, request)
+
+
+def make_run(file):
+    """The run as the scheduler would make it; its task instances are there with it."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.dagbag import DBDagBag
+    from airflow.utils import timezone
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(DagBag(str(file)), "dags-folder", None)
+    now = timezone.utcnow()
+    with create_session() as session:
+        dag = DBDagBag().get_latest_version_of_dag(file.stem, session=session)
+        dag.create_dagrun(
+            run_id="r",
+            run_after=now,
+            logical_date=now,
+            data_interval=(now, now),
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.TEST,
+            state=DagRunState.RUNNING,
+            session=session,
+        )
+    return file.stem
+
+
+def defer(dag_id, contender, request):
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import Trigger
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from airflow_chat_provider.core.journal import KEY, Deferred, Entry
+    from airflow_chat_provider.journal import Journal
+    from airflow_chat_provider.xcoms import Slot
+
+    limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
+    entry = Entry.of(Deferred("chat_default", limits, request, "a key", {"base_url": ""}, {}), 1)
+    with create_session() as session:
+        for ti in session.scalars(select(TaskInstance).filter_by(dag_id=dag_id)).all():
+            path, arguments = trigger_of(contender, dag_id, ti.map_index, request).serialize()
+            trigger = Trigger(classpath=path, kwargs=arguments)
+            session.add(trigger)
+            session.flush()
+            ti.state, ti.try_number, ti.trigger_id = "deferred", 1, trigger.id
+            ti.next_method, ti.next_kwargs = "execute_complete", {}
+            if contender == "ours":
+                journal = Journal(Slot(KEY, dag_id, "r", "ask", ti.map_index), 1)
+                for slot, value in journal.writing(entry):
+                    XComModel.set(value=value, serialize=False, session=session, **slot._asdict())
+
+
+def trigger_of(contender, dag_id, map_index, request):
+    if contender == "ours":
+        from airflow_chat_provider.triggers import ChatCompletionTrigger
+
+        return ChatCompletionTrigger(dag_id=dag_id, run_id="r", task_id="ask", map_index=map_index)
+    from airflow.providers.http.triggers.http import HttpTrigger
+
+    return HttpTrigger(
+        http_conn_id="http",
+        endpoint="chat/completions",
+        method="POST",
+        data=json.dumps(request),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+@contextlib.contextmanager
+def triggerer(home):
+    with (home / "triggerer.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "triggerer"], stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            for pid, _ in of_session(process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
+
+
+def clock(count):
+    """When the first and the last task went on, and when the clock was started."""
+    began = first = time.monotonic()
+    left = count
+    while left:
+        before, left = left, waiting()
+        now = time.monotonic()
+        if before == count and left < count:
+            first = now
+        if now - began > _PATIENCE:
+            raise TimeoutError(f"{left} of {count} tasks are still deferred")
+        time.sleep(0.05)
+    return first, time.monotonic(), began
+
+
+def waiting():
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    with create_session() as session:
+        return session.scalar(select(func.count()).where(TaskInstance.state == "deferred"))
+
+
+def cpu_seconds(leader):
+    """Of each process of the triggerer: its supervisor, its log server, and the one with the event loop."""
+    return [seconds for _, seconds in of_session(leader)]
+
+
+def of_session(leader):
+    tick = os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                yield int(folder.name), (int(fields[11]) + int(fields[12])) / tick
+
+
+if __name__ == "__main__":
+    main()
