@@ -61,6 +61,15 @@ def test_mapped_asks_once_for_each_text(run):
     assert finished.xcoms("rate", 2)["messages"][1]["content"] == "{{ this is data, and is sent as it stands }}"
 
 
+def test_deferred_answers_and_goes_on_by_way_of_the_triggerer(run):
+    finished = run("deferred")
+    assert finished.state == "success"
+    roles = [message["role"] for message in finished.xcoms("shorten")["messages"]]
+    assert roles == ["user", "assistant", "user", "assistant"]
+    assert finished.xcoms("shorten")["return_value"] == finished.xcoms("shorten")["messages"][-1]["content"]
+    assert finished.xcoms("shorten")["body"]["usage"]["total_tokens"] > 0
+
+
 @pytest.mark.parametrize(
     ("conf", "status", "taken"),
     [(None, 200, "use_reply"), ({"text": "word " * 20_000}, 400, "use_the_text_itself")],
