@@ -55,7 +55,7 @@ def leave(
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     limits = {"timeout": settings.timeout, "deadline": settings.deadline, "max_attempts": settings.max_attempts}
-    deferred = Deferred(settings.conn_id, limits, request, ledger.idempotency_key, configuration, ledger.state)
+    deferred = Deferred(limits, request, configuration, ledger.state)
     journal, limit = Journal.of(ti), task.execution_timeout
     journal.write(Entry.of(deferred, ti.try_number))
     trigger = ChatCompletionTrigger(

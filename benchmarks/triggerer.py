@@ -89,7 +89,7 @@ def defer(dag_id, contender, request):
     from airflow_chat_provider.xcoms import Slot
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
-    entry = Entry.of(Deferred("chat_default", limits, request, "a key", {"base_url": ""}, {}), 1)
+    entry = Entry.of(Deferred(limits, request, {"chat_conn_id": "chat_default"}, {"idempotency_key": "a key"}), 1)
     with create_session() as session:
         for ti in session.scalars(select(TaskInstance).filter_by(dag_id=dag_id)).all():
             path, arguments = trigger_of(contender, dag_id, ti.map_index, request).serialize()

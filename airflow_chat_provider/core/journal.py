@@ -35,12 +35,18 @@ class Unusable(Exception):
 class Deferred(NamedTuple):
     """What the worker hands over: the prepared request, and all that its reply is delivered with."""
 
-    conn_id: str
     limits: dict[str, float]
     request: dict[str, Any]
-    idempotency_key: str
     configuration: dict[str, Any]
     ledger: dict[str, Any]
+
+    @property
+    def conn_id(self) -> str:
+        return str(self.configuration["chat_conn_id"])
+
+    @property
+    def idempotency_key(self) -> str:
+        return str(self.ledger["idempotency_key"])
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Entry:
 
     def _check(self) -> None:
         """Raise what reading it raises, now and not when a request depends on it."""
-        _ = self.deferred, self.begun.elapsed + self.until + self.begun.attempt
+        _ = self.deferred.conn_id, self.deferred.idempotency_key, self.begun.elapsed + self.until + self.begun.attempt
         if self.state not in _STATES or (self.reply is not None) != (self.state == "done"):
             raise ValueError(self.state)
 

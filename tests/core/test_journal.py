@@ -12,10 +12,8 @@ from airflow_chat_provider.core.journal import VERSION, Deferred, Entry, Unusabl
 from airflow_chat_provider.core.response import Reply
 
 DEFERRED = Deferred(
-    conn_id="chat_default",
     limits={"timeout": 1.5, "deadline": 30.0, "max_attempts": 3},
     request={"model": "m", "messages": [{"role": "user", "content": "a\x00b \ud800 {{ x }}"}]},
-    idempotency_key="key-1",
     configuration={"chat_conn_id": "chat_default", "model": "m", "base_url": "http://h/v1", "request_schema": None},
     ledger={"asked": 0, "digest": "d", "idempotency_key": "key-1"},
 )
@@ -61,7 +59,9 @@ def test_a_call_goes_from_ready_to_sent_to_waiting_to_sent_to_done() -> None:
         ({**READY.to_dict(), "state": "lost"}, "foreign"),
         ({**READY.to_dict(), "call": {"not": "text"}}, "foreign"),
         ({**READY.to_dict(), "call": "no JSON"}, "foreign"),
-        ({**READY.to_dict(), "call": '{"conn_id": "only"}'}, "foreign"),
+        ({**READY.to_dict(), "call": '{"limits": {}}'}, "foreign"),
+        ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(configuration={}), 2).call}, "foreign"),
+        ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(ledger={}), 2).call}, "foreign"),
         ({**READY.to_dict(), "state": "done", "outcome": None}, "foreign"),
         ({**READY.to_dict(), "state": "done", "outcome": "{}"}, "foreign"),
         ({**READY.to_dict(), "elapsed": "soon"}, "foreign"),
