@@ -81,7 +81,7 @@ class KnownConnections:
         """The connection, by ``read`` where it is not known; whoever asks meanwhile waits for the same answer."""
         async with self._locks.setdefault(conn_id, asyncio.Lock()):
             until, settings = self._found.get(conn_id, (0.0, None))
-            if settings is None or until < time.monotonic():
+            if settings is None or until <= time.monotonic():
                 settings = await read()
                 self._found[conn_id] = time.monotonic() + self._seconds, settings
             return settings

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from threading import Thread
@@ -15,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk import Connection
 
+from airflow_chat_provider.connections import KnownConnections
 from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.errors import InvalidConnection, InvalidRequest
 from airflow_chat_provider.hooks import ChatCompletionHook
@@ -269,3 +272,47 @@ def test_a_host_that_the_http_library_refuses_is_an_error_of_the_connection(monk
     with pytest.raises(InvalidConnection) as caught:
         create(ChatCompletionHook("chat_test"), REQUEST)
     assert caught.value.field == "host"
+
+
+class TestKnownConnections:
+    @staticmethod
+    def read(seconds: float, *conn_ids: str) -> list[str]:
+        """Which were read, where all are asked for at once and then one after the other."""
+        reads = []
+
+        async def ask() -> None:
+            known = KnownConnections(seconds)
+
+            async def fetch(conn_id: str) -> Settings:
+                reads.append(conn_id)
+                await asyncio.sleep(0.01)
+                return Settings(conn_id=conn_id)
+
+            found = await asyncio.gather(*(known.get(name, partial(fetch, name)) for name in conn_ids))
+            found += [await known.get(name, partial(fetch, name)) for name in conn_ids]
+            assert [settings.conn_id for settings in found] == [*conn_ids, *conn_ids]
+
+        asyncio.run(ask())
+        return reads
+
+    def test_a_connection_is_read_once_for_all_who_ask_at_once_or_soon_after(self) -> None:
+        assert sorted(self.read(60, "a", "a", "b", "a")) == ["a", "b"]
+
+    def test_a_connection_is_read_again_after_its_time(self) -> None:
+        assert self.read(0, "a") == ["a", "a"]
+
+    def test_a_connection_that_could_not_be_read_is_read_again(self) -> None:
+        async def ask() -> None:
+            known = KnownConnections(60)
+
+            async def fail() -> Settings:
+                raise InvalidConnection("none of that id")
+
+            async def succeed() -> Settings:
+                return Settings()
+
+            with pytest.raises(InvalidConnection):
+                await known.get("a", fail)
+            assert await known.get("a", succeed) == Settings()
+
+        asyncio.run(ask())
