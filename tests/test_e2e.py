@@ -6,6 +6,8 @@ The server counts what arrives. Each DAG's name is the model that its tasks ask 
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -26,6 +28,8 @@ MANY = 6
 DAGS = f"""
 import os
 import signal
+import subprocess
+import sys
 from datetime import timedelta
 
 from airflow.sdk import DAG
@@ -237,3 +241,20 @@ def test_what_is_left_of_a_deferred_call_is_what_is_left_of_any_other(airflow):
     run = airflow.trigger("journalled")
     assert run.wait_state() == "success"
     assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+
+
+def test_hundreds_of_large_requests_at_once_do_not_hang_a_triggerer(project, tmp_path):
+    """Its two processes would wait for each other, for ever, if a request came from XCom in one piece."""
+    count = 300
+    with ChatServer() as server:
+        environment = os.environ | {
+            "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db",
+            "AIRFLOW_CONN_CHAT_DEFAULT": json.dumps({"conn_type": "chat", "host": server.url}),
+            "PYTHONWARNINGS": "ignore",
+        }
+        command = [sys.executable, str(project / "benchmarks" / "triggerer.py"), "ours", str(count), "100000"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert len(server.requests) == count
