@@ -1,7 +1,8 @@
 """One real triggerer and its database: `python triggerer.py CONTENDER COUNT BYTES` prints one sample as JSON.
 
 COUNT tasks of a run are put into the state that a worker leaves behind when it defers; then ``airflow triggerer``
-starts. BYTES is the length of the prompt.
+starts. BYTES is the length of the prompt. With a fourth argument, ``sent``, all requests were under way when an earlier
+triggerer ended.
 """
 
 from __future__ import annotations
@@ -90,6 +91,8 @@ def defer(dag_id, contender, request):
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
     entry = Entry.of(Deferred(limits, request, {"chat_conn_id": "chat_default"}, {"idempotency_key": "a key"}), 1)
+    if sys.argv[4:] == ["sent"]:
+        entry = entry.sent(1, 0.0)
     with create_session() as session:
         for ti in session.scalars(select(TaskInstance).filter_by(dag_id=dag_id)).all():
             path, arguments = trigger_of(contender, dag_id, ti.map_index, request).serialize()

@@ -243,9 +243,9 @@ def test_what_is_left_of_a_deferred_call_is_what_is_left_of_any_other(airflow):
     assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
 
 
-def test_hundreds_of_large_requests_at_once_do_not_hang_a_triggerer(project, tmp_path):
-    """Its two processes would wait for each other, for ever, if a request came from XCom in one piece."""
-    count = 300
+@pytest.mark.skipif(not FINAL_BY_POLICY, reason="it prepares a database as Airflow 3.3 has it")
+def test_a_triggerer_that_comes_back_to_hundreds_of_large_requests_does_not_hang(project, tmp_path):
+    """Its two processes would wait for each other, for ever, if each request came from XCom in one piece."""
     with ChatServer() as server:
         environment = os.environ | {
             "AIRFLOW_HOME": str(tmp_path),
@@ -254,7 +254,7 @@ def test_hundreds_of_large_requests_at_once_do_not_hang_a_triggerer(project, tmp
             "AIRFLOW_CONN_CHAT_DEFAULT": json.dumps({"conn_type": "chat", "host": server.url}),
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, str(project / "benchmarks" / "triggerer.py"), "ours", str(count), "100000"]
+        command = [sys.executable, str(project / "benchmarks" / "triggerer.py"), "ours", "300", "100000", "sent"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        assert len(server.requests) == count
+        assert server.requests == []
