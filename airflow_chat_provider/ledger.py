@@ -47,8 +47,7 @@ class Ledger:
             return ledger, None
         ledger._asked = found.get("asked", 0) if ledger._store is not None else ledger._ti.try_number
         ledger.idempotency_key = ledger._key()
-        reply = found.get("reply") if found.get("digest") == digest else None
-        return ledger, record.load(reply) if reply else None
+        return ledger, _reply(found.get("reply")) if found.get("digest") == digest else None
 
     @classmethod
     def resume(cls, context: Any, state: dict[str, Any]) -> Self:
@@ -95,3 +94,11 @@ class Ledger:
             self._store.set(KEY, entry, retention=_RETENTION)
         except AirflowRuntimeError as error:  # the answer is here all the same
             log.warning("Airflow did not take the reply into its task state store: %s", error.error.error)
+
+
+def _reply(text: Any) -> Reply | None:
+    """What was kept; None where somebody has changed it: anyone may, who may edit a task's state."""
+    try:
+        return record.load(text) if text else None
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -115,6 +115,8 @@ def _behaviours() -> dict[str, Behaviour]:
 
 
 _TIME = {
+    "is not there": Behaviour((), TransportError, {"max_attempts": 1, "chat_conn_id": "nowhere"}, requests=0),
+    "takes no connection": Behaviour((), TransportTimeout, {"max_attempts": 1, "chat_conn_id": "deaf"}, requests=0),
     "hangs": _once(faults.hang(), error=TransportTimeout, timeout=0.3),
     "answers late": _once(replies.delay(0.2, replies.ok())),
     "drips for ever": _once(faults.drip(), error=TransportTimeout, timeout=0.3),

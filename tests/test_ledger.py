@@ -166,6 +166,13 @@ class TestStore:
         assert reply is None
         assert ledger.idempotency_key
 
+    @pytest.mark.parametrize("strange", ["no JSON", "{}", ["a list"], '{"error": 5}'])
+    def test_an_answer_that_somebody_else_wrote_there_is_not_used(self, strange):
+        store = Store()
+        Ledger.open(context(store=store), REQUEST, "u")[0].keep(GOOD)
+        store[KEY]["reply"] = strange
+        assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is None
+
     def test_a_deferred_call_is_the_same_call_when_it_resumes(self):
         store = Store()
         ledger = Ledger.open(context(store=store), REQUEST, "u")[0]
