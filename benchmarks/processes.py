@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -50,6 +51,11 @@ def install(folder: Path) -> None:
     (folder / "dags").mkdir()
 
 
+def exit_cleanly() -> None:
+    """Let SIGTERM, as of `timeout`, end what was started here too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
 @contextlib.contextmanager
 def server(folder: Path, *, tls: bool = False) -> Iterator[str]:
     """The server in a process of its own; gives its URL."""
@@ -70,10 +76,10 @@ def trust(folder: Path) -> None:
     (folder / "authorities.pem").write_text(text, "utf-8")
 
 
-def measured(script: str, *arguments: str, env: dict[str, str]) -> dict:
+def measured(script: str, *arguments: str, env: dict[str, str], patience: float = _PATIENCE) -> dict:
     """What a script prints as JSON, run by a fresh interpreter."""
     command = [sys.executable, str(Path(env["PYTHONPATH"]) / script), *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=patience, check=False)
     if done.returncode:
         raise RuntimeError(f"{script} {' '.join(arguments)}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -27,8 +27,12 @@ _VERSIONS = (
 def markdown(results: dict) -> str:
     tables = [_tasks(results), _data(results)]
     if "triggers" in results:
-        tables += [_triggers(results["triggers"]), _triggerer(results["triggerer"])]
+        tables.append(deferred(results))
     return "\n\n".join([*tables, _where(results)]) + "\n"
+
+
+def deferred(results: dict) -> str:
+    return "\n\n".join([_triggers(results["triggers"]), _triggerer(results["triggerer"])])
 
 
 def _tasks(results: dict) -> str:
@@ -96,10 +100,14 @@ def _triggers(found: dict) -> str:
 def _triggerer(found: dict) -> str:
     names = {"http": "HttpTrigger, no journal", "ours": "ChatCompletionTrigger"}
     rows = [
-        [f"{names[name]}, prompts of {size}", _ms(one["cpu_ms"]), f"{one['rate']:.0f}"]
+        [f"{names[name]}, prompts of {size}", _ms(one["cpu_ms"]), _ms(one["ms"]), _ms(1e3 / one["ms"])]
         for (name, size), one in found.items()
     ]
-    return _table(["one real triggerer", "CPU a call, ms", "calls a second"], rows)
+    for size in (size for name, size in found if name == "http"):
+        ours, http = found["ours", size], found["http", size]
+        over = (_ms(ours[what] - http[what]) for what in ("cpu_ms", "ms"))
+        rows.append([f"the difference, prompts of {size}", *over, "-"])
+    return _table(["one real triggerer", "CPU a call, ms", "time a call, ms", "calls a second"], rows)
 
 
 def _each(found: dict, sizes: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import deferred
 import report
 from contenders import AIRFLOW_EMPTY, ALL
-from processes import environment, fresh_medians, install, measured, server, trust
+from processes import environment, exit_cleanly, fresh_medians, install, measured, server, trust
 from scheduler import scheduler_medians
 
 _TLS = ("http", "sketch", "ours")
@@ -19,6 +19,7 @@ _TLS = ("http", "sketch", "ours")
 
 def main() -> None:
     options = arguments()
+    exit_cleanly()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         results = measure(Path(name), options)
@@ -36,7 +37,7 @@ def arguments() -> argparse.Namespace:
         "--scheduler", action=argparse.BooleanOptionalAction, default=True, help="tasks in a real Airflow, 2-3 minutes"
     )
     parser.add_argument(
-        "--triggers", action=argparse.BooleanOptionalAction, default=True, help="deferred calls, 4 minutes"
+        "--triggers", action=argparse.BooleanOptionalAction, default=True, help="deferred calls, 6 minutes"
     )
     parser.add_argument("--write", action="store_true", help="put the results into README.md")
     return parser.parse_args()

@@ -17,24 +17,32 @@ import time
 from pathlib import Path
 
 _PATIENCE = 120.0
-_MIGRATION = 100.0
-MODEL = "test-model"
+_BOUND = 150  # seconds, with all that is prepared
+_TRIGGERER = """
+import ctypes, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG: who kills this script, kills the triggerer
+sys.argv = ["airflow", "triggerer", "--skip-serve-logs"]  # its log server would listen on all interfaces
+from airflow.__main__ import main
+main()
+"""
 
 
 def main():
     contender, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the triggerer, in its own session, ends as well
+    for number in (signal.SIGTERM, signal.SIGALRM):  # so that the triggerer, in its own session, ends as well
+        signal.signal(number, lambda number, _: sys.exit(f"ended by signal {number}"))
+    signal.alarm(_BOUND)
     home = Path(os.environ["AIRFLOW_HOME"])
     dag_id = prepare(home, contender, count, request(size))
     with triggerer(home) as process:
         first, last, began = clock(count)
-        seconds = cpu_seconds(process.pid)
+        seconds = [spent for _, spent in of_session(process.pid)]  # the supervisor's, and the event loop's
     check(dag_id, contender)
     print(json.dumps({"start": first - began, "seconds": last - first, "cpu": sum(seconds), "processes": seconds}))
 
 
 def request(size):
-    return {"model": MODEL, "messages": [{"role": "user", "content": "x" * size}]}
+    return {"model": "test-model", "messages": [{"role": "user", "content": "x" * size}]}
 
 
 def prepare(home, contender, count, request):
@@ -49,9 +57,7 @@ def prepare(home, contender, count, request):
         "utf-8",
     )
     if not (home / "airflow.db").exists():
-        subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=_MIGRATION
-        )
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
     dag_id = make_run(file)
     defer(dag_id, contender, request)
     return dag_id
@@ -133,13 +139,7 @@ def trigger_of(contender, dag_id, map_index, request):
 @contextlib.contextmanager
 def triggerer(home):
     with (home / "triggerer.log").open("wb") as log:
-        process = subprocess.Popen(
-            # Its log server would listen on all interfaces.
-            [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        process = subprocess.Popen([sys.executable, "-c", _TRIGGERER], stdout=log, stderr=log, start_new_session=True)
         try:
             yield process
         finally:
@@ -154,7 +154,7 @@ def clock(count):
     began = first = time.monotonic()
     left = count
     while left:
-        before, left = left, waiting()
+        before, left = left, len(column("map_index", state="deferred"))
         now = time.monotonic()
         if before == count and left < count:
             first = now
@@ -164,34 +164,24 @@ def clock(count):
     return first, time.monotonic(), began
 
 
-def waiting():
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-    from sqlalchemy import func, select
-
-    with create_session() as session:
-        return session.scalar(select(func.count()).where(TaskInstance.state == "deferred"))
-
-
 def check(dag_id, contender):
     """A trigger that failed at once would be the fastest."""
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
     ours = "uncertain" if sys.argv[4:] == ["sent"] else "done"
     wanted = f'"state": "{ours}"' if contender == "ours" else '"status": "success"'
-    with create_session() as session:
-        found = session.scalars(select(TaskInstance.next_kwargs).filter_by(dag_id=dag_id))
-        left = [json.dumps(kwargs) for kwargs in found]
+    left = [json.dumps(kwargs) for kwargs in column("next_kwargs", dag_id=dag_id)]
     wrong = [kwargs for kwargs in left if wanted not in kwargs]
     if wrong:
         raise RuntimeError(f"{len(wrong)} of {len(left)} calls failed: {wrong[0][:500]}")
 
 
-def cpu_seconds(leader):
-    """Of each process of the triggerer: its supervisor, and the one with the event loop."""
-    return [seconds for _, seconds in of_session(leader)]
+def column(name, **where):
+    """Of all task instances there."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalars(select(getattr(TaskInstance, name)).filter_by(**where)).all()
 
 
 def of_session(leader):
