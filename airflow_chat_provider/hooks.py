@@ -179,7 +179,7 @@ class ChatCompletionHook(BaseHook):
         ``note(step, elapsed)`` is awaited before each Send and Sleep; ``begun`` goes on where an earlier call ended.
         """
         steps = exchange(self._call(request), begun)
-        reply = await client.run(steps, headers(request, idempotency_key), begun, note)
+        reply = await client.run(steps, headers(request, idempotency_key), note)
         self._finished(request, reply)
         return reply
 

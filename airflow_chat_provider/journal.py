@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from airflow_chat_provider.core.journal import KEY, Entry
+from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.xcoms import Slot
 
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
 _TEXTS = ("call", "outcome")
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
 
 
 class Journal:
@@ -50,11 +50,10 @@ class Journal:
                 return self._read(done.value)
 
     async def aread(self) -> Entry:
-        gate = _gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE))
         steps = self._reading()
         slot = next(steps)
         while True:
-            async with gate:
+            async with _gate():
                 value = await slot.aget()
             try:
                 slot = steps.send(value)

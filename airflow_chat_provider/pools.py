@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -37,6 +38,12 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
         self._pool = pool
 
 
+@lru_cache(maxsize=16)
+def parsed(url: str) -> httpx.URL:
+    """A connection's URL, which each call of it needs again."""
+    return httpx.URL(url)
+
+
 def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
     """A connection pool over ``backend``, through a proxy where one is set."""
     is_async = isinstance(backend, AsyncBackend)
@@ -49,7 +56,7 @@ def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
         "network_backend": backend,
     }
     try:
-        httpx.URL(settings.base_url)
+        parsed(settings.base_url)
     except httpx.InvalidURL:  # such as a name that is no IDNA of 2008
         raise InvalidConnection(
             f"Correct connection {settings.conn_id!r}: host {settings.base_url!r} is no URL", field="host"

@@ -6,20 +6,17 @@ looks. Here each call takes a transport of its own, with at most one connection,
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from airflow_chat_provider.async_wire import AsyncBackend
+from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.pools import KEEPALIVE, AsyncTransport, pool_for
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
-
-_racks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, Rack]] = WeakKeyDictionary()
 
 
 class Rack:
@@ -33,7 +30,7 @@ class Rack:
     @classmethod
     def join(cls, settings: Settings) -> Rack:
         """The running loop's rack for these settings."""
-        racks = _racks.setdefault(asyncio.get_running_loop(), {})
+        racks = _racks()
         key = (settings.base_url, settings.proxy, settings.verify, settings.client_cert, settings.client_key)
         rack = racks.get(key)
         if rack is None or not rack.members:
@@ -58,3 +55,6 @@ class Rack:
     async def _close_idle_since(self, moment: float) -> None:
         while self._idle and self._idle[0][0] < moment:
             await self._idle.popleft()[1].aclose()
+
+
+_racks: PerLoop[dict[Any, Rack]] = PerLoop(dict)

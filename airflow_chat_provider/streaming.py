@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from airflow_chat_provider.core.exchange import AFRESH, Begun, Received, Result, Send, Sleep
+from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep
 from airflow_chat_provider.wire import Clock, words_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Exchange = Generator[Send | Sleep, Result, "Reply"]
 Chunks = list[dict[str, Any]]
 Note = Callable[[Send | Sleep, float], Awaitable[None]]
-"""Told of each step before it is made, with the seconds since the call began."""
+"""Told of each step before it is made, with the seconds since the exchange is driven."""
 
 
 class _Response:
@@ -193,19 +193,17 @@ class Stream(_Call):
 
 
 class AsyncStream(_Call):
-    """The asynchronous twin of Stream. ``begun`` and ``note``: see ``ChatCompletionHook.asend``."""
+    """The asynchronous twin of Stream. ``note``: see ``ChatCompletionHook.asend``."""
 
     def __init__(
         self,
         client: AsyncClient,
         steps: Exchange,
         headers: dict[str, str],
-        begun: Begun = AFRESH,
         note: Note | None = None,
     ) -> None:
         super().__init__(steps, headers)
         self._client = client
-        self._elapsed = begun.elapsed
         self._note = note
         self._live: AsyncLive | None = None
 
@@ -218,7 +216,7 @@ class AsyncStream(_Call):
         while step is not None:
             outcome: Received | TransportError | None = None
             if self._note is not None:
-                await self._note(step, self._elapsed + time.monotonic() - self._began)
+                await self._note(step, time.monotonic() - self._began)
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
             else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,8 +16,8 @@ import httpx
 from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
-from airflow_chat_provider.core.exchange import AFRESH, Begun, Received, Send
-from airflow_chat_provider.pools import Transport, pool_for
+from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.pools import Transport, parsed, pool_for
 from airflow_chat_provider.rack import Rack
 from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Note, Stream, failure
 from airflow_chat_provider.wire import Backend, Clock
@@ -99,11 +99,9 @@ class AsyncClient:
         self._settings = settings
         self._rack: Rack | None = None
 
-    async def run(
-        self, steps: Exchange, headers: dict[str, str], begun: Begun = AFRESH, note: Note | None = None
-    ) -> Reply:
+    async def run(self, steps: Exchange, headers: dict[str, str], note: Note | None = None) -> Reply:
         """Drive an exchange to its Reply."""
-        return await AsyncStream(self, steps, headers, begun, note).drain()
+        return await AsyncStream(self, steps, headers, note).drain()
 
     def stream(self, steps: Exchange, headers: dict[str, str]) -> AsyncStream:
         """An exchange whose chunks are wanted as they come."""
@@ -155,16 +153,11 @@ def _request(
         own["content-type"] = "application/json"
     return httpx.Request(
         method,
-        _parsed(settings.url(settings.endpoint if path is None else path)),
+        parsed(settings.url(settings.endpoint if path is None else path)),
         headers={**own, **settings.request_headers(), **headers},
         content=content or None,
         extensions={"timeout": timeout},
     )
-
-
-@lru_cache(maxsize=16)
-def _parsed(url: str) -> httpx.URL:
-    return httpx.URL(url)
 
 
 def _client_options(settings: Settings) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -19,10 +19,11 @@ from airflow_chat_provider.core.record import safe
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import Journal
+from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.xcoms import Slot
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
-_connections: WeakKeyDictionary[asyncio.AbstractEventLoop, KnownConnections] = WeakKeyDictionary()
+_connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))
 _PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply that was paid for is offered to the database again
 
 
@@ -105,8 +106,7 @@ class ChatCompletionTrigger(BaseTrigger):
         deferred = entry.deferred
         hook = ChatCompletionHook(deferred.conn_id, **deferred.limits)  # type: ignore[arg-type]
         try:
-            known = _connections.setdefault(asyncio.get_running_loop(), KnownConnections(_KNOWN_FOR))
-            await hook.use(known)
+            await hook.use(_connections())
             client = await hook.aclient()
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
             return Reply(None, None, error=error)
@@ -118,13 +118,14 @@ class ChatCompletionTrigger(BaseTrigger):
                 deferred.request,
                 idempotency_key=deferred.idempotency_key,
                 begun=entry.begun,
-                note=self._note,
+                note=partial(self._note, entry.elapsed),
             )
         finally:
             await client.aclose()
 
-    async def _note(self, step: Send | Sleep, elapsed: float) -> None:
-        """Before each step: what somebody who finds only the journal has to know."""
+    async def _note(self, before: float, step: Send | Sleep, elapsed: float) -> None:
+        """Before each step: what somebody who finds only the journal has to know. ``before``: seconds spent earlier."""
+        elapsed += before
         entry = self.journal.entry
         self._under_way = isinstance(step, Send)
         if isinstance(step, Sleep):
