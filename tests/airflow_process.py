@@ -10,6 +10,7 @@ The database is SQLite, unless the environment names one.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -24,6 +25,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from tests.loopback import Received
+from tests.server import ChatServer
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 START, STEP, STOP = 120.0, 60.0, 15.0
@@ -207,6 +211,17 @@ class Run:
         entries = f"{self._path}/taskInstances/ask/xcomEntries"
         keys = [entry["key"] for entry in self.airflow.call("GET", entries)["xcom_entries"]]
         return {key: self.airflow.call("GET", f"{entries}/{key}")["value"] for key in keys}
+
+
+def airflow_for(server: ChatServer, home: Path, dags: str, key: str) -> AirflowProcess:
+    """One whose connection ``chat_default`` leads to ``server``."""
+    connection = json.dumps({"conn_type": "chat", "host": server.url, "password": key})
+    return AirflowProcess(home, dags, {"AIRFLOW_CONN_CHAT_DEFAULT": connection})
+
+
+def posts(server: ChatServer, model: str) -> list[Received]:
+    """The requests that asked for a model, in the order of their arrival."""
+    return [request for request in server.requests if request.json["model"] == model]
 
 
 def _settings(home: Path, url: str) -> dict[str, str]:

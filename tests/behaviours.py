@@ -16,6 +16,7 @@ from airflow_chat_provider.errors import (
     TransportTimeout,
 )
 from tests import faults, replies
+from tests.calling import AT_ONCE
 from tests.replies import End, Reply
 
 BODY = replies.ok().body
@@ -80,7 +81,7 @@ GOOD: dict[str, Reply] = {
     "byte order mark": json_text(b"\xef\xbb\xbf" + BODY),
 }
 
-CHUNKS = [
+CHUNKS: list[dict[str, Any]] = [
     replies.chunk("Hel", role="assistant"),
     replies.chunk("lo"),
     replies.chunk(finish_reason="stop"),
@@ -88,7 +89,6 @@ CHUNKS = [
 ]
 HALF = CHUNKS[:1]
 STREAM: Mapping[str, Any] = {"request": {"stream": True}}
-AT_ONCE = {"retry-after-ms": "1"}
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _keep_the_api() -> None:
         supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_dag(airflow_db: None) -> Callable[..., Any]:
     """`dag.test()` for a DAG that a test made: `run_dag(dag).state`. Its arguments are those of `test`."""
 

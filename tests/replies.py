@@ -145,6 +145,16 @@ def chunked(
     return Reply(status, {"Content-Type": content_type}, b"".join(chunks), end=end, steps=steps)
 
 
+def by_model(script: Mapping[str, list[Reply]], default: Reply) -> Callable[[Received], Reply]:
+    """To each request the next of its model's replies; ``default`` where there is none left."""
+
+    def answer(request: Received) -> Reply:
+        left = script.get(request.json["model"])
+        return left.pop(0) if left else default
+
+    return answer
+
+
 def chunk(
     content: str | None = None, *, index: int = 0, finish_reason: str | None = None, **delta: Any
 ) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 from tests import faults, replies
-from tests.airflow_process import STEP, AirflowProcess, until
+from tests.airflow_process import STEP, airflow_for, posts, until
 from tests.server import ChatServer
 
 pytestmark = pytest.mark.e2e
@@ -82,12 +82,11 @@ def model_server(gate):
         "killed_in_flight": [faults.hang()],
     }
 
+    scripted = replies.by_model(script, replies.ok(ANSWER))
+
     def answer(request):
         gated = request.json["model"] in ("careful", "resending")
-        if gated and not gate.is_set():
-            return faults.hang()
-        left = script.get(request.json["model"])
-        return left.pop(0) if left else replies.ok(ANSWER)
+        return faults.hang() if gated and not gate.is_set() else scripted(request)
 
     with ChatServer(default=answer) as running:
         yield running
@@ -95,15 +94,13 @@ def model_server(gate):
 
 @pytest.fixture(scope="module")
 def airflow(model_server, tmp_path_factory):
-    connection = json.dumps({"conn_type": "chat", "host": model_server.url, "password": KEY})
-    home = tmp_path_factory.mktemp("airflow")
-    with AirflowProcess(home, DAGS, {"AIRFLOW_CONN_CHAT_DEFAULT": connection}) as running:
+    with airflow_for(model_server, tmp_path_factory.mktemp("airflow"), DAGS, KEY) as running:
         yield running
 
 
 def keys(server, dag_id):
     """The Idempotency-Key of each request of a DAG, in the order of their arrival."""
-    return [request.headers["idempotency-key"] for request in server.requests if request.json["model"] == dag_id]
+    return [request.headers["idempotency-key"] for request in posts(server, dag_id)]
 
 
 def asked(server, dag_id, count=1):
@@ -168,7 +165,7 @@ def test_a_wait_between_attempts_survives_the_triggerer(airflow, model_server):
     assert run.wait_state() == "success"
     first, second = keys(model_server, "waiting")
     assert first == second
-    times = [request.received_at for request in model_server.requests if request.json["model"] == "waiting"]
+    times = [request.received_at for request in posts(model_server, "waiting")]
     assert times[1] - times[0] >= 12, "as long as the server asked for"
 
 

@@ -1,6 +1,5 @@
 """The operator on a real worker: started by the scheduler, killed by the supervisor, retried by Airflow."""
 
-import json
 import os
 import signal
 
@@ -8,7 +7,7 @@ import pytest
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 from tests import faults, replies
-from tests.airflow_process import STEP, AirflowProcess, until
+from tests.airflow_process import STEP, airflow_for, posts, until
 from tests.server import ChatServer
 
 pytestmark = pytest.mark.scheduler
@@ -57,19 +56,13 @@ def script():
 
 @pytest.fixture(scope="module")
 def model_server(script):
-    def answer(request):
-        left = script.get(request.json["model"])
-        return left.pop(0) if left else replies.ok(ANSWER)
-
-    with ChatServer(default=answer) as running:
+    with ChatServer(default=replies.by_model(script, replies.ok(ANSWER))) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def airflow_process(model_server, tmp_path_factory):
-    connection = json.dumps({"conn_type": "chat", "host": model_server.url, "password": KEY})
-    home = tmp_path_factory.mktemp("airflow")
-    with AirflowProcess(home, DAGS, {"AIRFLOW_CONN_CHAT_DEFAULT": connection}) as running:
+    with airflow_for(model_server, tmp_path_factory.mktemp("airflow"), DAGS, KEY) as running:
         yield running
 
 
@@ -83,10 +76,6 @@ def start(airflow_process, model_server):
         return run, posts(model_server, dag_id)[0]
 
     return go
-
-
-def posts(server, dag_id):
-    return [request for request in server.requests if request.json["model"] == dag_id]
 
 
 def closed(server, request):

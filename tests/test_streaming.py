@@ -16,17 +16,11 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from tests import replies
 from tests.asking import killed
+from tests.behaviours import CHUNKS, HALF
 from tests.calling import AT_ONCE, REQUEST, both, failure
 from tests.replies import End
 
 STREAM = {**REQUEST, "stream": True}
-CHUNKS = [
-    replies.chunk("Hel", role="assistant"),
-    replies.chunk("lo"),
-    replies.chunk(finish_reason="stop"),
-    {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}},
-]
-HALF = CHUNKS[:1]
 
 
 def hook(**limits):

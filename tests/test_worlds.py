@@ -86,13 +86,7 @@ def connected(server):
 
 
 @pytest.fixture(scope="module")
-def world(server, connected, airflow_db):
-    from tests.conftest import write_dag
-
-    def run_dag(dag: Any) -> Any:
-        write_dag(dag)
-        return dag.test()
-
+def world(server, connected, run_dag):
     airflow = Airflow(run_dag)
     with airflow.dag():
         for name in BEHAVIOURS:
