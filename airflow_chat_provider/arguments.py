@@ -1,4 +1,4 @@
-"""Which arguments of the operator are templates."""
+"""Which arguments of the operators are templates."""
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 TEMPLATE_FIELDS = (
@@ -9,4 +9,13 @@ TEMPLATE_FIELDS = (
     "timeout",
     "deadline",
     "max_attempts",
+)
+BATCH_FIELDS = (
+    "input",
+    "output_path",
+    "shard",
+    "max_concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "max_failures",
 )

@@ -45,14 +45,15 @@ def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[
     except InvalidRequest as error:
         return Built(error=error)
     if empty:
-        return Built(error=_nothing(empty[0]))
+        return Built(error=nothing(empty[0]))
     built = build(task)
     if built.error is None:
         task.request = built.request  # what the rendered fields show
     return built
 
 
-def _nothing(name: str) -> InvalidRequest:
+def nothing(name: str) -> InvalidRequest:
+    """An upstream task left nothing for an argument."""
     return InvalidRequest(
         f"{name}: its template gave None: the upstream task left nothing (was it skipped, or did it fail?)",
         path=name,

@@ -13,13 +13,12 @@ from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
 from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
-from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber, printable
 from airflow_chat_provider.core.settings import Settings
-from airflow_chat_provider.outgoing import WITHOUT_STREAM_OPTIONS, headers, variants, with_model
+from airflow_chat_provider.outgoing import WITHOUT_STREAM_OPTIONS, call_for, headers, with_model
 
 if TYPE_CHECKING:
     import httpx
@@ -161,7 +160,7 @@ class ChatCompletionHook(BaseHook):
 
     def send(self, request: dict[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """A prepared request with retries; the Reply carries its error, nothing is raised for it."""
-        reply = self.client.run(exchange(self._call(request)), headers(request, idempotency_key))
+        reply = self.client.run(exchange(call_for(request, self.settings)), headers(request, idempotency_key))
         self._finished(request, reply)
         return reply
 
@@ -178,7 +177,7 @@ class ChatCompletionHook(BaseHook):
 
         ``note(step, elapsed)`` is awaited before each Send and Sleep; ``begun`` goes on where an earlier call ended.
         """
-        steps = exchange(self._call(request), begun)
+        steps = exchange(call_for(request, self.settings), begun)
         reply = await client.run(steps, headers(request, idempotency_key), note)
         self._finished(request, reply)
         return reply
@@ -191,7 +190,7 @@ class ChatCompletionHook(BaseHook):
         that answers with one JSON body gives no chunks, and the reply.
         """
         prepared = self.prepare({**request, "stream": True})
-        call = self.client.stream(exchange(self._call(prepared)), headers(prepared, idempotency_key))
+        call = self.client.stream(exchange(call_for(prepared, self.settings)), headers(prepared, idempotency_key))
         try:
             call.open()
             if call.over:
@@ -209,7 +208,7 @@ class ChatCompletionHook(BaseHook):
         """``stream`` for an event loop: ``async for`` over the chunks."""
         client = await self.aclient()
         prepared = self.prepare({**request, "stream": True})
-        call = client.stream(exchange(self._call(prepared)), headers(prepared, idempotency_key))
+        call = client.stream(exchange(call_for(prepared, self.settings)), headers(prepared, idempotency_key))
         try:
             await call.open()
             if call.over:
@@ -220,11 +219,6 @@ class ChatCompletionHook(BaseHook):
             await client.aclose()
             if call.over:
                 self._finished(prepared, call.reply)
-
-    def _call(self, request: Any) -> Call:
-        settings = self.settings
-        contents = tuple(map(encode, variants(request, settings.base_url))) if request else (b"",)
-        return Call(settings, Scrubber(request, settings.secrets), contents)
 
     def _finished(self, request: dict[str, Any], reply: Reply) -> None:
         if NO_STREAM_OPTIONS in reply.notes:
@@ -262,7 +256,7 @@ class ChatCompletionHook(BaseHook):
             outcome = self.client.get("/models", timeout)
             if isinstance(outcome, TransportTimeout) and outcome.sent:
                 return False, f"{self.settings.base_url} was reached, but did not answer within {timeout:g} s"
-            reply = judge(outcome, self._call(None), now=0.0)
+            reply = judge(outcome, Call(self.settings, Scrubber(None, self.settings.secrets)), now=0.0)
             if isinstance(reply.body, dict) and isinstance(reply.body.get("data"), list):
                 return _models(self.settings, reply.body["data"])
             if reply.status in (404, 405):

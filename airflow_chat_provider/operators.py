@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
+from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
 from airflow_chat_provider.compat import conf
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.retry_policy import default_policy, final_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.ledger import Ledger
+
+__all__ = ["ChatCompletionBatchOperator", "ChatCompletionOperator"]
 
 
 class ChatCompletionOperator(BaseOperator):
@@ -79,7 +82,6 @@ class ChatCompletionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         from airflow_chat_provider.parsing import check_arguments
-        from airflow_chat_provider.retry_policy import default_policy
 
         if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
             kwargs |= default_policy()
@@ -136,7 +138,7 @@ class ChatCompletionOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
-        with _final_errors():
+        with final_errors():
             return self._execute(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -144,7 +146,7 @@ class ChatCompletionOperator(BaseOperator):
         from airflow_chat_provider import deferral
         from airflow_chat_provider.ledger import Ledger
 
-        with _final_errors():
+        with final_errors():
             journal, entry, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
             if entry is None:
                 return reply.raise_for_error()
@@ -226,17 +228,3 @@ class ChatCompletionOperator(BaseOperator):
         """Close the socket of the call, so that the server can stop working for it."""
         if self._hook is not None:
             self._hook.abort()
-
-
-@contextmanager
-def _final_errors() -> Iterator[None]:
-    """Before Airflow has retry policies, an error that no retry can mend has to say so by its type."""
-    try:
-        yield
-    except ChatCompletionError as error:
-        from airflow_chat_provider.compat import AirflowFailException
-        from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
-
-        if error.final and not FINAL_BY_POLICY:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        raise

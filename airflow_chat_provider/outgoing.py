@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.exchange import Call
+from airflow_chat_provider.core.plain import encode
+from airflow_chat_provider.core.scrub import Scrubber
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.schema import RequestSchema
@@ -35,6 +38,12 @@ def with_model(request: Any, settings: Settings, schema: RequestSchema | None) -
         path="$.model",
         keyword="required",
     )
+
+
+def call_for(request: dict[str, Any], settings: Settings) -> Call:
+    """What an exchange needs to know of a request; raises InvalidRequest where it holds what is no text."""
+    contents = tuple(map(encode, variants(request, settings.base_url)))
+    return Call(settings, Scrubber(request, settings.secrets), contents)
 
 
 def headers(request: Mapping[str, Any], idempotency_key: str | None) -> dict[str, str]:

@@ -12,11 +12,11 @@ from airflow_chat_provider.core.request import check_known, fold, mask_templates
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, load_schema
 from airflow_chat_provider.templating import is_path, json_or_none, markers, read_template
 
-_CHOICES = {
+REPLY_CHOICES = {
     "result_format": ("raw", "message", "text", "json"),
     "on_incomplete": ("warn", "fail", "ignore"),
-    "on_uncertain": ("fail", "resend"),
 }
+_CHOICES = {**REPLY_CHOICES, "on_uncertain": ("fail", "resend")}
 
 
 def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = False) -> None:
@@ -24,10 +24,20 @@ def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = Fa
 
     ``mapped``: ``partial()`` has only some of them; the messages may come with ``expand()``.
     """
-    for name, allowed in _CHOICES.items():
+    check_choices(arguments, _CHOICES)
+    check_request(arguments, dag, mapped=mapped)
+
+
+def check_choices(arguments: Mapping[str, Any], choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Check the arguments that have one of few values."""
+    for name, allowed in choices.items():
         if (value := arguments.get(name, allowed[0])) not in allowed:
             listed = ", ".join(map(repr, allowed))
             raise InvalidRequest(f"{name} must be one of {listed}, not {value!r}", path=name, keyword="enum")
+
+
+def check_request(arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    """Check what is known of the request."""
     is_template = markers(dag and dag.jinja_environment_kwargs)
     source = arguments.get("request_schema", DEFAULT_SCHEMA)
     if not is_template(source):

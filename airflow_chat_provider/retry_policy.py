@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,3 +53,16 @@ class ChatCompletionRetryPolicy(RetryPolicy):
 def default_policy() -> dict[str, Any]:
     """The operator's ``retry_policy`` argument where Airflow has one."""
     return {"retry_policy": ChatCompletionRetryPolicy()} if FINAL_BY_POLICY else {}
+
+
+@contextmanager
+def final_errors() -> Iterator[None]:
+    """Before Airflow has retry policies, an error that no retry can mend has to say so by its type."""
+    try:
+        yield
+    except ChatCompletionError as error:
+        from airflow_chat_provider.compat import AirflowFailException
+
+        if error.final and not FINAL_BY_POLICY:
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
+from airflow_chat_provider.leaf import Leaf
 
 if TYPE_CHECKING:
     import jinja2
-    from jinja2 import nodes
 
 _DEFAULT_MARKERS = ("{{", "{%", "{#")
 
@@ -57,9 +58,9 @@ class Renderer:
     """Renders values for one task run."""
 
     def __init__(self, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
-        self._env = env
-        self._context = context
-        self._is_template = markers(
+        self.env = env
+        self.context = context
+        self.is_template = markers(
             {
                 "variable_start_string": env.variable_start_string,
                 "block_start_string": env.block_start_string,
@@ -73,7 +74,7 @@ class Renderer:
         """``value`` with its templates rendered; ``where`` names it in errors."""
         kind = type(value)
         if kind is str:
-            return self._text(value, where) if self._is_template(value) else value
+            return self._text(value, where) if self.is_template(value) else value
         if kind in (dict, list, tuple) and not self._holds_template(value):
             return value
         if kind is dict:
@@ -84,12 +85,18 @@ class Renderer:
             return value
         if _is_reference(value):
             return self._resolve(value, where)
-        return self._text(str(value), where) if isinstance(value, str) and self._is_template(value) else value
+        return self._text(str(value), where) if isinstance(value, str) and self.is_template(value) else value
+
+    def resolved(self, value: Any, where: str) -> Any:
+        """``render`` for rows, which are data wherever they stand: of a list only the references become values."""
+        if isinstance(value, list | tuple):
+            return [self._resolve(item, f"{where}[{i}]") if _resolves(item) else item for i, item in enumerate(value)]
+        return self.render(value, where)
 
     def _holds_template(self, value: Any) -> bool:
         kind = type(value)
         if kind is str:
-            return self._is_template(value)
+            return self.is_template(value)
         if kind is dict:
             return any(map(self._holds_template, value.values()))
         if kind is list or kind is tuple:
@@ -111,15 +118,15 @@ class Renderer:
         return parse_text(rendered)
 
     def _file(self, name: str) -> Any:
-        text = read_template(self._env, name)
+        text = read_template(self.env, name)
         parsed = json_or_none(text)
         if parsed is not None:
             return self.render(parsed, "$")
-        return parse_text(text if not self._is_template(text) else str(self.render(text, name)), name)
+        return parse_text(text if not self.is_template(text) else str(self.render(text, name)), name)
 
     def _resolve(self, reference: Any, where: str) -> Any:
         try:
-            return reference.resolve(self._context)
+            return reference.resolve(self.context)
         except XComNotFound as error:
             raise InvalidRequest(
                 f"{where}: the upstream task left nothing (was it skipped, or did it fail?): {error}",
@@ -128,56 +135,30 @@ class Renderer:
             ) from None
 
     def _text(self, source: str, where: str) -> Any:
-        from jinja2 import TemplateError
-
-        try:
-            return self._value(source)
-        except (
-            TemplateError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-            OSError,
-        ) as error:
-            if isinstance(error, InvalidRequest):
-                raise
-            raise _template_error(error, where) from None
-
-    def _value(self, source: str) -> Any:
-        """The value of a lone expression, else text."""
-        tree = self._env.parse(source)
-        expression = _lone_expression(tree)
-        if expression is not None:
-            return self._evaluate(expression)
-        template = self._env.from_string(tree)
-        # Not template.render(): Airflow's context is lazy and must not be copied key by key; and not joined natively.
-        return "".join(map(str, template.root_render_func(self._new_context(template))))
-
-    def _evaluate(self, expression: nodes.Expr) -> Any:
-        from jinja2 import Undefined, nodes
-
-        assign = nodes.Assign(nodes.Name("value", "store", lineno=1), expression, lineno=1)
-        template = self._env.from_string(nodes.Template([assign], lineno=1))
-        context = self._new_context(template)
-        for _ in template.root_render_func(context):
-            pass
-        value = context.vars["value"]
-        return str(value) if isinstance(value, Undefined) else value  # strict: raises; lenient: ""
-
-    def _new_context(self, template: jinja2.Template) -> Any:
-        variables = {**template.globals, **self._context}
-        return self._env.context_class(self._env, variables, template.name, template.blocks)
+        with failing_at(where):
+            return Leaf(self.env, source).value(self.context)
 
 
-def _lone_expression(tree: nodes.Template) -> nodes.Expr | None:
-    from jinja2 import nodes
+@contextmanager
+def failing_at(where: str) -> Iterator[None]:
+    """What a template fails with, as an InvalidRequest that names the place and quotes no data."""
+    from jinja2 import TemplateError
 
-    if len(tree.body) != 1 or not isinstance(tree.body[0], nodes.Output):
-        return None
-    inner = tree.body[0].nodes
-    return inner[0] if len(inner) == 1 and not isinstance(inner[0], nodes.TemplateData) else None
+    try:
+        yield
+    except InvalidRequest:
+        raise
+    except (
+        TemplateError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise _template_error(error, where) from None
 
 
 def _template_error(error: Exception, where: str) -> InvalidRequest:

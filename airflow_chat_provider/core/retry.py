@@ -120,6 +120,14 @@ def _reset(headers: Mapping[str, str], now: float) -> float | None:
     return max(used_up) if used_up else min(waits, default=None)
 
 
+def allowance_gone(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds until a server that just answered takes more; None where its ``x-ratelimit-remaining-*`` are not zero."""
+    for name in headers:
+        if name.startswith("x-ratelimit-remaining") and headers[name].strip() == "0":
+            return _reset(headers, now)
+    return None
+
+
 def _span(text: str, now: float) -> float | None:
     """Seconds in ``6m0s``, ``20ms``, ``2.5``, or until an epoch in seconds or milliseconds."""
     number = _number(text)

@@ -1,0 +1,1 @@
+"""Bulk: rows in, rows out, and nothing paid twice after a crash."""

@@ -1,0 +1,73 @@
+"""What can be known of the batch operator's mistakes before a run, and its limits read when it runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_chat_provider.arguments import REQUEST_FIELDS
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.parsing import REPLY_CHOICES, check_choices, check_request
+from airflow_chat_provider.templating import markers
+
+_CHOICES = {**REPLY_CHOICES, "on_changed": ("fail", "restart")}
+# Each of these in a row's line means something already.
+_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
+_SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+
+
+def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = False) -> None:
+    """Check every argument that holds no template; raises InvalidRequest. ``mapped``: not all are there."""
+    from airflow_chat_provider.batch.shard import Shard
+
+    check_choices(arguments, _CHOICES)
+    if arguments.get("response_key") in _TAKEN:
+        listed = ", ".join(_TAKEN)
+        raise InvalidRequest(
+            f"response_key must be another name than {listed}: a result has those", path="response_key", keyword="enum"
+        )
+    is_template = markers(dag and dag.jinja_environment_kwargs)
+    for name in ("max_concurrency", "part_rows", "part_seconds", "requests_per_minute", "tokens_per_minute"):
+        if not is_template(arguments.get(name)):
+            number(arguments, name)
+    if not is_template(arguments.get("max_failures")):
+        most_failures(arguments.get("max_failures"), 0)
+    if not is_template(arguments.get("shard")):
+        Shard.parse(arguments.get("shard"))
+    if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
+        check_request(arguments, dag, mapped=mapped)
+
+
+def number(arguments: Mapping[str, Any], name: str) -> float | None:
+    """A limit as a number, which a template may have left as text; None: there is none."""
+    value = arguments.get(name)
+    if value is None:
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    least = 0.0 if "per_minute" in name or name == "part_seconds" else 1.0
+    if not (least <= found < math.inf) or found == 0:
+        what = "a number of 1 or more" if least else "a number over 0"
+        raise InvalidRequest(f"{name} must be {what}, not {str(value)[:64]!r}", path=name, keyword="minimum")
+    return found
+
+
+def most_failures(value: Any, rows: int) -> float:
+    """How many of so many rows may fail: a number of them, or "5%"; None: all."""
+    if value is None:
+        return math.inf
+    share = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    if share is not None and float(share[1]) <= 100:
+        return rows * float(share[1]) / 100
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not found >= 0:
+        why = f"max_failures must be a number of rows or a share like '5%', not {str(value)[:64]!r}"
+        raise InvalidRequest(why, path="max_failures", keyword="enum")
+    return found

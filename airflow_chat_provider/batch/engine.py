@@ -1,0 +1,154 @@
+"""The batch itself: workers that take a row, ask for it, and write what came, each before it takes the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_chat_provider.batch.caller import Caller, Hopeless
+from airflow_chat_provider.batch.feed import Feed
+from airflow_chat_provider.batch.gate import Gate, Stopped
+from airflow_chat_provider.batch.store import ERRORS, RESULTS, StoreError
+from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, TransportError
+from airflow_chat_provider.outgoing import call_for
+from airflow_chat_provider.transport import AsyncClient
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.batch.history import History
+    from airflow_chat_provider.batch.lines import Shape
+    from airflow_chat_provider.batch.requests import Requests
+    from airflow_chat_provider.batch.row import Row
+    from airflow_chat_provider.batch.store import Store
+    from airflow_chat_provider.batch.tally import Tally
+    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.core.settings import Settings
+
+_PROGRESS = 10.0  # seconds between two lines in the log
+
+log = logging.getLogger(__name__)
+
+
+class Speed(NamedTuple):
+    """What the user allows. ``max_failures``: so many rows may fail before the batch stops."""
+
+    max_concurrency: int = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    max_failures: float = float("inf")
+
+
+class Engine:
+    """Runs a batch once. ``error`` is what ended it before all rows were asked for; what came is in the store."""
+
+    def __init__(
+        self,
+        *,
+        batch_id: str,
+        settings: Settings,
+        requests: Requests,
+        shape: Shape,
+        store: Store,
+        history: History,
+        tally: Tally,
+        speed: Speed,
+    ) -> None:
+        self.error: Exception | None = None
+        self._batch_id = batch_id
+        self._settings = settings
+        self._requests = requests
+        self._shape = shape
+        self._store = store
+        self._history = history
+        self._tally = tally
+        self._speed = speed
+
+    async def run(self, rows: Iterator[Row]) -> None:
+        """Ask for every row. Cancelling it keeps what has come."""
+        loop, speed = asyncio.get_running_loop(), self._speed
+        self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
+        client, feed = AsyncClient(self._settings), Feed(rows)
+        self._caller = Caller(client, self._gate, self._settings)
+        left = self._tally.total - self._tally.succeeded
+        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
+        reporter = asyncio.create_task(self._report())
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            self._gate.stop()
+            for task in (reporter, *workers):
+                task.cancel()
+            await asyncio.gather(reporter, *workers, return_exceptions=True)
+            await self._flush()
+            await client.aclose()
+            await loop.run_in_executor(None, feed.close)
+
+    async def _flush(self) -> None:
+        try:
+            await self._store.flush()
+        except StoreError as error:
+            self._end(error)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            log.info("Batch: %s, %d at once", self._tally.progress(time.monotonic()), self._gate.concurrency.limit)
+
+    async def _work(self, feed: Feed) -> None:
+        try:
+            while not self._gate.stopped and (row := await feed.take()) is not None:
+                await self._row(row)
+        except Stopped:
+            pass
+        except Hopeless as hopeless:
+            self._end(hopeless.error)
+        except Exception as error:  # noqa: BLE001 - of no row; the others' answers are waited for before it is raised
+            self._end(error)
+
+    def _end(self, error: Exception | None = None) -> None:
+        """Send nothing more; what is under way is waited for."""
+        self.error = self.error or error
+        self._gate.stop()
+
+    async def _row(self, row: Row) -> None:
+        try:
+            request = self._requests.of(row)
+            call = call_for(request, self._settings)
+        except ChatCompletionError as error:
+            await self._failed(row, error)
+            return
+        asked = self._history.asked.get(row.index, 0)
+        reply = await self._caller.reply(call, request, f"{self._batch_id}-{row.index}-{asked}")
+        if reply.error is not None:
+            await self._failed(row, reply.error)
+        else:
+            await self._answered(row, reply)
+
+    async def _answered(self, row: Row, reply: Reply) -> None:
+        try:
+            line, reason = self._shape.success(row, reply)
+        except (IncompleteReply, InvalidOutput) as error:
+            await self._failed(row, error)
+            return
+        await self._write(RESULTS, line)
+        self._history.done[row.index] = 1
+        self._tally.success(reply.body.get("usage"), incomplete=reason is not None)
+
+    async def _failed(self, row: Row, error: ChatCompletionError) -> None:
+        asked = self._history.asked.get(row.index, 0)
+        if error.status is not None and not isinstance(error, TransportError):  # else nobody knows if that call ended
+            asked += 1
+        self._history.asked[row.index] = asked
+        await self._write(ERRORS, self._shape.failure(row, error, asked))
+        self._tally.failure(error)
+        if self._tally.failures > self._speed.max_failures:
+            self._end()
+
+    async def _write(self, kind: str, line: bytes) -> None:
+        await self._store.write(kind, line)
+        if self._store.full:
+            self._end(
+                StoreError(f"Make room and run the task again, it goes on from here: {self._store.where(kind)} is full")
+            )

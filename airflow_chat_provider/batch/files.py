@@ -1,0 +1,56 @@
+"""Files on this machine or in an object store, through Airflow's own ObjectStoragePath."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_chat_provider.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+
+def local_path(path: Any) -> Path | None:
+    """The path on this machine that ``path`` names; None where it is in an object store."""
+    text = str(path)
+    if "://" not in text:
+        return Path(text)
+    return Path(text.removeprefix("file://")) if text.startswith("file://") else None
+
+
+def stored(path: Any, argument: str) -> ObjectStoragePath:
+    """``path`` in its object store; InvalidRequest where Airflow has no file system for it."""
+    from airflow.sdk import ObjectStoragePath
+
+    with readable(argument, path):
+        found = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(str(path))
+        _ = found.fs  # made only now, and often the first to need a package or a connection
+    return found
+
+
+@contextmanager
+def readable(argument: str, path: Any) -> Iterator[None]:
+    """What goes wrong with a file, as an error that names the argument and the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise file_error(argument, path, "does not exist") from None
+    except OSError as error:
+        raise file_error(argument, path, f"cannot be used ({error.strerror or type(error).__name__})") from None
+    except (EOFError, zlib.error):
+        raise file_error(argument, path, "is cut off, or not compressed as its name says") from None
+    except (ImportError, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        raise file_error(
+            argument, path, f"cannot be reached; is the provider of its scheme installed? ({str(error)[:200]})"
+        ) from None
+
+
+def file_error(argument: str, path: Any, why: str) -> InvalidRequest:
+    """Nothing of the batch was sent."""
+    return InvalidRequest(f"Correct {argument}: {str(path)!r} {why}", path=argument, keyword="file")

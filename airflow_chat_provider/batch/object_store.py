@@ -1,0 +1,170 @@
+"""An output folder in an object store, whose files cannot grow: lines are gathered, and written part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_chat_provider.batch.files import readable, stored
+from airflow_chat_provider.batch.store import ERRORS, MANIFEST, RESULTS, StoreError
+
+_OWNER = "owner.json"
+_READERS = 16  # parts read at once when a run continues
+_WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
+
+_Part = dict[str, list[bytes]]
+
+
+class ObjectStore:
+    """A part has ``part_rows`` lines or what came in ``part_seconds``; a crash loses the open one.
+
+    A run marks the folder as its own, and writes no part more once another run has done so.
+    """
+
+    full = False
+
+    def __init__(self, folder: Any, part_rows: int, part_seconds: float) -> None:
+        self._folder = stored(folder, "output")
+        self._fs = self._folder.fs
+        self._rows, self._seconds = part_rows, part_seconds
+        self._run = uuid.uuid4().hex[:12]
+        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._run}-{n:05}.jsonl" for n in itertools.count(1))
+        self._part: _Part = {RESULTS: [], ERRORS: []}
+        self._due: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._error: StoreError | None = None
+
+    def where(self, kind: str) -> str:
+        return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder.path.rstrip('/')}/{name}"
+
+    def open(self) -> None:
+        with readable("output", self._folder):
+            self._fs.makedirs(self._folder.path, exist_ok=True)
+
+    def claim(self) -> None:
+        self.put(_OWNER, self._run.encode())
+
+    def read(self, name: str) -> bytes | None:
+        with readable("output", self.where(name)):
+            self._fs.invalidate_cache()
+            try:
+                return bytes(self._fs.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def put(self, name: str, content: bytes) -> None:
+        with readable("output", self.where(name)):
+            self._fs.pipe_file(self._path(name), content)
+
+    def _parts(self, kind: str) -> list[str]:
+        """In the order in which they were written."""
+        self._fs.invalidate_cache()
+        names = self._fs.ls(self._folder.path, detail=False)
+        return sorted(name for name in names if name.rpartition("/")[2].startswith(f"{kind}-"))
+
+    def lines(self, kind: str) -> Iterator[bytes]:
+        with readable("output", self.where(kind)), ThreadPoolExecutor(_READERS) as pool:
+            parts = iter(self._parts(kind))
+            while some := list(itertools.islice(parts, _READERS)):
+                for content in pool.map(self._fs.cat_file, some):
+                    yield from io.BytesIO(content)
+
+    async def write(self, kind: str, line: bytes) -> None:
+        while self._gathered() >= 2 * self._rows and self._error is None:
+            await asyncio.shield(self._start())
+        if self._error is not None:
+            raise self._error
+        self._part[kind].append(line)
+        if self._gathered() >= self._rows:
+            self._start()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._seconds, self._start)
+
+    def _gathered(self) -> int:
+        return sum(map(len, self._part.values()))
+
+    def _start(self) -> asyncio.Task[None]:
+        """Write the part, unless one is being written: then what has come goes with the next."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_part())
+        return self._writing
+
+    async def _write_part(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        part, self._part = self._part, {RESULTS: [], ERRORS: []}
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._put_part, part)
+        except StoreError as error:
+            self._error = error
+
+    async def flush(self) -> None:
+        while self._gathered() or (self._writing is not None and not self._writing.done()):
+            await self._start()
+        if self._error is not None:
+            raise self._error
+
+    def _put_part(self, part: _Part) -> None:
+        owner = self.read(_OWNER)
+        if owner != self._run.encode():
+            raise StoreError(
+                f"Let the other run end: another one writes to {self._folder} since this one began. What this one got "
+                f"is in {_spill(part)}"
+            )
+        name = next(self._names)
+        for kind, lines in part.items():
+            if lines:
+                self._put_lines(f"{kind}-{name}", lines, part)
+
+    def _put_lines(self, name: str, lines: list[bytes], part: _Part) -> None:
+        for wait in (*_WAITS, None):
+            try:
+                self._fs.pipe_file(self._path(name), b"".join(lines))
+            except Exception as error:  # noqa: BLE001 - each store has errors of its own
+                if wait is None:
+                    raise StoreError(
+                        f"Mend the output and run the task again: {self.where(name)} cannot be written "
+                        f"({type(error).__name__}). What was received last is in {_spill(part)}"
+                    ) from None
+                time.sleep(wait)
+            else:
+                return
+
+    def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
+        old = self._parts(ERRORS)
+        kept = [line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line)]
+        if kept:
+            self.put(f"{ERRORS}-{next(self._names)}", b"".join(kept))
+        self._remove(old)
+
+    def clear(self) -> None:
+        self._remove([*self._parts(RESULTS), *self._parts(ERRORS)])
+        if self.read(MANIFEST) is not None:
+            self._remove([self._path(MANIFEST)])
+
+    def _remove(self, names: list[str]) -> None:
+        with readable("output", self._folder):
+            for name in names:
+                self._fs.rm_file(name)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _spill(part: _Part) -> str:
+    """A file on this machine with lines that the store does not take."""
+    with tempfile.NamedTemporaryFile(prefix="chat-batch-", suffix=".jsonl", delete=False) as file:
+        file.writelines(itertools.chain(*part.values()))
+    return file.name

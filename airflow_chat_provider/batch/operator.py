@@ -1,0 +1,169 @@
+"""Thousands of chat completions as one task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+from airflow_chat_provider.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.retry_policy import default_policy, final_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import jinja2
+    from airflow.sdk import Context, ObjectStoragePath
+
+    from airflow_chat_provider.batch.background import Background
+    from airflow_chat_provider.batch.template import RowTemplate
+
+_FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
+
+
+class ChatCompletionBatchOperator(BaseOperator):
+    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
+
+    ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are ChatCompletionOperator's; their templates
+    see ``row``, whose values are data. A retry, a clear or another worker goes on with the rows without a result.
+
+    :param input: (templated) the path of a .jsonl or .csv file, or a list of rows
+    :param output: (templated) the folder for results, errors and manifest, of this batch alone
+    :param result_format: what is kept of an answer: raw, message, text, json (the text parsed)
+    :param response_key: the name under which it is kept ("response")
+    :param id_key: the column with a row's id
+    :param keep_row: put the row into its result
+    :param shard: (templated) "2/8": the second of eight parts; "1000:2000": these rows
+    :param max_concurrency: (templated) requests under way at once
+    :param requests_per_minute: (templated) so many at most
+    :param tokens_per_minute: (templated) so many at most, prompt and answer
+    :param max_failures: (templated) rows, or "5%" of them; one more, and the task stops and fails; None: all may
+    :param on_changed: fail or restart where the output holds results for another input or request
+    :param on_incomplete: warn, fail (the row) or ignore where an answer was cut off, filtered or refused
+    :param part_rows: lines of a part of the output in an object store
+    :param part_seconds: seconds after which a part is written in any case
+    """
+
+    template_fields: Sequence[str] = _FIELDS
+    template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
+    ui_color = "#d9ead3"
+
+    def __init__(
+        self,
+        *,
+        input: str | ObjectStoragePath | Sequence[Any],  # noqa: A002 - the field's name for it
+        output: str | ObjectStoragePath,
+        request: Mapping[str, Any] | str | None = None,
+        messages: Sequence[Any] | str | None = None,
+        model: str | None = None,
+        prompt: Any = None,
+        system_prompt: Any = None,
+        chat_conn_id: str = "chat_default",
+        configuration: Mapping[str, Any] | None = None,
+        request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
+        result_format: Literal["raw", "message", "text", "json"] = "raw",
+        response_key: str | None = None,
+        id_key: str = "custom_id",
+        keep_row: bool = True,
+        shard: str | None = None,
+        max_concurrency: int | str = 64,
+        requests_per_minute: float | str | None = None,
+        tokens_per_minute: float | str | None = None,
+        max_failures: float | str | None = "5%",
+        on_changed: Literal["fail", "restart"] = "fail",
+        on_incomplete: Literal["warn", "fail", "ignore"] = "warn",
+        part_rows: int = 500,
+        part_seconds: float = 10.0,
+        timeout: float | str | None = None,
+        deadline: float | str | None = None,
+        max_attempts: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        from airflow_chat_provider.batch.checks import check_arguments
+
+        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
+            kwargs |= default_policy()
+        super().__init__(**kwargs)
+        # Unchanged, each of them: see ChatCompletionOperator.
+        self.input = input
+        self.output_path = output  # `output` is the XComArg of every operator
+        self.request = request
+        self.messages = messages
+        self.model = model
+        self.prompt = prompt
+        self.system_prompt = system_prompt
+        self.chat_conn_id = chat_conn_id
+        self.configuration = configuration
+        self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
+        self.names_schema = not isinstance(request_schema, NotGiven)
+        self.result_format = result_format
+        self.response_key = response_key
+        self.id_key = id_key
+        self.keep_row = keep_row
+        self.shard = shard
+        self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
+        self.max_failures = max_failures
+        self.on_changed = on_changed
+        self.on_incomplete = on_incomplete
+        self.part_rows = part_rows
+        self.part_seconds = part_seconds
+        self.timeout = timeout
+        self.deadline = deadline
+        self.max_attempts = max_attempts
+        self._template: RowTemplate | InvalidRequest | None = None
+        self._background: Background | None = None
+        check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Airflow's ``partial``, whose arguments are checked like the operator's."""
+        from airflow_chat_provider.batch.checks import check_arguments
+
+        check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
+        return super().partial(**kwargs)
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Any,
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        # As in ChatCompletionOperator; and what looks at a row has to wait for it.
+        ours = [name for name in template_fields if parent is self and name in _FIELDS]
+        rest = [name for name in template_fields if name not in ours]
+        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
+        if ours:
+            from airflow_chat_provider.batch.rendering import render
+
+            self._template = render(self, ours, context, jinja_env, seen_oids)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask for every row without a result; raises ChatCompletionError where too many failed, or nothing helps."""
+        from airflow_chat_provider.batch.background import Background
+        from airflow_chat_provider.batch.job import Job
+        from airflow_chat_provider.batch.rendering import render
+
+        with final_errors():
+            template = self._template or render(self, REQUEST_FIELDS, context, self.get_template_env(), set())
+            if isinstance(template, InvalidRequest):
+                raise template
+            self._background = Background()
+            manifest, error = Job(self, template).run(self._background)
+            if error is not None:
+                if self.do_xcom_push:
+                    context["ti"].xcom_push(key="return_value", value=manifest)
+                raise error
+            return manifest
+
+    def on_kill(self) -> None:
+        """Close every socket; what has come is kept."""
+        if self._background is not None:
+            self._background.cancel()

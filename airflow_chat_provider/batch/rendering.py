@@ -1,0 +1,41 @@
+"""The batch operator's fields when the task runs: rendered once, but for what looks at a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from airflow_chat_provider.arguments import REQUEST_FIELDS
+from airflow_chat_provider.batch.template import RowTemplate
+from airflow_chat_provider.building import nothing
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.templating import Renderer
+
+_NEEDED = ("input", "output_path", "configuration")
+
+
+def render(
+    task: Any, fields: Iterable[str], context: Any, env: Any, seen_oids: set[int]
+) -> RowTemplate | InvalidRequest:
+    """Render a task's fields in place; its request for each row, or why there is none."""
+    renderer = Renderer(env, context)
+    try:
+        for name in fields:
+            value = getattr(task, name)
+            # Values that a mapped task got from XCom are data.
+            if name in REQUEST_FIELDS or value is None or id(value) in seen_oids:
+                continue
+            rendered = renderer.resolved(value, name) if name == "input" else renderer.render(value, name)
+            if rendered is None and name in _NEEDED:
+                raise nothing(name)
+            setattr(task, name, rendered)
+        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        data = {name for name, value in given.items() if id(value) in seen_oids}
+        template = RowTemplate.compile(given, renderer, data)
+        for name, value in template.source.items():
+            if value is None:
+                raise nothing(name)
+            setattr(task, name, value)  # what the rendered fields show
+    except InvalidRequest as error:
+        return error
+    return template

@@ -1,0 +1,76 @@
+"""From a row to the request that is sent for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow_chat_provider.batch.ids import SeenIds
+from airflow_chat_provider.batch.row import Row, body_of, row_error
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.request import finish
+from airflow_chat_provider.outgoing import with_model
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.batch.template import RowTemplate
+    from airflow_chat_provider.core.schema import RequestSchema
+    from airflow_chat_provider.core.settings import Settings
+
+_WARNINGS = 20  # different ones; the rest of a batch says nothing new
+
+log = logging.getLogger(__name__)
+
+
+class Requests:
+    """The requests of a batch: made by its template, or lines of the OpenAI Batch file format."""
+
+    def __init__(
+        self, template: RowTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
+    ) -> None:
+        self._template = template
+        self._settings = settings
+        self._schema = schema
+        self._id_key = id_key
+        self._rows = rows
+        self._seen: SeenIds | None = None
+        self._warned: set[str] = set()
+
+    def note(self, name: str, index: int) -> int | None:
+        """Note whose id ``name`` is; the index of the other row that has it, if any."""
+        if self._seen is None:
+            self._seen = SeenIds(self._rows)
+        return self._seen.add(name, index)
+
+    def of(self, row: Row) -> dict[str, Any]:
+        """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place."""
+        if row.error is not None:
+            raise row.error
+        try:
+            return self._checked(self._made(row))
+        except InvalidRequest as error:
+            if error.path != row.place:
+                error.message = f"{row.place}: {error.message}"
+                error.args = (error.message,)
+            raise
+
+    def _made(self, row: Row) -> Any:
+        lines = row.is_request_line
+        name = row.name("custom_id" if lines else self._id_key)
+        other = self.note(name, row.index) if name is not None else None
+        if other is not None:
+            raise row_error(row.place, f"its id is that of row {other}, too (counted from 0)", "uniqueItems")
+        if lines:
+            return body_of(row.value, row.place, self._settings.endpoint)
+        if not self._template:
+            what = "it is no line of the OpenAI Batch file format (custom_id, method, url, body)"
+            raise row_error(row.place, f"{what}, and the task has no request", "required")
+        return self._template.request(row.value)
+
+    def _checked(self, request: Any) -> dict[str, Any]:
+        request = with_model(request, self._settings, self._schema)
+        prepared, warnings = finish(request, self._schema, base_url=self._settings.base_url)
+        for warning in warnings:
+            if warning not in self._warned and len(self._warned) < _WARNINGS:
+                self._warned.add(warning)
+                log.warning("%s (said once for the whole batch)", warning)
+        return prepared

@@ -1,0 +1,59 @@
+"""One row of a batch, and how a template sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+
+_REQUEST_LINE = frozenset({"custom_id", "method", "url", "body"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the input. ``index`` counts from 0 over the whole input, whatever part of it is wanted.
+
+    ``place`` is where a reader finds it (``reviews.jsonl:17``). ``error``: why there is no ``value``.
+    ``size``: bytes in its file.
+    """
+
+    index: int
+    place: str
+    value: Any = None
+    error: ChatCompletionError | None = None
+    size: int = 0
+
+    @property
+    def is_request_line(self) -> bool:
+        """Is it a line of the OpenAI Batch file format, which is sent as it is?"""
+        return isinstance(self.value, dict) and self.value.keys() >= _REQUEST_LINE
+
+    def name(self, id_key: str) -> str | None:
+        """The row's own id; None where it has none."""
+        value = self.value.get(id_key) if isinstance(self.value, dict) else None
+        return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+
+
+class Columns(dict[str, Any]):
+    """A row in a template: ``row.items`` is the column of that name, and only without one a dict's method."""
+
+    def __getattribute__(self, name: str) -> Any:
+        return self[name] if name in self else super().__getattribute__(name)
+
+
+def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
+    """What is wrong with a row: it is not sent."""
+    return InvalidRequest(f"Correct {place}: {why}", path=place, keyword=keyword)
+
+
+def body_of(line: dict[str, Any], place: str, endpoint: str) -> Any:
+    """The request in a line of the OpenAI Batch file format."""
+    method, url = line["method"], line["url"]
+    if not isinstance(line["custom_id"], str) or not line["custom_id"]:
+        raise row_error(place, "custom_id must be text")
+    if method != "POST":
+        raise row_error(place, "method must be POST")
+    if not isinstance(url, str) or not url.rstrip("/").endswith(endpoint.rstrip("/")):
+        raise row_error(place, f"url must end in {endpoint}, the endpoint of the connection")
+    return line["body"]

@@ -1,0 +1,158 @@
+"""The request of each row: what does not look at the row is rendered once, the rest for each."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_chat_provider.batch.row import Columns
+from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.request import fold, parse_text
+from airflow_chat_provider.leaf import Leaf
+from airflow_chat_provider.templating import failing_at, is_path, json_or_none, read_template
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.templating import Renderer
+
+ROW = "row"
+
+
+class Part(Protocol):
+    """Something in a request."""
+
+    source: Any
+    """What it is before there is a row: two batches with the same source ask the same of each row."""
+
+    def of(self, row: Columns) -> Any:
+        """Its value for a row."""
+
+
+class RowTemplate:
+    """The operator's request fields, ready to be filled in for each row. No fields: every row has a request in it."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self._parts = dict(parts)
+
+    @classmethod
+    def compile(cls, fields: Mapping[str, Any], renderer: Renderer, data: Container[str] = ()) -> RowTemplate:
+        """``fields`` by their names, those in ``data`` without templates.
+
+        Raises InvalidRequest where a template fails that does not look at a row.
+        """
+        compiler, parts = _Compiler(renderer), dict[str, Part]()
+        for name, value in fields.items():
+            if name in data:
+                parts[name] = _Constant(parse_text(value) if name == "request" and isinstance(value, str) else value)
+            elif value is not None:
+                parts[name] = compiler.request(value) if name == "request" else compiler.part(value, name)
+        return cls(parts)
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """The fields with all in them that is the same for each row."""
+        return {name: part.source for name, part in self._parts.items()}
+
+    def request(self, row: Mapping[str, Any]) -> Any:
+        """The request for a row, folded into one; its values are not yet in the types that are due."""
+        columns = Columns(row)
+        values = {name: part.of(columns) for name, part in self._parts.items()}
+        return fold(values.pop("request", None), **values)
+
+
+class _Compiler:
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+
+    def request(self, value: Any) -> Part:
+        """The ``request`` argument, whose text is JSON, or the path of a file, or JSON once it is rendered."""
+        if not isinstance(value, str):
+            return self.part(value, "$")
+        parsed = json_or_none(value)
+        if parsed is not None:
+            return self.part(parsed, "$")
+        part = self.part(value, "request")
+        if isinstance(part, _Template):
+            return _Parsed(part)
+        if not isinstance(part.source, str):
+            return part
+        if not is_path(part.source):
+            return _Constant(parse_text(part.source))
+        name = part.source.strip()
+        text = read_template(self._renderer.env, name)
+        parsed = json_or_none(text)
+        return self.part(parsed, "$") if parsed is not None else self._text(text, name)
+
+    def _text(self, text: str, where: str) -> Part:
+        part = self.part(text, where)
+        return _Parsed(part) if isinstance(part, _Template) else _Constant(parse_text(str(part.source), where))
+
+    def part(self, value: Any, where: str) -> Part:
+        kind = type(value)
+        if kind is dict:
+            return _whole(value, {key: self.part(item, where + step(key)) for key, item in value.items()})
+        if kind is list or kind is tuple:
+            return _whole(list(value), {i: self.part(item, f"{where}[{i}]") for i, item in enumerate(value)})
+        if isinstance(value, str) and self._renderer.is_template(value):
+            with failing_at(where):
+                leaf = Leaf(self._renderer.env, value)
+                if leaf.may_use(ROW):
+                    return _Template(leaf, value, leaf.variables(self._renderer.context), where)
+        return _Constant(self._renderer.render(value, where))
+
+
+class _Constant:
+    def __init__(self, value: Any) -> None:
+        self.source = value
+
+    def of(self, row: Columns) -> Any:  # noqa: ARG002 - the same for each
+        return self.source
+
+
+class _Template:
+    def __init__(self, leaf: Leaf, source: str, variables: dict[str, Any], where: str) -> None:
+        self.source = source
+        self._leaf = leaf
+        self._variables = variables
+        self._where = where
+
+    def of(self, row: Columns) -> Any:
+        self._variables[ROW] = row
+        with failing_at(self._where):
+            return self._leaf.value_of(self._variables)
+
+
+class _Parsed:
+    """A text that is JSON once it is rendered."""
+
+    def __init__(self, text: _Template) -> None:
+        self.source = text.source
+        self._text = text
+
+    def of(self, row: Columns) -> Any:
+        value = self._text.of(row)
+        return parse_text(value) if isinstance(value, str) else value
+
+
+class _Container:
+    """An object or array of which some members are other for each row."""
+
+    def __init__(self, value: Any, varying: dict[Any, Part]) -> None:
+        self.source = value
+        self._varying = varying
+
+    def of(self, row: Columns) -> Any:
+        filled = self.source.copy()
+        for key, part in self._varying.items():
+            filled[key] = part.of(row)
+        return filled
+
+
+def _whole(value: Any, parts: dict[Any, Part]) -> Part:
+    filled = value.copy()
+    for key, part in parts.items():
+        filled[key] = part.source
+    varying = {key: part for key, part in parts.items() if not isinstance(part, _Constant)}
+    return _Container(filled, varying) if varying else _Constant(filled)

@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from tests.batch.batching import Batch
+from tests.server import ChatServer
+
+
+@pytest.fixture
+def batch(tmp_path: Path, chat: ChatServer) -> Batch:
+    """A batch whose server answers "Hello" to each row, unless it is told otherwise."""
+    return Batch(tmp_path, chat)
