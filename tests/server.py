@@ -53,7 +53,7 @@ class ChatServer(Listener):
         self.connections_closed: list[int] = []
         """Ids of the connections that the client closed before its reply was all sent."""
         self._script = deque(replies)
-        self._default = default or ok()
+        self.default = default or ok()
         self._models = models
         self._record = record or self.requests.append
 
@@ -93,7 +93,7 @@ class ChatServer(Listener):
             self._record(request)
             self._news.notify_all()
             if request.method != "GET":
-                return self._script.popleft() if self._script else self._default
+                return self._script.popleft() if self._script else self.default
         return self._models if request.path.endswith("/models") else error(404, "Not found")
 
     def _note_closed(self, wire: Wire) -> None:

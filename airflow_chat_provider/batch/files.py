@@ -37,9 +37,9 @@ def readable(argument: str, path: Any) -> Iterator[None]:
     """What goes wrong with a file, as an error that names the argument and the file."""
     try:
         yield
-    except FileNotFoundError:
-        raise file_error(argument, path, "does not exist") from None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and argument == "input":
+            raise file_error(argument, path, "does not exist") from None
         raise file_error(argument, path, f"cannot be used ({error.strerror or type(error).__name__})") from None
     except (EOFError, zlib.error):
         raise file_error(argument, path, "is cut off, or not compressed as its name says") from None

@@ -61,6 +61,7 @@ class Job:
 
     def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
         """The manifest, and what makes the task fail, if anything."""
+        identity_in(self._store)  # before anything is made in somebody else's folder
         self._store.open()
         try:
             engine = self._engine(self._claim())

@@ -43,6 +43,10 @@ class LocalStore:
     def _reserve(self) -> Path:
         return self._folder / ".reserve"
 
+    def holds(self, kind: str) -> bool:
+        with readable("output", self._folder):
+            return self._path(kind).exists() and self._path(kind).stat().st_size > 0
+
     def open(self) -> None:
         with readable("output", self._folder):
             if self._folder.exists() and not self._folder.is_dir():

@@ -48,6 +48,9 @@ class ObjectStore:
     def _path(self, name: str) -> str:
         return f"{self._folder.path.rstrip('/')}/{name}"
 
+    def holds(self, kind: str) -> bool:
+        return bool(self._parts(kind))
+
     def open(self) -> None:
         with readable("output", self._folder):
             self._fs.makedirs(self._folder.path, exist_ok=True)
@@ -69,8 +72,9 @@ class ObjectStore:
 
     def _parts(self, kind: str) -> list[str]:
         """In the order in which they were written."""
-        self._fs.invalidate_cache()
-        names = self._fs.ls(self._folder.path, detail=False)
+        with readable("output", self._folder):
+            self._fs.invalidate_cache()
+            names = self._fs.ls(self._folder.path, detail=False) if self._fs.exists(self._folder.path) else []
         return sorted(name for name in names if name.rpartition("/")[2].startswith(f"{kind}-"))
 
     def lines(self, kind: str) -> Iterator[bytes]:

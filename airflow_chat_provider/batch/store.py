@@ -25,6 +25,9 @@ class Store(Protocol):
     full: bool
     """No room is left: what is under way can still be written, and no more."""
 
+    def holds(self, kind: str) -> bool:
+        """Are there lines of a kind?"""
+
     def open(self) -> None:
         """Make the folder; raises InvalidRequest where it cannot be written to or another run writes to it."""
 
@@ -77,7 +80,7 @@ def identity_in(store: Store) -> dict[str, Any] | None:
     """What the folder says of the batch that it holds; None where it holds none. Raises InvalidRequest for others'."""
     content = store.read(IDENTITY)
     if content is None:
-        if any(True for kind in (RESULTS, ERRORS) for _ in store.lines(kind)) or store.read(MANIFEST) is not None:
+        if store.holds(RESULTS) or store.holds(ERRORS) or store.read(MANIFEST) is not None:
             raise file_error("output", store.where(RESULTS), "was not written by a batch; name another folder")
         return None
     try:
