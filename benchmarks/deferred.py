@@ -5,22 +5,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import certifi
 import report
-from processes import HERE, environment, exit_cleanly, install, measured
+from processes import environment, exit_cleanly, install, measured, slow_server
 from triggers import COUNTS
 
-_LATENCY = "0.2"
 _PATIENCE = 170.0  # longer than the script's own, which knows what to stop
 _SIZES = {"100 B": 100, "100 KB": 100_000, "1 MB": 1_000_000}
 
@@ -41,16 +36,6 @@ _CASES = (
     Case("ours", "100 KB"),
     Case("ours", "1 MB", 2, 20),
 )
-
-
-@contextlib.contextmanager
-def slow_server() -> Iterator[str]:
-    command = [sys.executable, str(HERE / "slow_server.py"), _LATENCY]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
 
 
 def measure(folder: Path, rounds: int) -> dict:

@@ -20,6 +20,7 @@ from contenders import connections
 HERE = Path(__file__).resolve().parent
 PACKAGE = "airflow_chat_provider"
 _PATIENCE = 120.0
+_LATENCY = "0.2"
 
 
 def environment(folder: Path, url: str) -> dict[str, str]:
@@ -68,6 +69,17 @@ def server(folder: Path, *, tls: bool = False) -> Iterator[str]:
             process.terminate()
     if process.returncode:
         raise RuntimeError(f"the server ended with {process.returncode}")
+
+
+@contextlib.contextmanager
+def slow_server() -> Iterator[str]:
+    """The server that takes as long as a model, likewise."""
+    command = [sys.executable, str(HERE / "slow_server.py"), _LATENCY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 def trust(folder: Path) -> None:

@@ -20,6 +20,8 @@ _VERSIONS = (
     "apache-airflow-providers-common-ai",
     "apache-airflow-providers-http",
     "httpx",
+    "httpx-aiohttp",
+    "aiohttp",
     "jsonschema",
 )
 
@@ -28,11 +30,17 @@ def markdown(results: dict) -> str:
     tables = [_tasks(results), _data(results)]
     if "triggers" in results:
         tables.append(deferred(results))
+    if "bulk" in results:
+        tables.append(bulk(results))
     return "\n\n".join([*tables, _where(results)]) + "\n"
 
 
 def deferred(results: dict) -> str:
     return "\n\n".join([_triggers(results["triggers"]), _triggerer(results["triggerer"])])
+
+
+def bulk(results: dict) -> str:
+    return "\n\n".join([_senders(results["bulk"]), _resumed(results["resumed"])])
 
 
 def _tasks(results: dict) -> str:
@@ -110,6 +118,32 @@ def _triggerer(found: dict) -> str:
     return _table(["one real triggerer", "CPU a call, ms", "time a call, ms", "calls a second"], rows)
 
 
+def _senders(found: dict) -> str:
+    names = {
+        "openai": "one AsyncOpenAI",
+        "openai-aiohttp": "one AsyncOpenAI over aiohttp",
+        "httpx": "one httpx client",
+        "httpx-small": "64 httpx clients",
+        "httpx-aiohttp": "one httpx client over aiohttp",
+        "aiohttp": "one aiohttp session",
+        "ours": "ChatCompletionBatchOperator, from file to file",
+    }
+    rows = (
+        [names[name], f"{one['seconds']:.2f}", _ms(one["cpu_ms"]), f"{one['mb']:.0f}"] for name, one in found.items()
+    )
+    return _table(["2,000 requests, 500 at once", "seconds in all", "CPU each, ms", "memory, MB"], rows)
+
+
+def _resumed(found: dict) -> str:
+    most = max(found)
+    rows = (
+        [f"{done:,}", f"{one['first']:.1f}", f"{one['seconds']:.1f}" if done == most else "-", f"{one['mb']:.0f}"]
+        for done, one in found.items()
+    )
+    head = ["of 1,000,000 rows done already", "seconds to the first request", "to the last reply", "memory, MB"]
+    return _table(head, rows)
+
+
 def _each(found: dict, sizes: Iterable[str]) -> list[str]:
     alone = "airflow" if "airflow" in found["many"] else "jsonschema"
     return [" / ".join(_ms(found[size][name]) for size in sizes) for name in (alone, "sketch", "ours")]
@@ -128,6 +162,7 @@ def _ms(value: float) -> str:
 
 def _where(results: dict) -> str:
     names = [f"{name.removeprefix('apache-airflow-providers-')} {version(name)}" for name in _VERSIONS]
+    names.append(f"openai's client {version('openai')}")
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {_processor()}, {os.cpu_count()} cores, {platform.system()}, "
         f"Python {platform.python_version()}, {', '.join(names)}; {results['seconds'] / 60:.0f} minutes, "

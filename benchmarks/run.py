@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import bulk
 import deferred
 import report
 from contenders import AIRFLOW_EMPTY, ALL
@@ -39,6 +40,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--triggers", action=argparse.BooleanOptionalAction, default=True, help="deferred calls, 6 minutes"
     )
+    parser.add_argument(
+        "--bulk", action=argparse.BooleanOptionalAction, default=True, help="thousands of requests, 4 minutes"
+    )
     parser.add_argument("--write", action="store_true", help="put the results into README.md")
     return parser.parse_args()
 
@@ -65,6 +69,9 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
     if options.triggers:
         say("deferred calls")
         results |= deferred.measure(folder, min(rounds, 3))
+    if options.bulk:
+        say("bulk")
+        results |= bulk.measure(folder, rounds)
     return results
 
 

@@ -1,19 +1,22 @@
 """A server that takes as long as a model, for as many connections as there are: `python slow_server.py SECONDS`.
 
-It prints its URL. On one event loop, as the other one's threads are too many for a thousand connections.
+It prints its URL. On one event loop, as the other one's threads are too many for a thousand connections. A GET tells
+when the first request after the GET before it came, by the clock that all processes share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.replies import ok
+from tests.replies import Reply, ok
 
 _MAX_SECONDS = 1800
 
@@ -27,6 +30,7 @@ class Slow(asyncio.Protocol):
 
     answer = whole(ok())
     latency = 0.2
+    first = None
 
     def connection_made(self, transport):
         self.transport, self.received = transport, b""
@@ -40,7 +44,16 @@ class Slow(asyncio.Protocol):
         size = int(length.split(b"\r\n")[0]) if length else 0
         if len(body) >= size:
             self.received = body[size:]
-            asyncio.get_running_loop().call_later(self.latency, self.transport.write, self.answer)
+            self.reply(head)
+
+    def reply(self, head):
+        if head.startswith(b"GET "):
+            self.transport.write(whole(Reply(body=json.dumps(Slow.first).encode())))
+            Slow.first = None
+            return
+        if Slow.first is None:
+            Slow.first = time.monotonic()
+        asyncio.get_running_loop().call_later(self.latency, self.transport.write, self.answer)
 
 
 async def serve():

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
+from airflow_chat_provider.compat import AirflowException
+
 _GRACE = 4.0  # seconds; whoever ends a task kills it after five
 
 
@@ -30,6 +32,8 @@ class Background:
             self.cancel()
             self._ended.wait(_GRACE)
             raise
+        if isinstance(self._error, asyncio.CancelledError):
+            raise AirflowException("The batch was stopped; run the task again, it goes on from here")
         if self._error is not None:
             raise self._error
 

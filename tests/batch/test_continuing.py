@@ -58,7 +58,7 @@ class TestAgain:
         batch.run(max_failures=None)
         (batch.output / "results.jsonl").write_bytes(b"")  # as if it had been killed before anything was written
         batch.run(max_failures=None)
-        keys = {"row 0": [], "row 1": []}
+        keys: dict[str, list[str]] = {"row 0": [], "row 1": []}
         for request in batch.chat.requests:
             keys[prompt_of(request)].append(request.headers["idempotency-key"])
         assert len(set(keys["row 0"])) == 1

@@ -123,7 +123,7 @@ def test_a_server_that_is_restarted_fails_no_row(batch, connect, unused_port):
         again.append(ChatServer(port=unused_port))
         again[0].__enter__()
 
-    again = []
+    again: list[ChatServer] = []
     thread = threading.Thread(target=restart)
     thread.start()
     try:
