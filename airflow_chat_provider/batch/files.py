@@ -40,7 +40,9 @@ def readable(argument: str, path: Any) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and argument == "input":
             raise file_error(argument, path, "does not exist") from None
-        raise file_error(argument, path, f"cannot be used ({error.strerror or type(error).__name__})") from None
+        raise file_error(
+            argument, path, f"cannot be used ({error.strerror or str(error)[:200] or type(error).__name__})"
+        ) from None
     except (EOFError, zlib.error):
         raise file_error(argument, path, "is cut off, or not compressed as its name says") from None
     except (ImportError, ValueError) as error:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from airflow_chat_provider.batch.files import file_error, readable
+from airflow_chat_provider.batch.spill import Spill
 from airflow_chat_provider.batch.store import ERRORS, MANIFEST, RESULTS, StoreError
 
 _RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
@@ -32,6 +33,8 @@ class LocalStore:
         self._flushing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "chat-batch-output")
         self._in_flight = in_flight
+        self._error: StoreError | None = None
+        self._spill = Spill()
 
     def where(self, kind: str) -> str:
         return str(self._path(kind))
@@ -130,17 +133,20 @@ class LocalStore:
             await self._flushing
 
     def _append(self, batch: _Waiting) -> StoreError | None:
-        for kind, file in self._files.items():
-            content = b"".join(line for its, line, _ in batch if its == kind)
-            if content:
-                try:
-                    self._append_to(file, content)
-                except OSError as error:
-                    return StoreError(
-                        f"Make room or mend the disk, then run the task again: {self._path(kind)} cannot be written "
-                        f"({error.strerror}); of {len(batch)} replies some are lost"
-                    )
-        return None
+        try:
+            if self._error is None:
+                for kind, file in self._files.items():
+                    if content := b"".join(line for its, line, _ in batch if its == kind):
+                        self._append_to(file, content)
+                return None
+            self._spill.keep(line for _, line, _ in batch)
+        except OSError as error:
+            self._spill.keep(line for _, line, _ in batch)
+            self._error = StoreError(
+                f"Mend the output and run the task again: {self._folder} cannot be written ({error.strerror}). What "
+                f"this run got last is in {self._spill.path}"
+            )
+        return self._error
 
     def _append_to(self, file: int, content: bytes) -> None:
         size = os.fstat(file).st_size

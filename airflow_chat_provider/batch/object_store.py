@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,9 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_chat_provider.batch.files import readable, stored
+from airflow_chat_provider.batch.spill import Spill
 from airflow_chat_provider.batch.store import ERRORS, MANIFEST, RESULTS, StoreError
 
 _OWNER = "owner.json"
+# Without folders: to make one here would make a bucket, of whatever name was mistyped.
+_FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "az"})
 _READERS = 16  # parts read at once when a run continues
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
 
@@ -41,6 +43,7 @@ class ObjectStore:
         self._due: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._error: StoreError | None = None
+        self._spill = Spill()
 
     def where(self, kind: str) -> str:
         return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
@@ -52,10 +55,12 @@ class ObjectStore:
         return bool(self._parts(kind))
 
     def open(self) -> None:
-        with readable("output", self._folder):
-            self._fs.makedirs(self._folder.path, exist_ok=True)
+        """Nothing is locked: whoever claims it last goes on."""
 
     def claim(self) -> None:
+        if self._folder.protocol not in _FLAT:
+            with readable("output", self._folder):
+                self._fs.makedirs(self._folder.path, exist_ok=True)
         self.put(_OWNER, self._run.encode())
 
     def read(self, name: str) -> bytes | None:
@@ -87,9 +92,9 @@ class ObjectStore:
     async def write(self, kind: str, line: bytes) -> None:
         while self._gathered() >= 2 * self._rows and self._error is None:
             await asyncio.shield(self._start())
+        self._part[kind].append(line)
         if self._error is not None:
             raise self._error
-        self._part[kind].append(line)
         if self._gathered() >= self._rows:
             self._start()
         elif self._due is None:
@@ -121,30 +126,25 @@ class ObjectStore:
             raise self._error
 
     def _put_part(self, part: _Part) -> None:
-        owner = self.read(_OWNER)
-        if owner != self._run.encode():
-            raise StoreError(
-                f"Let the other run end: another one writes to {self._folder} since this one began. What this one got "
-                f"is in {_spill(part)}"
-            )
+        """Write a part; what the store does not take is kept on this machine."""
         name = next(self._names)
-        for kind, lines in part.items():
-            if lines:
-                self._put_lines(f"{kind}-{name}", lines, part)
-
-    def _put_lines(self, name: str, lines: list[bytes], part: _Part) -> None:
-        for wait in (*_WAITS, None):
+        todo = ""
+        for wait in () if self._error else (*_WAITS, None):
             try:
-                self._fs.pipe_file(self._path(name), b"".join(lines))
+                if self.read(_OWNER) != self._run.encode():
+                    todo = f"Let one run end before the next: another one writes to {self._folder} since this one began"
+                    break
+                for kind, lines in part.items():
+                    if lines:
+                        self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(lines))
             except Exception as error:  # noqa: BLE001 - each store has errors of its own
-                if wait is None:
-                    raise StoreError(
-                        f"Mend the output and run the task again: {self.where(name)} cannot be written "
-                        f"({type(error).__name__}). What was received last is in {_spill(part)}"
-                    ) from None
-                time.sleep(wait)
+                todo = f"Mend the output and run the task again: {self._folder} cannot be written ({error})"
+                if wait is not None:
+                    time.sleep(wait)
             else:
                 return
+        self._spill.keep(itertools.chain(*part.values()))
+        raise self._error or StoreError(f"{todo}. What this run got last is in {self._spill.path}")
 
     def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
         old = self._parts(ERRORS)
@@ -165,10 +165,3 @@ class ObjectStore:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-def _spill(part: _Part) -> str:
-    """A file on this machine with lines that the store does not take."""
-    with tempfile.NamedTemporaryFile(prefix="chat-batch-", suffix=".jsonl", delete=False) as file:
-        file.writelines(itertools.chain(*part.values()))
-    return file.name

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from airflow_chat_provider.compat import AirflowFailException
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from tests.loopback import Received
@@ -41,12 +42,15 @@ class Batch:
 
     def run(self, **arguments: Any) -> dict[str, Any]:
         """The manifest of one try."""
-        return self.task(**arguments).execute(self.context)
+        return self.execute(self.task(**arguments))
 
-    @property
-    def context(self) -> Any:
-        """A task's, with this as its task instance."""
-        return {"ti": self}
+    def execute(self, task: ChatCompletionBatchOperator) -> dict[str, Any]:
+        """As Airflow does, with this as the task instance."""
+        context: Any = {"ti": self}
+        try:
+            return task.execute(context)
+        except AirflowFailException as error:  # before Airflow 3.3 a final error is the cause of Airflow's own
+            raise error.__cause__ or error from None
 
     def error(self, **arguments: Any) -> ChatCompletionError:
         """What one try fails with."""
@@ -79,6 +83,15 @@ class Batch:
     def times(self) -> Counter[str]:
         """How often the server got each prompt."""
         return Counter(self.asked)
+
+
+def attach_store(folder: Path) -> None:
+    """Let ``memory://`` be an object store whose files are in a folder, which other processes see, too."""
+    from airflow.sdk.io import attach
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+
+    attach("memory", fs=DirFileSystem(path=str(folder), fs=LocalFileSystem(auto_mkdir=True)))
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

@@ -1,13 +1,17 @@
-"""One try of a batch in a process to be killed: `python -m tests.batch.one_try INPUT OUTPUT CONCURRENCY`."""
+"""One try of a batch in a process to be killed: `python -m tests.batch.one_try INPUT OUTPUT CONCURRENCY [STORE]`."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
+from tests.batch.batching import attach_store
 
 
-def main(rows: str, output: str, concurrency: str) -> None:
+def main(rows: str, output: str, concurrency: str, store: str | None = None) -> None:
+    if store is not None:
+        attach_store(Path(store))
     ChatCompletionBatchOperator(
         task_id="bulk",
         input=rows,
@@ -17,6 +21,7 @@ def main(rows: str, output: str, concurrency: str) -> None:
         max_concurrency=concurrency,
         max_failures=None,
         max_attempts=1,
+        part_rows=10,
     ).execute({})
 
 

@@ -4,6 +4,8 @@ import gzip
 import os
 import re
 import subprocess
+import threading
+from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
@@ -12,6 +14,7 @@ from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from tests import replies
+from tests.batch.batching import lines
 
 
 def refused(batch, **arguments):
@@ -193,18 +196,18 @@ class TestArguments:
         batch.texts(1)
         task = batch.task(max_concurrency="{{ params.n }}", max_failures="{{ params.f }}", shard="{{ params.s }}")
         task.render_template_fields({"params": {"n": "2", "f": "1%", "s": "1/1"}})
-        assert task.execute(batch.context)["succeeded"] == 1
+        assert batch.execute(task)["succeeded"] == 1
         task = batch.task(max_concurrency="{{ params.n }}")
         task.render_template_fields({"params": {"n": "none"}})
         with pytest.raises(InvalidRequest, match="max_concurrency"):
-            task.execute(batch.context)
+            batch.execute(task)
 
     def test_a_template_that_fails_without_a_row_fails_before_the_first_request(self, batch):
         batch.texts(1)
         task = batch.task(system_prompt="{{ nothing.here }}")
         task.render_template_fields({})
         with pytest.raises(InvalidRequest, match="system_prompt"):
-            task.execute(batch.context)
+            batch.execute(task)
         assert batch.chat.requests == []
 
     def test_rows_without_a_request_in_a_task_without_one_are_not_sent(self, batch):
@@ -237,3 +240,20 @@ def test_a_full_disk_stops_the_batch_and_loses_no_answer(batch, small_disk, tmp_
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert batch.run(output=str(batch.output))["succeeded"] == 200
     assert max(batch.times.values()) == 1
+
+
+def test_answers_for_which_even_the_reserve_is_too_small_are_kept_elsewhere(batch, small_disk):
+    together = threading.Barrier(8)
+
+    def answer(request):
+        together.wait(30)
+        return replies.ok("x" * 60_000)
+
+    batch.texts(48)
+    batch.chat.default = answer
+    batch.output = small_disk / "out"
+    error = batch.error(max_concurrency=8, output=str(batch.output))
+    assert isinstance(error, StoreError)
+    spilled = Path(error.message.rpartition(" ")[2])
+    assert len(batch.results) + len(lines(spilled)) == len(batch.chat.requests) == 8
+    spilled.unlink()

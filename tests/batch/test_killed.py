@@ -100,7 +100,7 @@ def test_a_task_that_is_ended_closes_its_sockets_and_keeps_what_came(batch):
     try:
         signal.setitimer(signal.ITIMER_REAL, 1.0)
         with pytest.raises(AirflowException, match="it goes on from here"):
-            task.execute(batch.context)
+            batch.execute(task)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert batch.chat.wait_closed()

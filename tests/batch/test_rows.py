@@ -31,7 +31,7 @@ class TestTemplates:
         batch.texts(2)
         task = batch.task(system_prompt="Run {{ run_id }}", prompt="{{ run_id }}: {{ row.text }}")
         task.render_template_fields({"run_id": "r-1"})
-        task.execute(batch.context)
+        batch.execute(task)
         assert task.system_prompt == "Run r-1"
         assert batch.asked == ["r-1: row 0", "r-1: row 1"]
         assert {request.json["messages"][0]["content"] for request in batch.chat.requests} == {"Run r-1"}
