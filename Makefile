@@ -37,8 +37,8 @@ test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is
 test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
 	.ci/postgres $(BIN)/pytest -m "database and not model"
 
-test-e2e: .venv/.ready ## a whole Airflow on PostgreSQL whose triggerer and tasks are killed: is anything paid twice?
-	.ci/postgres $(BIN)/pytest -m e2e
+test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
+	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
 
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist
@@ -61,7 +61,7 @@ clean: ## remove the environments and everything that was built
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(UV): requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { \

@@ -1,10 +1,11 @@
-"""A whole Airflow in processes of its own: scheduler, triggerer, API server, DAG processor and LocalExecutor.
+"""A whole Airflow in processes of its own: scheduler, triggerer, API server, DAG processor and executor.
 
 with AirflowProcess(home, dags="...", environment={...}) as airflow:
     run = airflow.trigger("a_dag")
     assert run.wait_state() == "success"
 
-The database is SQLite, unless the environment names one.
+The database is SQLite, unless the environment names one. The executor is the LocalExecutor, unless there are workers:
+`workers=2` are Celery's "worker-1" and "worker-2", which can be killed and started like the other components.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests import workers as celery
 from tests.loopback import Received
 from tests.server import ChatServer
 
@@ -46,23 +48,27 @@ def until(true: Callable[[], Any], what: str, seconds: float = STEP) -> None:
 class AirflowProcess:
     """Started on entering, with one file of DAGs; on leaving everything is ended that was started."""
 
-    def __init__(self, home: Path, dags: str, environment: dict[str, str]) -> None:
+    def __init__(self, home: Path, dags: str, environment: dict[str, str], workers: int = 0) -> None:
         self.home = home
         (home / "dags").mkdir()
         (home / "dags" / "dags.py").write_text(dags, "utf-8")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        self._environment = os.environ | _settings(home, self.url) | environment
+        self._workers = celery.commands(workers)
+        self._commands = {name: (name,) for name in COMPONENTS} | self._workers
+        settings = _settings(home, self.url) | (celery.settings() if workers else {})
+        self._environment = os.environ | settings | environment
+        self._outputs: dict[str, Path] = {}
         self._started: list[subprocess.Popen[bytes]] = []
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._api = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def __enter__(self) -> Self:
         try:
-            self._start("db", "migrate").wait(START)
-            for component in COMPONENTS:
+            self._start("db", "db", "migrate").wait(START)
+            for component in self._commands:
                 self.start(component)
-            until(self._answers, "the API server does not answer", START)
+            self.wait_ready()
             self._api.headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
         except BaseException as error:
             self._stop()
@@ -77,16 +83,20 @@ class AirflowProcess:
 
     def start(self, component: str) -> None:
         """Start a component that was killed."""
-        self._running[component] = self._start(component)
+        self._running[component] = self._start(component, *self._commands[component])
+
+    def wait_ready(self) -> None:
+        """Wait until the API server answers and each worker takes tasks."""
+        until(self._is_ready, "the API server does not answer, or a worker takes no tasks", START)
 
     def kill(self, component: str, how: signal.Signals = signal.SIGKILL) -> None:
         """End a component, and with SIGKILL whatever it has started: as a machine does that goes down."""
         process = self._running.pop(component)
         self._started.remove(process)
         if how is signal.SIGKILL:
-            for pid in _of_sessions({process.pid}):
-                os.kill(pid, how)
-        process.send_signal(how)
+            _kill_sessions({process.pid})
+        else:
+            process.send_signal(how)
         process.wait(STEP)
 
     @property
@@ -123,18 +133,21 @@ class AirflowProcess:
         run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})
         return Run(self, dag_id, run["dag_run_id"])
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         for process in self._running.values():
             assert process.poll() is None, f"{process.args!r} ended with {process.returncode}"
         with contextlib.suppress(httpx.TransportError):
-            return self._api.get("/api/v2/version").is_success
+            workers = [self._outputs[name] for name in self._running if name in self._workers]
+            return self._api.get("/api/v2/version").is_success and all(map(celery.is_ready, workers))
         return False
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self.home / f"{arguments[0]}.out").open("ab") as output:
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        self._outputs[name] = self.home / f"{len(list(self.home.glob('*.out'))):02}-{name}.out"
+        with self._outputs[name].open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *arguments],
-                env=self._environment,
+                # Airflow notes by which user a task is run: so it is known which worker had it.
+                env=self._environment | {"LOGNAME": name},
                 cwd=self.home,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -152,9 +165,7 @@ class AirflowProcess:
         for process in self._started:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-        for pid in _of_sessions({process.pid for process in self._started}):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_sessions({process.pid for process in self._started})
         for process in self._started:
             process.wait()
 
@@ -192,6 +203,16 @@ class Run:
         found: list[dict[str, Any]] = self.airflow.call("GET", f"{self._path}/taskInstances")["task_instances"]
         return found
 
+    @property
+    def workers(self) -> dict[int, str]:
+        """Which worker runs each mapped task that was begun, or ran it last."""
+        return {task["map_index"]: task["unixname"] for task in self.tasks}
+
+    @property
+    def tries(self) -> dict[int, int]:
+        """How often each mapped task was begun."""
+        return {task["map_index"]: task["try_number"] for task in self.tasks}
+
     def clear(self) -> None:
         """What "Clear" in the UI does, for all of the run."""
         body = {"dag_run_id": self.run_id, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
@@ -213,10 +234,10 @@ class Run:
         return {key: self.airflow.call("GET", f"{entries}/{key}")["value"] for key in keys}
 
 
-def airflow_for(server: ChatServer, home: Path, dags: str, key: str) -> AirflowProcess:
+def airflow_for(server: ChatServer, home: Path, dags: str, key: str, workers: int = 0) -> AirflowProcess:
     """One whose connection ``chat_default`` leads to ``server``."""
     connection = json.dumps({"conn_type": "chat", "host": server.url, "password": key})
-    return AirflowProcess(home, dags, {"AIRFLOW_CONN_CHAT_DEFAULT": connection})
+    return AirflowProcess(home, dags, {"AIRFLOW_CONN_CHAT_DEFAULT": connection}, workers)
 
 
 def posts(server: ChatServer, model: str) -> list[Received]:
@@ -254,6 +275,14 @@ def _shared_database() -> str | None:
     """The one that `.ci/postgres` made; conftest.py has it in Airflow's own setting."""
     url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     return None if url.startswith("sqlite:") else url
+
+
+def _kill_sessions(sessions: set[int]) -> None:
+    """All at once: each is stopped first, so that none lives to tell of another's end, or to start one more."""
+    for how in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in _of_sessions(sessions):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
 
 
 def _of_sessions(sessions: set[int]) -> Iterator[int]:

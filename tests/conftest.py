@@ -21,6 +21,8 @@ atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
 
 # `make test-postgres` names another database, an empty one.
 DATABASE = os.environ.get("AIRFLOW_CHAT_TEST_DATABASE") or f"sqlite:///{AIRFLOW_HOME}/airflow.db"
+# `make test-e2e` names a Redis too: only a whole Airflow with workers has a use for it.
+BROKER = os.environ.get("AIRFLOW_CHAT_TEST_BROKER")
 
 # The developer's own Airflow, connections and proxies must not decide what a test sees.
 for _name in list(os.environ):
@@ -35,6 +37,8 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": DATABASE,
 }
+if BROKER:
+    os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -51,5 +51,5 @@ def test_the_oldest_environment_has_exactly_the_lower_bounds(project: Path) -> N
 
 
 def test_each_script_of_the_house_can_be_run(project: Path) -> None:
-    for name in ("run", "venv", "pip-install", "wheel-test"):
+    for name in ("run", "venv", "pip-install", "postgres", "redis", "wheel-test"):
         assert (project / ".ci" / name).stat().st_mode & 0o111, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -86,10 +87,9 @@ class Engine:
             await loop.run_in_executor(None, feed.close)
 
     async def _flush(self) -> None:
-        try:
+        with contextlib.suppress(StoreError):
             await self._store.flush()
-        except StoreError as error:
-            self._end(error)
+        self.error = self._store.error or self.error  # it says where answers are that were paid for
 
     async def _report(self) -> None:
         while True:

@@ -33,7 +33,7 @@ class LocalStore:
         self._flushing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "chat-batch-output")
         self._in_flight = in_flight
-        self._error: StoreError | None = None
+        self.error: StoreError | None = None
         self._spill = Spill()
 
     def where(self, kind: str) -> str:
@@ -134,7 +134,7 @@ class LocalStore:
 
     def _append(self, batch: _Waiting) -> StoreError | None:
         try:
-            if self._error is None:
+            if self.error is None:
                 for kind, file in self._files.items():
                     if content := b"".join(line for its, line, _ in batch if its == kind):
                         self._append_to(file, content)
@@ -142,11 +142,11 @@ class LocalStore:
             self._spill.keep(line for _, line, _ in batch)
         except OSError as error:
             self._spill.keep(line for _, line, _ in batch)
-            self._error = StoreError(
+            self.error = StoreError(
                 f"Mend the output and run the task again: {self._folder} cannot be written ({error.strerror}). What "
                 f"this run got last is in {self._spill.path}"
             )
-        return self._error
+        return self.error
 
     def _append_to(self, file: int, content: bytes) -> None:
         size = os.fstat(file).st_size

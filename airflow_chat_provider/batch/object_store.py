@@ -42,7 +42,7 @@ class ObjectStore:
         self._part: _Part = {RESULTS: [], ERRORS: []}
         self._due: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._error: StoreError | None = None
+        self.error: StoreError | None = None
         self._spill = Spill()
 
     def where(self, kind: str) -> str:
@@ -90,11 +90,11 @@ class ObjectStore:
                     yield from io.BytesIO(content)
 
     async def write(self, kind: str, line: bytes) -> None:
-        while self._gathered() >= 2 * self._rows and self._error is None:
+        while self._gathered() >= 2 * self._rows and self.error is None:
             await asyncio.shield(self._start())
         self._part[kind].append(line)
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         if self._gathered() >= self._rows:
             self._start()
         elif self._due is None:
@@ -117,19 +117,19 @@ class ObjectStore:
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._put_part, part)
         except StoreError as error:
-            self._error = error
+            self.error = error
 
     async def flush(self) -> None:
         while self._gathered() or (self._writing is not None and not self._writing.done()):
             await self._start()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def _put_part(self, part: _Part) -> None:
         """Write a part; what the store does not take is kept on this machine."""
         name = next(self._names)
         todo = ""
-        for wait in () if self._error else (*_WAITS, None):
+        for wait in () if self.error else (*_WAITS, None):
             try:
                 if self.read(_OWNER) != self._run.encode():
                     todo = f"Let one run end before the next: another one writes to {self._folder} since this one began"
@@ -144,7 +144,7 @@ class ObjectStore:
             else:
                 return
         self._spill.keep(itertools.chain(*part.values()))
-        raise self._error or StoreError(f"{todo}. What this run got last is in {self._spill.path}")
+        raise self.error or StoreError(f"{todo}. What this run got last is in {self._spill.path}")
 
     def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
         old = self._parts(ERRORS)

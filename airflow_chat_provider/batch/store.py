@@ -24,6 +24,8 @@ class Store(Protocol):
 
     full: bool
     """No room is left: what is under way can still be written, and no more."""
+    error: StoreError | None
+    """Why nothing can be written any more, and where what came since is."""
 
     def holds(self, kind: str) -> bool:
         """Are there lines of a kind?"""
