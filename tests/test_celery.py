@@ -3,12 +3,16 @@
 The server counts what arrives. Each DAG's name is the model that its tasks ask for, so that it knows whom it answers.
 """
 
+import json
 import threading
+import time
+from collections import Counter
 
 import pytest
 
 from tests import replies
 from tests.airflow_process import STEP, airflow_for, posts, until
+from tests.batch.batching import lines, prompt_of
 from tests.server import ChatServer
 from tests.workers import CONCURRENCY
 
@@ -17,17 +21,35 @@ pytestmark = pytest.mark.e2e
 WORKERS = ("worker-1", "worker-2")
 SLOTS = CONCURRENCY * len(WORKERS)
 
+ROWS, AT_ONCE = 1200, 4
+
 DAGS = f"""
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import DAG
-from airflow_chat_provider.operators import ChatCompletionOperator
+from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
+
+HOME = Path(__file__).parent.parent
 
 for name in ("shared", "moved"):
     with DAG(name, schedule=None):
         ChatCompletionOperator.partial(
             task_id="ask", model=name, result_format="text", retries=1, retry_delay=timedelta(seconds=0)
         ).expand(prompt=[f"prompt {{number}}" for number in range({SLOTS})])
+
+with DAG("bulk", schedule=None):
+    ChatCompletionBatchOperator.partial(
+        task_id="ask",
+        model="bulk",
+        input=str(HOME / "rows.jsonl"),
+        output=str(HOME / "out"),
+        prompt="{{{{ row.text }}}}",
+        result_format="text",
+        max_concurrency={AT_ONCE},
+        retries=1,
+        retry_delay=timedelta(seconds=0),
+    ).expand(shard=["{{}}/{SLOTS}".format(number + 1) for number in range({SLOTS})])
 """
 
 
@@ -40,7 +62,10 @@ def gate():
 @pytest.fixture(scope="module")
 def model_server(gate):
     def answer(request):
-        gate.wait(2 * STEP)
+        if request.json["model"] == "bulk":
+            time.sleep(0.1)
+        else:
+            gate.wait(2 * STEP)
         return replies.ok("answer")
 
     with ChatServer(default=answer) as running:
@@ -52,6 +77,8 @@ def model_server(gate):
 def celery(model_server, tmp_path_factory):
     """A whole Airflow with two workers."""
     home = tmp_path_factory.mktemp("celery")
+    rows = (json.dumps({"text": f"row {number}"}) for number in range(ROWS))
+    (home / "rows.jsonl").write_text("\n".join(rows), "utf-8")
     with airflow_for(model_server, home, DAGS, "sk-test-celery", workers=len(WORKERS)) as running:
         yield running
 
@@ -103,3 +130,28 @@ def test_the_tasks_of_a_worker_that_is_killed_are_retried_on_the_other(kill_work
     assert run.wait_state() == "success"
     assert run.tries == {index: 2 if worker == killed else 1 for index, worker in before.items()}
     assert run.workers == dict.fromkeys(before, other)
+
+
+def test_every_row_of_a_sharded_batch_is_answered_once_although_a_worker_is_killed_in_the_middle(
+    celery, kill_worker, model_server
+):
+    killed, other = WORKERS
+    run = celery.trigger("bulk")
+    until(lambda: len(posts(model_server, "bulk")) >= ROWS / 4, "the batch does not begin")
+    before = run.workers
+    kill_worker(killed)
+    recorded = _answers(celery.home)
+    seen = len(posts(model_server, "bulk"))
+    assert run.wait_state() == "success"
+    assert run.tries == {index: 2 if worker == killed else 1 for index, worker in before.items()}
+    assert set(run.workers.values()) == {other}
+    assert sorted(_answers(celery.home)) == list(range(ROWS))
+    asked = [prompt_of(request) for request in posts(model_server, "bulk")]
+    again = {int(prompt.split()[1]) for prompt in asked[seen:]}
+    assert not again & set(recorded), "asked for again although its result was recorded"
+    assert Counter(asked).total() - ROWS <= CONCURRENCY * AT_ONCE
+
+
+def _answers(home):
+    """The rows that have a result, in all shards."""
+    return [line["index"] for file in home.glob("out/shard-*/results.jsonl") for line in lines(file)]

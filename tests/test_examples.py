@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.batch.batching import lines
 from tests.running import Run, load_dag
 
 pytestmark = pytest.mark.model
@@ -68,6 +69,37 @@ def test_deferred_answers_and_goes_on_by_way_of_the_triggerer(run):
     assert roles == ["user", "assistant", "user", "assistant"]
     assert finished.xcoms("shorten")["return_value"] == finished.xcoms("shorten")["messages"][-1]["content"]
     assert finished.xcoms("shorten")["body"]["usage"]["total_tokens"] > 0
+
+
+def test_bulk_reviews_classifies_each_row_of_the_table_to_json(run, tmp_path):
+    finished = run("bulk_reviews", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    manifest = finished.xcoms("classify")["return_value"]
+    assert (manifest["total"], manifest["succeeded"], manifest["failed"]) == (8, 8, {})
+    found = lines(Path(manifest["results"]))
+    assert [line["id"] for line in found] == [f"r-{number}" for number in range(101, 109)]
+    assert {line["verdict"]["sentiment"] for line in found} <= {"positive", "negative", "mixed"}
+    assert found[6]["row"]["review"] == "{{ this is data }} and the sound is thin."
+    assert sum(finished.xcoms("count")["return_value"].values()) == 8
+
+
+def test_bulk_openai_file_answers_each_request_of_the_file_by_its_id(run, tmp_path):
+    finished = run("bulk_openai_file", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    assert set(finished.xcoms("answers")["return_value"]) == {"capital-1", "capital-2", "capital-3"}
+    manifest = finished.xcoms("ask")["return_value"]
+    assert manifest["usage"]["total_tokens"] > 0
+    line = lines(Path(manifest["results"]))[0]
+    assert set(line) == {"index", "id", "custom_id", "response", "error"}
+    assert set(line["response"]) == {"status_code", "request_id", "body"}
+
+
+def test_bulk_sharded_has_one_line_for_each_row_of_all_shards(run, tmp_path):
+    finished = run("bulk_sharded", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcoms("merge")["return_value"] == 8
+    (merged,) = tmp_path.glob("*/sharded/merged.jsonl")
+    assert [json.loads(line)["index"] for line in merged.read_text("utf-8").splitlines()] == list(range(8))
 
 
 @pytest.mark.parametrize(

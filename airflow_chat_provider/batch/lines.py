@@ -46,8 +46,8 @@ class Shape(NamedTuple):
         else:
             line[self.response_key or "response"] = result(reply, self.result_format)
             line |= {"usage": reply.body.get("usage")}
-        if reason is not None:
-            line["incomplete"] = reason
+            if reason is not None:
+                line["incomplete"] = reason
         return encode_line(line), reason
 
     def failure(self, row: Row, error: ChatCompletionError, asked: int) -> bytes:
@@ -110,13 +110,14 @@ def read_line(line: bytes) -> Recorded | None:
         return None
     if type(index) is not int or index < 0 or not isinstance(name, str):
         return None
-    usage = value.get("usage") or _body_of(value).get("usage")
+    body = _body_of(value)
+    usage = value.get("usage") or body.get("usage")
     asked = value.get("asked")
     return Recorded(
         index,
         name,
         usage if isinstance(usage, dict) else {},
-        "incomplete" in value,
+        "incomplete" in value or ("custom_id" in value and bool(body.get("choices")) and incomplete(body) is not None),
         asked if type(asked) is int else 0,
     )
 

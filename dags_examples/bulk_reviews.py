@@ -1,0 +1,49 @@
+"""The reviews of a CSV file classified to JSON: one task, a request for each row, results beside their rows."""
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, task
+
+from airflow_chat_provider.operators import ChatCompletionBatchOperator
+
+REVIEWS = Path(__file__).parent / "data" / "reviews.csv"
+OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
+VERDICT = {
+    "type": "object",
+    "properties": {"sentiment": {"type": "string", "enum": ["positive", "negative", "mixed"]}},
+    "required": ["sentiment"],
+    "additionalProperties": False,
+}
+
+with DAG(dag_id="bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+    classify = ChatCompletionBatchOperator(
+        task_id="classify",
+        input=str(REVIEWS),
+        output="{{ params.output }}/{{ run_id }}/reviews",
+        id_key="id",
+        system_prompt="You help a shop to read its customers' reviews.",
+        prompt="Classify this review of a {{ row.product }}. Answer in JSON.\n\n{{ row.review }}",
+        request={
+            "temperature": 0,
+            "seed": 1,
+            "max_tokens": 40,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "verdict", "schema": VERDICT, "strict": True},
+            },
+        },
+        result_format="json",
+        response_key="verdict",
+        max_concurrency=4,
+    )
+
+    @task
+    def count(manifest: dict[str, Any]) -> dict[str, int]:
+        lines = Path(manifest["results"]).read_text("utf-8").split("\n")[:-1]
+        return dict(Counter(json.loads(line)["verdict"]["sentiment"] for line in lines))
+
+    count(classify.output)
