@@ -131,7 +131,7 @@ class ObjectStore:
         todo = ""
         for wait in () if self.error else (*_WAITS, None):
             try:
-                if self.read(_OWNER) != self._run.encode():
+                if self.read(_OWNER) not in (None, self._run.encode()):  # None: all of the folder may be gone
                     todo = f"Let one run end before the next: another one writes to {self._folder} since this one began"
                     break
                 for kind, lines in part.items():

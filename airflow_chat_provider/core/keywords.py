@@ -71,7 +71,9 @@ def _type(validator: Any, types: Any, instance: Any, schema: Schema) -> Errors:
 
 
 def _enum(validator: Any, allowed: Any, instance: Any, schema: Schema) -> Errors:
-    if type(instance) is str and instance in allowed:
+    if type(instance) is str:  # equal to no value of another type
+        if instance not in allowed:
+            yield failure("enum", allowed, instance, schema)
         return
     if (instance is None and schema.get("nullable")) or holds_unknown(instance):
         return

@@ -210,6 +210,13 @@ class TestArguments:
             batch.execute(task)
         assert batch.chat.requests == []
 
+    def test_more_calls_at_once_than_the_system_has_sockets_for_are_refused_with_the_most_that_it_has(
+        self, batch, monkeypatch
+    ):
+        monkeypatch.setattr("resource.getrlimit", lambda what: (64, 1000))
+        batch.texts(1)
+        assert "Lower max_concurrency to 800" in refused(batch, max_concurrency=900)
+
     def test_rows_without_a_request_in_a_task_without_one_are_not_sent(self, batch):
         batch.texts(1)
         batch.run(prompt=None, max_failures=1)
