@@ -21,6 +21,7 @@ class Background:
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._ended = threading.Event()
+        self._cancelled = False
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Raises what ``main`` raises. An exception in the waiting thread (a timeout of Airflow's) cancels it."""
@@ -42,6 +43,8 @@ class Background:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 self._task = self._loop.create_task(main)
+                if self._cancelled:  # before there was anything to cancel
+                    self._task.cancel()
                 self._loop.run_until_complete(self._task)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._error = error
@@ -50,6 +53,7 @@ class Background:
 
     def cancel(self) -> None:
         """End it soon; it keeps what it has."""
+        self._cancelled = True
         if self._loop is not None and self._task is not None:
             try:
                 self._loop.call_soon_threadsafe(self._task.cancel)

@@ -140,9 +140,9 @@ class Engine:
         asked = self._history.asked.get(row.index, 0)
         if error.status is not None and not isinstance(error, TransportError):  # else nobody knows if that call ended
             asked += 1
-        self._history.asked[row.index] = asked
         await self._write(ERRORS, self._shape.failure(row, error, asked))
-        self._tally.failure(error)
+        if self._tally.failure(error) == 1:
+            log.warning("Row %s failed, the first one of its kind: %s", row.place, error.message)
         if self._tally.failures > self._speed.max_failures:
             self._end()
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 class History:
-    """``done[index]`` is 1 for a row with a result; ``asked`` how many calls for a row came to an end without one."""
+    """``done[index]`` is 1 for a row with a result; ``asked`` how many calls for another came to an end without one."""
 
     def __init__(self, rows: int) -> None:
         self.done = bytearray(rows)
         self.asked: dict[int, int] = {}
+        self._stale = False
 
     def load(self, store: Store, tally: Tally, requests: Requests) -> None:
         """Read all that is there, and count it. Raises InvalidRequest for lines that are none of this batch."""
@@ -33,7 +34,9 @@ class History:
                     requests.note(recorded.name, recorded.index)
         for number, line in enumerate(store.lines(ERRORS), 1):
             recorded = self._read(store, ERRORS, number, line)
-            self.asked[recorded.index] = recorded.asked
+            self._stale = True
+            if recorded.asked:
+                self.asked[recorded.index] = recorded.asked
 
     def _read(self, store: Store, kind: str, number: int, line: bytes) -> Recorded:
         recorded = read_line(line)
@@ -44,7 +47,7 @@ class History:
 
     def tidy(self, store: Store) -> None:
         """Leave one line for each row that has failed at last, and none for those that have a result by now."""
-        if not self.asked:
+        if not self._stale:  # this run alone writes one line for a row
             return
         last = array("L", bytes(array("L").itemsize * len(self.done)))
         for number, line in enumerate(store.lines(ERRORS)):

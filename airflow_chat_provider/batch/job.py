@@ -75,7 +75,7 @@ class Job:
             finally:
                 gc.unfreeze()
                 manifest = self._keep()
-            return manifest, engine.error or self._too_many_failures()
+            return manifest, engine.error or self._shortfall()
         finally:
             self._store.close()
 
@@ -131,12 +131,18 @@ class Job:
             log.warning("%s", error)
         return manifest
 
-    def _too_many_failures(self) -> ChatCompletionError | None:
+    def _shortfall(self) -> ChatCompletionError | None:
+        """Why the batch is not what was wanted, although nothing ended it from outside."""
         tally = self._tally
         if tally.incomplete:
             log.warning("Raise the token limit or change the prompt: %d answers are incomplete", tally.incomplete)
         if tally.failures <= self._speed.max_failures:
-            return None
+            if not tally.missing:
+                return None
+            return ChatCompletionError(
+                f"Run the task again with an input that stands still: {self._source.name} lost {tally.missing:,} rows "
+                "while it was read"
+            )
         return ChatCompletionError(
             f"Look into {self._store.where(ERRORS)}, then run the task again, which asks for failed and missing rows "
             f"only: {tally.failures:,} of {tally.total:,} rows failed (max_failures {self._task.max_failures}), "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,11 +84,15 @@ def encode_line(line: Mapping[str, Any]) -> bytes:
     try:
         return _dump(line)
     except (ValueError, RecursionError):  # NaN, half a surrogate pair, nested too deep
-        return _dump(sanitize(dict(line))[0])
+        with contextlib.suppress(RecursionError):
+            line = json.loads(json.dumps(line, default=str, skipkeys=True))
+        return _dump(sanitize(line)[0])
 
 
 def _dump(line: Any) -> bytes:
-    return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    # A row of an upstream task may hold dates and the like, which a template can use.
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str, skipkeys=True)
+    return text.encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)

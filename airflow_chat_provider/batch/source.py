@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
@@ -66,7 +66,7 @@ class Rows:
     def survey(self) -> Survey:
         digest, count = blake2b(digest_size=16), 0
         for row in self._rows:
-            digest.update(json.dumps(row, sort_keys=True, default=lambda value: type(value).__name__).encode())
+            digest.update(_for_digest(row))
             digest.update(b"\n")
             count += 1
         return Survey(count, digest.hexdigest())
@@ -75,6 +75,13 @@ class Rows:
         for index, value in enumerate(self._rows):
             if wanted(index):
                 yield _checked(Row(index, f"input[{index}]", value))
+
+
+def _for_digest(row: Any) -> bytes:
+    try:
+        return json.dumps(row, sort_keys=True, default=str).encode()
+    except (TypeError, ValueError, RecursionError):  # keys of several types; it refers to itself; nested too deep
+        return repr(row).encode("utf-8", "backslashreplace")
 
 
 class _File:
@@ -145,6 +152,8 @@ def _parsed(line: bytes, index: int, place: str) -> Row:
 def _checked(row: Row) -> Row:
     if isinstance(row.value, dict):
         return row
+    if isinstance(row.value, Mapping):
+        return replace(row, value=dict(row.value))
     why = f"a row must be an object, not {'null' if row.value is None else f'a {type(row.value).__name__}'}"
     return replace(row, value=None, error=row_error(row.place, why, "type"))
 

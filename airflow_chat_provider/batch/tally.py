@@ -33,13 +33,20 @@ class Tally:
                 if type(value) is int:
                     self.usage[name] += value
 
-    def failure(self, error: ChatCompletionError) -> None:
+    def failure(self, error: ChatCompletionError) -> int:
+        """Count a failed row; how many of its kind there are."""
         kind = type(error).__name__
-        self.failed[kind if error.status is None else f"{kind} {error.status}"] += 1
+        name = kind if error.status is None else f"{kind} {error.status}"
+        self.failed[name] += 1
+        return self.failed[name]
 
     @property
     def failures(self) -> int:
         return self.failed.total()
+
+    @property
+    def missing(self) -> int:
+        return self.total - self.succeeded - self.failures
 
     def speed(self, now: float) -> float:
         """Rows that this run has got through in a second."""
@@ -60,7 +67,7 @@ class Tally:
             "total": self.total,
             "succeeded": self.succeeded,
             "failed": dict(self.failed),
-            "missing": self.total - self.succeeded - self.failures,
+            "missing": self.missing,
             "incomplete": self.incomplete,
             "usage": dict(self.usage),
             "seconds": round(now - self.began, 3),

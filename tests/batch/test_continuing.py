@@ -178,6 +178,16 @@ class TestFailures:
         assert (manifest["succeeded"], manifest["incomplete"]) == (2, 1)
         assert "length" in batch.results[0]["incomplete"]
 
+    def test_an_input_that_shrinks_while_it_is_read_is_no_success(self, batch):
+        batch.write(*({"text": "long " * 4000} for _ in range(300)))  # more than is read ahead
+
+        def answer(request):
+            batch.texts(1)
+            return replies.ok()
+
+        batch.chat.default = answer
+        assert "while it was read" in batch.error(max_concurrency=1).message
+
 
 class TestManifest:
     def test_it_has_paths_counts_usage_and_speed_and_lies_beside_the_results(self, batch):

@@ -1,6 +1,7 @@
 """What a row becomes: a request by the template, or the one that it is; and the line that is written for it."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -76,6 +77,19 @@ class TestTemplates:
     def test_rows_may_be_a_list(self, batch):
         assert batch.run(input=[{"text": "a"}, {"text": "b"}])["succeeded"] == 2
         assert batch.asked == ["a", "b"]
+
+    def test_a_streamed_row_is_answered_like_any_other(self, batch):
+        batch.texts(1)
+        batch.chat.script(replies.sse([replies.chunk("Hel"), replies.chunk("lo", finish_reason="stop")]))
+        batch.run(request={"stream": True})
+        assert batch.results[0]["response"] == "Hello"
+
+    def test_a_row_of_an_upstream_task_may_hold_what_json_cannot_as_long_as_the_request_does_not(self, batch):
+        day = datetime(2026, 11, 24, tzinfo=UTC)
+        rows = [{"day": day, "t": float("inf"), 7: "x"}, {"day": day, ("a", "b"): 1}]
+        batch.run(input=rows, prompt="{{ row.day.year }}")
+        assert batch.asked == ["2026", "2026"]
+        assert [line["row"]["day"] for line in batch.results] == [str(day)] * 2
 
 
 class TestLines:
