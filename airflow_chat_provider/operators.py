@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.contextmanager import DagContext
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
 from airflow_chat_provider.compat import conf
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
-from airflow_chat_provider.retry_policy import default_policy, final_errors
+from airflow_chat_provider.request_operator import RequestOperator
+from airflow_chat_provider.retry_policy import final_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import jinja2
     from airflow.sdk import Context
 
     from airflow_chat_provider import building
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatCompletionBatchOperator", "ChatCompletionOperator"]
 
 
-class ChatCompletionOperator(BaseOperator):
+class ChatCompletionOperator(RequestOperator):
     """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
 
     :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
@@ -52,11 +49,7 @@ class ChatCompletionOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = TEMPLATE_FIELDS
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "request": "json",
-        "messages": "json",
-        "prompt": "md",
-    }
+    _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
 
     def __init__(
@@ -81,13 +74,7 @@ class ChatCompletionOperator(BaseOperator):
         on_uncertain: Literal["fail", "resend"] = "fail",
         **kwargs: Any,
     ) -> None:
-        from airflow_chat_provider.parsing import check_arguments
-
-        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
-            kwargs |= default_policy()
         super().__init__(**kwargs)
-        # Unchanged, each of them: Airflow knows values that a mapped task got from XCom by their identity, and would
-        # render a copy as a template.
         self.request = request
         self.messages = messages
         self.model = model
@@ -109,32 +96,18 @@ class ChatCompletionOperator(BaseOperator):
         self.on_uncertain = on_uncertain
         self._built: building.Built | None = None
         self._hook: ChatCompletionHook | None = None
-        check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
+        self._check_self()
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Airflow's ``partial``, whose arguments are checked like the operator's."""
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
         from airflow_chat_provider.parsing import check_arguments
 
-        check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
-        return super().partial(**kwargs)
+        check_arguments(arguments, dag, mapped=mapped)
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Any,
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
-    ) -> None:
-        # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
-        ours = [name for name in template_fields if parent is self and name in TEMPLATE_FIELDS]
-        rest = [name for name in template_fields if name not in ours]
-        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
-        if ours:
-            from airflow_chat_provider import building
+    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+        from airflow_chat_provider import building
 
-            self._built = building.render(self, ours, context, jinja_env, seen_oids)
+        self._built = building.render(self, fields, context, env, seen_oids)
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""

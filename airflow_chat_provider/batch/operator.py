@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.contextmanager import DagContext
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
-from airflow_chat_provider.retry_policy import default_policy, final_errors
+from airflow_chat_provider.request_operator import RequestOperator
+from airflow_chat_provider.retry_policy import final_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import jinja2
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
 
-class ChatCompletionBatchOperator(BaseOperator):
+class ChatCompletionBatchOperator(RequestOperator):
     """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
 
     ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are ChatCompletionOperator's; their templates
@@ -49,7 +46,7 @@ class ChatCompletionBatchOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = _FIELDS
-    template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
+    _own_fields = _FIELDS
     ui_color = "#d9ead3"
 
     def __init__(
@@ -83,12 +80,7 @@ class ChatCompletionBatchOperator(BaseOperator):
         max_attempts: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        from airflow_chat_provider.batch.checks import check_arguments
-
-        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
-            kwargs |= default_policy()
         super().__init__(**kwargs)
-        # Unchanged, each of them: see ChatCompletionOperator.
         self.input = input
         self.output_path = output  # `output` is the XComArg of every operator
         self.request = request
@@ -118,32 +110,18 @@ class ChatCompletionBatchOperator(BaseOperator):
         self.max_attempts = max_attempts
         self._template: RowTemplate | InvalidRequest | None = None
         self._background: Background | None = None
-        check_arguments(vars(self), self.get_dag() if self.has_dag() else None)  # type: ignore[no-untyped-call]
+        self._check_self()
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Airflow's ``partial``, whose arguments are checked like the operator's."""
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
         from airflow_chat_provider.batch.checks import check_arguments
 
-        check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
-        return super().partial(**kwargs)
+        check_arguments(arguments, dag, mapped=mapped)
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Any,
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
-    ) -> None:
-        # As in ChatCompletionOperator; and what looks at a row has to wait for it.
-        ours = [name for name in template_fields if parent is self and name in _FIELDS]
-        rest = [name for name in template_fields if name not in ours]
-        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
-        if ours:
-            from airflow_chat_provider.batch.rendering import render
+    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+        from airflow_chat_provider.batch.rendering import render
 
-            self._template = render(self, ours, context, jinja_env, seen_oids)
+        self._template = render(self, fields, context, env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for every row without a result; raises ChatCompletionError where too many failed, or nothing helps."""

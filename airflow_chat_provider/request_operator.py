@@ -1,0 +1,63 @@
+"""What the operators share that send requests of a user's: how their arguments are checked and rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
+
+from airflow_chat_provider.retry_policy import default_policy
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+
+class RequestOperator(BaseOperator):
+    """Arguments are assigned unchanged in ``__init__``, then ``_check_self`` is called.
+
+    Airflow knows values that a mapped task got from XCom by their identity, and would render a copy as a template.
+    """
+
+    template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
+    _own_fields: ClassVar[Sequence[str]]
+    """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
+            kwargs |= default_policy()
+        super().__init__(**kwargs)
+
+    @classmethod
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+        raise NotImplementedError
+
+    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+        raise NotImplementedError
+
+    def _check_self(self) -> None:
+        dag = self.get_dag() if self.has_dag() else None  # type: ignore[no-untyped-call]
+        self._check_arguments(vars(self), dag, mapped=False)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Airflow's ``partial``, whose arguments are checked like the operator's."""
+        cls._check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
+        return super().partial(**kwargs)
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Any,
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
+        ours = [name for name in template_fields if parent is self and name in self._own_fields]
+        rest = [name for name in template_fields if name not in ours]
+        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
+        if ours:
+            self._render_request(ours, context, jinja_env, seen_oids)
