@@ -68,7 +68,7 @@ class Engine:
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Ask for every row. Cancelling it keeps what has come."""
-        loop, speed = asyncio.get_running_loop(), self._speed
+        speed = self._speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
         client, feed = AsyncClient(self._settings), Feed(rows)
         self._caller = Caller(client, self._gate, self._settings)
@@ -84,7 +84,7 @@ class Engine:
             await asyncio.gather(reporter, *workers, return_exceptions=True)
             await self._flush()
             await client.aclose()
-            await loop.run_in_executor(None, feed.close)
+            feed.close()
 
     async def _flush(self) -> None:
         with contextlib.suppress(StoreError):

@@ -45,4 +45,4 @@ class Feed:
         return self._ready.popleft() if self._ready else None
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)  # a slow store must not hold up the end

@@ -39,7 +39,8 @@ class Columns(dict[str, Any]):
     """A row in a template: ``row.items`` is the column of that name, and only without one a dict's method."""
 
     def __getattribute__(self, name: str) -> Any:
-        return self[name] if name in self else super().__getattribute__(name)
+        # Not one with an underscore: Jinja's sandbox takes such an attribute for Python's own, and looks no further.
+        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
 
 
 def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:

@@ -38,9 +38,9 @@ class TestTemplates:
         assert {request.json["messages"][0]["content"] for request in batch.chat.requests} == {"Run r-1"}
 
     def test_a_column_named_like_a_method_of_dicts_is_the_column(self, batch):
-        batch.write({"items": "three apples", "get": 1})
-        batch.run(prompt="{{ row.items }}{{ row.get }}")
-        assert batch.asked == ["three apples1"]
+        batch.write({"items": "three apples", "get": 1, "_id": 7})
+        batch.run(prompt="{{ row.items }}{{ row.get }}{{ row._id }}{{ row.keys() | length }}")
+        assert batch.asked == ["three apples173"]
 
     def test_a_request_as_text_is_json_before_or_after_it_is_rendered(self, batch, tmp_path):
         batch.write({"text": 'a "quoted" text', "n": 3})
