@@ -1,5 +1,6 @@
 """The pace of a batch against a real server: a limit holds up the batch and fails no row."""
 
+import re
 import threading
 import time
 
@@ -133,3 +134,15 @@ def test_a_server_that_is_restarted_fails_no_row(batch, connect, unused_port):
         thread.join()
         again[0].__exit__(None, None, None)
     assert (manifest["succeeded"], manifest["failed"]) == (30, {})
+
+
+def test_the_log_tells_of_the_progress_while_it_runs(batch, monkeypatch, caplog):
+    from airflow_chat_provider.batch import engine
+
+    monkeypatch.setattr(engine, "_PROGRESS", 0.05)
+    batch.texts(30)
+    batch.chat.default = Busy(0.02)
+    with caplog.at_level("INFO", logger=engine.__name__):
+        batch.run(max_concurrency=2)
+    told = re.compile(r"Batch: \d+ of 30 rows \(0 failed\), [\d.]+ rows/s, ETA \S+ \w+, \d+ tokens, 2 at once")
+    assert any(told.fullmatch(record.getMessage()) for record in caplog.records)
