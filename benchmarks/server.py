@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.replies import json_reply, ok
-from tests.server import ChatServer
+from airflow_chat_provider.testing import ChatServer
+from airflow_chat_provider.testing.replies import json_reply, ok
 
 _MAX_SECONDS = 1800
 

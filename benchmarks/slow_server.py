@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.replies import Reply, ok
+from airflow_chat_provider.testing.replies import Reply, ok
 
 _MAX_SECONDS = 1800
 

@@ -27,9 +27,8 @@ from typing import Any, Self
 
 import httpx
 
+from airflow_chat_provider.testing import ChatServer, Received
 from tests import workers as celery
-from tests.loopback import Received
-from tests.server import ChatServer
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
 START, STEP, STOP = 120.0, 60.0, 15.0

@@ -15,9 +15,8 @@ from airflow_chat_provider.errors import (
     TransportError,
     TransportTimeout,
 )
-from tests import faults, replies
+from airflow_chat_provider.testing import End, Reply, faults, replies
 from tests.calling import AT_ONCE
-from tests.replies import End, Reply
 
 BODY = replies.ok().body
 NESTED = b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -131,7 +130,7 @@ _TIME = {
 }
 
 _RETRIES = {
-    "recovers from a rate limit": Behaviour((replies.error(429, "slow", headers=AT_ONCE), replies.ok()), requests=2),
+    "recovers from a rate limit": Behaviour((replies.rate_limited(retry_after=0.001), replies.ok()), requests=2),
     "recovers from a reset": Behaviour((faults.reset(), replies.ok()), requests=2),
     "fails three times": Behaviour((replies.error(500, "oops", headers=AT_ONCE),) * 3, StatusError, requests=3),
     "fails in three ways": Behaviour(
@@ -148,11 +147,13 @@ _RETRIES = {
 
 _STREAMS = {
     "streams": _once(replies.sse(CHUNKS), **STREAM),
+    "streams words": _once(replies.stream("Hello and goodbye"), **STREAM),
     "streams without an end": _once(replies.sse(CHUNKS, done=False), **STREAM),
     "streams with pauses": _once(replies.sse(CHUNKS, pause=0.05), **STREAM),
     "answers a stream with JSON": _once(replies.ok(), **STREAM),
     "cuts a stream": _once(replies.sse(HALF), error=ProtocolError, **STREAM),
-    "resets a stream": _once(replies.sse(HALF, done=False, end=End.RESET), error=TransportError, **STREAM),
+    "breaks off a stream": _once(faults.cut_stream(), error=TransportError, **STREAM),
+    "resets a stream": _once(faults.cut_stream(end=End.RESET), error=TransportError, **STREAM),
     "stalls in a stream": _once(
         replies.sse(HALF, done=False, end=End.HANG), error=TransportTimeout, chat_conn_id="small", **STREAM
     ),
@@ -171,18 +172,12 @@ _STREAMS = {
 _ANSWERS = {
     "answers what no database keeps": _once(json_text(ODD)),
     "answers with nesting": _once(replies.json_reply(200, replies.completion(deep=_nested(100)))),
-    "answers with tool calls": _once(
-        replies.ok(
-            None,
-            finish_reason="tool_calls",
-            tool_calls=[{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-        )
-    ),
+    "answers with tool calls": _once(replies.tool_calls([("f", {}), ("g", "{no json")])),
     "refuses to answer": _once(replies.ok(None, refusal="no"), error=IncompleteReply, on_incomplete="fail"),
     "is cut off": _once(replies.ok("cut", finish_reason="length"), error=IncompleteReply, on_incomplete="fail"),
     "is cut off, as data": _once(replies.ok("cut", finish_reason="length")),
     "answers text where JSON was due": _once(replies.ok("no json"), error=InvalidOutput, result_format="json"),
-    "answers JSON": _once(replies.ok('{"a": [1]}'), result_format="json"),
+    "answers JSON": _once(replies.ok_json({"a": [1]}), result_format="json"),
     "answers without usage": _once(replies.ok(usage=None)),
 }
 

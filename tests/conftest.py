@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server import ChatServer
+from airflow_chat_provider.testing import ChatServer
 
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-chat-tests-"))
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
@@ -127,10 +127,10 @@ def airflow(run_dag: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def server() -> Iterator[ChatServer]:
-    """A real HTTP server that answers as a test tells it."""
-    with ChatServer() as running:
-        yield running
+def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServer:
+    """The plugin's server, without a connection to it: the test makes its own."""
+    monkeypatch.delenv("AIRFLOW_CONN_CHAT_DEFAULT")
+    return chat_server
 
 
 @pytest.fixture
@@ -148,5 +148,5 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 @pytest.fixture
 def chat(server: ChatServer, connect: Callable[..., str]) -> ChatServer:
     """The server, with the connection `chat_default` to it."""
-    connect(server.url, extra={"model": "test-model"})
+    connect(**server.connection)
     return server

@@ -7,8 +7,8 @@ import select
 import socket
 from urllib.parse import urlsplit
 
-from tests.loopback import MAX_SECONDS, Listener, Received, Wire
-from tests.replies import Reply, status
+from airflow_chat_provider.testing.loopback import MAX_SECONDS, Listener, Received, Wire
+from airflow_chat_provider.testing.replies import Reply, status
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 

@@ -16,13 +16,11 @@ import pytest
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.errors import RateLimited, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.testing import ChatServer, End, faults, replies
 from airflow_chat_provider.transport import Client
-from tests import faults, replies
 from tests.calling import REQUEST, create, mute_port, transport_error
 from tests.certs import Certificates, make_certificates
 from tests.proxy import ForwardProxy
-from tests.replies import End
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 

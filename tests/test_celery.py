@@ -10,10 +10,9 @@ from collections import Counter
 
 import pytest
 
-from tests import replies
+from airflow_chat_provider.testing import ChatServer, replies
 from tests.airflow_process import STEP, airflow_for, posts, until
 from tests.batch.batching import lines, prompt_of
-from tests.server import ChatServer
 from tests.workers import CONCURRENCY
 
 pytestmark = pytest.mark.e2e

@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.hooks import ChatCompletionHook
-from tests import faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
 from tests.calling import KEY, free_port
-from tests.replies import Reply
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from airflow_chat_provider.core.extras import _READERS
 from airflow_chat_provider.hooks import ChatCompletionHook
-from tests import replies
+from airflow_chat_provider.testing import replies
 
 KEY = "sk-form-1234567890"
 HEADER = "header-value-0987654321"

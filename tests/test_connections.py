@@ -21,7 +21,7 @@ from airflow_chat_provider.connections import KnownConnections
 from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.errors import InvalidConnection, InvalidRequest
 from airflow_chat_provider.hooks import ChatCompletionHook
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.calling import KEY, REQUEST, Create, Log, both, create
 
 BEFORE_3_2 = tuple(map(int, version("apache-airflow-core").split(".")[:2])) < (3, 2)

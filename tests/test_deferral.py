@@ -25,9 +25,9 @@ from airflow_chat_provider.errors import (
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import PIECE, Journal
 from airflow_chat_provider.operators import ChatCompletionOperator
+from airflow_chat_provider.testing import faults, replies
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from airflow_chat_provider.xcoms import Slot
-from tests import faults, replies
 from tests.running import Airflow
 
 PROMPT = "canary prompt of a task that waits"

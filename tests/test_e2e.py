@@ -13,9 +13,8 @@ import threading
 import pytest
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
-from tests import faults, replies
+from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests.airflow_process import STEP, airflow_for, posts, until
-from tests.server import ChatServer
 
 pytestmark = pytest.mark.e2e
 

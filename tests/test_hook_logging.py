@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.hooks import ChatCompletionHook
-from tests import replies
+from airflow_chat_provider.testing import ChatServer, replies
 from tests.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, both, failure
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 

@@ -15,11 +15,8 @@ import pytest
 from airflow_chat_provider import connections, hooks, transport
 from airflow_chat_provider.errors import InvalidRequest, RateLimited
 from airflow_chat_provider.hooks import ChatCompletionHook
-from tests import replies
+from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
 from tests.calling import AT_ONCE, KEY, REQUEST, Create, acreate, both, create
-from tests.loopback import Received
-from tests.replies import Reply
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 

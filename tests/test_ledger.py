@@ -10,7 +10,7 @@ import pytest
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.ledger import KEY, Ledger
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
-from tests import faults, replies
+from airflow_chat_provider.testing import faults, replies
 from tests.asking import ask
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -4,7 +4,7 @@ import pytest
 
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
-from tests import faults, replies
+from airflow_chat_provider.testing import faults, replies
 from tests.asking import ask, failing
 
 

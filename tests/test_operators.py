@@ -7,7 +7,7 @@ from airflow.sdk import task
 
 from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests import faults, replies
+from airflow_chat_provider.testing import faults, replies
 from tests.asking import ask, failing, killed, sent
 
 

@@ -4,6 +4,7 @@ A mistake in the provider info stops every component of Airflow, so it is held a
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -139,6 +140,12 @@ def test_the_wheel_holds_every_file_of_the_package(unpacked: Path, project: Path
 def files_of(folder: Path) -> set[Path]:
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {path for path in found if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_brings_the_pytest_plugin(unpacked: Path) -> None:
+    (metadata,) = unpacked.glob("*.dist-info")
+    (entry,) = importlib.metadata.Distribution.at(metadata).entry_points.select(group="pytest11")
+    assert entry.load().chat_server
 
 
 def test_the_wheel_brings_the_license(unpacked: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from airflow_chat_provider.errors import InvalidConnection, StatusError
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.testing import ChatServer
 from tests.calling import KEY, Create, Log, acreate, both, create, failure, free_port, outcome, transport_error
 from tests.certs import Certificates, make_certificates
 from tests.proxy import ForwardProxy
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 PASSWORD = "canary-proxy-password"

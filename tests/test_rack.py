@@ -12,10 +12,8 @@ import pytest
 from airflow_chat_provider import rack as rack_module
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.rack import Rack
-from tests import faults, replies
+from airflow_chat_provider.testing import ChatServer, End, faults, replies
 from tests.calling import REQUEST
-from tests.replies import End
-from tests.server import ChatServer
 
 
 async def ask(

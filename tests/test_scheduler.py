@@ -6,9 +6,8 @@ import signal
 import pytest
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
-from tests import faults, replies
+from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests.airflow_process import STEP, airflow_for, posts, until
-from tests.server import ChatServer
 
 pytestmark = pytest.mark.scheduler
 

@@ -18,20 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import faults, replies
+from airflow_chat_provider.testing import ChatServer, Received, faults, replies
+from airflow_chat_provider.testing.replies import End, Event, Reply
 from tests.certs import Certificates, make_certificates
-from tests.loopback import Received
 from tests.proxy import ForwardProxy
-from tests.replies import End, Event, Reply
-from tests.server import ChatServer
 
 REQUEST = {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with ChatServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,11 +14,10 @@ from airflow_chat_provider.errors import (
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests import replies
+from airflow_chat_provider.testing import End, replies
 from tests.asking import killed
 from tests.behaviours import CHUNKS, HALF
 from tests.calling import AT_ONCE, REQUEST, both, failure
-from tests.replies import End
 
 STREAM = {**REQUEST, "stream": True}
 

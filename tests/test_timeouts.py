@@ -14,11 +14,9 @@ import pytest
 
 from airflow_chat_provider.errors import RateLimited, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.testing import ChatServer, End, Reply, faults, replies
 from airflow_chat_provider.wire import Backend, Clock
-from tests import faults, replies
 from tests.calling import AT_ONCE, REQUEST, Create, acreate, both, create, deaf_port, failure, outcome, transport_error
-from tests.replies import End, Reply
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 BODY = replies.ok().body

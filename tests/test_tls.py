@@ -16,9 +16,9 @@ from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.errors import InvalidConnection
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.pools import pool_for
+from airflow_chat_provider.testing import ChatServer
 from tests.calling import KEY, Create, acreate, both, create, failure, mute_port, outcome, transport_error
 from tests.certs import Certificates, make_certificates
-from tests.server import ChatServer
 
 Connect = Callable[..., str]
 

@@ -17,8 +17,8 @@ from airflow_chat_provider.errors import (
     ProtocolError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
 from airflow_chat_provider.wire import words_of
-from tests import faults, replies
 from tests.behaviours import BODY, FAULTS, GOOD, ODD, json_text
 from tests.calling import (
     AT_ONCE,
@@ -31,8 +31,6 @@ from tests.calling import (
     free_port,
     outcome,
 )
-from tests.replies import Reply
-from tests.server import ChatServer
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests import replies
+from airflow_chat_provider.testing import replies
 
 # As JSON text, since Python writes none of it: (what stands in the body, what is read from XCom).
 UNSAFE = {

@@ -20,11 +20,11 @@ from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.errors import ChatCompletionError, IncompleteReply, InvalidOutput
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests import behaviours, faults, replies
+from airflow_chat_provider.testing import ChatServer, faults, replies
+from tests import behaviours
 from tests.behaviours import BEHAVIOURS, Behaviour
 from tests.calling import deaf_port
 from tests.running import Airflow, Run
-from tests.server import ChatServer
 
 WORLDS = ("sync", "deferred", "async")
 EXTRAS = {

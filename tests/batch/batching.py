@@ -13,8 +13,7 @@ from airflow.sdk import DAG
 from airflow_chat_provider.compat import AirflowFailException
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
-from tests.loopback import Received
-from tests.server import ChatServer
+from airflow_chat_provider.testing import ChatServer, Received
 
 
 class Batch:

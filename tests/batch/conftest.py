@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_chat_provider.testing import ChatServer
 from tests.batch.batching import Batch
-from tests.server import ChatServer
 
 
 @pytest.fixture

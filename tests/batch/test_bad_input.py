@@ -13,7 +13,7 @@ from airflow.sdk import DAG
 from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import lines
 
 

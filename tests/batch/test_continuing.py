@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_chat_provider.errors import InvalidRequest, StatusError
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import prompt_of
 
 

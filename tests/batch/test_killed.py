@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from airflow_chat_provider.compat import AirflowException
-from tests import faults, replies
+from airflow_chat_provider.testing import faults, replies
 from tests.batch.batching import prompt_of
 
 KILLS, ROWS, CONCURRENCY = 20, 1000, 8

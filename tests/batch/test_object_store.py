@@ -15,7 +15,7 @@ import pytest
 from airflow_chat_provider.batch.object_store import ObjectStore
 from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import Batch, attach_store, in_order, lines, prompt_of
 
 

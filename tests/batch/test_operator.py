@@ -7,7 +7,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import lines, prompt_of
 from tests.running import Airflow
 

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from airflow_chat_provider.errors import RateLimited, TransportError
-from tests import replies
-from tests.server import ChatServer
+from airflow_chat_provider.testing import ChatServer, replies
 
 
 class Busy:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import Batch
 
 LINE = {

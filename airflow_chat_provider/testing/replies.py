@@ -1,4 +1,4 @@
-"""What the test server answers: small values, each one reply. Replies that go wrong are in `tests.faults`.
+"""What the test server answers: small values, each one reply. Those that break on their way are in `faults`.
 
 A chunked reply or stream may have another `end`: `sse(events, end=End.HANG)` is a stream that stalls. A whole
 one gets it by `replace(ok(), end=End.CLOSE)`: the client believes the connection to be reusable.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import gzip
 import http
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from tests.loopback import Received
+from airflow_chat_provider.testing.loopback import Received
 
+MODEL = "test-model"
+CREATED = 1_767_225_600
 USAGE: Mapping[str, Any] = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
 
 Event = str | bytes | Mapping[str, Any]
@@ -26,6 +29,8 @@ Step = bytes | float
 
 
 class End(Enum):
+    """What becomes of the connection after a reply."""
+
     KEEP = "keep"
     CLOSE = "close"
     RESET = "reset"
@@ -34,6 +39,8 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Reply:
+    """One answer of the server. `steps` are what goes on the wire, where it is not status, headers and body."""
+
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -54,6 +61,7 @@ class Reply:
 
 
 Scripted = Reply | Callable[[Received], Reply]
+"""A reply, or a function that makes it of the request."""
 
 
 def completion(**overrides: Any) -> dict[str, Any]:
@@ -62,8 +70,8 @@ def completion(**overrides: Any) -> dict[str, Any]:
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion",
-        "created": 1_767_225_600,
-        "model": "test-model",
+        "created": CREATED,
+        "model": MODEL,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
         "usage": dict(USAGE),
         **overrides,
@@ -73,26 +81,47 @@ def completion(**overrides: Any) -> dict[str, Any]:
 def ok(
     content: str | None = "Hello",
     *,
-    model: str = "test-model",
+    model: str = MODEL,
     finish_reason: str | None = "stop",
     usage: Mapping[str, Any] | None = USAGE,
     headers: Mapping[str, str] | None = None,
     **message_fields: Any,
 ) -> Reply:
+    """A 200 with that text as the model's answer; more fields of the message by their names."""
     message = {"role": "assistant", "content": content, "refusal": None, **message_fields}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
     return json_reply(200, completion(model=model, choices=[choice], usage=usage), headers)
 
 
+def ok_json(value: Any) -> Reply:
+    """A 200 whose answer is JSON, as `result_format="json"` wants it."""
+    return ok(json.dumps(value))
+
+
+def tool_calls(calls: Iterable[tuple[str, Mapping[str, Any] | str]]) -> Reply:
+    """A 200 that wants tools called, each a name and its arguments: `tool_calls([("weather", {"city": "Rome"})])`.
+
+    Arguments that are a text are sent as they stand: a model's need not be JSON.
+    """
+    made = [
+        {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
+        for number, (name, arguments) in enumerate(calls, 1)
+    ]
+    return ok(None, finish_reason="tool_calls", tool_calls=made)
+
+
 def json_reply(status: int, obj: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    """Any status with any JSON as its body."""
     return Reply(status, {"Content-Type": "application/json", **(headers or {})}, json.dumps(obj).encode())
 
 
 def text(status: int, body: str, content_type: str = "text/plain; charset=utf-8") -> Reply:
+    """Any status with a body that is no JSON."""
     return Reply(status, {"Content-Type": content_type}, body.encode())
 
 
 def status(code: int, headers: Mapping[str, str] | None = None) -> Reply:
+    """A status without a body."""
     return Reply(code, headers or {})
 
 
@@ -103,8 +132,13 @@ def error(
     kind: str = "invalid_request_error",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """`kind` is the "type" of OpenAI's error object."""
+    """A refusal: `error(500, "out of order")`. `kind` is the "type" of OpenAI's error object."""
     return json_reply(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
+
+
+def rate_limited(retry_after: float = 1.0, message: str = "Rate limit reached") -> Reply:
+    """A 429 that says how many seconds to wait."""
+    return error(429, message, "rate_limit_exceeded", "requests", {"Retry-After": str(retry_after)})
 
 
 def redirect(location: str, status: int = 307) -> Reply:
@@ -120,6 +154,7 @@ def deflated(reply: Reply) -> Reply:
 
 
 def delay(seconds: float, reply: Reply) -> Reply:
+    """The same reply, and not a byte of it before those seconds are over."""
     return replace(reply, wait=reply.wait + seconds)
 
 
@@ -163,19 +198,25 @@ def chunk(
     return {
         "id": "chatcmpl-test",
         "object": "chat.completion.chunk",
-        "created": 1_767_225_600,
-        "model": "test-model",
+        "created": CREATED,
+        "model": MODEL,
         "choices": [{"index": index, "delta": fields, "logprobs": None, "finish_reason": finish_reason}],
     }
 
 
-def sse(
-    events: Iterable[Event],
-    done: bool = True,
-    pause: float = 0.0,
-    *,
-    end: End = End.KEEP,
-) -> Reply:
+def events_of(content: str) -> list[dict[str, Any]]:
+    """The events of a streamed answer: one for each word, then the finish_reason, then the usage."""
+    first, *words = re.findall(r"\S+\s*|\s+", content) or [""]
+    usage = {**chunk(), "choices": [], "usage": dict(USAGE)}
+    return [chunk(first, role="assistant"), *map(chunk, words), chunk(finish_reason="stop"), usage]
+
+
+def stream(content: str = "Hello", *, pause: float = 0.0) -> Reply:
+    """A 200 that streams that text word by word, with so many seconds between them."""
+    return sse(events_of(content), pause=pause)
+
+
+def sse(events: Iterable[Event], *, done: bool = True, pause: float = 0.0, end: End = End.KEEP) -> Reply:
     """An event stream, each event a chunk: text and JSON become `data:` events, bytes go out as they are."""
     chunks = [_event(event) for event in events] + ([_event("[DONE]")] if done else [])
     return chunked(chunks, pause, content_type="text/event-stream", end=end)
@@ -189,8 +230,11 @@ def frame(chunk: bytes) -> bytes:
 def _event(event: Event) -> bytes:
     if isinstance(event, bytes):
         return event
-    data = event if isinstance(event, str) else json.dumps(event, ensure_ascii=False)
-    return f"data: {data}\n\n".encode()
+    return f"data: {_text(event)}\n\n".encode()
+
+
+def _text(value: str | Mapping[str, Any]) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _encoded(reply: Reply, encoding: str, body: bytes) -> Reply:

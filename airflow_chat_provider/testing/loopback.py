@@ -167,7 +167,7 @@ class Wire:
         while size := int(self._read_until(b"\r\n"), 16):
             chunks.append(self._read_exactly(size))
             self._read_exactly(2)
-        self._read_until(b"\r\n")  # no test sends trailers
+        self._read_until(b"\r\n")  # no client here sends trailers
         return b"".join(chunks)
 
 
@@ -210,10 +210,9 @@ class Listener(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if self.failures and error is None:
-            raise self.failures[0]
         for failure in self.failures:
-            assert error is not None
+            if error is None:
+                raise failure
             error.add_note(f"The test server failed too: {failure!r}")
 
     def stop(self) -> None:

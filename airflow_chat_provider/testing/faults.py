@@ -1,6 +1,6 @@
-"""What the test server does wrong: each a reply to script, like those in `tests.replies`.
+"""What the test server does wrong: each a reply to script, like those in `replies`.
 
-With another `end`, `half_body(data, end=End.RESET)` is a body cut by a reset, `End.HANG` one that stalls.
+With another `end`, `half_body(end=End.RESET)` is a body cut by a reset, `End.HANG` one that stalls.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from tests.loopback import MAX_SECONDS
-from tests.replies import End, Reply, Step, chunked, frame
+from airflow_chat_provider.testing.loopback import MAX_SECONDS
+from airflow_chat_provider.testing.replies import End, Reply, Step, chunked, events_of, frame, ok, sse
 
+_HALF = ok().body[: len(ok().body) // 2]
 BLOCK = 65_536
 
 
@@ -35,8 +36,8 @@ def raw(data: bytes) -> Reply:
     return Reply(end=End.CLOSE, body=data, steps=lambda reply: (reply.body,))
 
 
-def half_body(body: bytes, *, end: End = End.CLOSE) -> Reply:
-    """Content-Length for twice what is sent."""
+def half_body(body: bytes = _HALF, *, end: End = End.CLOSE) -> Reply:
+    """A body that ends in the middle: Content-Length is for twice what is sent."""
     return Reply(
         headers={"Content-Type": "application/json"},
         body=body,
@@ -45,9 +46,14 @@ def half_body(body: bytes, *, end: End = End.CLOSE) -> Reply:
     )
 
 
-def cut_chunked(body: bytes, *, end: End = End.CLOSE) -> Reply:
+def cut_chunked(body: bytes = _HALF, *, end: End = End.CLOSE) -> Reply:
     """A chunked body without its closing chunk."""
     return chunked([body], end=end)
+
+
+def cut_stream(content: str = "Hello", *, end: End = End.CLOSE) -> Reply:
+    """A stream of words that ends before its finish_reason."""
+    return sse(events_of(content)[:-2], done=False, end=end)
 
 
 def drip(body: bytes | None = None, every: float = 0.05) -> Reply:
@@ -67,7 +73,7 @@ def drip(body: bytes | None = None, every: float = 0.05) -> Reply:
 
 def drip_headers(every: float = 0.05) -> Reply:
     """A status line, then a header that never ends."""
-    return Reply(end=End.CLOSE, steps=lambda reply: _drops(b"HTTP/1.1 200 OK\r\nX-Drip: ", every, b"a"))
+    return Reply(end=End.CLOSE, steps=lambda _reply: _drops(b"HTTP/1.1 200 OK\r\nX-Drip: ", every, b"a"))
 
 
 def huge(size_bytes: int, *, announced: bool = True) -> Reply:
