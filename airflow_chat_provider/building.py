@@ -30,6 +30,15 @@ class Built(NamedTuple):
 
 
 def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
+    """Render a task's fields in place, and fold them into one request."""
+    rendered = render_fields(task, fields, context, env, seen_oids)
+    built = build(task) if rendered.error is None else rendered
+    if built.error is None:
+        task.request = built.request  # what the rendered fields show
+    return built
+
+
+def render_fields(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
     """Render a task's fields in place; values that a mapped task got from XCom are data and stay as they are."""
     renderer = Renderer(env, context)
     empty = []
@@ -44,12 +53,7 @@ def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[
                 empty.append(name)
     except InvalidRequest as error:
         return Built(error=error)
-    if empty:
-        return Built(error=nothing(empty[0]))
-    built = build(task)
-    if built.error is None:
-        task.request = built.request  # what the rendered fields show
-    return built
+    return Built(error=nothing(empty[0])) if empty else Built()
 
 
 def nothing(name: str) -> InvalidRequest:

@@ -13,7 +13,7 @@ from airflow_chat_provider.core.scrub import printable
 from airflow_chat_provider.journal import Journal
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.core.settings import Settings
+    from airflow_chat_provider.core.dialogue import Dialogue
     from airflow_chat_provider.ledger import Ledger
     from airflow_chat_provider.operators import ChatCompletionOperator
 
@@ -46,16 +46,17 @@ class Outcome(NamedTuple):
 def leave(
     task: ChatCompletionOperator,
     ti: Any,
-    settings: Settings,
-    request: dict[str, Any],
+    limits: dict[str, Any],
+    dialogue: Dialogue,
     configuration: dict[str, Any],
     ledger: Ledger,
 ) -> NoReturn:
     """Write the journal's first entry and let the task wait for its trigger."""
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
-    limits = {"timeout": settings.timeout, "deadline": settings.deadline, "max_attempts": settings.max_attempts}
-    deferred = Deferred(limits, request, configuration, ledger.state)
+    request = dialogue.request
+    key = ledger.key_of(dialogue.sends, request)
+    deferred = Deferred(limits, request, configuration, ledger.state, key, dialogue.state())
     journal, limit = Journal.of(ti), task.execution_timeout
     journal.write(Entry.of(deferred, ti.try_number))
     trigger = ChatCompletionTrigger(

@@ -30,8 +30,8 @@ def deliver(
         conversation = [*request["messages"], conversation_message(reply.message)]
         _push(task, ti, messages=sanitize(conversation)[0])  # a prompt may hold what XCom cannot, too
     _check_complete(task, reply)
-    value = result(reply, task.result_format)
-    return sanitize(value)[0] if task.result_format == "json" else value
+    value = result(reply, task.result_format, request)
+    return sanitize(value)[0] if task.result_format in ("json", "tool_calls") else value
 
 
 def _check_complete(task: ChatCompletionOperator, reply: Reply) -> None:

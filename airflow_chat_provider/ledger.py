@@ -38,16 +38,16 @@ class Ledger:
         self.idempotency_key = idempotency_key
 
     @classmethod
-    def open(cls, context: Any, request: dict[str, Any], base_url: str) -> tuple[Self, Reply | None]:
-        """For a try that has not asked yet; and the reply to this very request, if an earlier try had got it."""
+    def open(cls, context: Any, request: dict[str, Any], base_url: str) -> tuple[Self, list[Reply]]:
+        """For a try that has not asked yet; and the replies to this very request that an earlier try had got."""
         digest = hashlib.sha256(base_url.encode() + b"\n" + encode(request)).hexdigest()
         ledger = cls(context, 0, digest, str(uuid.uuid4()))
         found = ledger._read()
         if ledger._ti is None or ledger._run is None:
-            return ledger, None
+            return ledger, []
         ledger._asked = found.get("asked", 0) if ledger._store is not None else ledger._ti.try_number
         ledger.idempotency_key = ledger._key()
-        return ledger, _reply(found.get("reply")) if found.get("digest") == digest else None
+        return ledger, _replies(found.get("replies")) if found.get("digest") == digest else []
 
     @classmethod
     def resume(cls, context: Any, state: dict[str, Any]) -> Self:
@@ -58,15 +58,24 @@ class Ledger:
     def state(self) -> dict[str, Any]:
         return {"asked": self._asked, "digest": self._digest, "idempotency_key": self.idempotency_key}
 
-    def keep(self, reply: Reply) -> None:
-        """Remember an answer that was paid for."""
+    def key_of(self, send: int, request: dict[str, Any]) -> str:
+        """The key of one send of a dialogue, counted from 1."""
+        if send == 1:
+            return self.idempotency_key
+        digest = hashlib.sha256(encode(request)).hexdigest()
+        return str(uuid.uuid5(uuid.UUID(self.idempotency_key), f"{send} {digest}"))
+
+    def keep(self, reply: Reply, after: int = 0) -> None:
+        """Remember an answer that was paid for, the one ``after`` so many others of the same dialogue."""
         if reply.error is None:
-            self._write(asked=self._asked, reply=record.dump(reply))
+            earlier = self._found().get("replies") if after else None
+            kept = earlier[:after] if isinstance(earlier, list) else []
+            self._write(asked=self._asked, replies=[*kept, record.dump(reply)])
 
     def close(self, error: ChatCompletionError) -> None:
         """The task fails with ``error``: where there was an answer, the next try asks anew, and by another key."""
         if not isinstance(error, TransportError):
-            self._write(asked=self._asked + 1, reply=None)
+            self._write(asked=self._asked + 1, replies=[])
 
     def _epoch(self) -> list[Any]:
         return [getattr(self._ti, "max_tries", None), getattr(self._run, "clear_number", None)]
@@ -79,7 +88,10 @@ class Ledger:
         return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
 
     def _read(self) -> dict[str, Any]:
-        if self._store is None or self._ti is None or self._ti.try_number < 2:
+        return self._found() if self._ti is not None and self._ti.try_number > 1 else {}
+
+    def _found(self) -> dict[str, Any]:
+        if self._store is None or self._ti is None:
             return {}
         found = self._store.get(KEY)
         return found if isinstance(found, dict) and found.get("epoch") == self._epoch() else {}
@@ -96,9 +108,9 @@ class Ledger:
             log.warning("Airflow did not take the reply into its task state store: %s", error.error.error)
 
 
-def _reply(text: Any) -> Reply | None:
-    """What was kept; None where somebody has changed it: anyone may, who may edit a task's state."""
+def _replies(kept: Any) -> list[Reply]:
+    """What was kept; none where somebody has changed it: anyone may, who may edit a task's state."""
     try:
-        return record.load(text) if text else None
+        return [record.load(text) for text in kept or ()]
     except (KeyError, TypeError, ValueError):
-        return None
+        return []

@@ -13,7 +13,7 @@ from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, load_schema
 from airflow_chat_provider.templating import is_path, json_or_none, markers, read_template
 
 REPLY_CHOICES = {
-    "result_format": ("raw", "message", "text", "json"),
+    "result_format": ("raw", "message", "text", "json", "tool_calls"),
     "on_incomplete": ("warn", "fail", "ignore"),
 }
 _CHOICES = {**REPLY_CHOICES, "on_uncertain": ("fail", "resend")}
@@ -25,7 +25,23 @@ def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = Fa
     ``mapped``: ``partial()`` has only some of them; the messages may come with ``expand()``.
     """
     check_choices(arguments, _CHOICES)
+    check_output(arguments)
     check_request(arguments, dag, mapped=mapped)
+
+
+def check_output(arguments: Mapping[str, Any]) -> None:
+    """Check what says how an answer has to be."""
+    retries = arguments.get("output_retries", 1)
+    if type(retries) is not int or retries < 0:
+        raise InvalidRequest(
+            f"output_retries must be a number of 0 or more, not {str(retries)[:64]!r}",
+            path="output_retries",
+            keyword="minimum",
+        )
+    if arguments.get("response_schema") is not None:
+        from airflow_chat_provider.core.output import load_output
+
+        load_output(arguments["response_schema"])
 
 
 def check_choices(arguments: Mapping[str, Any], choices: Mapping[str, tuple[str, ...]]) -> None:

@@ -36,6 +36,10 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_chat_provider.triggers"],
             },
         ],
+        "task-decorators": [
+            {"name": name, "class-name": f"airflow_chat_provider.decorators.{name}"}
+            for name in ("chat_completion", "chat_completion_branch")
+        ],
         "connection-types": [
             {
                 "connection-type": "chat",

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.parsing import REPLY_CHOICES, check_choices, check_request
+from airflow_chat_provider.parsing import REPLY_CHOICES, check_choices, check_output, check_request
 from airflow_chat_provider.templating import markers
 
 _CHOICES = {**REPLY_CHOICES, "on_changed": ("fail", "restart")}
@@ -23,6 +23,7 @@ def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = Fa
     from airflow_chat_provider.batch.shard import Shard
 
     check_choices(arguments, _CHOICES)
+    check_output(arguments)
     if arguments.get("response_key") in _TAKEN:
         listed = ", ".join(_TAKEN)
         raise InvalidRequest(

@@ -7,13 +7,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_chat_provider import asking
 from airflow_chat_provider.batch.caller import Caller, Hopeless
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.gate import Gate, Stopped
 from airflow_chat_provider.batch.store import ERRORS, RESULTS, StoreError
-from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, TransportError
+from airflow_chat_provider.core.errors import (
+    ChatCompletionError,
+    IncompleteReply,
+    InvalidOutput,
+    InvalidRequest,
+    TransportError,
+)
 from airflow_chat_provider.outgoing import call_for
 from airflow_chat_provider.transport import AsyncClient
 
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.row import Row
     from airflow_chat_provider.batch.store import Store
     from airflow_chat_provider.batch.tally import Tally
+    from airflow_chat_provider.core.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.core.settings import Settings
 
@@ -50,6 +58,7 @@ class Engine:
         batch_id: str,
         settings: Settings,
         requests: Requests,
+        wanted: Wanted,
         shape: Shape,
         store: Store,
         history: History,
@@ -60,6 +69,7 @@ class Engine:
         self._batch_id = batch_id
         self._settings = settings
         self._requests = requests
+        self._wanted = wanted
         self._shape = shape
         self._store = store
         self._history = history
@@ -114,21 +124,29 @@ class Engine:
 
     async def _row(self, row: Row) -> None:
         try:
-            request = self._requests.of(row)
-            call = call_for(request, self._settings)
-        except ChatCompletionError as error:
+            dialogue = asking.begin(self._requests.of(row), self._wanted, self._settings)
+            reply = await self._ask(row, dialogue)
+        except InvalidRequest as error:
             await self._failed(row, error)
             return
-        asked = self._history.asked.get(row.index, 0)
-        reply = await self._caller.reply(call, request, f"{self._batch_id}-{row.index}-{asked}")
+        asking.learn(dialogue, self._settings.base_url)
         if reply.error is not None:
             await self._failed(row, reply.error)
         else:
-            await self._answered(row, reply)
+            await self._answered(row, dialogue.question, reply)
 
-    async def _answered(self, row: Row, reply: Reply) -> None:
+    async def _ask(self, row: Row, dialogue: Dialogue) -> Reply:
+        key = f"{self._batch_id}-{row.index}-{self._history.asked.get(row.index, 0)}"
+        while True:
+            request, number = dialogue.request, dialogue.sends
+            call = call_for(request, self._settings)
+            reply = await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}")
+            if (final := dialogue.take(reply)) is not None:
+                return final
+
+    async def _answered(self, row: Row, request: dict[str, Any], reply: Reply) -> None:
         try:
-            line, reason = self._shape.success(row, reply)
+            line, reason = self._shape.success(row, request, reply)
         except (IncompleteReply, InvalidOutput) as error:
             await self._failed(row, error)
             return

@@ -9,6 +9,7 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider import asking
 from airflow_chat_provider.batch.checks import most_failures, number
 from airflow_chat_provider.batch.engine import Engine, Speed
 from airflow_chat_provider.batch.history import History
@@ -42,6 +43,8 @@ class Job:
         self._settings, schema = _endpoint(task)
         self._schema = load_schema(schema)
         self._shape = Shape(task.id_key, task.result_format, task.response_key, task.on_incomplete, task.keep_row)
+        self._wanted = asking.wanted(task)
+        asking.warn(self._wanted)
         self._source = open_source(task.input)
         self._survey = surveyed(self._source)
         shard = Shard.parse(task.shard)
@@ -71,7 +74,7 @@ class Job:
             self._tally.begin(time.monotonic())
             gc.freeze()  # else each full collection looks through all of Airflow: a tenth of a batch's CPU
             try:
-                background.run(engine.run(self._source.rows(self._wanted)))
+                background.run(engine.run(self._source.rows(self._is_missing)))
             finally:
                 gc.unfreeze()
                 manifest = self._keep()
@@ -79,7 +82,7 @@ class Job:
         finally:
             self._store.close()
 
-    def _wanted(self, index: int) -> bool:
+    def _is_missing(self, index: int) -> bool:
         return index in self._rows and not self._history.done[index]
 
     def _engine(self, batch_id: str) -> Engine:
@@ -89,6 +92,7 @@ class Job:
             batch_id=batch_id,
             settings=self._settings,
             requests=requests,
+            wanted=self._wanted,
             shape=self._shape,
             store=self._store,
             history=self._history,
@@ -100,7 +104,7 @@ class Job:
         """Make the output this batch's, unless it is that already; the batch's id."""
         fingerprint = {
             "input": self._survey.digest,
-            "request": _digest([self._template.source, self._settings.model]),
+            "request": _digest([self._template.source, self._settings.model, *self._asked_for()]),
             "output": _digest([self._shape, self._task.shard]),
         }
         found = identity_in(self._store)
@@ -119,6 +123,10 @@ class Job:
             found = new_identity(fingerprint, len(self._rows))
             self._store.put(IDENTITY, json.dumps(found).encode())
         return str(found["id"])
+
+    def _asked_for(self) -> list[Any]:
+        schema = self._wanted.schema
+        return [schema.schema] if schema is not None else []
 
     def _keep(self) -> dict[str, Any]:
         """Leave the outcome so far in the output, too."""

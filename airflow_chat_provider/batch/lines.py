@@ -31,7 +31,7 @@ class Shape(NamedTuple):
     def name(self, row: Row) -> str:
         return row.name(self.id_key) or unnamed(row.index)
 
-    def success(self, row: Row, reply: Reply) -> tuple[bytes, str | None]:
+    def success(self, row: Row, request: Mapping[str, Any], reply: Reply) -> tuple[bytes, str | None]:
         """The line of a reply without an error, and why it is incomplete, if it is.
 
         Raises IncompleteReply (on_incomplete="fail") and InvalidOutput: the answer has not the form that is wanted.
@@ -43,9 +43,9 @@ class Shape(NamedTuple):
         if row.is_request_line:
             line |= {"response": _response(reply.status, reply.request_id, reply.body), "error": None}
             if self.response_key:
-                line[self.response_key] = result(reply, self.result_format)
+                line[self.response_key] = result(reply, self.result_format, request)
         else:
-            line[self.response_key or "response"] = result(reply, self.result_format)
+            line[self.response_key or "response"] = result(reply, self.result_format, request)
             line |= {"usage": reply.body.get("usage")}
             if reason is not None:
                 line["incomplete"] = reason

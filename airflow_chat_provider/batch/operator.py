@@ -30,7 +30,9 @@ class ChatCompletionBatchOperator(RequestOperator):
 
     :param input: (templated) the path of a .jsonl or .csv file, or a list of rows
     :param output: (templated) the folder for results, errors and manifest, of this batch alone
-    :param result_format: what is kept of an answer: raw, message, text, json (the text parsed)
+    :param response_schema: what an answer has to fit: a JSON Schema, its path, or a Pydantic model class
+    :param output_retries: how often an answer that does not fit is asked for again
+    :param result_format: what is kept of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the name under which it is kept ("response")
     :param id_key: the column with a row's id
     :param keep_row: put the row into its result
@@ -62,7 +64,9 @@ class ChatCompletionBatchOperator(RequestOperator):
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
-        result_format: Literal["raw", "message", "text", "json"] = "raw",
+        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        output_retries: int = 1,
+        result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
         response_key: str | None = None,
         id_key: str = "custom_id",
         keep_row: bool = True,
@@ -92,6 +96,8 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.configuration = configuration
         self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
         self.names_schema = not isinstance(request_schema, NotGiven)
+        self.response_schema = response_schema
+        self.output_retries = output_retries
         self.result_format = result_format
         self.response_key = response_key
         self.id_key = id_key

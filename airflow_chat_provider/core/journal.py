@@ -39,6 +39,8 @@ class Deferred(NamedTuple):
     request: dict[str, Any]
     configuration: dict[str, Any]
     ledger: dict[str, Any]
+    key: str = ""
+    dialogue: dict[str, Any] | None = None
 
     @property
     def conn_id(self) -> str:
@@ -46,7 +48,7 @@ class Deferred(NamedTuple):
 
     @property
     def idempotency_key(self) -> str:
-        return str(self.ledger["idempotency_key"])
+        return self.key or str(self.ledger["idempotency_key"])
 
 
 @dataclass(frozen=True)

@@ -120,32 +120,42 @@ def _is_part(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in ("text", "refusal")
 
 
-def result(reply: Reply, result_format: str) -> Any:
+def result(reply: Reply, result_format: str, request: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """What ``return_value`` is; InvalidOutput where the answer has no such form."""
     if result_format == "raw":
         return {"body": reply.body, "status": reply.status}
     if result_format == "message":
         return reply.message
+    if result_format == "tool_calls":
+        from airflow_chat_provider.core.output import Tools
+
+        calls = Tools(request).calls(reply.message)
+        return [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
     text = reply.text
     if not text and reply.message.get("tool_calls"):
-        raise _output_error(reply, "Use result_format='message': the answer calls tools and has no text")
-    return text if result_format == "text" else _parsed(reply, text)
-
-
-def _parsed(reply: Reply, text: str) -> Any:
-    try:
-        return json.loads(_unfenced(text))
-    except json.JSONDecodeError as error:
-        if reason := incomplete(reply.body):
-            raise incomplete_error(reply, reason) from None
-        where = f"line {error.lineno}, column {error.colno}"
-    except (RecursionError, ValueError):
-        where = "nested too deep, or a number too long"
-    raise _output_error(
+        raise output_error(reply, "Use result_format='tool_calls': the answer calls tools and has no text")
+    if result_format == "text":
+        return text
+    value, where = parsed(text)
+    if where is None:
+        return value
+    if reason := incomplete(reply.body):
+        raise incomplete_error(reply, reason)
+    raise output_error(
         reply,
-        f"The answer is not JSON ({where} of {len(text)} characters): set response_format in the request, "
-        "ask for JSON in the prompt, or use result_format='text'",
+        f"The answer is not JSON ({where}): set response_schema, or response_format in the request, ask for JSON in "
+        "the prompt, or use result_format='text'",
     )
+
+
+def parsed(text: str) -> tuple[Any, str | None]:
+    """An answer's text as JSON, which may stand in a Markdown fence; else where it is none."""
+    try:
+        return json.loads(_unfenced(text)), None
+    except json.JSONDecodeError as error:
+        return None, f"line {error.lineno}, column {error.colno} of {len(text)} characters"
+    except (RecursionError, ValueError):
+        return None, f"nested too deep, or a number too long, in {len(text)} characters"
 
 
 def _unfenced(text: str) -> str:
@@ -154,7 +164,8 @@ def _unfenced(text: str) -> str:
     return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text
 
 
-def _output_error(reply: Reply, message: str) -> InvalidOutput:
+def output_error(reply: Reply, message: str) -> InvalidOutput:
+    """The answer is not what was asked for."""
     return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
 
 

@@ -32,6 +32,7 @@ class NotGiven(str):
 DEFAULT_SCHEMA = NotGiven("2026-11")
 SHIPPED = ("2023-12", "2026-11")
 _SHOWN = 5
+_ARGUMENT = "request_schema"
 
 SchemaSource = str | Path | Mapping[str, Any] | None
 
@@ -39,8 +40,9 @@ SchemaSource = str | Path | Mapping[str, Any] | None
 class RequestSchema:
     """A JSON Schema ready to validate requests and to say which type is due where."""
 
-    def __init__(self, schema: Any, validator: Any, *, name: str) -> None:
+    def __init__(self, schema: Any, validator: Any, *, name: str, argument: str = _ARGUMENT) -> None:
         self.name = name
+        self._argument = argument
         self.properties = frozenset(schema.get("properties", ())) if isinstance(schema, dict) else frozenset()
         self.required = frozenset(schema.get("required", ())) if isinstance(schema, dict) else frozenset()
         self._validator = validator
@@ -55,21 +57,32 @@ class RequestSchema:
         found = self._errors(request)
         if not found:
             return
-        lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found[:_SHOWN]]
-        more = [f"(and more after the first {_SHOWN})"] if len(found) > _SHOWN else []
         raise InvalidRequest(
-            "Correct the request, nothing was sent: " + "; ".join(lines + more),
+            "Correct the request, nothing was sent: " + "; ".join(_lines(found)),
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator or "false"),
         )
+
+    def problems(self, value: Any) -> list[str]:
+        """Where ``value`` breaks the schema: a path and our own words for each of the first places."""
+        return _lines(self._errors(value))
 
     def _errors(self, request: Any) -> list[ValidationError]:
         try:
             return list(islice(self._validator.iter_errors(request), _SHOWN + 1))
         except Unresolvable as error:
-            raise _bad_schema(self.name, f"its reference {str(error.ref)[:200]!r} leads nowhere in it") from None
+            raise _bad_schema(
+                self.name, self._argument, f"its reference {str(error.ref)[:200]!r} leads nowhere in it"
+            ) from None
         except RecursionError:
-            raise _bad_schema(self.name, "it refers to itself without end, or the request is nested too deep") from None
+            raise _bad_schema(
+                self.name, self._argument, "it refers to itself without end, or the request is nested too deep"
+            ) from None
+
+
+def _lines(found: list[ValidationError]) -> list[str]:
+    lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found[:_SHOWN]]
+    return [*lines, f"(and more after the first {_SHOWN})"] if len(found) > _SHOWN else lines
 
 
 def load_schema(source: SchemaSource) -> RequestSchema | None:
@@ -77,12 +90,12 @@ def load_schema(source: SchemaSource) -> RequestSchema | None:
     if source is None or isinstance(source, RequestSchema):
         return source
     if isinstance(source, Mapping):
-        return _user_schema(json.dumps(source, sort_keys=True), "request_schema")
+        return load_user_schema(json.dumps(source, sort_keys=True), _ARGUMENT)
     name = str(source)
     if name in SHIPPED:
         return _shipped(name)
     if name.endswith(".json"):
-        return _user_schema(_read(name), name)
+        return load_user_schema(_read(name), name)
     raise InvalidRequest(
         f"request_schema {name!r} does not exist: use {' or '.join(map(repr, SHIPPED))}, a dict, the path of a .json "
         "file, or None to send unchecked",
@@ -115,32 +128,37 @@ def _inline(node: Any, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _user_schema(text: str, name: str) -> RequestSchema:
+def load_user_schema(text: str, name: str, argument: str = _ARGUMENT) -> RequestSchema:
+    """A JSON Schema from its text; InvalidRequest names ``argument`` where it is none."""
     try:
         schema = json.loads(text)
         cls = validator_for(schema, default=Draft202012Validator) if isinstance(schema, dict) else None
         if cls is None:
-            raise _bad_schema(name, "it is no JSON object")
+            raise _bad_schema(name, argument, "it is no JSON object")
         cls.check_schema(schema)
     except json.JSONDecodeError as error:
-        raise _bad_schema(name, f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise _bad_schema(
+            name, argument, f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
     except SchemaError as error:
-        raise _bad_schema(name, f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}") from None
+        raise _bad_schema(name, argument, f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}") from None
     # With a registry of its own, jsonschema does not fetch the references that it does not find.
-    return RequestSchema(schema, extended(cls)(schema, registry=EMPTY_REGISTRY), name=name)
+    return RequestSchema(schema, extended(cls)(schema, registry=EMPTY_REGISTRY), name=name, argument=argument)
 
 
 def _read(path: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError:
-        raise _bad_schema(path, "the file is not UTF-8") from None
+        raise _bad_schema(path, _ARGUMENT, "the file is not UTF-8") from None
     except OSError as error:
-        raise _bad_schema(path, f"the file cannot be read ({error.strerror or type(error).__name__})") from None
+        raise _bad_schema(
+            path, _ARGUMENT, f"the file cannot be read ({error.strerror or type(error).__name__})"
+        ) from None
 
 
-def _bad_schema(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"request_schema {name!r} cannot be used: {why}", path="request_schema", keyword="schema")
+def _bad_schema(name: str, argument: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{argument} {name!r} cannot be used: {why}", path=argument, keyword="schema")
 
 
 def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA) -> None:

@@ -74,6 +74,11 @@ class Settings(NamedTuple):
         carries = bool(self.headers) or (bool(self.api_key) and self.auth != "none")
         return parts.scheme == "http" and carries and not is_loopback(parts.hostname or "")
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What ``override`` takes."""
+        return {"timeout": self.timeout, "deadline": self.deadline, "max_attempts": self.max_attempts}
+
     def override(self, **values: Any) -> Settings:
         """These settings with a task's own limits; None keeps the connection's. Raises InvalidConnection."""
         given = {name: read_extra(name, value) for name, value in values.items() if value is not None}

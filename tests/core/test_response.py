@@ -214,7 +214,7 @@ def test_json_that_was_cut_off_is_an_incomplete_reply() -> None:
 def test_an_answer_that_only_calls_tools_has_no_text(form: str) -> None:
     answer = reply(choice(None, "tool_calls", tool_calls=[CALL]))
     assert result(answer, "message")["tool_calls"] == [CALL]
-    with pytest.raises(InvalidOutput, match="Use result_format='message'"):
+    with pytest.raises(InvalidOutput, match="Use result_format='tool_calls'"):
         result(answer, form)
 
 

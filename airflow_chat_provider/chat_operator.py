@@ -1,0 +1,260 @@
+"""A chat completion as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_chat_provider.arguments import TEMPLATE_FIELDS
+from airflow_chat_provider.compat import conf
+from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.request_operator import RequestOperator
+from airflow_chat_provider.retry_policy import final_errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow.sdk import Context
+
+    from airflow_chat_provider import building
+    from airflow_chat_provider.core.dialogue import Dialogue, Wanted
+    from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.ledger import Ledger
+
+
+class ChatCompletionOperator(RequestOperator):
+    """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
+
+    :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
+    :param messages: (templated) wins over ``request["messages"]``; an upstream task's ``messages`` continues it
+    :param model: (templated) wins over ``request["model"]``, the configuration's and the connection's
+    :param prompt: (templated) a user message added at the end
+    :param system_prompt: (templated) the one leading system message
+    :param chat_conn_id: (templated) a connection of type ``chat``
+    :param configuration: (templated) what an upstream task left under ``configuration``
+    :param request_schema: (templated) "2026-11", "2023-12", a JSON Schema or its path; None sends unchecked
+    :param response_schema: what the answer has to fit: a JSON Schema, its path, or a Pydantic model class
+    :param output_retries: how often an answer that does not fit is asked for again
+    :param result_format: what ``return_value`` is: raw (body and status), message, text, json (parsed), tool_calls
+    :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
+    :param on_incomplete: warn, fail or ignore where the answer was cut off, filtered or refused
+    :param push_messages: push the conversation with the reply
+    :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
+    :param deadline: (templated) seconds for all attempts and waits
+    :param max_attempts: (templated) sends in all
+    :param deferrable: wait for the answer in the triggerer, which takes no worker slot
+    :param on_uncertain: fail or resend where a triggerer ended while the (deferred) request was under way
+    :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
+    """
+
+    template_fields: Sequence[str] = TEMPLATE_FIELDS
+    _own_fields = TEMPLATE_FIELDS
+    ui_color = "#e6f2ec"
+
+    def __init__(
+        self,
+        *,
+        request: Mapping[str, Any] | str | None = None,
+        messages: Sequence[Any] | str | None = None,
+        model: str | None = None,
+        prompt: Any = None,
+        system_prompt: Any = None,
+        chat_conn_id: str = "chat_default",
+        configuration: Mapping[str, Any] | None = None,
+        request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
+        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        output_retries: int = 1,
+        result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
+        check_status: bool = True,
+        on_incomplete: Literal["warn", "fail", "ignore"] = "warn",
+        push_messages: bool = True,
+        timeout: float | str | None = None,
+        deadline: float | str | None = None,
+        max_attempts: int | str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        on_uncertain: Literal["fail", "resend"] = "fail",
+        dry_run: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.request = request
+        self.messages = messages
+        self.model = model
+        self.prompt = prompt
+        self.system_prompt = system_prompt
+        self.chat_conn_id = chat_conn_id
+        self.configuration = configuration
+        # A plain text: msgpack, in which the DAG processor hands over what it parsed, takes no subclass of str.
+        self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
+        self._names_schema = not isinstance(request_schema, NotGiven)
+        self.response_schema = response_schema
+        self.output_retries = output_retries
+        self.result_format = result_format
+        self.check_status = check_status
+        self.on_incomplete = on_incomplete
+        self.push_messages = push_messages
+        self.timeout = timeout
+        self.deadline = deadline
+        self.max_attempts = max_attempts
+        self.deferrable = deferrable
+        self.on_uncertain = on_uncertain
+        self._dry_run = dry_run  # every operator of Airflow's has a method of that name
+        self._built: building.Built | None = None
+        self._hook: ChatCompletionHook | None = None
+        self._check_self()
+
+    @classmethod
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+        from airflow_chat_provider.parsing import check_arguments
+
+        check_arguments(arguments, dag, mapped=mapped)
+
+    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+        from airflow_chat_provider import building
+
+        self._built = building.render(self, fields, context, env, seen_oids)
+
+    def execute(self, context: Context) -> Any:
+        """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
+        with final_errors():
+            return self._execute(context)
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """``execute``'s second half, where the request was deferred: push what the trigger got."""
+        from airflow_chat_provider import deferral
+        from airflow_chat_provider.core.dialogue import Dialogue
+        from airflow_chat_provider.ledger import Ledger
+
+        with final_errors():
+            journal, entry, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
+            if entry is None:
+                return reply.raise_for_error()
+            deferred, base_url = entry.deferred, entry.deferred.configuration["base_url"]
+            self._show(deferred.request, base_url)
+            ledger = Ledger.resume(context, deferred.ledger)
+            dialogue = Dialogue.restore(deferred.dialogue or {}, self._wanted())
+            final = self._heard(ledger, dialogue, reply)
+            if final is None:
+                deferral.leave(self, context["ti"], deferred.limits, dialogue, deferred.configuration, ledger)
+            try:
+                return self._conclude(context, ledger, dialogue, final, deferred.configuration)
+            finally:
+                journal.drop()
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow's way back from a trigger; one that could not run has a journal all the same."""
+        if next_method != "__fail__":
+            return super().resume_execution(next_method, next_kwargs, context)
+        from airflow_chat_provider.deferral import failure_event
+
+        return self.execute_complete(context, failure_event(next_kwargs))
+
+    def _execute(self, context: Context) -> Any:
+        from airflow_chat_provider import asking, building
+        from airflow_chat_provider.ledger import Ledger
+
+        built = self._built or building.build(self)
+        if built.error is not None:
+            raise built.error
+        upstream = building.Upstream.of(self.configuration)
+        self._hook = hook = self._make_hook(upstream)
+        try:
+            schema = self.request_schema if self._names_schema else upstream.schema(hook.settings)
+            request = hook.prepare(upstream.request(built.request), schema)
+            want = self._wanted()
+            asking.warn(want)
+            dialogue = asking.begin(self._question(request), want, hook.settings)
+            self._show(dialogue.request, hook.settings.base_url)
+            if self._dry_run:
+                from airflow_chat_provider.plan import print_plan
+
+                return print_plan(dialogue.request, hook.settings)
+            configuration = upstream.downstream(request, schema, hook.settings)
+            ledger, earlier = Ledger.open(context, request, hook.settings.base_url)
+            reply = self._ask(context, hook, dialogue, ledger, earlier, configuration)
+            return self._conclude(context, ledger, dialogue, reply, configuration)
+        finally:
+            hook.close()
+
+    def _ask(
+        self,
+        context: Context,
+        hook: ChatCompletionHook,
+        dialogue: Dialogue,
+        ledger: Ledger,
+        earlier: list[Reply],
+        configuration: dict[str, Any],
+    ) -> Reply:
+        """Ask until there is nothing more to ask for; or defer, which does not return."""
+        from airflow_chat_provider.core.record import safe
+
+        if earlier:
+            self.log.info("This request was answered in an earlier try, which ended before its task did")
+        for reply in earlier:
+            if (final := dialogue.take(reply)) is not None:
+                return final
+        while True:
+            if self.deferrable:
+                from airflow_chat_provider import deferral
+
+                deferral.leave(self, context["ti"], hook.settings.limits, dialogue, configuration, ledger)
+            request = dialogue.request
+            reply = safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request)))
+            if (final := self._heard(ledger, dialogue, reply)) is not None:
+                return final
+
+    def _heard(self, ledger: Ledger, dialogue: Dialogue, reply: Reply) -> Reply | None:
+        """A reply is here: the last one, unless another ask is worth it."""
+        if self.do_xcom_push:
+            ledger.keep(reply, dialogue.answers)
+        final = dialogue.take(reply)
+        if final is None:
+            self.log.info("The answer does not do, it is asked for again: ask %s", dialogue.sends)
+        return final
+
+    def _wanted(self) -> Wanted:
+        from airflow_chat_provider import asking
+
+        return asking.wanted(self)
+
+    def _question(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The checked request, with what an operator of this kind adds."""
+        return request
+
+    def _conclude(
+        self, context: Context, ledger: Ledger, dialogue: Dialogue, reply: Reply, configuration: dict[str, Any]
+    ) -> Any:
+        from airflow_chat_provider import asking
+        from airflow_chat_provider.delivery import deliver
+
+        asking.learn(dialogue, configuration["base_url"])
+        try:
+            return deliver(self, context["ti"], dialogue.question, reply, configuration)
+        except ChatCompletionError as error:
+            ledger.close(error)
+            raise
+
+    def _show(self, request: dict[str, Any], base_url: str) -> None:
+        """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
+        from airflow_chat_provider.outgoing import variants
+
+        request = variants(request, base_url)[0]
+        if request != self.request:
+            self.request, self.overwrite_rtif_after_execution = request, True
+
+    def _make_hook(self, upstream: building.Upstream) -> ChatCompletionHook:
+        from airflow_chat_provider.hooks import ChatCompletionHook
+
+        return ChatCompletionHook(
+            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
+            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
+            deadline=self.deadline,  # type: ignore[arg-type]
+            max_attempts=self.max_attempts,  # type: ignore[arg-type]
+        )
+
+    def on_kill(self) -> None:
+        """Close the socket of the call, so that the server can stop working for it."""
+        if self._hook is not None:
+            self._hook.abort()

@@ -1,0 +1,197 @@
+"""Asking until the answer is what was wanted: a few asks, each a call of its own, with what was wrong told in between.
+
+Pure, like the exchange: whoever drives it sends ``request`` and tells ``take`` of the reply. ``state`` outlives the
+process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from airflow_chat_provider.core import record
+from airflow_chat_provider.core.choice import with_instruction
+from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.output import OutputSchema, Tools
+from airflow_chat_provider.core.response import (
+    Reply,
+    conversation_message,
+    incomplete,
+    incomplete_error,
+    output_error,
+    parsed,
+)
+
+RUNGS = ("json_schema", "json_object", "a prompt alone")
+"""How a server is told of a schema: the next where it refuses one."""
+_REFUSALS = (400, 422, 501)
+_OTHER_REASONS = frozenset({"context_length_exceeded", "model_not_found", "invalid_api_key"})
+_SHOWN = 16_000  # characters of an answer that are shown again to whoever gave it
+
+
+class Wanted(NamedTuple):
+    """What an answer has to be. ``tools``: calls of the request's tools are checked."""
+
+    schema: OutputSchema | None = None
+    tools: bool = False
+    retries: int = 1
+    result_format: str = "raw"
+
+
+class Dialogue:
+    """One question to a model. ``rung`` is where to begin on RUNGS."""
+
+    def __init__(self, request: dict[str, Any], wanted: Wanted, rung: int = 0) -> None:
+        self.question = request
+        self.rung = rung
+        self.sends = 1
+        self._wanted = wanted
+        self._tools = Tools(request) if wanted.tools else None
+        self._laddered = wanted.schema is not None and request.get("response_format") is None
+        self._turns: list[dict[str, Any]] = []
+        self._answers = 0
+        self._attempts = 0
+        self._usage: dict[str, Any] | None = None
+        self._refused: Reply | None = None
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What is to be sent now."""
+        request = self.question
+        if self._laddered and self._wanted.schema is not None:
+            request = _told(request, self._wanted.schema, self.rung)
+        return {**request, "messages": [*request["messages"], *self._turns]} if self._turns else request
+
+    @property
+    def answers(self) -> int:
+        """How many completions have come."""
+        return self._answers
+
+    @property
+    def stepped_down(self) -> bool:
+        """Did the server refuse a form of the schema, and take another?"""
+        return self._refused is not None and self._answers > 0
+
+    def take(self, reply: Reply) -> Reply | None:
+        """The last reply, with its error if it does not fit; None: send ``request`` once more."""
+        self._attempts += reply.attempts
+        if reply.error is not None:
+            return self._failed(reply)
+        self._answers += 1
+        self._usage = _added(self._usage, reply.body.get("usage"))
+        problem = self._problem(reply)
+        if problem is None or isinstance(problem, ChatCompletionError):
+            return self._ended(reply, problem)
+        if self._answers > self._wanted.retries:
+            todo = "Raise output_retries, change the prompt, or loosen what is wanted: the answer does not fit"
+            after = f" after {self._answers} answers" if self._answers > 1 else ""
+            return self._ended(reply, output_error(reply, f"{todo}{after}: {problem}"))
+        self._turns = self._correction(reply, problem)
+        self.sends += 1
+        return None
+
+    def _failed(self, reply: Reply) -> Reply | None:
+        refuses = isinstance(reply.error, StatusError) and reply.status in _REFUSALS
+        if not refuses or not self._laddered or str(getattr(reply.error, "code", "")) in _OTHER_REASONS:
+            return self._ended(reply)
+        self._refused = self._refused or reply
+        if self.rung + 1 == len(RUNGS):  # so it was not the form that it refused
+            return self._ended(self._refused)
+        self.rung += 1
+        self.sends += 1
+        return None
+
+    def _ended(self, reply: Reply, error: ChatCompletionError | None = None) -> Reply:
+        """The reply as the end of all asks: with the usage of each."""
+        if self._answers > 1 and self._usage is not None and isinstance(reply.body, dict):
+            body = {**reply.body, "usage": self._usage}
+            reply = reply._replace(body=body)
+            if error is not None:
+                error.body = body
+        return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
+
+    def _problem(self, reply: Reply) -> str | ChatCompletionError | None:
+        wanted, message = self._wanted, reply.message
+        if self._tools is not None:
+            return _problem_of_calls(self._tools, message)
+        if wanted.schema is None:
+            return None
+        if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
+            return None  # it asks for a tool before it answers
+        value, where = parsed(reply.text)
+        problem = f"it is not JSON ({where})" if where else wanted.schema.problem(value)
+        reason = incomplete(reply.body)
+        return incomplete_error(reply, reason) if problem and reason else problem
+
+    def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
+        """The answer, and what is wrong with it."""
+        message = conversation_message(reply.message)
+        if isinstance(message.get("content"), str) and len(message["content"]) > _SHOWN:
+            message["content"] = message["content"][:_SHOWN] + " [...]"
+        calls = message.get("tool_calls") or ()
+        if self._tools is not None and calls and all(call.get("id") for call in calls):
+            problems = self._tools.calls(message)
+            results = [
+                {"role": "tool", "tool_call_id": call.id, "content": f"Error: {call.problem or 'call it again'}"}
+                for call in problems
+            ]
+            return [message, *results]
+        message.pop("tool_calls", None)
+        message.pop("function_call", None)
+        todo = "Call the tool again." if self._tools is not None else "Answer again, with the whole JSON alone."
+        return [{"content": "", **message}, {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}]
+
+    def state(self) -> dict[str, Any]:
+        """Plain JSON, from which ``restore`` goes on."""
+        return {
+            "question": self.question,
+            "rung": self.rung,
+            "sends": self.sends,
+            "turns": self._turns,
+            "answers": self._answers,
+            "attempts": self._attempts,
+            "usage": self._usage,
+            "refused": record.dump(record.safe(self._refused)) if self._refused is not None else None,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any], wanted: Wanted) -> Dialogue:
+        """The dialogue that ``state`` is of."""
+        dialogue = cls(state["question"], wanted, state["rung"])
+        dialogue.sends = state["sends"]
+        dialogue._turns, dialogue._answers = state["turns"], state["answers"]
+        dialogue._attempts, dialogue._usage = state["attempts"], state["usage"]
+        dialogue._refused = record.load(state["refused"]) if state["refused"] is not None else None
+        return dialogue
+
+
+def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:
+    """The request with the schema in the form of a rung."""
+    if rung == 0:
+        return {**request, "response_format": schema.response_format()[0]}
+    told = {**request, "messages": with_instruction(request["messages"], schema.prompt())}
+    return {**told, "response_format": {"type": "json_object"}} if rung == 1 else told
+
+
+def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> str | None:
+    calls = tools.calls(message)
+    if not calls:
+        return "it calls no tool" if tools.needed else None
+    return "; ".join(call.problem for call in calls if call.problem) or None
+
+
+def _added(one: dict[str, Any] | None, other: Any) -> dict[str, Any] | None:
+    """The sum of two usages, key by key."""
+    if not isinstance(other, dict):
+        return one
+    if one is None:
+        return other
+    return {key: _sum(one.get(key), other.get(key)) for key in (*one, *(key for key in other if key not in one))}
+
+
+def _sum(one: Any, other: Any) -> Any:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return _added(one, other)
+    if type(one) in (int, float) and type(other) in (int, float):
+        return one + other
+    return other if other is not None else one
