@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import replies
 from tests.batch.batching import lines
 from tests.running import Run, load_dag
 
@@ -25,7 +26,12 @@ def run(project, run_dag, model_server, monkeypatch):
     """Run an example by its name."""
     monkeypatch.setenv("AIRFLOW_CONN_CHAT_DEFAULT", json.dumps(model_server.connection))
 
-    def go(name, conf=None):
+    def go(name, conf=None, chat=None):
+        if chat is not None:  # what the embedded model cannot be made to do
+            monkeypatch.setenv(
+                "AIRFLOW_CONN_CHAT_DEFAULT",
+                json.dumps({"conn_type": "chat", "host": chat.url, "extra": {"model": "m"}}),
+            )
         return Run(run_dag(load_dag(project / "dags_examples" / f"{name}.py", name), run_conf=conf))
 
     return go
@@ -100,6 +106,29 @@ def test_bulk_sharded_has_one_line_for_each_row_of_all_shards(run, tmp_path):
     assert finished.xcoms("merge")["return_value"] == 8
     (merged,) = tmp_path.glob("*/sharded/merged.jsonl")
     assert [json.loads(line)["index"] for line in merged.read_text("utf-8").splitlines()] == list(range(8))
+
+
+def test_tool_round_runs_the_tool_that_the_model_calls_and_answers_with_its_result(run, chat):
+    call = {"id": "c", "type": "function", "function": {"name": "stock_of", "arguments": '{"product": "desk lamp"}'}}
+    chat.script(replies.ok(None, finish_reason="tool_calls", tool_calls=[call]), replies.ok("It is sold out."))
+    finished = run("tool_round", chat=chat)
+    assert finished.state == "success"
+    assert finished.xcoms("ask")["return_value"] == [
+        {"id": "c", "name": "stock_of", "arguments": {"product": "desk lamp"}}
+    ]
+    told = chat.requests[-1].json["messages"]
+    assert [message["role"] for message in told] == ["user", "assistant", "tool"]
+    assert told[-1] == {"role": "tool", "tool_call_id": "c", "content": '{"in_stock": 0}'}
+    assert finished.xcoms("answer")["return_value"] == "It is sold out."
+
+
+def test_typed_answers_classifies_to_a_class_and_takes_one_branch(run):
+    finished = run("typed_answers")
+    assert finished.state == "success"
+    assert set(finished.xcoms("classify")["return_value"]) == {"sentiment", "wants_reply"}
+    states = finished.states()
+    assert sorted((states["refund"], states["thank"])) == ["skipped", "success"]
+    assert states[finished.xcoms("decide")["return_value"]] == "success"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,25 @@ class TestRetries:
         assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
         assert run.xcoms()["body"] == replies.completion()
 
+    def test_so_are_all_of_a_dialogue_in_which_one_did_not_fit(self, airflow, chat):
+        chat.script(replies.ok("{}"), replies.ok('{"a": 1}'))
+        schema = {"type": "object", "required": ["a"]}
+        with airflow.dag():
+            ask(prompt="Hi", response_schema=schema, post_execute=fail_in_the_first_try, **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 2)
+        assert run.xcoms()["body"]["usage"]["total_tokens"] == 22
+
+    def test_a_dialogue_that_was_broken_off_goes_on_after_the_answer_that_it_had(self, airflow, chat):
+        chat.script(replies.ok("{}"), faults.reset(), replies.ok('{"a": 1}'))
+        with airflow.dag():
+            ask(prompt="Hi", response_schema={"type": "object", "required": ["a"]}, **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 3)
+        assert chat.requests[1].json == chat.requests[2].json
+        first, second, third = keys(chat)
+        assert first != second == third
+
     def test_an_answer_to_another_request_is_not(self, airflow, chat):
         with airflow.dag():
             ask(prompt="Try {{ ti.try_number }}", post_execute=fail_in_the_first_try, **AGAIN)

@@ -1,0 +1,26 @@
+"""Tools across tasks: what a tool's task hands back to the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow_chat_provider.core.errors import InvalidRequest
+
+
+def tool_message(call: Any, result: Any) -> dict[str, Any]:
+    """The message that answers one call of ``result_format="tool_calls"``; put it after the conversation so far.
+
+    ``result`` that is no text is sent as JSON. Raises InvalidRequest for what is no call, or no JSON.
+    """
+    if not (isinstance(call, dict) and "name" in call):
+        raise InvalidRequest("call must be one of the calls that result_format='tool_calls' returns", path="call")
+    try:
+        content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequest(
+            f"The result of {call['name']} must be text or JSON, not a {type(result).__name__}", path="result"
+        ) from None
+    if call.get("id") is None:  # a function call of the older kind
+        return {"role": "function", "name": call["name"], "content": content}
+    return {"role": "tool", "tool_call_id": call["id"], "content": content}

@@ -1,0 +1,121 @@
+"""Asking until the answer fits: what is sent next, and what is told at the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_chat_provider.core.dialogue import RUNGS, Dialogue, Wanted
+from airflow_chat_provider.core.errors import InvalidOutput, StatusError, TransportError
+from airflow_chat_provider.core.output import load_output
+from airflow_chat_provider.core.response import Reply
+
+REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False}
+REFUSED = Reply(400, {}, error=StatusError("no", status=400))
+
+
+def wanted(retries: int = 1) -> Wanted:
+    return Wanted(load_output(SCHEMA), retries=retries, result_format="json")
+
+
+def answer(text: str, **usage: Any) -> Reply:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    return Reply(200, {"choices": [choice], "usage": usage or {"total_tokens": 1}})
+
+
+def ended(reply: Reply | None) -> Reply:
+    assert reply is not None
+    return reply
+
+
+def test_without_a_wish_each_reply_is_the_last_and_the_request_is_sent_as_it_is() -> None:
+    dialogue = Dialogue(REQUEST, Wanted())
+    assert dialogue.request is REQUEST
+    assert ended(dialogue.take(answer("no JSON"))).error is None
+
+
+def test_a_reply_that_is_an_error_is_the_last() -> None:
+    error = TransportError("gone", sent=True)
+    assert ended(Dialogue(REQUEST, wanted()).take(Reply(None, None, error=error))).error is error
+
+
+def test_the_correction_follows_the_question_and_replaces_the_one_before() -> None:
+    dialogue = Dialogue(REQUEST, wanted(3))
+    lengths = []
+    for text in ("{}", '{"a": "x"}', "[]"):
+        assert dialogue.take(answer(text)) is None
+        lengths.append(len(dialogue.request["messages"]))
+        assert dialogue.request["messages"][-2] == {"role": "assistant", "content": text}
+    assert lengths == [3, 3, 3]
+
+
+def test_a_correction_quotes_nothing_of_the_answer() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    dialogue.take(answer('{"a": "canary"}'))
+    assert "canary" not in dialogue.request["messages"][-1]["content"]
+
+
+def test_attempts_and_usage_are_those_of_all_asks() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    dialogue.take(
+        answer("{}", total_tokens=3, prompt_tokens_details={"cached_tokens": 1}, cost=0.5)._replace(attempts=2)
+    )
+    last = ended(
+        dialogue.take(answer('{"a": 1}', total_tokens=4, prompt_tokens_details={"cached_tokens": 2}, cost=0.25))
+    )
+    assert last.attempts == 3
+    assert last.body["usage"] == {"total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3}, "cost": 0.75}
+
+
+def test_an_error_at_the_end_has_the_body_with_the_whole_usage() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    dialogue.take(answer("{}"))
+    last = ended(dialogue.take(answer("{}")))
+    assert isinstance(last.error, InvalidOutput)
+    assert last.error.body is last.body
+    assert last.body["usage"]["total_tokens"] == 2
+
+
+def test_refusals_lead_down_the_ladder_and_are_not_counted_as_answers() -> None:
+    dialogue, formats = Dialogue(REQUEST, wanted(0)), []
+    for _ in RUNGS[1:]:
+        formats.append(dialogue.request.get("response_format", {}).get("type"))
+        assert dialogue.take(REFUSED) is None
+    formats.append(dialogue.request.get("response_format"))
+    assert formats == ["json_schema", "json_object", None]
+    assert ended(dialogue.take(answer('{"a": 1}'))).error is None
+    assert dialogue.stepped_down
+
+
+def test_a_correction_is_made_on_the_rung_that_was_reached() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    dialogue.take(REFUSED)
+    assert dialogue.take(answer("{}")) is None
+    assert dialogue.request["response_format"] == {"type": "json_object"}
+    assert [message["role"] for message in dialogue.request["messages"]] == ["system", "user", "assistant", "user"]
+
+
+@given(st.lists(st.sampled_from(["{}", "[]", '{"a": 1}', "refused"]), max_size=6))
+def test_whoever_restores_it_between_two_replies_sees_no_difference(texts: list[str]) -> None:
+    one = Dialogue(REQUEST, wanted(2))
+    other = Dialogue(REQUEST, wanted(2))
+    for text in texts:
+        reply = REFUSED if text == "refused" else answer(text)
+        other = Dialogue.restore(json.loads(json.dumps(other.state())), wanted(2))
+        assert other.request == one.request
+        last, same = one.take(reply), other.take(reply)
+        assert (last is None) == (same is None)
+        if last is not None and same is not None:
+            assert (last.body, last.attempts, str(last.error)) == (same.body, same.attempts, str(same.error))
+            return
+
+
+@pytest.mark.parametrize("code", ["context_length_exceeded", "model_not_found"])
+def test_a_refusal_that_says_another_reason_ends_it(code: str) -> None:
+    refused = Reply(400, {}, error=StatusError("no", status=400, code=code))
+    assert ended(Dialogue(REQUEST, wanted()).take(refused)).error is refused.error
