@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.chat_operator import ChatCompletionOperator
-from airflow_chat_provider.compat import BranchMixIn
 from airflow_chat_provider.core.errors import InvalidRequest
+
+try:
+    from airflow.sdk.bases.branch import BranchMixIn
+except ImportError:  # before Airflow 3.2
+    from airflow.providers.standard.operators.branch import BranchMixIn  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

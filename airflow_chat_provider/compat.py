@@ -26,17 +26,11 @@ except ImportError:  # Airflow 3.1
         XComNotFound,
     )
 
-try:
-    from airflow.sdk.bases.branch import BranchMixIn
-except ImportError:  # before Airflow 3.2
-    from airflow.providers.standard.operators.branch import BranchMixIn  # type: ignore[assignment]
-
 __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowTaskTimeout",
-    "BranchMixIn",
     "XComNotFound",
     "conf",
     "in_thread",

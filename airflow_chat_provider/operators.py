@@ -1,7 +1,25 @@
-"""The operators: chat completions as tasks."""
+"""The operators. Each is imported when it is asked for, so that a DAG's file pays for its own alone."""
 
-from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
-from airflow_chat_provider.branching import ChatCompletionBranchOperator
-from airflow_chat_provider.chat_operator import ChatCompletionOperator
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
+    from airflow_chat_provider.branching import ChatCompletionBranchOperator
+    from airflow_chat_provider.chat_operator import ChatCompletionOperator
 
 __all__ = ["ChatCompletionBatchOperator", "ChatCompletionBranchOperator", "ChatCompletionOperator"]
+
+_PLACES = {
+    "ChatCompletionBatchOperator": "airflow_chat_provider.batch.operator",
+    "ChatCompletionBranchOperator": "airflow_chat_provider.branching",
+    "ChatCompletionOperator": "airflow_chat_provider.chat_operator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

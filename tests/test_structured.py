@@ -101,7 +101,7 @@ class TestSchema:
         assert len(chat.requests) == 1
 
     def test_an_answer_of_megabytes_is_not_sent_back_whole(self, airflow, chat):
-        chat.script(replies.ok(json.dumps({"sentiment": "x" * 3_000_000})), replies.ok(GOOD))
+        chat.script(replies.ok(json.dumps({"sentiment": "x" * 10_000_000})), replies.ok(GOOD))
         with airflow.dag():
             ask(prompt="Judge", response_schema=SCHEMA)
         assert airflow.run().state == "success"
@@ -127,6 +127,14 @@ class TestClass:
         assert (told["name"], told["strict"]) == ("Verdict", True)
         assert told["schema"]["required"] == ["sentiment", "stars"]
         assert told["schema"]["additionalProperties"] is False
+
+    def test_a_mapped_task_takes_one_and_what_it_leaves_needs_no_class_to_be_read(self, airflow, chat):
+        chat.default = replies.ok(GOOD)
+        with airflow.dag():
+            ChatCompletionOperator.partial(task_id="ask", response_schema=Verdict, result_format="json").expand(
+                prompt=["a", "b"]
+            )
+        assert airflow.run().xcoms(map_index=1)["return_value"] == {"sentiment": "good"}
 
     def test_its_own_rules_count_too(self, airflow, chat):
         from pydantic import field_validator
