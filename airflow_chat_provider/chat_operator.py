@@ -134,7 +134,7 @@ class ChatCompletionOperator(RequestOperator):
             deferred, base_url = entry.deferred, entry.deferred.configuration["base_url"]
             self._show(deferred.request, base_url)
             ledger = Ledger.resume(context, deferred.ledger)
-            dialogue = Dialogue.restore(deferred.dialogue or {}, self._wanted())
+            dialogue = Dialogue.restore(deferred.dialogue, deferred.request, self._wanted())
             final = self._heard(ledger, dialogue, reply)
             if final is None:
                 deferral.leave(self, context["ti"], deferred.limits, dialogue, deferred.configuration, ledger)
@@ -211,7 +211,7 @@ class ChatCompletionOperator(RequestOperator):
             ledger.keep(reply, dialogue.answers)
         final = dialogue.take(reply)
         if final is None:
-            self.log.info("The answer does not do, it is asked for again: ask %s", dialogue.sends)
+            self.log.info("Asked once more, for the %s. time: %s", dialogue.sends, dialogue.why)
         return final
 
     def _wanted(self) -> Wanted:

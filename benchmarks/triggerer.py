@@ -103,7 +103,7 @@ def defer(dag_id, contender, request):
     from airflow_chat_provider.xcoms import Slot
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
-    entry = Entry.of(Deferred(limits, request, {"chat_conn_id": "chat_default"}, {"idempotency_key": "a key"}), 1)
+    entry = Entry.of(Deferred(limits, request, {"chat_conn_id": "chat_default"}, {}, "a key", {}), 1)
     if sys.argv[4:] == ["sent"]:
         entry = entry.sent(1, 0.0)
     with create_session() as session:

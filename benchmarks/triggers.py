@@ -28,7 +28,7 @@ def ours():
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
-    entry = Entry.of(Deferred(limits, REQUEST, {"chat_conn_id": "chat_default"}, {"idempotency_key": "a key"}), 1)
+    entry = Entry.of(Deferred(limits, REQUEST, {"chat_conn_id": "chat_default"}, {}, "a key", {}), 1)
 
     class Memory:
         """In place of XCom. Each trigger reads an entry of its own, as it is not given one that is parsed already."""

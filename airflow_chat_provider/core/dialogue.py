@@ -45,6 +45,8 @@ class Dialogue:
         self.question = request
         self.rung = rung
         self.sends = 1
+        self.why = ""
+        """Why ``request`` is sent once more, in words that quote nothing of the answer."""
         self._wanted = wanted
         self._tools = Tools(request) if wanted.tools else None
         self._laddered = wanted.schema is not None and request.get("response_format") is None
@@ -87,7 +89,7 @@ class Dialogue:
             after = f" after {self._answers} answers" if self._answers > 1 else ""
             return self._ended(reply, output_error(reply, f"{todo}{after}: {problem}"))
         self._turns = self._correction(reply, problem)
-        self.sends += 1
+        self.sends, self.why = self.sends + 1, f"the answer does not fit: {problem}"
         return None
 
     def _failed(self, reply: Reply) -> Reply | None:
@@ -97,8 +99,8 @@ class Dialogue:
         self._refused = self._refused or reply
         if self.rung + 1 == len(RUNGS):  # so it was not the form that it refused
             return self._ended(self._refused)
+        self.sends, self.why = self.sends + 1, f"the server refuses {RUNGS[self.rung]} (HTTP {reply.status})"
         self.rung += 1
-        self.sends += 1
         return None
 
     def _ended(self, reply: Reply, error: ChatCompletionError | None = None) -> Reply:
@@ -142,9 +144,9 @@ class Dialogue:
         return [{"content": "", **message}, {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}]
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON, from which ``restore`` goes on."""
+        """Plain JSON, from which ``restore`` goes on, given ``request`` again."""
         return {
-            "question": self.question,
+            "question": self.question if self.request is not self.question else None,
             "rung": self.rung,
             "sends": self.sends,
             "turns": self._turns,
@@ -155,9 +157,9 @@ class Dialogue:
         }
 
     @classmethod
-    def restore(cls, state: Mapping[str, Any], wanted: Wanted) -> Dialogue:
-        """The dialogue that ``state`` is of."""
-        dialogue = cls(state["question"], wanted, state["rung"])
+    def restore(cls, state: Mapping[str, Any], request: dict[str, Any], wanted: Wanted) -> Dialogue:
+        """The dialogue that ``state`` is of; ``request`` is what it sent last."""
+        dialogue = cls(state["question"] or request, wanted, state["rung"])
         dialogue.sends = state["sends"]
         dialogue._turns, dialogue._answers = state["turns"], state["answers"]
         dialogue._attempts, dialogue._usage = state["attempts"], state["usage"]

@@ -39,16 +39,12 @@ class Deferred(NamedTuple):
     request: dict[str, Any]
     configuration: dict[str, Any]
     ledger: dict[str, Any]
-    key: str = ""
-    dialogue: dict[str, Any] | None = None
+    idempotency_key: str
+    dialogue: dict[str, Any]
 
     @property
     def conn_id(self) -> str:
         return str(self.configuration["chat_conn_id"])
-
-    @property
-    def idempotency_key(self) -> str:
-        return self.key or str(self.ledger["idempotency_key"])
 
 
 @dataclass(frozen=True)

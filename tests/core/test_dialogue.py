@@ -106,7 +106,7 @@ def test_whoever_restores_it_between_two_replies_sees_no_difference(texts: list[
     other = Dialogue(REQUEST, wanted(2))
     for text in texts:
         reply = REFUSED if text == "refused" else answer(text)
-        other = Dialogue.restore(json.loads(json.dumps(other.state())), wanted(2))
+        other = Dialogue.restore(json.loads(json.dumps(other.state())), other.request, wanted(2))
         assert other.request == one.request
         last, same = one.take(reply), other.take(reply)
         assert (last is None) == (same is None)
@@ -119,3 +119,9 @@ def test_whoever_restores_it_between_two_replies_sees_no_difference(texts: list[
 def test_a_refusal_that_says_another_reason_ends_it(code: str) -> None:
     refused = Reply(400, {}, error=StatusError("no", status=400, code=code))
     assert ended(Dialogue(REQUEST, wanted()).take(refused)).error is refused.error
+
+
+def test_a_question_that_is_sent_as_it_is_stands_in_its_state_once() -> None:
+    dialogue = Dialogue(REQUEST, Wanted())
+    assert "Hi" not in json.dumps(dialogue.state())
+    assert Dialogue.restore(dialogue.state(), REQUEST, Wanted()).question is REQUEST

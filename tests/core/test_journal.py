@@ -16,6 +16,8 @@ DEFERRED = Deferred(
     request={"model": "m", "messages": [{"role": "user", "content": "a\x00b \ud800 {{ x }}"}]},
     configuration={"chat_conn_id": "chat_default", "model": "m", "base_url": "http://h/v1", "request_schema": None},
     ledger={"asked": 0, "digest": "d", "idempotency_key": "key-1"},
+    idempotency_key="key-1",
+    dialogue={"question": None, "rung": 0},
 )
 READY = Entry.of(DEFERRED, 2)
 
