@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
 from airflow_chat_provider.errors import InvalidRequest
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.asking import sent
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import lines
 from tests.running import Run, load_dag
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from airflow_chat_provider import asking
 from airflow_chat_provider.errors import IncompleteReply, InvalidOutput, InvalidRequest, StatusError
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent
 
 SCHEMA = {

@@ -7,7 +7,7 @@ from airflow.sdk import task
 
 from airflow_chat_provider.errors import InvalidOutput, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent
 
 WEATHER = {

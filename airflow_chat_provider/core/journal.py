@@ -84,7 +84,7 @@ class Entry:
 
     def _check(self) -> None:
         """Raise what reading it raises, now and not when a request depends on it."""
-        _ = self.deferred.conn_id, self.deferred.idempotency_key, self.begun.elapsed + self.until + self.begun.attempt
+        _ = self.deferred.conn_id, len(self.deferred.idempotency_key), self.begun.elapsed + self.until + self.attempt
         if self.state not in _STATES or (self.reply is not None) != (self.state == "done"):
             raise ValueError(self.state)
 

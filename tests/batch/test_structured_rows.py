@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from airflow_chat_provider import asking
 from airflow_chat_provider.errors import InvalidRequest
-from tests import replies
+from airflow_chat_provider.testing import replies
 from tests.batch.batching import prompt_of
 
 
