@@ -27,15 +27,8 @@ with DAG(dag_id="bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, d
         id_key="id",
         system_prompt="You help a shop to read its customers' reviews.",
         prompt="Classify this review of a {{ row.product }}. Answer in JSON.\n\n{{ row.review }}",
-        request={
-            "temperature": 0,
-            "seed": 1,
-            "max_tokens": 40,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "verdict", "schema": VERDICT, "strict": True},
-            },
-        },
+        request={"temperature": 0, "seed": 1, "max_tokens": 40},
+        response_schema=VERDICT,
         result_format="json",
         response_key="verdict",
         max_concurrency=4,

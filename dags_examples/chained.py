@@ -33,15 +33,8 @@ with DAG(dag_id="chained", schedule=None, params={"review": REVIEW}, doc_md=__do
         configuration=extract.output["configuration"],
         messages=extract.output["messages"],
         prompt="Classify the review. Answer in JSON.",
-        request={
-            "temperature": 0,
-            "seed": 1,
-            "max_tokens": 60,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "verdict", "schema": VERDICT, "strict": True},
-            },
-        },
+        request={"temperature": 0, "seed": 1, "max_tokens": 60},
+        response_schema=VERDICT,
         result_format="json",
     )
     summarise = ChatCompletionOperator(

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -266,17 +262,3 @@ def test_the_proxy_admits_only_those_with_its_credentials(server: ChatServer) ->
             assert ask(known, server).status_code == 200
         assert len(proxy.refused) == 1
         assert "proxy-authorization" not in server.requests[0].headers
-
-
-def test_a_server_process_logs_each_request_and_ends_at_sigterm(tmp_path: Path, client: httpx.Client) -> None:
-    log = tmp_path / "requests.jsonl"
-    command = [sys.executable, "-m", "tests.server", "--count-file", str(log), "--max-seconds", "30"]
-    root = Path(__file__).parent.parent
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        answer = client.post(f"{url}/chat/completions", json=REQUEST, headers={"Idempotency-Key": "k1"})
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
-    assert answer.json() == replies.completion()
-    assert [json.loads(line)["idempotency_key"] for line in log.read_text().splitlines()] == ["k1"]

@@ -63,7 +63,10 @@ def test_a_call_goes_from_ready_to_sent_to_waiting_to_sent_to_done() -> None:
         ({**READY.to_dict(), "call": "no JSON"}, "foreign"),
         ({**READY.to_dict(), "call": '{"limits": {}}'}, "foreign"),
         ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(configuration={}), 2).call}, "foreign"),
-        ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(idempotency_key=5), 2).call}, "foreign"),
+        (
+            {**READY.to_dict(), "call": Entry.of(DEFERRED, 2).call.replace('"key-1","dialogue"', '5,"dialogue"')},
+            "foreign",
+        ),
         ({**READY.to_dict(), "state": "done", "outcome": None}, "foreign"),
         ({**READY.to_dict(), "state": "done", "outcome": "{}"}, "foreign"),
         ({**READY.to_dict(), "elapsed": "soon"}, "foreign"),
