@@ -24,7 +24,7 @@ def wanted(task: Any) -> Wanted:
 
 def warn(want: Wanted) -> None:
     """Say why a server cannot hold the model to the schema, where it cannot."""
-    why = want.schema.response_format()[1] if want.schema is not None else None
+    why = want.schema.response_format[1] if want.schema is not None else None
     if why:
         log.warning("No server holds strictly to this schema, its answers are checked here: %s", why)
 

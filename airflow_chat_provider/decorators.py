@@ -28,12 +28,32 @@ class Arguments(TypedDict, total=False):
     """Those of ChatCompletionOperator, and the ones of every task that are wanted most."""
 
     task_id: str
+    multiple_outputs: bool
+    owner: str
+    doc_md: str | None
     retries: int
     retry_delay: timedelta | float
+    retry_exponential_backoff: bool | float
+    max_retry_delay: timedelta | float | None
+    retry_policy: Any
     execution_timeout: timedelta | None
     trigger_rule: str
+    depends_on_past: bool
+    do_xcom_push: bool
     pool: str
+    pool_slots: int
+    priority_weight: int
     queue: str
+    executor: str | None
+    executor_config: dict[str, Any]
+    max_active_tis_per_dag: int | None
+    max_active_tis_per_dagrun: int | None
+    map_index_template: str | None
+    on_failure_callback: Any
+    on_retry_callback: Any
+    on_success_callback: Any
+    inlets: Any
+    outlets: Any
     request: Mapping[str, Any] | str | None
     messages: Sequence[Any] | str | None
     model: str | None

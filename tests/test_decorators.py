@@ -1,13 +1,32 @@
 """TaskFlow: a function's value is asked for, and is data."""
 
+import inspect
+
 import pytest
 from airflow.sdk import DAG, task
 from pydantic import BaseModel
 
-from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
+from airflow_chat_provider.decorators import Arguments, BranchArguments, chat_completion, chat_completion_branch
 from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
 from tests.asking import sent
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments"),
+    [(ChatCompletionOperator, Arguments), (ChatCompletionBranchOperator, BranchArguments)],
+)
+def test_the_types_know_every_argument_of_the_operator(operator, arguments):
+    named = {
+        name
+        for cls in operator.__mro__[:3]
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert "prompt" in named
+    assert named & inspect.signature(ChatCompletionOperator).parameters.keys() <= arguments.__annotations__.keys()
+    assert ("branches" in named) == ("branches" in arguments.__annotations__)
 
 
 class TestFunctions:

@@ -86,6 +86,30 @@ class TestAsData:
         assert airflow.run().xcoms()["return_value"][0]["name"] == "time"
         assert "it calls no tool" in sent(chat)["messages"][-1]["content"]
 
+    @pytest.mark.parametrize(
+        ("choice", "asks"),
+        [
+            ({"type": "function", "function": {"name": "time"}}, 2),
+            ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [TIME]}}, 2),
+            ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [TIME]}}, 1),
+            ("auto", 1),
+            ("none", 1),
+        ],
+    )
+    def test_what_requires_a_call(self, airflow, chat, choice, asks):
+        chat.script(replies.ok("Sunny"), calling(("time", "{}")))
+        with airflow.dag():
+            use(request={"tools": [TIME], "tool_choice": choice})
+        assert airflow.run().state == "success"
+        assert len(chat.requests) == asks
+
+    def test_a_tool_of_the_custom_kind_takes_text_of_any_form(self, airflow, chat):
+        call = {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}
+        chat.script(replies.ok(None, finish_reason="tool_calls", tool_calls=[call]))
+        with airflow.dag():
+            use(request={"tools": [{"type": "custom", "custom": {"name": "sql"}}]})
+        assert airflow.run().xcoms()["return_value"] == [{"id": "c", "name": "sql", "arguments": "SELECT 1"}]
+
     def test_a_function_call_of_the_older_kind_is_read_too(self, airflow, chat):
         legacy = {"name": "time", "arguments": "{}"}
         chat.script(replies.ok(None, finish_reason="function_call", function_call=legacy))

@@ -170,8 +170,8 @@ class Dialogue:
 def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:
     """The request with the schema in the form of a rung."""
     if rung == 0:
-        return {**request, "response_format": schema.response_format()[0]}
-    told = {**request, "messages": with_instruction(request["messages"], schema.prompt())}
+        return {**request, "response_format": schema.response_format[0]}
+    told = {**request, "messages": with_instruction(request["messages"], schema.prompt)}
     return {**told, "response_format": {"type": "json_object"}} if rung == 1 else told
 
 

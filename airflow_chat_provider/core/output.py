@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ class OutputSchema:
             return "; ".join(found) or None
         return _problem_of_model(self._model, value)
 
+    @cached_property
     def response_format(self) -> tuple[dict[str, Any], str | None]:
         """The request's ``response_format``, strict where servers take that; else why it is not."""
         # A class has no optional properties: what it has a default for may stand in every answer.
@@ -44,6 +46,7 @@ class OutputSchema:
             "json_schema": {"name": self.name, "schema": sent, "strict": why is None},
         }, why
 
+    @cached_property
     def prompt(self) -> str:
         """The same, for a server that has to be told in words."""
         text = json.dumps(self.schema, ensure_ascii=False)
@@ -142,12 +145,15 @@ class Tools:
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._parameters: dict[str, RequestSchema | None] = {}
+        self._free: set[str] = set()
         for tool in request.get("tools") or ():
-            self._offer(tool.get(str(tool.get("type", "function"))) or {})
+            kind = str(tool.get("type", "function"))
+            self._offer(tool.get(kind) or {})
+            if kind == "custom":  # takes text of any form
+                self._free.add(str((tool.get(kind) or {}).get("name")))
         for function in request.get("functions") or ():
             self._offer(function)
-        choice = request.get("tool_choice")
-        self.needed = choice == "required" or isinstance(choice, Mapping)
+        self.needed = _needs_call(request.get("tool_choice"))
 
     def _offer(self, function: Mapping[str, Any]) -> None:
         name, parameters = str(function.get("name")), function.get("parameters")
@@ -167,6 +173,8 @@ class Tools:
         if name not in self._parameters:
             offered = ", ".join(self._parameters)
             return ToolCall(identity, name, text, f"there is no tool {name[:64]!r}; there are {offered}")
+        if name in self._free:
+            return ToolCall(identity, name, text)
         try:
             arguments = json.loads(text) if text else {}
         except (ValueError, RecursionError, TypeError):
@@ -178,3 +186,9 @@ class Tools:
         return ToolCall(
             identity, name, arguments, f"the arguments of {name}: {'; '.join(problems)}" if problems else None
         )
+
+
+def _needs_call(choice: Any) -> bool:
+    if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
+        choice = (choice.get("allowed_tools") or {}).get("mode")
+    return choice == "required" or isinstance(choice, Mapping)
