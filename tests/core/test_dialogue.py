@@ -125,3 +125,10 @@ def test_a_question_that_is_sent_as_it_is_stands_in_its_state_once() -> None:
     dialogue = Dialogue(REQUEST, Wanted())
     assert "Hi" not in json.dumps(dialogue.state())
     assert Dialogue.restore(dialogue.state(), REQUEST, Wanted()).question is REQUEST
+
+
+def test_an_answer_of_ten_megabytes_that_nearly_fits_is_shown_again_in_part() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    assert dialogue.take(answer(json.dumps({"a": 1, "b": "x" * 10_000_000}))) is None
+    assert len(json.dumps(dialogue.request)) < 20_000
+    assert "b" in dialogue.request["messages"][-1]["content"]
