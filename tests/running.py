@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,10 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_chat_provider.operators import ChatCompletionOperator
+
+
+# Not an object's id: Airflow's API would take a later DAG of that name for the one that it remembers.
+_NUMBERS = itertools.count(1)
 
 
 def load_dag(file: Path, dag_id: str) -> Any:
@@ -80,15 +85,13 @@ class Airflow:
         self._run_dag = run_dag
         self.deferrable = deferrable
         self._dag: DAG | None = None
-        self._count = 0
         self._errors: dict[str, BaseException] = {}
 
     @contextmanager
     def dag(self, **arguments: Any) -> Iterator[DAG]:
         """A DAG of this test's own."""
-        self._count += 1
         arguments["default_args"] = {"deferrable": self.deferrable, **arguments.get("default_args", {})}
-        with DAG(f"test_{id(self)}_{self._count}", schedule=None, **arguments) as dag:
+        with DAG(f"test_{next(_NUMBERS)}", schedule=None, **arguments) as dag:
             yield dag
         self._dag = dag
 
