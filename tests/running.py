@@ -13,7 +13,6 @@ from airflow.sdk import DAG
 
 from airflow_chat_provider.operators import ChatCompletionOperator
 
-
 # Not an object's id: Airflow's API would take a later DAG of that name for the one that it remembers.
 _NUMBERS = itertools.count(1)
 
