@@ -1,6 +1,7 @@
 """Answers that fit a schema, and tool calls as data: asked for again where they do not fit."""
 
 import json
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -25,6 +26,10 @@ GOOD, BAD = '{"sentiment": "good"}', '{"sentiment": "so so"}'
 class Verdict(BaseModel):
     sentiment: Literal["good", "bad"]
     stars: int = 3
+
+
+class NoSchema(BaseModel):
+    call: Callable[[], None]
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +160,23 @@ class TestClass:
         assert airflow.run().xcoms()["return_value"] == {"number": 2}
         assert "must be even" in sent(chat)["messages"][-1]["content"]
 
+    def test_a_validator_that_breaks_is_an_answer_that_does_not_fit(self, airflow, chat):
+        from pydantic import field_validator
+
+        class Broken(BaseModel):
+            number: int
+
+            @field_validator("number")
+            @classmethod
+            def broken(cls, value: int) -> int:
+                raise KeyError(value)
+
+        chat.default = replies.ok('{"number": 1}')
+        with airflow.dag():
+            ask(prompt="Count", response_schema=Broken)
+        airflow.run()
+        assert "fails with it (KeyError)" in airflow.error().message
+
 
 def refusing(*kinds):
     """A server that takes no response_format of these kinds."""
@@ -219,8 +241,8 @@ class TestLadder:
 class TestBadSchemas:
     @pytest.mark.parametrize(
         "schema",
-        [{"type": "objekt"}, {"properties": []}, "no/such.json", int],
-        ids=["type", "properties", "file", "class"],
+        [{"type": "objekt"}, {"properties": []}, {"enum": {1, 2}}, "no/such.json", int, NoSchema],
+        ids=["type", "properties", "no JSON", "file", "class", "a field without a schema"],
     )
     def test_what_is_no_schema_breaks_the_import(self, airflow, schema):
         with airflow.dag(), pytest.raises(InvalidRequest) as caught:

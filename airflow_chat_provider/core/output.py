@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.schema import RequestSchema, load_user_schema
+from airflow_chat_provider.core.schema import RequestSchema, load_user_schema, text_of_schema
 
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 _KEYWORDS_OF_DEFAULTS = frozenset({"default"})
@@ -60,8 +60,8 @@ def load_output(source: Schema) -> OutputSchema | None:
     if isinstance(source, type):
         return _of_class(source)
     given, name = (source, "response_schema") if isinstance(source, Mapping) else (_read(str(source)), str(source))
-    validator = load_user_schema(json.dumps(given), name, "response_schema")
-    return OutputSchema(dict(given), validator)
+    text = text_of_schema(given, name, "response_schema")
+    return OutputSchema(dict(given), load_user_schema(text, name, "response_schema"))
 
 
 def _read(path: str) -> Any:
@@ -78,7 +78,10 @@ def _of_class(model: Any) -> OutputSchema:
     make = getattr(model, "model_json_schema", None)
     if not callable(make) or not callable(getattr(model, "model_validate", None)):
         raise _unusable(model.__name__, "it is a class without model_json_schema; use a Pydantic model")
-    schema = make()
+    try:
+        schema = make()
+    except Exception as error:  # noqa: BLE001 - Pydantic has errors of its own
+        raise _unusable(model.__name__, f"it makes no JSON Schema ({type(error).__name__})") from None
     return OutputSchema(schema, load_user_schema(json.dumps(schema), model.__name__, "response_schema"), model)
 
 
@@ -95,6 +98,8 @@ def _problem_of_model(model: Any, value: Any) -> str | None:
             return "the model class refuses it"
         found = errors(include_input=False, include_url=False, include_context=False)
         return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found[:5])
+    except Exception as error:  # noqa: BLE001 - of a validator of the user's
+        return f"the model class fails with it ({type(error).__name__})"
     return None
 
 

@@ -90,7 +90,7 @@ def load_schema(source: SchemaSource) -> RequestSchema | None:
     if source is None or isinstance(source, RequestSchema):
         return source
     if isinstance(source, Mapping):
-        return load_user_schema(json.dumps(source, sort_keys=True), _ARGUMENT)
+        return load_user_schema(text_of_schema(source, _ARGUMENT, _ARGUMENT), _ARGUMENT)
     name = str(source)
     if name in SHIPPED:
         return _shipped(name)
@@ -102,6 +102,14 @@ def load_schema(source: SchemaSource) -> RequestSchema | None:
         path="request_schema",
         keyword="schema",
     )
+
+
+def text_of_schema(schema: Any, name: str, argument: str) -> str:
+    """A schema as JSON text; InvalidRequest where it is none."""
+    try:
+        return json.dumps(schema, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        raise _bad_schema(name, argument, "it holds what JSON cannot") from None
 
 
 @cache

@@ -196,6 +196,7 @@ BAD_SCHEMAS = [
     ("/nonexistent/schema.json", "the file cannot be read (No such file or directory)"),
     ({"type": "strnig"}, "no JSON Schema at $.type"),
     ({"pattern": "["}, "no JSON Schema at $.pattern"),
+    ({"enum": {1, 2}}, "holds what JSON cannot"),
 ]
 
 
