@@ -40,4 +40,4 @@ def learn(dialogue: Dialogue, base_url: str) -> None:
     if dialogue.stepped_down and _RUNGS.get(key) != dialogue.rung:
         _RUNGS[key] = dialogue.rung
         refused = " and ".join(RUNGS[: dialogue.rung])
-        log.warning("%s refuses %s for model %s: it is asked with %s", *key[:1], refused, key[1], RUNGS[dialogue.rung])
+        log.warning("%s refuses %s for model %s: it is asked with %s", key[0], refused, key[1], RUNGS[dialogue.rung])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.compat import conf
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
 from airflow_chat_provider.retry_policy import final_errors
 
@@ -86,9 +86,7 @@ class ChatCompletionOperator(RequestOperator):
         self.system_prompt = system_prompt
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
-        # A plain text: msgpack, in which the DAG processor hands over what it parsed, takes no subclass of str.
-        self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
-        self._names_schema = not isinstance(request_schema, NotGiven)
+        self._take_request_schema(request_schema)
         self.response_schema = response_schema
         self.output_retries = output_retries
         self.result_format = result_format
@@ -159,9 +157,9 @@ class ChatCompletionOperator(RequestOperator):
         if built.error is not None:
             raise built.error
         upstream = building.Upstream.of(self.configuration)
-        self._hook = hook = self._make_hook(upstream)
+        self._hook = hook = self.hook_for(upstream)
         try:
-            schema = self.request_schema if self._names_schema else upstream.schema(hook.settings)
+            schema = self.schema_for(upstream, hook.settings)
             request = hook.prepare(upstream.request(built.request), schema)
             want = self._wanted()
             asking.warn(want)
@@ -243,16 +241,6 @@ class ChatCompletionOperator(RequestOperator):
         request = variants(request, base_url)[0]
         if request != self.request:
             self.request, self.overwrite_rtif_after_execution = request, True
-
-    def _make_hook(self, upstream: building.Upstream) -> ChatCompletionHook:
-        from airflow_chat_provider.hooks import ChatCompletionHook
-
-        return ChatCompletionHook(
-            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
-            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
-            deadline=self.deadline,  # type: ignore[arg-type]
-            max_attempts=self.max_attempts,  # type: ignore[arg-type]
-        )
 
     def on_kill(self) -> None:
         """Close the socket of the call, so that the server can stop working for it."""

@@ -12,13 +12,13 @@ from airflow.sdk.bases.hook import BaseHook
 from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
 from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
-from airflow_chat_provider.core.exchange import AFRESH, NO_STREAM_OPTIONS, Begun, Call, exchange, judge
+from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, exchange, judge
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber, printable
 from airflow_chat_provider.core.settings import Settings
-from airflow_chat_provider.outgoing import WITHOUT_STREAM_OPTIONS, call_for, headers, with_model
+from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
 
 if TYPE_CHECKING:
     import httpx
@@ -221,8 +221,7 @@ class ChatCompletionHook(BaseHook):
                 self._finished(prepared, call.reply)
 
     def _finished(self, request: dict[str, Any], reply: Reply) -> None:
-        if NO_STREAM_OPTIONS in reply.notes:
-            WITHOUT_STREAM_OPTIONS.add(self.settings.base_url)
+        learn(reply, self.settings.base_url)
         self.log.info(
             "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
             request.get("model"),

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.exchange import Call
+from airflow_chat_provider.core.exchange import NO_STREAM_OPTIONS, Call
 from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.scrub import Scrubber
 
 if TYPE_CHECKING:
+    from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.core.schema import RequestSchema
     from airflow_chat_provider.core.settings import Settings
 
@@ -38,6 +39,12 @@ def with_model(request: Any, settings: Settings, schema: RequestSchema | None) -
         path="$.model",
         keyword="required",
     )
+
+
+def learn(reply: Reply, base_url: str) -> None:
+    """Remember that a server refuses ``stream_options``, where its reply shows that."""
+    if NO_STREAM_OPTIONS in reply.notes:
+        WITHOUT_STREAM_OPTIONS.add(base_url)
 
 
 def call_for(request: dict[str, Any], settings: Settings) -> Call:

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
+from airflow_chat_provider.core.schema import NotGiven
 from airflow_chat_provider.retry_policy import default_policy
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
+
+    from airflow_chat_provider.building import Upstream
+    from airflow_chat_provider.core.settings import Settings
+    from airflow_chat_provider.hooks import ChatCompletionHook
 
 
 class RequestOperator(BaseOperator):
@@ -22,6 +27,10 @@ class RequestOperator(BaseOperator):
     """
 
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
+    chat_conn_id: str
+    timeout: float | str | None
+    deadline: float | str | None
+    max_attempts: int | str | None
     _own_fields: ClassVar[Sequence[str]]
     """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
 
@@ -36,6 +45,26 @@ class RequestOperator(BaseOperator):
 
     def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
         raise NotImplementedError
+
+    def _take_request_schema(self, given: Any) -> None:
+        # A plain text: msgpack, in which the DAG processor hands over what it parsed, takes no subclass of str.
+        self.request_schema = str(given) if isinstance(given, NotGiven) else given
+        self._names_schema = not isinstance(given, NotGiven)
+
+    def schema_for(self, upstream: Upstream, settings: Settings) -> Any:
+        """The task's own request_schema, where it names one; else upstream's or the connection's."""
+        return self.request_schema if self._names_schema else upstream.schema(settings)
+
+    def hook_for(self, upstream: Upstream) -> ChatCompletionHook:
+        """The hook for the task's connection, with the task's own limits."""
+        from airflow_chat_provider.hooks import ChatCompletionHook
+
+        return ChatCompletionHook(
+            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
+            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
+            deadline=self.deadline,  # type: ignore[arg-type]
+            max_attempts=self.max_attempts,  # type: ignore[arg-type]
+        )
 
     def _check_self(self) -> None:
         dag = self.get_dag() if self.has_dag() else None  # type: ignore[no-untyped-call]

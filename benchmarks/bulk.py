@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 from pathlib import Path
 
 import certifi
 import report
 import resume
-from processes import environment, exit_cleanly, install, measured, slow_server
+from processes import environment, exit_cleanly, install, measured, middle, slow_server
 from senders import OURS, RIVALS
 
 NAMES = (*RIVALS, OURS)
@@ -37,16 +36,12 @@ def _bulk(folder: Path, env: dict[str, str], rounds: int) -> dict[str, dict[str,
             if not number or name not in _ONCE:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
                     samples[name].append(measured("senders.py", name, own, env=env))
-    return {name: _middle(found) for name, found in samples.items()}
+    return {name: middle(found) for name, found in samples.items()}
 
 
 def _resumed(folder: Path, env: dict[str, str]) -> dict[int, dict[str, float]]:
     with tempfile.TemporaryDirectory(dir=folder) as own:
         return {done: measured("resume.py", own, str(done), until, env=env) for done, until in _RESUMED}
-
-
-def _middle(samples: list[dict]) -> dict:
-    return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
 def main() -> None:

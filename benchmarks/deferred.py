@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import certifi
 import report
-from processes import environment, exit_cleanly, install, measured, slow_server
+from processes import environment, exit_cleanly, install, measured, middle, slow_server
 from triggers import COUNTS
 
 _PATIENCE = 170.0  # longer than the script's own, which knows what to stop
@@ -50,7 +49,7 @@ def _triggers(folder: Path, url: str, rounds: int) -> dict:
     for _ in range(rounds):
         for (name, count), found in samples.items():
             found.append(measured("triggers.py", name, str(count), env=env))
-    return {key: _middle(found) for key, found in samples.items()}
+    return {key: middle(found) for key, found in samples.items()}
 
 
 def _triggerer(folder: Path, url: str, rounds: int) -> dict:
@@ -59,7 +58,7 @@ def _triggerer(folder: Path, url: str, rounds: int) -> dict:
         for case, found in samples.items():
             few, many = (_one(folder, url, case, count) for count in (case.few, case.many))
             found.append({what: (many[what] - few[what]) / (case.many - case.few) * 1e3 for what in few})
-    return {(case.name, case.size): _middle(found) for case, found in samples.items()}
+    return {(case.name, case.size): middle(found) for case, found in samples.items()}
 
 
 def _one(folder: Path, url: str, case: Case, count: int) -> dict:
@@ -68,10 +67,6 @@ def _one(folder: Path, url: str, case: Case, count: int) -> dict:
         env = environment(folder, url) | {"AIRFLOW_HOME": name, "AIRFLOW__CORE__DAGS_FOLDER": f"{name}/dags"}
         found = measured("triggerer.py", case.name, str(count), str(_SIZES[case.size]), env=env, patience=_PATIENCE)
     return {"cpu_ms": found["cpu"], "ms": found["start"] + found["seconds"]}
-
-
-def _middle(samples: list[dict]) -> dict:
-    return {key: statistics.median(sample[key] for sample in samples) for key in samples[0]}
 
 
 def main() -> None:

@@ -105,10 +105,11 @@ def fresh_medians(what: str, names: Iterable[str], env: dict[str, str], rounds: 
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             samples[name].append(measured("fresh.py", what, name, env=env))
-    return {name: _middle(found) for name, found in samples.items()}
+    return {name: middle(found) for name, found in samples.items()}
 
 
-def _middle(samples: list[dict]) -> dict:
+def middle(samples: list[dict]) -> dict:
+    """The median of each number; of anything else the first sample's."""
     return {
         key: statistics.median(sample[key] for sample in samples) if isinstance(value, float) else value
         for key, value in samples[0].items()

@@ -7,10 +7,10 @@ import random
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
-from airflow_chat_provider.core.exchange import NO_STREAM_OPTIONS, Begun, exchange
+from airflow_chat_provider.core.exchange import Begun, exchange
 from airflow_chat_provider.core.retry import QUOTA, RetryLimits, next_delay
 from airflow_chat_provider.core.server_error import read_error
-from airflow_chat_provider.outgoing import WITHOUT_STREAM_OPTIONS, headers
+from airflow_chat_provider.outgoing import headers, learn
 
 if TYPE_CHECKING:
     from typing import Any
@@ -73,8 +73,7 @@ class Caller:
         self._gate.leave(ticket, reply, overloaded=held_up)
         if not held_up:
             self._answered, self._answered_at = True, self._loop.time()
-        if NO_STREAM_OPTIONS in reply.notes:
-            WITHOUT_STREAM_OPTIONS.add(call.settings.base_url)
+        learn(reply, call.settings.base_url)
         return reply, held_up
 
     def _check_hope(self, error: ChatCompletionError, tries: int) -> None:

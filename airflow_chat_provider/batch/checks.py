@@ -46,10 +46,7 @@ def number(arguments: Mapping[str, Any], name: str) -> float | None:
     value = arguments.get(name)
     if value is None:
         return None
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        found = math.nan
+    found = _float(value)
     least = 0.0 if "per_minute" in name or name == "part_seconds" else 1.0
     if not (least <= found < math.inf) or found == 0:
         what = "a number of 1 or more" if least else "a number over 0"
@@ -64,11 +61,16 @@ def most_failures(value: Any, rows: int) -> float:
     share = _SHARE.fullmatch(value) if isinstance(value, str) else None
     if share is not None and float(share[1]) <= 100:
         return rows * float(share[1]) / 100
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        found = math.nan
+    found = _float(value)
     if not found >= 0:
         why = f"max_failures must be a number of rows or a share like '5%', not {str(value)[:64]!r}"
         raise InvalidRequest(why, path="max_failures", keyword="enum")
     return found
+
+
+def _float(value: Any) -> float:
+    """NaN for what is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -23,7 +23,6 @@ from airflow_chat_provider.batch.tally import Tally
 from airflow_chat_provider.building import Upstream
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import load_schema
-from airflow_chat_provider.hooks import ChatCompletionHook
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
@@ -161,13 +160,8 @@ class Job:
 def _endpoint(task: ChatCompletionBatchOperator) -> tuple[Settings, Any]:
     """The connection with the task's own limits and upstream's model, and which schema holds."""
     upstream = Upstream.of(task.configuration)
-    settings = ChatCompletionHook(
-        upstream.conn_id(task.chat_conn_id, ChatCompletionHook.default_conn_name),
-        timeout=task.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
-        deadline=task.deadline,  # type: ignore[arg-type]
-        max_attempts=task.max_attempts,  # type: ignore[arg-type]
-    ).settings
-    schema = task.request_schema if task.names_schema else upstream.schema(settings)
+    settings = task.hook_for(upstream).settings
+    schema = task.schema_for(upstream, settings)
     return settings._replace(model=upstream.values.get("model") or settings.model), schema
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, NotGiven
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
 from airflow_chat_provider.retry_policy import final_errors
 
@@ -94,8 +94,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.system_prompt = system_prompt
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
-        self.request_schema = str(request_schema) if isinstance(request_schema, NotGiven) else request_schema
-        self.names_schema = not isinstance(request_schema, NotGiven)
+        self._take_request_schema(request_schema)
         self.response_schema = response_schema
         self.output_retries = output_retries
         self.result_format = result_format

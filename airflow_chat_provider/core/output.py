@@ -13,7 +13,6 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.schema import RequestSchema, load_user_schema, text_of_schema
 
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
-_KEYWORDS_OF_DEFAULTS = frozenset({"default"})
 
 Schema = Mapping[str, Any] | str | Path | type | None
 
@@ -133,7 +132,7 @@ def _closed(node: Any) -> Any:
 def _without_default(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
-    return {key: value for key, value in schema.items() if key not in _KEYWORDS_OF_DEFAULTS}
+    return {key: value for key, value in schema.items() if key != "default"}
 
 
 class ToolCall(NamedTuple):
