@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.compat import conf
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider import building
     from airflow_chat_provider.core.dialogue import Dialogue, Wanted
+    from airflow_chat_provider.core.journal import Deferred
     from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.deferral import Found
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.ledger import Ledger
+
+_ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_heard", "_wanted")
 
 
 class ChatCompletionOperator(RequestOperator):
@@ -120,26 +124,53 @@ class ChatCompletionOperator(RequestOperator):
             return self._execute(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """``execute``'s second half, where the request was deferred: push what the trigger got."""
+        """``execute``'s second half, where the trigger of a deferred call left it to a worker: push what it got."""
         from airflow_chat_provider import deferral
-        from airflow_chat_provider.core.dialogue import Dialogue
-        from airflow_chat_provider.ledger import Ledger
 
         with final_errors():
-            journal, entry, reply = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
-            if entry is None:
-                return reply.raise_for_error()
-            deferred, base_url = entry.deferred, entry.deferred.configuration["base_url"]
-            self._show(deferred.request, base_url)
-            ledger = Ledger.resume(context, deferred.ledger)
-            dialogue = Dialogue.restore(deferred.dialogue, deferred.request, self._wanted())
-            final = self._heard(ledger, dialogue, reply)
+            found = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
+            if found.entry is None:
+                raise found.error or RuntimeError("a deferred call left neither an entry nor an error")
+            return self._take_up(context, found, found.entry.deferred)
+
+    def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
+        from airflow_chat_provider.ledger import Ledger
+
+        self._show(deferred.request, deferred.configuration["base_url"])
+        ledger = Ledger.resume(context, deferred.ledger)
+        if self.do_xcom_push:
+            ledger.keep(found.replies)
+        else:
+            ledger.release()
+        if found.error is not None and not isinstance(found.error, ChatCompletionError):
+            ledger.release()
+            raise found.error
+        question, final = deferred.question or deferred.request, found.final
+        if final is None:
+            dialogue, final = self._replayed(question, deferred.rung, found.replies)
             if final is None:
-                deferral.leave(self, context["ti"], deferred.limits, dialogue, deferred.configuration, ledger)
-            try:
-                return self._conclude(context, ledger, dialogue, final, deferred.configuration)
-            finally:
-                journal.drop()
+                self._hand_over(context, dialogue, deferred, ledger, found.replies)
+        try:
+            return self._conclude(context, ledger, question, final, deferred.configuration)
+        finally:
+            found.journal.clear()
+
+    def _replayed(self, question: dict[str, Any], rung: int, replies: list[Reply]) -> tuple[Any, Reply | None]:
+        """The dialogue as far as its replies go, and the last one of them, unless there is another call to make."""
+        from airflow_chat_provider.core.dialogue import Dialogue
+        from airflow_chat_provider.core.outcome import unreadable
+
+        try:
+            dialogue = Dialogue(question, self._wanted(), rung)
+            final = self._heard(dialogue, replies)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is paid for: it is pushed before this is raised
+            return None, replies[-1]._replace(error=unreadable(replies[-1], error))
+        return dialogue, final
+
+    @classmethod
+    def ends_as_usual(cls) -> bool:
+        """Does this class end a task as ChatCompletionOperator does? What a subclass adds to that runs in workers."""
+        return all(getattr(cls, name) is getattr(ChatCompletionOperator, name) for name in _ENDING)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a trigger; one that could not run has a journal all the same."""
@@ -170,9 +201,10 @@ class ChatCompletionOperator(RequestOperator):
 
                 return print_plan(dialogue.request, hook.settings)
             configuration = upstream.downstream(request, schema, hook.settings)
-            ledger, earlier = Ledger.open(context, request, hook.settings.base_url)
+            ledger, earlier = Ledger.open(context, request, hook.settings.base_url, on_uncertain=self.on_uncertain)
             reply = self._ask(context, hook, dialogue, ledger, earlier, configuration)
-            return self._conclude(context, ledger, dialogue, reply, configuration)
+            asking.learn(dialogue, hook.settings.base_url)
+            return self._conclude(context, ledger, dialogue.question, reply, configuration)
         finally:
             hook.close()
 
@@ -182,35 +214,49 @@ class ChatCompletionOperator(RequestOperator):
         hook: ChatCompletionHook,
         dialogue: Dialogue,
         ledger: Ledger,
-        earlier: list[Reply],
+        replies: list[Reply],
         configuration: dict[str, Any],
     ) -> Reply:
-        """Ask until there is nothing more to ask for; or defer, which does not return."""
+        """Ask until there is nothing more to ask for; or defer. ``replies``: those to an earlier try."""
         from airflow_chat_provider.core.record import safe
 
-        if earlier:
+        if replies:
             self.log.info("This request was answered in an earlier try, which ended before its task did")
-        for reply in earlier:
-            if (final := dialogue.take(reply)) is not None:
-                return final
-        while True:
+        rung, final = dialogue.rung, self._heard(dialogue, replies)
+        while final is None:
             if self.deferrable:
-                from airflow_chat_provider import deferral
+                from airflow_chat_provider.deferral import deferred_call
 
-                deferral.leave(self, context["ti"], hook.settings.limits, dialogue, configuration, ledger)
+                deferred = deferred_call(
+                    self, context["ti"], hook.settings.limits, dialogue.wanted, rung, configuration, ledger
+                )
+                self._hand_over(context, dialogue, deferred, ledger, replies)
             request = dialogue.request
-            reply = safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request)))
-            if (final := self._heard(ledger, dialogue, reply)) is not None:
-                return final
-
-    def _heard(self, ledger: Ledger, dialogue: Dialogue, reply: Reply) -> Reply | None:
-        """A reply is here: the last one, unless another ask is worth it."""
-        if self.do_xcom_push:
-            ledger.keep(reply, dialogue.answers)
-        final = dialogue.take(reply)
-        if final is None:
-            self.log.info("Asked once more, for the %s. time: %s", dialogue.sends, dialogue.why)
+            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request))))
+            if self.do_xcom_push:
+                ledger.keep(replies)
+            final = self._heard(dialogue, replies[-1:])
         return final
+
+    def _heard(self, dialogue: Dialogue, replies: list[Reply]) -> Reply | None:
+        """Replies are here: the last one, unless another call is worth it."""
+        final = None
+        for reply in replies:
+            final = dialogue.take(reply)
+        if replies and final is None:
+            self.log.info("Asking again (call %s): %s", dialogue.sends, dialogue.why)
+        return final
+
+    def _hand_over(
+        self, context: Context, dialogue: Dialogue, deferred: Deferred, ledger: Ledger, replies: list[Reply]
+    ) -> NoReturn:
+        from airflow_chat_provider import deferral
+        from airflow_chat_provider.core.journal import Entry
+
+        request, question = dialogue.request, dialogue.question
+        deferred = deferred._replace(request=request, question=None if request is question else question)
+        entry = Entry.of(deferred, ledger.key_of(dialogue.sends, request), replies)
+        deferral.leave(self, context["ti"], entry, ledger, replies)
 
     def _wanted(self) -> Wanted:
         from airflow_chat_provider import asking
@@ -222,14 +268,12 @@ class ChatCompletionOperator(RequestOperator):
         return request
 
     def _conclude(
-        self, context: Context, ledger: Ledger, dialogue: Dialogue, reply: Reply, configuration: dict[str, Any]
+        self, context: Context, ledger: Ledger, question: dict[str, Any], reply: Reply, configuration: dict[str, Any]
     ) -> Any:
-        from airflow_chat_provider import asking
         from airflow_chat_provider.delivery import deliver
 
-        asking.learn(dialogue, configuration["base_url"])
         try:
-            return deliver(self, context["ti"], dialogue.question, reply, configuration)
+            return deliver(self, context["ti"], question, reply, configuration)
         except ChatCompletionError as error:
             ledger.close(error)
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 try:
     from airflow.sdk.configuration import conf
@@ -33,6 +33,7 @@ __all__ = [
     "AirflowTaskTimeout",
     "XComNotFound",
     "conf",
+    "has_success_listeners",
     "in_thread",
     "loop_reaches_airflow",
 ]
@@ -56,3 +57,13 @@ def loop_reaches_airflow() -> bool:
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
+
+
+def has_success_listeners() -> bool:
+    """Does a plugin, such as OpenLineage's, listen for the success of tasks in workers?"""
+    manager: Any
+    try:
+        from airflow.sdk.listener import get_listener_manager as manager
+    except ImportError:  # before Airflow 3.2
+        from airflow.listeners.listener import get_listener_manager as manager
+    return bool(manager().hook.on_task_instance_success.get_hookimpls())

@@ -13,19 +13,22 @@ from airflow_chat_provider.core.scrub import printable
 from airflow_chat_provider.journal import Journal
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.core.dialogue import Dialogue
+    from airflow_chat_provider.core.dialogue import Wanted
     from airflow_chat_provider.ledger import Ledger
     from airflow_chat_provider.operators import ChatCompletionOperator
 
 _GRACE = timedelta(seconds=60)  # the trigger itself keeps the task's time limit; Airflow's is for where there is none
+_ENDED = "success"
+"""What ``dag.test()`` makes of a trigger's event that ends the task: there a worker goes on all the same."""
 _SAME_VERSION = "have one version of airflow-chat-provider on workers and triggerers"
 _WHY = {
     "uncertain": "the triggerer ended while the request was under way",
+    "spent": "a triggerer ended while the last of max_attempts requests was under way",
     "unstored": "the reply came, but Airflow did not take it into XCom",
+    "overtaken": "two triggerers worked for the task, and the other one left no reply",
     "missing": f"its journal (XCom {KEY!r}) is not there; was it deleted while the task was deferred?",
     "foreign": f"its journal (XCom {KEY!r}) holds something else; does another program push that key?",
     "newer": f"its journal (XCom {KEY!r}) is of a newer version; {_SAME_VERSION}",
-    "other_try": f"its journal (XCom {KEY!r}) is of another try of the task",
     "outdated": f"the triggerer has an older version; {_SAME_VERSION}",
     "no event": "its trigger ended without an event",
     "strange event": f"its trigger's event is of an unknown version; {_SAME_VERSION}",
@@ -35,30 +38,72 @@ _WHY = {
 }
 
 
-class Outcome(NamedTuple):
-    """What the trigger left. ``entry`` is None where nothing of the call is known."""
+class Found(NamedTuple):
+    """What the trigger left: ``replies`` in the order in which they came; ``error`` where the last one is not the end.
+
+    ``entry`` is None where nothing of the call is known.
+    """
 
     journal: Journal
     entry: Entry | None
-    reply: Reply
+    replies: list[Reply]
+    error: BaseException | None = None
+
+    @property
+    def final(self) -> Reply | None:
+        """A reply with the error, if there is one."""
+        if not isinstance(self.error, ChatCompletionError):
+            return None
+        ended = self.entry is not None and self.entry.state == "done"
+        return (self.replies[-1] if ended else Reply(None, None))._replace(error=self.error)
 
 
-def leave(
+def deferred_call(
     task: ChatCompletionOperator,
     ti: Any,
     limits: dict[str, Any],
-    dialogue: Dialogue,
+    wanted: Wanted,
+    rung: int,
     configuration: dict[str, Any],
     ledger: Ledger,
-) -> NoReturn:
-    """Write the journal's first entry and let the task wait for its trigger."""
+) -> Deferred:
+    """All that the trigger has to know but the request."""
+    from airflow_chat_provider.delivery import delivery_of
+
+    why = needs_worker(task, ti)
+    if why is not None:
+        task.log.debug("A worker will end this task, not its trigger: %s", why)
+    delivery = {"how": delivery_of(task)._asdict(), "push": task.do_xcom_push} if why is None else None
+    return Deferred(limits, {}, None, rung, wanted.to_dict(), delivery, configuration, ledger.state)
+
+
+def needs_worker(task: Any, ti: Any) -> str | None:
+    """Why a trigger cannot end this task, where it cannot: some of what is due at its end runs in workers alone."""
+    from airflow_chat_provider.compat import has_success_listeners
+
+    reasons = {
+        "a subclass has methods of its own": not task.ends_as_usual(),
+        "post_execute": task._post_execute_hook is not None,  # noqa: SLF001 - where Airflow keeps the argument
+        "on_success_callback": bool(task.on_success_callback),
+        "outlets": bool(task.outlets),
+        "multiple_outputs": bool(getattr(task, "multiple_outputs", False)),
+        "operator_extra_links": bool(task.operator_extra_links),
+        "a downstream task maps over its value": ti.map_index in (None, -1)
+        and next(task.iter_mapped_dependants(), None) is not None,
+        "map_index_template": task.map_index_template is not None and not getattr(ti, "rendered_map_index", None),
+        "returns_dag_result": bool(getattr(task, "returns_dag_result", False)),
+        "a listener waits for the end of tasks": has_success_listeners(),
+    }
+    return next((why for why, holds in reasons.items() if holds), None)
+
+
+def leave(task: ChatCompletionOperator, ti: Any, entry: Entry, ledger: Ledger, replies: list[Reply]) -> NoReturn:
+    """Write the journal's first entry and let the task wait for its trigger. ``replies``: those that came before."""
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
-    request = dialogue.request
-    key = ledger.key_of(dialogue.sends, request)
-    deferred = Deferred(limits, request, configuration, ledger.state, key, dialogue.state())
     journal, limit = Journal.of(ti), task.execution_timeout
-    journal.write(Entry.of(deferred, ti.try_number))
+    journal.write(entry)
+    ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
     trigger = ChatCompletionTrigger(
         **journal.slot.identity,
         try_number=ti.try_number,
@@ -77,43 +122,49 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
     return {"version": VERSION, "state": "broken", "error": printable(lines[-1])[:200] if lines else None}
 
 
-def find(ti: Any, event: Any, *, on_uncertain: str) -> Outcome:
-    """What became of a deferred call, by its trigger's event and its journal. Raises AirflowTaskTimeout."""
+def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
+    """What became of a deferred call, by its trigger's event and its journal."""
     state, detail = _read(event)
     journal, entry = Journal.of(ti), None
     try:
         entry = journal.read()
     except Unusable as unusable:
         state = unusable.why if state == "done" else state
-    reply = entry.reply if entry is not None else None
-    if state == "timed_out" and reply is None:
-        if entry is not None:
-            journal.drop()
-        _time_out(entry)
-    if reply is not None and state in ("no event", "strange event"):
-        message = f"See the reply in XCom (body, status), and clear the task to ask again: {_WHY[state]}"
-        error = ChatCompletionError(message, status=reply.status, request_id=reply.request_id, body=reply.body)
-        error.final = True
-        reply = reply._replace(error=error)
+        journal.clear()
+    replies = entry.received() if entry is not None else []
+    if entry is not None and entry.state == "done":
+        strange = state in ("no event", "strange event")
+        return Found(journal, entry, replies, _strange(replies[-1], state) if strange else None)
+    if state == "timed_out":
+        journal.clear()
+        return Found(journal, entry, replies, _time_out(entry))
     why = _WHY.get(state, _WHY["strange event"]) + (f" ({detail})" if detail else "")
-    reply = reply or Reply(None, None, error=_lost(why, state, entry, on_uncertain))
-    return Outcome(journal, entry, reply)
+    return Found(journal, entry, replies, _lost(why, state, entry, on_uncertain))
 
 
 def _read(event: Any) -> tuple[str, str | None]:
     if event is None:
         return "no event", None
+    if event == _ENDED:
+        return "done", None
     if not isinstance(event, dict) or event.get("version") != VERSION or not isinstance(event.get("state"), str):
         return "strange event", None
     return event["state"], event.get("error")
 
 
-def _time_out(entry: Entry | None) -> NoReturn:
+def _strange(reply: Reply, state: str) -> ChatCompletionError:
+    message = f"See the reply in XCom (body, status), and clear the task to ask again: {_WHY[state]}"
+    error = ChatCompletionError(message, status=reply.status, request_id=reply.request_id, body=reply.body)
+    error.final = True
+    return error
+
+
+def _time_out(entry: Entry | None) -> BaseException:
     from airflow_chat_provider.compat import AirflowTaskTimeout
 
-    waits = entry is not None and entry.state == "ready"
+    waits = entry is not None and entry.state == "ready" and entry.owner is None
     where = "before a trigger took it up; is a triggerer running?" if waits else "while the request was under way"
-    raise AirflowTaskTimeout(f"The task's execution_timeout ran out {where}")
+    return AirflowTaskTimeout(f"The task's execution_timeout ran out {where}")
 
 
 def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> TransportError:
@@ -122,7 +173,7 @@ def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> Trans
         return TransportError(f"Try again: the request was not sent, {why}", sent=False)
     if on_uncertain == "resend":
         return TransportError(f"Try again: {why}; the request may have been paid for", sent=True)
-    key = f" (Idempotency-Key {entry.deferred.idempotency_key})" if entry is not None else ""
+    key = f" (Idempotency-Key {entry.key})" if entry is not None else ""
     message = (
         f"Find out if the server answered{key}, then clear the task to ask again, or set on_uncertain='resend': "
         f"the request may have been paid for, and {why}"

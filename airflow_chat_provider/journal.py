@@ -3,35 +3,52 @@
 A triggerer's two processes talk over sockets that hold some 200 KB. While one waits for room to hand over a large
 value and the other for room to log, both wait for ever, and every deferred task with them. So a long text lies in
 XComs of its own, and a loop has few answers under way at a time.
+
+XCom has no compare-and-set. Each try of a task has a key of its own, so that no trigger reaches another try's entry,
+and ``acheck`` reads again what may have changed. Between its answer and what is done by it is a window of milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from airflow_chat_provider.core.journal import KEY, Entry
+from airflow_chat_provider.core.journal import KEY, Entry, Unusable
 from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.xcoms import Slot
 
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
-_TEXTS = ("call", "outcome")
+_TEXTS = ("call", "replies")
+_FRESH = 1.0  # seconds for which what was seen may be acted upon; a triggerer that is given up was silent for longer
+log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
+
+
+class Overtaken(Exception):
+    """The entry is not as this journal left it: somebody else works for the task, or nobody any more."""
 
 
 class Journal:
     """Reads and writes the entry of one try of a task instance. ``entry`` is what was read or written last."""
 
-    def __init__(self, slot: Slot, try_number: int) -> None:
+    def __init__(self, slot: Slot) -> None:
         self.slot = slot
-        self.try_number = try_number
         self._entry: Entry | None = None
+        self._counts = dict.fromkeys(_TEXTS, 0)
+        self._seen = _long_ago()
 
     @classmethod
     def of(cls, ti: Any) -> Journal:
-        return cls(Slot.of(ti, KEY), ti.try_number)
+        return cls.named(Slot.of(ti, KEY), ti.try_number)
+
+    @classmethod
+    def named(cls, slot: Slot, try_number: int) -> Journal:
+        """``slot``: of the task instance; its key becomes the try's."""
+        return cls(slot._replace(key=f"{KEY}_{try_number}"))
 
     @property
     def entry(self) -> Entry:
@@ -58,7 +75,22 @@ class Journal:
             try:
                 slot = steps.send(value)
             except StopIteration as done:
+                self._seen = _now()
                 return self._read(done.value)
+
+    async def acheck(self) -> None:
+        """Go on only if the entry is still as it was left; raises Overtaken."""
+        if not _is_past(self._seen, _FRESH):
+            return
+        async with _gate():
+            value = await self.slot.aget()
+        try:
+            found = Entry.read_head(value)
+        except Unusable as unusable:
+            raise Overtaken(unusable.why) from None
+        if found.stamp != self.entry.stamp:
+            raise Overtaken(found.state)
+        self._seen = _now()
 
     def write(self, entry: Entry) -> None:
         for slot, value in self.writing(entry):
@@ -68,17 +100,34 @@ class Journal:
     async def awrite(self, entry: Entry) -> None:
         for slot, value in self.writing(entry):
             await slot.aput(value)
-        self._entry = entry
+        self._entry, self._seen = entry, _now()
 
     def drop(self) -> None:
-        """Remove what was read."""
+        """Remove all that may be there. Raises what Airflow raises."""
+        for slot in self.slots():
+            slot.drop()
+
+    async def adrop(self) -> None:
+        for slot in self.slots():
+            await slot.adrop()
+
+    def clear(self) -> None:
+        """``drop``, by somebody who has what he needs of it."""
+        try:
+            self.drop()
+        except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the task has its answer
+            log.warning("XCom %s of this task could not be removed (%s)", self.slot.key, type(error).__name__)
+
+    def slots(self) -> Iterator[Slot]:
+        """Where the entry lies, its head at last."""
         for name in _TEXTS:
-            for slot, _ in self._pieces(name, getattr(self.entry, name)):
-                slot.drop()
-        self.slot.drop()
+            for number in range(self._counts[name]):
+                yield self._piece(name, number)
+        yield self.slot
 
     def _read(self, value: Any) -> Entry:
-        self._entry = entry = Entry.read(value, self.try_number)
+        self._entry = None
+        self._entry = entry = Entry.read(value)
         return entry
 
     def _reading(self) -> Generator[Slot, Any, Any]:
@@ -87,12 +136,14 @@ class Journal:
         for name in _TEXTS if isinstance(head, dict) else ():
             count = head.get(name)
             if isinstance(count, int):
-                head[name] = ""
+                self._counts[name] = max(count, self._counts[name])
+                head[name], texts = "", []
                 for number in range(count):
                     piece = yield self._piece(name, number)
                     if not isinstance(piece, str):
                         return {}
-                    head[name] += piece
+                    texts.append(piece)
+                head[name] = "".join(texts)
         return head
 
     def writing(self, entry: Entry) -> Iterator[tuple[Slot, Any]]:
@@ -102,15 +153,29 @@ class Journal:
             pieces = list(self._pieces(name, head[name]))
             if pieces:
                 head[name] = len(pieces)
+                self._counts[name] = max(len(pieces), self._counts[name])
                 if self._entry is None or getattr(self._entry, name) is not getattr(entry, name):
                     yield from pieces
         yield self.slot, head
 
-    def _pieces(self, name: str, text: str | None) -> Iterator[tuple[Slot, str]]:
+    def _pieces(self, name: str, text: str) -> Iterator[tuple[Slot, str]]:
         """None where the text is short enough for the entry itself."""
-        if text is not None and len(text) > PIECE:
+        if len(text) > PIECE:
             for number, start in enumerate(range(0, len(text), PIECE)):
                 yield self._piece(name, number), text[start : start + PIECE]
 
     def _piece(self, name: str, number: int) -> Slot:
         return self.slot._replace(key=f"{self.slot.key}_{name}_{number}")
+
+
+def _now() -> tuple[float, float]:
+    """Two clocks: one of them stands still while a machine sleeps, the other one can be set back."""
+    return time.monotonic(), time.time()
+
+
+def _long_ago() -> tuple[float, float]:
+    return float("-inf"), float("-inf")
+
+
+def _is_past(moment: tuple[float, float], seconds: float) -> bool:
+    return any(abs(now - then) > seconds for now, then in zip(_now(), moment, strict=True))

@@ -2,6 +2,8 @@
 
 Airflow 3.3 keeps it in the task state store, which outlives a try. A clear is a deliberate second ask: it changes
 ``max_tries`` or the run's ``clear_number``, and what was written before it counts no more.
+
+Whatever Airflow has against it, a reply that is here is paid for: no failure of the store fails a task that has one.
 """
 
 from __future__ import annotations
@@ -35,24 +37,36 @@ class Ledger:
         self._run = context.get("dag_run")
         self._asked = asked
         self._digest = digest
+        self._is_out = False
         self.idempotency_key = idempotency_key
 
     @classmethod
-    def open(cls, context: Any, request: dict[str, Any], base_url: str) -> tuple[Self, list[Reply]]:
-        """For a try that has not asked yet; and the replies to this very request that an earlier try had got."""
+    def open(
+        cls, context: Any, request: dict[str, Any], base_url: str, *, on_uncertain: str = "fail"
+    ) -> tuple[Self, list[Reply]]:
+        """For a try that has not asked yet; and the replies to this very request that an earlier try had got.
+
+        Raises TransportError where an earlier try may have been answered and nobody knows: see ``hand_over``.
+        """
         digest = hashlib.sha256(base_url.encode() + b"\n" + encode(request)).hexdigest()
         ledger = cls(context, 0, digest, str(uuid.uuid4()))
-        found = ledger._read()
+        found = ledger._read(on_uncertain)
         if ledger._ti is None or ledger._run is None:
             return ledger, []
         ledger._asked = found.get("asked", 0) if ledger._store is not None else ledger._ti.try_number
         ledger.idempotency_key = ledger._key()
-        return ledger, _replies(found.get("replies")) if found.get("digest") == digest else []
+        same = found.get("digest") == digest
+        if found.get("out"):
+            # Another request is another call: what became of the first is told, and keeps nobody from asking.
+            _uncertain(found["out"], on_uncertain if same else "resend")
+        return ledger, _replies(found.get("replies")) if same else []
 
     @classmethod
     def resume(cls, context: Any, state: dict[str, Any]) -> Self:
         """For a try that has asked, and was deferred."""
-        return cls(context, **state)
+        ledger = cls(context, **state)
+        ledger._is_out = True
+        return ledger
 
     @property
     def state(self) -> dict[str, Any]:
@@ -60,22 +74,43 @@ class Ledger:
 
     def key_of(self, send: int, request: dict[str, Any]) -> str:
         """The key of one send of a dialogue, counted from 1."""
-        if send == 1:
-            return self.idempotency_key
-        digest = hashlib.sha256(encode(request)).hexdigest()
-        return str(uuid.uuid5(uuid.UUID(self.idempotency_key), f"{send} {digest}"))
+        return key_of_call(self.idempotency_key, send, request)
 
-    def keep(self, reply: Reply, after: int = 0) -> None:
-        """Remember an answer that was paid for, the one ``after`` so many others of the same dialogue."""
-        if reply.error is None:
-            earlier = self._found().get("replies") if after else None
-            kept = earlier[:after] if isinstance(earlier, list) else []
-            self._write(asked=self._asked, replies=[*kept, record.dump(reply)])
+    def hand_over(self, key: str, replies: list[Reply]) -> None:
+        """Note that a trigger is about to send the call of this key.
+
+        Only a worker reaches the store. If this try ends before a worker has taken up what the trigger left, the next
+        one finds the note; without it, it would ask again and nobody would know that it pays twice.
+        """
+        if self._may_retry and self._store is None:
+            log.warning(
+                "If this try ends once its deferred call is answered and before a worker has taken up the answer, the "
+                "next one asks and pays again: before Airflow 3.3 there is no task state store to tell it"
+            )
+        self._write(asked=self._asked, replies=_dumped(replies), out=key)
+
+    def keep(self, replies: list[Reply]) -> None:
+        """Remember the answers of a dialogue, which were paid for, and that none is out."""
+        if answers := _dumped(replies):
+            self._write(asked=self._asked, replies=answers)
 
     def close(self, error: ChatCompletionError) -> None:
         """The task fails with ``error``: where there was an answer, the next try asks anew, and by another key."""
-        if not isinstance(error, TransportError):
+        if isinstance(error, TransportError):
+            self.release()
+        else:
             self._write(asked=self._asked + 1, replies=[])
+
+    def release(self) -> None:
+        """What became of the call that was handed over is known, so far as it can be."""
+        if self._is_out:
+            self._write(asked=self._asked, replies=[])
+
+    @property
+    def _may_retry(self) -> bool:
+        """Can another try follow? Where Airflow does not say, it may."""
+        tries, most = (getattr(self._ti, name, None) for name in ("try_number", "max_tries"))
+        return not (isinstance(tries, int) and isinstance(most, int)) or tries <= most
 
     def _epoch(self) -> list[Any]:
         return [getattr(self._ti, "max_tries", None), getattr(self._run, "clear_number", None)]
@@ -87,25 +122,60 @@ class Ledger:
         parts = [began, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, *self._epoch(), self._asked, self._digest]
         return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
 
-    def _read(self) -> dict[str, Any]:
-        return self._found() if self._ti is not None and self._ti.try_number > 1 else {}
-
-    def _found(self) -> dict[str, Any]:
-        if self._store is None or self._ti is None:
+    def _read(self, on_uncertain: str) -> dict[str, Any]:
+        if self._store is None or self._ti is None or self._ti.try_number <= 1:
             return {}
-        found = self._store.get(KEY)
+        try:
+            found = self._store.get(KEY)
+        except Exception as error:  # noqa: BLE001 - each backend has errors of its own
+            why = f"Airflow's task state store cannot be read ({type(error).__name__})"
+            if on_uncertain != "resend":
+                raise TransportError(
+                    f"Mend it and try again, or set on_uncertain='resend': {why}, so nobody knows whether an earlier "
+                    "try was answered. Nothing was sent",
+                    sent=False,
+                ) from None
+            log.warning("The request may be paid for twice: %s, so nobody knows whether it was answered", why)
+            return {}
         return found if isinstance(found, dict) and found.get("epoch") == self._epoch() else {}
 
     def _write(self, **values: Any) -> None:
-        if self._store is None or self._ti is None:
+        if self._store is None or self._ti is None or not self._may_retry:
             return
-        from airflow.sdk.exceptions import AirflowRuntimeError
-
         entry = {"epoch": self._epoch(), "digest": self._digest, **values}
+        self._is_out = "out" in values
         try:
             self._store.set(KEY, entry, retention=_RETENTION)
-        except AirflowRuntimeError as error:  # the answer is here all the same
-            log.warning("Airflow did not take the reply into its task state store: %s", error.error.error)
+        except Exception as error:  # noqa: BLE001 - the answer is here all the same
+            said = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
+            log.warning("Airflow did not take the reply into its task state store: %s", said)
+
+
+def key_of_call(idempotency_key: str, call: int, request: dict[str, Any]) -> str:
+    """The Idempotency-Key of one call of a dialogue (counted from 1), made from the first one's."""
+    if call == 1:
+        return idempotency_key
+    digest = hashlib.sha256(encode(request)).hexdigest()
+    return str(uuid.uuid5(uuid.UUID(idempotency_key), f"{call} {digest}"))
+
+
+def _uncertain(key: Any, on_uncertain: str) -> None:
+    what = (
+        f"an earlier try handed the call to a trigger (Idempotency-Key {str(key)[:64]}) and ended before a worker had "
+        "taken up the answer"
+    )
+    if on_uncertain != "resend":
+        raise TransportError(
+            "Find out if the server answered, then clear the task to ask again, or set on_uncertain='resend': the "
+            f"request may have been paid for, and {what}",
+            sent=True,
+            final=True,
+        )
+    log.warning("The task asks again, and may pay twice: %s", what)
+
+
+def _dumped(replies: list[Reply]) -> list[str]:
+    return [record.dump(reply) for reply in replies if reply.error is None]
 
 
 def _replies(kept: Any) -> list[Reply]:

@@ -1,37 +1,54 @@
-"""The trigger that sends a deferred request. XCom is its journal, so that no restart of a triggerer pays twice."""
+"""The trigger that makes a deferred call. XCom is its journal, so that no restart of a triggerer pays twice."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_chat_provider.asking import learn
+from airflow_chat_provider.compat import in_thread
 from airflow_chat_provider.connections import KnownConnections
+from airflow_chat_provider.conversation import Conversation
+from airflow_chat_provider.core import record
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.exchange import Send, Sleep
 from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
-from airflow_chat_provider.core.record import safe
+from airflow_chat_provider.core.outcome import Outcome
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.journal import Journal
+from airflow_chat_provider.journal import Journal, Overtaken
 from airflow_chat_provider.loops import PerLoop
-from airflow_chat_provider.xcoms import Slot
+from airflow_chat_provider.open_files import allow_all
+from airflow_chat_provider.transport import AsyncClient
+from airflow_chat_provider.xcoms import Slot, is_plain
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
 _connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))
 _PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply that was paid for is offered to the database again
+_LOOK_AGAIN = 10.0  # seconds after which a trigger that was overtaken looks what became of the call
+# Seconds before a worker is called back. Airflow's scheduler may take the end of the deferring worker for the end of
+# the resumed one, if both come close together, and fails a task that is paid for (its issues 66374, 67287, 71580, and
+# 72716).
+_SETTLED = 10.0
+_NOTICED = 30.0  # seconds within which Airflow ends a trigger whose event it has acted upon
+_SMALL = 1 << 20  # characters of request and replies; more is for a worker
+_LOOKS = 180
+_SURE = 1.5  # seconds after which an event is on its way: a triggerer collects them each second
 
 
 class ChatCompletionTrigger(BaseTrigger):
-    """Sends the request that a task left in its journal, unless the journal shows that this may be the second time.
+    """Makes the call that a task left in its journal, unless the journal shows that this may be the second time.
 
-    Its arguments, which Airflow stores and logs in clear, say which task instance it works for and no more; its event
-    says in one word what became of the call. ``expires``: the task's execution_timeout, in epoch seconds.
+    Where nothing of the DAG's own code is needed, it ends the task, too. Its arguments, which Airflow stores and logs
+    in clear, say which task instance it works for and no more; an event for a worker says in one word what became of
+    the call. ``expires``: the task's execution_timeout, in epoch seconds.
     """
 
     def __init__(
@@ -48,10 +65,12 @@ class ChatCompletionTrigger(BaseTrigger):
         **unknown: Any,  # noqa: ARG002 - of a newer version, which run() tells of
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.journal = Journal(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
+        self.try_number = try_number
+        self.journal = Journal.named(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
         self.on_uncertain = on_uncertain
         self.expires = expires
         self.version = version
+        self.owner = uuid.uuid4().hex
         self._under_way = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -60,7 +79,7 @@ class ChatCompletionTrigger(BaseTrigger):
             "airflow_chat_provider.triggers.ChatCompletionTrigger",
             {
                 **self.journal.slot.identity,
-                "try_number": self.journal.try_number,
+                "try_number": self.try_number,
                 "on_uncertain": self.on_uncertain,
                 "expires": self.expires,
                 "version": self.version,
@@ -69,86 +88,207 @@ class ChatCompletionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, whatever happens: a trigger that raises is a task that fails without a reason."""
-        event: dict[str, Any] = {"version": VERSION}
+        began, event = time.monotonic(), dict[str, Any](version=VERSION)
         try:
-            event["state"] = await self._settle()
+            settled = await self._settle()
         except Exception as error:  # noqa: BLE001 - told of without its text, which may hold the prompt
-            event |= {"state": "failed", "error": type(error).__name__}
+            settled = "failed"
+            event["error"] = type(error).__name__
             where = "".join(traceback.format_tb(error.__traceback__))
             # Not with the exception: its text would be there again
             self.log.error("The trigger failed with %s at\n%s", type(error).__name__, where)  # noqa: TRY400
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        if isinstance(settled, Outcome):
+            yield self._event(settled)
+            await self._tidy()
+        else:
+            if self.task_instance is not None:  # in dag.test() there is no scheduler
+                await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
+            yield TriggerEvent({**event, "state": settled})  # type: ignore[no-untyped-call]
 
-    async def _settle(self) -> str:
-        """Bring the call to its end, and say in a word which."""
+    async def _settle(self) -> str | Outcome:
+        """Bring the call to its end: the outcome that ends the task, or a word that a worker goes on with."""
         if self.version > VERSION:
             return "outdated"
+        allow_all()
         try:
             entry = await self.journal.aread()
         except Unusable as unusable:
             return unusable.why
-        if entry.state == "done":
-            return "done"
-        if entry.state == "sent":
-            if self.on_uncertain != "resend":
-                return "uncertain"
-            self.log.warning("The request is sent again: a triggerer ended while it was under way")
+        if entry.state == "sent" and self.on_uncertain != "resend":
+            return "uncertain"
         try:
             async with asyncio.timeout(None if self.expires is None else self.expires - time.time()) as limit:
-                reply = await self._call(entry)
+                return await self._converse()
+        except Overtaken:
+            return await self._stand_by()
         except TimeoutError:
             if limit.expired():
                 return "timed_out"
             raise
-        return await self._keep(reply)
 
-    async def _call(self, entry: Entry) -> Reply:
-        deferred = entry.deferred
-        hook = ChatCompletionHook(deferred.conn_id, **deferred.limits)  # type: ignore[arg-type]
+    async def _converse(self) -> str | Outcome:
+        """Make each call that it takes, and store each reply before anything looks into it."""
+        talk = await self._judged(lambda: Conversation(self.journal.entry))
+        hook = ChatCompletionHook(self.journal.entry.deferred.conn_id, **self.journal.entry.deferred.limits)  # type: ignore[arg-type]
+        client: AsyncClient | None = None
         try:
-            await hook.use(_connections())
-            client = await hook.aclient()
+            while talk is not None and talk.final is None:
+                if client is None:
+                    await hook.use(_connections())
+                    client = await hook.aclient()
+                reply = await self._call(hook, client, talk)
+                if reply is None:
+                    return "spent"
+                if not await self._keep(reply):
+                    return "unstored"
+                if not self._is_small:
+                    return "done"
+                talk = await self._judged(partial(_heard, talk, reply))
+                if talk is not None and talk.final is None and talk.dialogue is not None:
+                    self.log.info("Asking again: %s", talk.dialogue.why)
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
-            return Reply(None, None, error=error)
-        try:
-            if entry.state == "waiting":
-                await asyncio.sleep(max(0.0, entry.until - time.time()))
-            return await hook.asend(
-                client,
-                deferred.request,
-                idempotency_key=deferred.idempotency_key,
-                begun=entry.begun,
-                note=partial(self._note, entry.elapsed),
-            )
+            return "done" if await self._keep(Reply(None, None, error=error)) else "unstored"
         finally:
-            await client.aclose()
+            if client is not None:
+                await client.aclose()
+        return "done" if talk is None else await self._ended(talk)
 
-    async def _note(self, before: float, step: Send | Sleep, elapsed: float) -> None:
+    async def _call(self, hook: ChatCompletionHook, client: AsyncClient, talk: Conversation) -> Reply | None:
+        """One call; None where no attempt is left for it."""
+        entry = self.journal.entry
+        if entry.state == "sent":
+            if entry.begun.attempt > hook.settings.max_attempts:
+                return None
+            self.log.warning("The request is sent again: a triggerer ended while it was under way")
+        elif entry.state == "waiting":
+            await self._wait(entry, hook.settings.deadline)
+        return await hook.asend(
+            client,
+            talk.request,
+            idempotency_key=talk.key,
+            begun=entry.begun,
+            note=partial(self._note, talk.key, entry.elapsed),
+        )
+
+    async def _wait(self, entry: Entry, longest: float) -> None:
+        """Go on with the wait that another triggerer began. A clock that was set back makes it no longer."""
+        await self.journal.acheck()
+        await self.journal.awrite(entry.waiting(self.owner, entry.elapsed, entry.until))
+        await asyncio.sleep(max(0.0, min(entry.until - time.time(), longest)))
+
+    async def _note(self, key: str, before: float, step: Send | Sleep, elapsed: float) -> None:
         """Before each step: what somebody who finds only the journal has to know. ``before``: seconds spent earlier."""
         elapsed += before
+        await self.journal.acheck()
         entry = self.journal.entry
-        self._under_way = isinstance(step, Send)
         if isinstance(step, Sleep):
-            await self.journal.awrite(entry.waiting(elapsed + step.seconds, time.time() + step.seconds))
-        elif entry.state != "sent" or entry.attempt != step.attempt:
-            await self.journal.awrite(entry.sent(step.attempt, elapsed))
+            await self.journal.awrite(entry.waiting(self.owner, elapsed + step.seconds, time.time() + step.seconds))
+        elif (entry.state, entry.owner, entry.attempt) != ("sent", self.owner, step.attempt):
+            await self.journal.awrite(entry.sent(self.owner, key, step.attempt, elapsed))
+            await self.journal.acheck()
+        self._under_way = isinstance(step, Send)
 
-    async def _keep(self, reply: Reply) -> str:
+    async def _keep(self, reply: Reply) -> bool:
+        """Store a reply; whether Airflow took it. Raises Overtaken."""
         self._under_way = False
-        entry = self.journal.entry.done(safe(reply))
+        key = self.journal.entry.key
+        dumped = record.dump(record.safe(reply))
         for pause in (*_PATIENCE, None):
             try:
-                await self.journal.awrite(entry)
+                await self.journal.acheck()
+                await self.journal.awrite(self.journal.entry.done(self.owner, dumped))
+            except Overtaken:
+                if reply.status is not None:
+                    self.log.warning(
+                        "A reply came that nobody waits for any more; it may be billed (Idempotency-Key %s)", key
+                    )
+                raise
             except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the reply is paid for
                 self.log.warning("Airflow did not take the reply into XCom: %s", type(error).__name__)
                 if pause is None:
-                    break
+                    return False
                 await asyncio.sleep(pause)
             else:
+                return True
+        return False
+
+    @property
+    def _is_small(self) -> bool:
+        """Is what would stand in the event, or be looked into here, little enough for a loop that belongs to all?"""
+        entry = self.journal.entry
+        return len(entry.call) + 3 * len(entry.replies) < _SMALL
+
+    async def _judged(self, judge: Callable[[], Conversation]) -> Conversation | None:
+        """What looks into an answer, in a thread, as a schema may be slow; None where it fails: a worker tells why."""
+        try:
+            return await in_thread(judge)
+        except Exception as error:  # noqa: BLE001 - the reply is stored: a worker says what is wrong
+            self.log.warning("The reply cannot be read here (%s): a worker goes on", type(error).__name__)
+            return None
+
+    async def _ended(self, talk: Conversation) -> str | Outcome:
+        """The outcome that ends the task; or "done", where a worker has to do that."""
+        left = talk.outcome() if self._is_small else None
+        if left is None or talk.dialogue is None:
+            return "done"
+        learn(talk.dialogue, self.journal.entry.deferred.configuration["base_url"])
+        for warning in left.warnings:
+            self.log.warning("%s", warning)
+        if is_plain():
+            return left
+        for key, value in _xcoms(left).items():  # with a backend of the user's, which an event does not reach
+            await self.journal.slot._replace(key=key).aput(value)
+        return Outcome({})
+
+    def _event(self, left: Outcome) -> TriggerEvent:
+        """The event that ends the task. In one transaction with it the journal is emptied, and removed soon after."""
+        emptied = {slot.key: None for slot in self.journal.slots()} if is_plain() else {}
+        return TaskSuccessEvent(xcoms={**_xcoms(left), **emptied})
+
+    async def _tidy(self) -> None:
+        """Remove the journal once Airflow has acted upon the event: it then cancels a trigger that nobody waits for."""
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(_NOTICED)
+        except asyncio.CancelledError as cancelled:
+            # A triggerer that ends cancels too, without a word; its event may not have been taken yet.
+            if not cancelled.args and time.monotonic() - began < _SURE:
+                raise
+        try:
+            async with asyncio.timeout(_SETTLED):
+                await self.journal.adrop()
+        except Exception as error:  # noqa: BLE001 - the task has ended well
+            self.log.warning(
+                "XCom %s of this task could not be removed (%s)", self.journal.slot.key, type(error).__name__
+            )
+
+    async def _stand_by(self) -> str:
+        """Another one works for the task. Airflow cancels this trigger soon; if it does not, the other one is gone."""
+        self.log.warning(
+            "This trigger sends nothing more: another one works for the task, or it was cleared or has ended"
+        )
+        seen = 0
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_LOOK_AGAIN)
+            try:
+                seen += (await self.journal.aread()).state == "done"
+            except Unusable:
+                seen = 0
+            if seen == 3:
                 return "done"
-        return "unstored"
+        return "overtaken"
 
     async def on_kill(self) -> None:
         """The task was cleared or marked: the cancellation has closed the socket; say what it may have cost."""
         if self._under_way:
             self.log.warning("The connection was closed while the request was under way: the server may bill it")
+
+
+def _heard(talk: Conversation, reply: Reply) -> Conversation:
+    talk.hear(reply)
+    return talk
+
+
+def _xcoms(left: Outcome) -> dict[str, Any]:
+    """By their keys, with the return value as Airflow stores it."""
+    return left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}

@@ -30,10 +30,19 @@ class Slot(NamedTuple):
         return _xcom().get_one(**self._asdict())
 
     def put(self, value: Any) -> None:
-        _xcom().set(value=value, **self._asdict())
+        """Set it. Airflow leaves what a backend keeps elsewhere for the older value; that is purged here."""
+        xcom = _xcom()
+        older = None if is_plain() else xcom._get_xcom_db_ref(**self._asdict())  # noqa: SLF001 - as XCom.delete does
+        xcom.set(value=value, **self._asdict())
+        if older is not None and older.value is not None:
+            xcom.purge(older)
 
     def drop(self) -> None:
-        _xcom().delete(**self._asdict())
+        """Remove it, if it is there."""
+        if is_plain():
+            _comms().send(self._deletion())  # XCom.delete asks for the value first, for a backend to purge
+        else:
+            _xcom().delete(**self._asdict())
 
     async def aget(self) -> Any:
         if _is_async():
@@ -46,6 +55,24 @@ class Slot(NamedTuple):
         else:
             await in_thread(self.put, value)
 
+    async def adrop(self) -> None:
+        if _is_async():
+            await _comms().asend(self._deletion())
+        else:
+            await in_thread(self.drop)
+
+    def _deletion(self) -> Any:
+        from airflow.sdk.execution_time.comms import DeleteXCom
+
+        return DeleteXCom(**self._asdict())
+
+
+def is_plain() -> bool:
+    """Does XCom lie in Airflow's database, and not with a backend of the user's?"""
+    from airflow.sdk.bases.xcom import BaseXCom
+
+    return _xcom() is BaseXCom
+
 
 def _xcom() -> Any:
     from airflow.sdk.execution_time.xcom import XCom
@@ -53,8 +80,12 @@ def _xcom() -> Any:
     return XCom
 
 
+def _comms() -> Any:
+    from airflow.sdk.execution_time import task_runner
+
+    return task_runner.SUPERVISOR_COMMS
+
+
 def _is_async() -> bool:
     """May the loop itself be used? Not before Airflow 3.3, nor where a backend does I/O of its own."""
-    from airflow.sdk.bases.xcom import BaseXCom
-
-    return _xcom() is BaseXCom and hasattr(BaseXCom, "aset") and loop_reaches_airflow()
+    return is_plain() and hasattr(_xcom(), "aset") and loop_reaches_airflow()

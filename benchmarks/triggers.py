@@ -24,11 +24,15 @@ def url():
 
 
 def ours():
-    from airflow_chat_provider.core.journal import Deferred, Entry
+    from airflow_chat_provider.core.dialogue import Wanted
+    from airflow_chat_provider.core.journal import VERSION, Deferred, Entry
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
-    entry = Entry.of(Deferred(limits, REQUEST, {"chat_conn_id": "chat_default"}, {}, "a key", {}), 1)
+    where = {"chat_conn_id": "chat_default", "base_url": url()}
+    ledger = {"idempotency_key": "a key"}
+    # The worst case: a worker ends the task, so that the trigger has no event with the answer, but judges it.
+    entry = Entry.of(Deferred(limits, REQUEST, None, 0, Wanted().to_dict(), None, where, ledger), "a key")
 
     class Memory:
         """In place of XCom. Each trigger reads an entry of its own, as it is not given one that is parsed already."""
@@ -46,8 +50,8 @@ def ours():
         trigger = ChatCompletionTrigger(dag_id="d", run_id="r", task_id="t")
         trigger.journal.slot = Memory(entry.to_dict())
         event = await anext(trigger.run())
-        assert event.payload == {"version": 1, "state": "done"}, event
-        assert trigger.journal.entry.reply.error is None
+        assert event.payload == {"version": VERSION, "state": "done"}, event
+        assert trigger.journal.entry.received()[-1].error is None
 
     return one
 

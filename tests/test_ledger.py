@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_chat_provider.core.response import Reply
+from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.ledger import KEY, Ledger
+from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 from airflow_chat_provider.testing import faults, replies
 from tests.asking import ask
+from tests.running import Airflow
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 GOOD = Reply(200, replies.completion())
@@ -105,21 +109,127 @@ class TestRetries:
         assert len(chat.requests) == 2
 
 
-@retries
-def test_a_store_that_refuses_does_not_fail_a_task_that_has_its_answer(airflow, chat, monkeypatch, caplog):
+def airflows_own():
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
     from airflow.sdk.execution_time.comms import ErrorResponse
+
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"secret": "canary"}))
+
+
+def refusing(monkeypatch, method, error):
     from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 
     def refuse(*arguments, **more):
-        raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"secret": "canary"}))
+        raise error
 
-    monkeypatch.setattr(TaskStateStoreAccessor, "set", refuse)
+    monkeypatch.setattr(TaskStateStoreAccessor, method, refuse)
+
+
+@retries
+@pytest.mark.parametrize("error", [airflows_own, lambda: OSError("canary")], ids=["Airflow's", "a backend's"])
+def test_a_store_that_refuses_does_not_fail_a_task_that_has_its_answer(airflow, chat, monkeypatch, caplog, error):
+    refusing(monkeypatch, "set", error())
     with airflow.dag():
-        ask(prompt="Hi")
+        ask(prompt="Hi", retries=1)
     assert airflow.run().state == "success"
+    assert len(chat.requests) == 1
     assert "did not take the reply into its task state store" in caplog.text
     assert "canary" not in caplog.text
+
+
+@retries
+@pytest.mark.parametrize("error", [airflows_own, lambda: OSError("canary")], ids=["Airflow's", "a backend's"])
+def test_a_store_that_cannot_be_read_lets_no_retry_pay_again_unknowingly(airflow, chat, monkeypatch, error):
+    refusing(monkeypatch, "get", error())
+    with airflow.dag():
+        ask(prompt="Hi", post_execute=fail_in_the_first_try, **AGAIN)
+    assert airflow.run().state == "failed"
+    assert len(chat.requests) == 1
+    assert airflow.error().message.startswith("Mend it and try again, or set on_uncertain='resend'")
+    assert "canary" not in airflow.error().message
+
+
+@retries
+def test_with_resend_a_store_that_cannot_be_read_is_a_warning(airflow, chat, monkeypatch, caplog):
+    refusing(monkeypatch, "get", OSError("canary"))
+    with airflow.dag():
+        ask(prompt="Hi", post_execute=fail_in_the_first_try, on_uncertain="resend", **AGAIN)
+    assert airflow.run().state == "success"
+    assert len(chat.requests) == 2
+    assert "The request may be paid for twice" in caplog.text
+
+
+@retries
+class TestHandedOver:
+    """A worker that takes up what a trigger left may end before it has told the task state store."""
+
+    @pytest.fixture
+    def airflow(self, run_dag):
+        return Airflow(run_dag, deferrable=True)
+
+    def test_a_try_that_ended_with_its_answer_not_taken_up_is_not_asked_again(self, airflow, chat):
+        with airflow.dag():
+            Lost(task_id="ask", prompt="Hi", **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("failed", 2, 1)
+        error = airflow.error()
+        assert isinstance(error, TransportError)
+        assert (error.sent, error.final) == (True, True)
+        assert error.message.startswith("Find out if the server answered, then clear the task")
+        assert keys(chat)[0] in error.message
+
+    def test_with_resend_it_is_asked_again_by_the_same_key_and_said(self, airflow, chat, caplog):
+        with airflow.dag():
+            Lost(task_id="ask", prompt="Hi", on_uncertain="resend", **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 2)
+        assert len(set(keys(chat))) == 1
+        assert "The task asks again, and may pay twice" in caplog.text
+
+    def test_another_request_is_asked_and_the_first_one_is_told_of(self, airflow, chat, caplog):
+        with airflow.dag():
+            Lost(task_id="ask", prompt="Try {{ ti.try_number }}", **AGAIN)
+        assert airflow.run().state == "success"
+        assert len(chat.requests) == 2
+        assert "The task asks again, and may pay twice" in caplog.text
+
+    def test_an_execution_timeout_that_was_taken_up_is_asked_again(self, airflow, chat):
+        chat.script(faults.hang())
+        with airflow.dag():
+            ask(prompt="Hi", execution_timeout=timedelta(seconds=2), **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 2)
+        assert len(set(keys(chat))) == 1
+
+    def test_what_is_noted_is_the_key_and_nothing_of_the_request(self):
+        store = Store()
+        ledger = Ledger.open(context(store=store), REQUEST, "u")[0]
+        ledger.hand_over(ledger.idempotency_key, [])
+        assert store[KEY]["out"] == ledger.idempotency_key
+        assert "Hi" not in str(store)
+
+    def test_a_try_that_no_other_can_follow_notes_nothing(self):
+        store = Store()
+        ledger = Ledger.open(context(store=store, max_tries=0), REQUEST, "u")[0]
+        ledger.hand_over(ledger.idempotency_key, [])
+        ledger.keep([GOOD])
+        assert store == {}
+
+    def test_before_airflow_has_a_state_store_a_task_with_retries_is_warned(self, caplog):
+        for most, said in ((0, False), (1, True)):
+            caplog.clear()
+            ledger = Ledger.open(context(max_tries=most), REQUEST, "u")[0]
+            ledger.hand_over(ledger.idempotency_key, [])
+            assert ("next one asks and pays again" in caplog.text) is said
+
+
+class Lost(ChatCompletionOperator):
+    """Ends in its first try when it is to take up its answer: as if it was killed, but for the rest of Airflow."""
+
+    def resume_execution(self, next_method: str, next_kwargs: Any, context: Any) -> Any:
+        if context["ti"].try_number == 1:
+            raise RuntimeError("killed")
+        return super().resume_execution(next_method, next_kwargs, context)
 
 
 class Store(dict[str, Any]):
@@ -161,7 +271,7 @@ class TestKeys:
     def test_without_a_task_instance_each_ask_is_a_call_of_its_own(self):
         first, second = (Ledger.open({"ti": None}, REQUEST, "http://h/v1") for _ in range(2))
         assert first[0].idempotency_key != second[0].idempotency_key
-        first[0].keep(GOOD)
+        first[0].keep([GOOD])
 
 
 class TestStore:
@@ -175,7 +285,7 @@ class TestStore:
     @pytest.mark.parametrize("cleared", [{"max_tries": 2}, {"clear_number": 1}])
     def test_a_clear_forgets_the_answer(self, cleared):
         store = Store()
-        Ledger.open(context(store=store), REQUEST, "u")[0].keep(GOOD)
+        Ledger.open(context(store=store), REQUEST, "u")[0].keep([GOOD])
         assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is not None
         assert Ledger.open(context(2, store=store, **cleared), REQUEST, "u")[1] == []
 
@@ -188,7 +298,7 @@ class TestStore:
     @pytest.mark.parametrize("strange", ["no JSON", "{}", ["a list"], '{"error": 5}'])
     def test_an_answer_that_somebody_else_wrote_there_is_not_used(self, strange):
         store = Store()
-        Ledger.open(context(store=store), REQUEST, "u")[0].keep(GOOD)
+        Ledger.open(context(store=store), REQUEST, "u")[0].keep([GOOD])
         store[KEY]["replies"] = strange
         assert Ledger.open(context(2, store=store), REQUEST, "u")[1] == []
 
@@ -196,6 +306,6 @@ class TestStore:
         store = Store()
         ledger = Ledger.open(context(store=store), REQUEST, "u")[0]
         resumed = Ledger.resume(context(store=store), ledger.state)
-        resumed.keep(GOOD)
+        resumed.keep([GOOD])
         assert resumed.idempotency_key == ledger.idempotency_key
         assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is not None

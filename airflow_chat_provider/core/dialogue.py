@@ -1,7 +1,7 @@
 """Asking until the answer is what was wanted: a few asks, each a call of its own, with what was wrong told in between.
 
-Pure, like the exchange: whoever drives it sends ``request`` and tells ``take`` of the reply. ``state`` outlives the
-process.
+Pure, like the exchange: whoever drives it sends ``request`` and tells ``take`` of the reply. Told of the same replies
+it comes to the same point again, in another process too.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core import record
 from airflow_chat_provider.core.choice import with_instruction
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
-from airflow_chat_provider.core.output import OutputSchema, Tools
+from airflow_chat_provider.core.output import OutputSchema, Tools, load_output
 from airflow_chat_provider.core.response import (
     Reply,
     conversation_message,
@@ -37,6 +36,17 @@ class Wanted(NamedTuple):
     retries: int = 1
     result_format: str = "raw"
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """Plain JSON, from which another process makes the same; None where a class of the caller's is a part of it."""
+        if self.schema is not None and self.schema.is_class:
+            return None
+        return {**self._asdict(), "schema": self.schema.schema if self.schema is not None else None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Wanted:
+        """What ``to_dict`` described."""
+        return cls(**{**values, "schema": load_output(values["schema"])})
+
 
 class Dialogue:
     """One question to a model. ``rung`` is where to begin on RUNGS."""
@@ -55,6 +65,10 @@ class Dialogue:
         self._attempts = 0
         self._usage: dict[str, Any] | None = None
         self._refused: Reply | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        return self._wanted
 
     @property
     def request(self) -> dict[str, Any]:
@@ -142,29 +156,6 @@ class Dialogue:
         message.pop("function_call", None)
         todo = "Call the tool again." if self._tools is not None else "Answer again, with the whole JSON alone."
         return [{"content": "", **message}, {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}]
-
-    def state(self) -> dict[str, Any]:
-        """Plain JSON, from which ``restore`` goes on, given ``request`` again."""
-        return {
-            "question": self.question if self.request is not self.question else None,
-            "rung": self.rung,
-            "sends": self.sends,
-            "turns": self._turns,
-            "answers": self._answers,
-            "attempts": self._attempts,
-            "usage": self._usage,
-            "refused": record.dump(record.safe(self._refused)) if self._refused is not None else None,
-        }
-
-    @classmethod
-    def restore(cls, state: Mapping[str, Any], request: dict[str, Any], wanted: Wanted) -> Dialogue:
-        """The dialogue that ``state`` is of; ``request`` is what it sent last."""
-        dialogue = cls(state["question"] or request, wanted, state["rung"])
-        dialogue.sends = state["sends"]
-        dialogue._turns, dialogue._answers = state["turns"], state["answers"]
-        dialogue._attempts, dialogue._usage = state["attempts"], state["usage"]
-        dialogue._refused = record.load(state["refused"]) if state["refused"] is not None else None
-        return dialogue
 
 
 def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:

@@ -26,6 +26,11 @@ class OutputSchema:
         self._validator = validator
         self._model = model
 
+    @property
+    def is_class(self) -> bool:
+        """Does a class judge, which only a process with the DAG's code has?"""
+        return self._model is not None
+
     def problem(self, value: Any) -> str | None:
         """Where ``value`` does not fit, in words that quote nothing of it; None where it does."""
         found = self._validator.problems(value)

@@ -1,0 +1,76 @@
+"""What a task leaves behind: its XComs and its return value, or the error that it fails with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidOutput, StatusError
+from airflow_chat_provider.core.response import Reply, conversation_message, incomplete, incomplete_error, result
+from airflow_chat_provider.core.sanitize import sanitize
+
+
+class Delivery(NamedTuple):
+    """The arguments of a task that say how its answer is delivered."""
+
+    result_format: str = "raw"
+    check_status: bool = True
+    on_incomplete: str = "warn"
+    push_messages: bool = True
+
+
+class Outcome(NamedTuple):
+    """``xcoms`` are pushed whether there is an ``error`` or not; ``value`` is the task's return value."""
+
+    xcoms: dict[str, Any]
+    value: Any = None
+    error: Exception | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def outcome(how: Delivery, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]) -> Outcome:
+    """What becomes of a safe reply: what was received and paid for is kept, whatever is wrong with it."""
+    xcoms: dict[str, Any] = {}
+    warnings: list[str] = []
+    if reply.changes:
+        warnings.append(f"The reply was changed so that XCom can keep it: {'; '.join(reply.changes)}")
+    if reply.status is not None:
+        xcoms |= {"body": reply.body, "status": reply.status}
+    try:
+        value = _value(how, request, reply, configuration, xcoms, warnings)
+    except ChatCompletionError as error:
+        return Outcome(xcoms, error=error, warnings=tuple(warnings))
+    except Exception as error:  # noqa: BLE001 - the answer is paid for: a fault in here must not lose it
+        return Outcome(xcoms, error=unreadable(reply, error), warnings=tuple(warnings))
+    return Outcome(xcoms, value, warnings=tuple(warnings))
+
+
+def unreadable(reply: Reply, error: Exception) -> InvalidOutput:
+    """The error where looking at an answer failed by something that nobody foresaw."""
+    why = error.message if isinstance(error, ChatCompletionError) else f"it failed with {type(error).__name__}"
+    message = f"See the reply in XCom (body, status), which could not be read: {why}"
+    return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
+
+
+def _value(
+    how: Delivery,
+    request: dict[str, Any],
+    reply: Reply,
+    configuration: dict[str, Any],
+    xcoms: dict[str, Any],
+    warnings: list[str],
+) -> Any:
+    if reply.error is not None and (how.check_status or not isinstance(reply.error, StatusError)):
+        raise reply.error
+    xcoms["configuration"] = sanitize(configuration)[0]
+    if reply.error is not None:
+        return result(reply, "raw") if how.result_format == "raw" else None
+    if how.push_messages:
+        conversation = [*request["messages"], conversation_message(reply.message)]
+        xcoms["messages"] = sanitize(conversation)[0]  # a prompt may hold what XCom cannot, too
+    reason = None if how.on_incomplete == "ignore" else incomplete(reply.body)
+    if reason is not None and how.on_incomplete == "fail":
+        raise incomplete_error(reply, reason)
+    if reason is not None:
+        warnings.append(f"Raise the token limit or change the prompt: {reason}")
+    value = result(reply, how.result_format, request)
+    return sanitize(value)[0] if how.result_format in ("json", "tool_calls") else value
