@@ -23,7 +23,7 @@ from airflow_chat_provider.xcoms import Slot
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
 _TEXTS = ("call", "replies")
-_FRESH = 1.0  # seconds for which what was seen may be acted upon; a triggerer that is given up was silent for longer
+_FRESH = 1.0  # seconds for which what was read may be acted upon
 log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
 
@@ -39,7 +39,7 @@ class Journal:
         self.slot = slot
         self._entry: Entry | None = None
         self._counts = dict.fromkeys(_TEXTS, 0)
-        self._seen = _long_ago()
+        self._read_at = _NEVER
 
     @classmethod
     def of(cls, ti: Any) -> Journal:
@@ -75,12 +75,15 @@ class Journal:
             try:
                 slot = steps.send(value)
             except StopIteration as done:
-                self._seen = _now()
+                self._read_at = _now()
                 return self._read(done.value)
 
     async def acheck(self) -> None:
-        """Go on only if the entry is still as it was left; raises Overtaken."""
-        if not _is_past(self._seen, _FRESH):
+        """Go on only if the entry is still as it was left, by what was read just now or is read again.
+
+        What was read is good for one write: after it comes a wait, or an answer. Raises Overtaken.
+        """
+        if not _is_past(self._read_at, _FRESH):
             return
         async with _gate():
             value = await self.slot.aget()
@@ -90,7 +93,7 @@ class Journal:
             raise Overtaken(unusable.why) from None
         if found.stamp != self.entry.stamp:
             raise Overtaken(found.state)
-        self._seen = _now()
+        self._read_at = _now()
 
     def write(self, entry: Entry) -> None:
         for slot, value in self.writing(entry):
@@ -100,7 +103,7 @@ class Journal:
     async def awrite(self, entry: Entry) -> None:
         for slot, value in self.writing(entry):
             await slot.aput(value)
-        self._entry, self._seen = entry, _now()
+        self._entry, self._read_at = entry, _NEVER
 
     def drop(self) -> None:
         """Remove all that may be there. Raises what Airflow raises."""
@@ -168,13 +171,12 @@ class Journal:
         return self.slot._replace(key=f"{self.slot.key}_{name}_{number}")
 
 
+_NEVER = float("-inf"), float("-inf")
+
+
 def _now() -> tuple[float, float]:
     """Two clocks: one of them stands still while a machine sleeps, the other one can be set back."""
     return time.monotonic(), time.time()
-
-
-def _long_ago() -> tuple[float, float]:
-    return float("-inf"), float("-inf")
 
 
 def _is_past(moment: tuple[float, float], seconds: float) -> bool:

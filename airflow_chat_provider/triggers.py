@@ -88,9 +88,9 @@ class ChatCompletionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, whatever happens: a trigger that raises is a task that fails without a reason."""
-        began, event = time.monotonic(), dict[str, Any](version=VERSION)
+        event: dict[str, Any] = {"version": VERSION}
         try:
-            settled = await self._settle()
+            settled = await self._held_back()
         except Exception as error:  # noqa: BLE001 - told of without its text, which may hold the prompt
             settled = "failed"
             event["error"] = type(error).__name__
@@ -101,9 +101,17 @@ class ChatCompletionTrigger(BaseTrigger):
             yield self._event(settled)
             await self._tidy()
         else:
-            if self.task_instance is not None:  # in dag.test() there is no scheduler
-                await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
             yield TriggerEvent({**event, "state": settled})  # type: ignore[no-untyped-call]
+
+    async def _held_back(self) -> str | Outcome:
+        """``_settle``, but no worker is called back before Airflow has seen the end of the one that deferred."""
+        began = time.monotonic()
+        settled = await self._settle()
+        if isinstance(settled, str) and self.task_instance is not None:  # in dag.test() there is no scheduler
+            await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
+            if settled == "uncertain":  # whoever sent the request may be alive, and done by now
+                return await self._settle()
+        return settled
 
     async def _settle(self) -> str | Outcome:
         """Bring the call to its end: the outcome that ends the task, or a word that a worker goes on with."""
@@ -185,7 +193,6 @@ class ChatCompletionTrigger(BaseTrigger):
             await self.journal.awrite(entry.waiting(self.owner, elapsed + step.seconds, time.time() + step.seconds))
         elif (entry.state, entry.owner, entry.attempt) != ("sent", self.owner, step.attempt):
             await self.journal.awrite(entry.sent(self.owner, key, step.attempt, elapsed))
-            await self.journal.acheck()
         self._under_way = isinstance(step, Send)
 
     async def _keep(self, reply: Reply) -> bool:
