@@ -22,6 +22,7 @@ from airflow_chat_provider.core.exchange import Send, Sleep
 from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
 from airflow_chat_provider.core.outcome import Outcome
 from airflow_chat_provider.core.response import Reply
+from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import Journal, Overtaken
 from airflow_chat_provider.loops import PerLoop
@@ -170,13 +171,14 @@ class ChatCompletionTrigger(BaseTrigger):
             self.log.warning("The request is sent again: a triggerer ended while it was under way")
         elif entry.state == "waiting":
             await self._wait(entry, hook.settings.deadline)
-        return await hook.asend(
+        reply = await hook.asend(
             client,
             talk.request,
             idempotency_key=talk.key,
             begun=entry.begun,
             note=partial(self._note, talk.key, entry.elapsed),
         )
+        return record.safe(reply)
 
     async def _wait(self, entry: Entry, longest: float) -> None:
         """Go on with the wait that another triggerer began. A clock that was set back makes it no longer."""
@@ -199,7 +201,7 @@ class ChatCompletionTrigger(BaseTrigger):
         """Store a reply; whether Airflow took it. Raises Overtaken."""
         self._under_way = False
         key = self.journal.entry.key
-        dumped = record.dump(record.safe(reply))
+        dumped = record.dump(reply)
         for pause in (*_PATIENCE, None):
             try:
                 await self.journal.acheck()
@@ -297,5 +299,10 @@ def _heard(talk: Conversation, reply: Reply) -> Conversation:
 
 
 def _xcoms(left: Outcome) -> dict[str, Any]:
-    """By their keys, with the return value as Airflow stores it."""
-    return left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
+    """By their keys, with the return value as Airflow stores it.
+
+    Made safe once more: what no database keeps ends the triggerer when it stands in an event, and again after each
+    restart.
+    """
+    xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
+    return {key: sanitize(value, above=1)[0] for key, value in xcoms.items()}

@@ -1,4 +1,5 @@
-"""One call, three ways: in the worker, deferred to a trigger, and in Python on an event loop; and no difference.
+"""One call, four ways: in the worker, deferred to a trigger and delivered by a worker, or ended by the trigger, and in
+Python on an event loop; and no difference.
 
 One DAG has a task of each kind for every behaviour of a server; each task's model is its name.
 """
@@ -10,10 +11,14 @@ import asyncio
 import inspect
 import json
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from airflow.triggers.base import TaskSuccessEvent
 
+from airflow_chat_provider.core.journal import KEY
 from airflow_chat_provider.core.record import safe
 from airflow_chat_provider.core.response import incomplete
 from airflow_chat_provider.core.sanitize import sanitize
@@ -41,8 +46,8 @@ OPERATORS_OWN = (IncompleteReply, InvalidOutput)
 class World:
     """What each world made of each behaviour."""
 
-    def __init__(self, airflow: Airflow, run: Run, server: ChatServer) -> None:
-        self._airflow, self._run = airflow, run
+    def __init__(self, airflow: Airflow, run: Run, server: ChatServer, events: dict[str, Any]) -> None:
+        self._airflow, self._run, self.events = airflow, run, events
         self.requests = Counter(request.json["model"] for request in server.requests)
         self.keys = {(r.json["model"], r.headers["idempotency-key"]) for r in server.requests}
 
@@ -92,12 +97,47 @@ def world(server, connected, run_dag):
         for name in BEHAVIOURS:
             make(name, "sync")
             make(name, "deferred")
-    return World(airflow, airflow.run(), server)
+    events: dict[str, Any] = {}
+    with noting_events(events):
+        return World(airflow, airflow.run(), server, events)
+
+
+@contextmanager
+def noting_events(events: dict[str, Any]) -> Iterator[None]:
+    """What each trigger fires. In ``dag.test()`` a worker goes on all the same; a triggerer would end the task."""
+    from airflow.sdk.definitions import dag
+
+    run = dag._run_inline_trigger  # type: ignore[attr-defined]
+
+    def noted(trigger: Any, *arguments: Any) -> Any:
+        event = run(trigger, *arguments)
+        events[trigger.journal.slot.task_id] = event
+        return event
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dag, "_run_inline_trigger", noted)
+        yield
 
 
 def shown(error: Any, own: str) -> Any:
     """All of an error that a reader sees, with the same name for every world's task."""
     return error and {key: str(value).replace(own, "TASK") for key, value in error.to_dict().items()}
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_a_trigger_ends_a_task_that_succeeds_and_leaves_what_a_worker_leaves(world, name):
+    own = task_id("deferred", name)
+    event = world.events.get(own)
+    if event is None:  # what is wrong with a request is known before it is deferred
+        assert BEHAVIOURS[name].requests == 0
+        return
+    ends = isinstance(event, TaskSuccessEvent)
+    assert ends is (world.error(own) is None)
+    if ends:
+        xcoms = {key: value for key, value in event.xcoms.items() if not key.startswith(KEY)}
+        assert xcoms == world.xcoms(own)
+        assert all(value is None for key, value in event.xcoms.items() if key not in xcoms)
 
 
 @pytest.mark.database
