@@ -123,3 +123,20 @@ class Airflow:
         """Run the DAG that was made last."""
         with self._noting_errors():
             return Run(self._run_dag(self._dag, **arguments))
+
+
+@contextmanager
+def noting_events(events: dict[str, Any]) -> Iterator[None]:
+    """What each trigger fires. In ``dag.test()`` a worker goes on all the same; a triggerer would end the task."""
+    from airflow.sdk.definitions import dag
+
+    run = dag._run_inline_trigger
+
+    def noted(trigger: Any, *arguments: Any) -> Any:
+        event = run(trigger, *arguments)
+        events[trigger.journal.slot.task_id] = event
+        return event
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dag, "_run_inline_trigger", noted)
+        yield

@@ -11,8 +11,6 @@ import asyncio
 import inspect
 import json
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,7 +27,7 @@ from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests import behaviours
 from tests.behaviours import BEHAVIOURS, Behaviour
 from tests.calling import deaf_port
-from tests.running import Airflow, Run
+from tests.running import Airflow, Run, noting_events
 
 WORLDS = ("sync", "deferred", "async")
 EXTRAS = {
@@ -100,23 +98,6 @@ def world(server, connected, run_dag):
     events: dict[str, Any] = {}
     with noting_events(events):
         return World(airflow, airflow.run(), server, events)
-
-
-@contextmanager
-def noting_events(events: dict[str, Any]) -> Iterator[None]:
-    """What each trigger fires. In ``dag.test()`` a worker goes on all the same; a triggerer would end the task."""
-    from airflow.sdk.definitions import dag
-
-    run = dag._run_inline_trigger  # type: ignore[attr-defined]
-
-    def noted(trigger: Any, *arguments: Any) -> Any:
-        event = run(trigger, *arguments)
-        events[trigger.journal.slot.task_id] = event
-        return event
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dag, "_run_inline_trigger", noted)
-        yield
 
 
 def shown(error: Any, own: str) -> Any:
