@@ -126,9 +126,12 @@ class ChatCompletionOperator(RequestOperator):
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """``execute``'s second half, where the trigger of a deferred call left it to a worker: push what it got."""
         from airflow_chat_provider import deferral
+        from airflow_chat_provider.delivery import left_value
 
         with final_errors():
             found = deferral.find(context["ti"], event, on_uncertain=self.on_uncertain)
+            if found.has_ended:
+                return left_value(found.journal)
             if found.entry is None:
                 raise found.error or RuntimeError("a deferred call left neither an entry nor an error")
             return self._take_up(context, found, found.entry.deferred)

@@ -51,8 +51,6 @@ class Conversation:
         """What the task leaves; None where a worker has to see to it."""
         if self.final is None or self.dialogue is None or self._deferred.delivery is None:
             return None
-        how = Delivery(**self._deferred.delivery["how"])
+        how = Delivery(**self._deferred.delivery)
         left = outcome(how, self.dialogue.question, self.final, self._deferred.configuration)
-        if left.error is not None:
-            return None
-        return left if self._deferred.delivery["push"] else Outcome({}, warnings=left.warnings)
+        return left if left.error is None else None

@@ -10,6 +10,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, TransportErro
 from airflow_chat_provider.core.journal import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.scrub import printable
+from airflow_chat_provider.delivery import delivery_of, is_left
 from airflow_chat_provider.journal import Journal
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Found(NamedTuple):
     entry: Entry | None
     replies: list[Reply]
     error: BaseException | None = None
+    has_ended: bool = False
+    """The trigger has left all XComs: there is nothing to do but to return the value."""
 
     @property
     def final(self) -> Reply | None:
@@ -68,12 +71,10 @@ def deferred_call(
     ledger: Ledger,
 ) -> Deferred:
     """All that the trigger has to know but the request."""
-    from airflow_chat_provider.delivery import delivery_of
-
     why = needs_worker(task, ti)
     if why is not None:
         task.log.debug("A worker will end this task, not its trigger: %s", why)
-    delivery = {"how": delivery_of(task)._asdict(), "push": task.do_xcom_push} if why is None else None
+    delivery = delivery_of(task)._asdict() if why is None else None
     return Deferred(limits, {}, None, rung, wanted.to_dict(), delivery, configuration, ledger.state)
 
 
@@ -82,6 +83,7 @@ def needs_worker(task: Any, ti: Any) -> str | None:
     from airflow_chat_provider.compat import has_success_listeners
 
     reasons = {
+        "do_xcom_push=False": not task.do_xcom_push,  # XComs tell a trigger that comes back that all is done
         "a subclass has methods of its own": not task.ends_as_usual(),
         "post_execute": task._post_execute_hook is not None,  # noqa: SLF001 - where Airflow keeps the argument
         "on_success_callback": bool(task.on_success_callback),
@@ -129,7 +131,9 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     try:
         entry = journal.read()
     except Unusable as unusable:
-        state = unusable.why if state == "done" else state
+        if unusable.why == "missing" and is_left(journal):
+            return Found(journal, None, [], has_ended=True)
+        state = unusable.why if state in ("done", _ENDED) else state
         journal.clear()
     replies = entry.received() if entry is not None else []
     if entry is not None and entry.state == "done":
@@ -146,7 +150,7 @@ def _read(event: Any) -> tuple[str, str | None]:
     if event is None:
         return "no event", None
     if event == _ENDED:
-        return "done", None
+        return _ENDED, None
     if not isinstance(event, dict) or event.get("version") != VERSION or not isinstance(event.get("state"), str):
         return "strange event", None
     return event["state"], event.get("error")

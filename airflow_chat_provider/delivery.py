@@ -1,4 +1,4 @@
-"""How a task leaves its outcome: XComs pushed, warnings logged, the value returned or the error raised."""
+"""How an outcome is left: XComs pushed, warnings logged, the value returned or the error raised."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_chat_provider.core.outcome import Delivery, outcome
 
 if TYPE_CHECKING:
+    from airflow_chat_provider.core.outcome import Outcome
     from airflow_chat_provider.core.response import Reply
+    from airflow_chat_provider.journal import Journal
     from airflow_chat_provider.operators import ChatCompletionOperator
+    from airflow_chat_provider.xcoms import Slot
+
+_LAST = "configuration"
+"""The XCom that a trigger leaves at last: where it is, all are."""
 
 
 def delivery_of(task: ChatCompletionOperator) -> Delivery:
@@ -18,7 +24,7 @@ def delivery_of(task: ChatCompletionOperator) -> Delivery:
 def deliver(
     task: ChatCompletionOperator, ti: Any, request: dict[str, Any], reply: Reply, configuration: dict[str, Any]
 ) -> Any:
-    """Push what a safe reply leaves, then return or raise."""
+    """In a worker: push what a safe reply leaves, then return or raise."""
     left = outcome(delivery_of(task), request, reply, configuration)
     for warning in left.warnings:
         task.log.warning("%s", warning)
@@ -28,3 +34,29 @@ def deliver(
     if left.error is not None:
         raise left.error
     return left.value
+
+
+async def leave(journal: Journal, left: Outcome) -> None:
+    """In a trigger: set the XComs, the return value among them, and remove the journal: it has nothing more to tell."""
+    xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
+    for key in sorted(xcoms, key=lambda key: key == _LAST):
+        await journal.slot._replace(key=key).aput(xcoms[key])
+    await journal.adrop()
+
+
+async def ais_left(journal: Journal) -> bool:
+    """Has a trigger left all XComs of this try? Airflow removes those of earlier tries."""
+    return await _mark(journal).aget() is not None
+
+
+def is_left(journal: Journal) -> bool:
+    return _mark(journal).get() is not None
+
+
+def left_value(journal: Journal) -> Any:
+    """The return value that a trigger left; None where it left none."""
+    return journal.slot._replace(key="return_value").get()
+
+
+def _mark(journal: Journal) -> Slot:
+    return journal.slot._replace(key=_LAST)

@@ -20,15 +20,14 @@ from airflow_chat_provider.core import record
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.exchange import Send, Sleep
 from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
-from airflow_chat_provider.core.outcome import Outcome
 from airflow_chat_provider.core.response import Reply
-from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.delivery import ais_left, leave
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import Journal, Overtaken
 from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.open_files import allow_all
 from airflow_chat_provider.transport import AsyncClient
-from airflow_chat_provider.xcoms import Slot, is_plain
+from airflow_chat_provider.xcoms import Slot
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
 _connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))
@@ -38,10 +37,9 @@ _LOOK_AGAIN = 10.0  # seconds after which a trigger that was overtaken looks wha
 # the resumed one, if both come close together, and fails a task that is paid for (its issues 66374, 67287, 71580, and
 # 72716).
 _SETTLED = 10.0
-_NOTICED = 30.0  # seconds within which Airflow ends a trigger whose event it has acted upon
+_ENDED = "ended"
 _SMALL = 1 << 20  # characters of request and replies; more is for a worker
 _LOOKS = 180
-_SURE = 1.5  # seconds after which an event is on its way: a triggerer collects them each second
 
 
 class ChatCompletionTrigger(BaseTrigger):
@@ -98,31 +96,30 @@ class ChatCompletionTrigger(BaseTrigger):
             where = "".join(traceback.format_tb(error.__traceback__))
             # Not with the exception: its text would be there again
             self.log.error("The trigger failed with %s at\n%s", type(error).__name__, where)  # noqa: TRY400
-        if isinstance(settled, Outcome):
-            yield self._event(settled)
-            await self._tidy()
-        else:
-            yield TriggerEvent({**event, "state": settled})  # type: ignore[no-untyped-call]
+        # Its `xcoms` stay empty: Airflow stores them as JSON text in JSON, which is not what a task downstream reads.
+        ended = settled == _ENDED
+        yield TaskSuccessEvent() if ended else TriggerEvent({**event, "state": settled})  # type: ignore[no-untyped-call]
 
-    async def _held_back(self) -> str | Outcome:
+    async def _held_back(self) -> str:
         """``_settle``, but no worker is called back before Airflow has seen the end of the one that deferred."""
         began = time.monotonic()
         settled = await self._settle()
-        if isinstance(settled, str) and self.task_instance is not None:  # in dag.test() there is no scheduler
+        if settled != _ENDED and self.task_instance is not None:  # in dag.test() there is no scheduler
             await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
             if settled == "uncertain":  # whoever sent the request may be alive, and done by now
                 return await self._settle()
         return settled
 
-    async def _settle(self) -> str | Outcome:
-        """Bring the call to its end: the outcome that ends the task, or a word that a worker goes on with."""
+    async def _settle(self) -> str:
+        """Bring the call to its end, and say in a word which."""
         if self.version > VERSION:
             return "outdated"
         allow_all()
         try:
             entry = await self.journal.aread()
         except Unusable as unusable:
-            return unusable.why
+            # Removed by whoever left the XComs and ended before its event was taken?
+            return _ENDED if await ais_left(self.journal) else unusable.why
         if entry.state == "sent" and self.on_uncertain != "resend":
             return "uncertain"
         try:
@@ -135,7 +132,7 @@ class ChatCompletionTrigger(BaseTrigger):
                 return "timed_out"
             raise
 
-    async def _converse(self) -> str | Outcome:
+    async def _converse(self) -> str:
         """Make each call that it takes, and store each reply before anything looks into it."""
         talk = await self._judged(lambda: Conversation(self.journal.entry))
         hook = ChatCompletionHook(self.journal.entry.deferred.conn_id, **self.journal.entry.deferred.limits)  # type: ignore[arg-type]
@@ -228,48 +225,28 @@ class ChatCompletionTrigger(BaseTrigger):
         return len(entry.call) + 3 * len(entry.replies) < _SMALL
 
     async def _judged(self, judge: Callable[[], Conversation]) -> Conversation | None:
-        """What looks into an answer, in a thread, as a schema may be slow; None where it fails: a worker tells why."""
+        """What looks into an answer, in a thread if a schema may be slow; None where it fails: a worker tells why."""
+        wanted = self.journal.entry.deferred.wanted
         try:
-            return await in_thread(judge)
+            return await in_thread(judge) if wanted and (wanted["schema"] or wanted["tools"]) else judge()
         except Exception as error:  # noqa: BLE001 - the reply is stored: a worker says what is wrong
             self.log.warning("The reply cannot be read here (%s): a worker goes on", type(error).__name__)
             return None
 
-    async def _ended(self, talk: Conversation) -> str | Outcome:
-        """The outcome that ends the task; or "done", where a worker has to do that."""
+    async def _ended(self, talk: Conversation) -> str:
+        """Leave what the task leaves, and end it; "done" where a worker has to do that."""
         left = talk.outcome() if self._is_small else None
         if left is None or talk.dialogue is None:
             return "done"
         learn(talk.dialogue, self.journal.entry.deferred.configuration["base_url"])
         for warning in left.warnings:
             self.log.warning("%s", warning)
-        if is_plain():
-            return left
-        for key, value in _xcoms(left).items():  # with a backend of the user's, which an event does not reach
-            await self.journal.slot._replace(key=key).aput(value)
-        return Outcome({})
-
-    def _event(self, left: Outcome) -> TriggerEvent:
-        """The event that ends the task. In one transaction with it the journal is emptied, and removed soon after."""
-        emptied = {slot.key: None for slot in self.journal.slots()} if is_plain() else {}
-        return TaskSuccessEvent(xcoms={**_xcoms(left), **emptied})
-
-    async def _tidy(self) -> None:
-        """Remove the journal once Airflow has acted upon the event: it then cancels a trigger that nobody waits for."""
-        began = time.monotonic()
         try:
-            await asyncio.sleep(_NOTICED)
-        except asyncio.CancelledError as cancelled:
-            # A triggerer that ends cancels too, without a word; its event may not have been taken yet.
-            if not cancelled.args and time.monotonic() - began < _SURE:
-                raise
-        try:
-            async with asyncio.timeout(_SETTLED):
-                await self.journal.adrop()
-        except Exception as error:  # noqa: BLE001 - the task has ended well
-            self.log.warning(
-                "XCom %s of this task could not be removed (%s)", self.journal.slot.key, type(error).__name__
-            )
+            await leave(self.journal, left)
+        except Exception as error:  # noqa: BLE001 - the reply is stored: a worker leaves it
+            self.log.warning("Airflow did not take an XCom (%s): a worker goes on", type(error).__name__)
+            return "done"
+        return _ENDED
 
     async def _stand_by(self) -> str:
         """Another one works for the task. Airflow cancels this trigger soon; if it does not, the other one is gone."""
@@ -296,13 +273,3 @@ class ChatCompletionTrigger(BaseTrigger):
 def _heard(talk: Conversation, reply: Reply) -> Conversation:
     talk.hear(reply)
     return talk
-
-
-def _xcoms(left: Outcome) -> dict[str, Any]:
-    """By their keys, with the return value as Airflow stores it.
-
-    Made safe once more: what no database keeps ends the triggerer when it stands in an event, and again after each
-    restart.
-    """
-    xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
-    return {key: sanitize(value, above=1)[0] for key, value in xcoms.items()}

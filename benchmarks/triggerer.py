@@ -106,8 +106,8 @@ def defer(dag_id, contender, request):
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
     where = {"chat_conn_id": "chat_default", "base_url": "http://127.0.0.1"}
-    ends = {"how": Delivery()._asdict(), "push": True}
-    deferred = Deferred(limits, request, None, 0, Wanted().to_dict(), ends, where, {"idempotency_key": "a key"})
+    how = Delivery()._asdict()
+    deferred = Deferred(limits, request, None, 0, Wanted().to_dict(), how, where, {"idempotency_key": "a key"})
     entry = Entry.of(deferred, "a key")
     if sys.argv[4:] == ["sent"]:
         entry = entry.sent("gone", "a key", 1, 0.0)

@@ -54,7 +54,7 @@ class AirflowProcess:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self._workers = celery.commands(workers)
-        self._commands = {name: (name,) for name in COMPONENTS} | self._workers
+        self._commands: dict[str, tuple[str, ...]] = {name: (name,) for name in COMPONENTS} | self._workers
         settings = _settings(home, self.url) | (celery.settings() if workers else {})
         self._environment = os.environ | settings | environment
         self._outputs: dict[str, Path] = {}
@@ -83,6 +83,24 @@ class AirflowProcess:
     def start(self, component: str) -> None:
         """Start a component that was killed."""
         self._running[component] = self._start(component, *self._commands[component])
+
+    def start_second_triggerer(self) -> None:
+        """Beside the first: "triggerer-2"."""
+        self._commands["triggerer-2"] = ("triggerer", "--skip-serve-logs")  # there is one port for logs
+        self.start("triggerer-2")
+
+    def freeze(self, component: str) -> None:
+        """Stop a component, as a machine that stands still would."""
+        self._signal(component, signal.SIGSTOP)
+
+    def thaw(self, component: str) -> None:
+        """Let it go on as if nothing had been."""
+        self._signal(component, signal.SIGCONT)
+
+    def _signal(self, component: str, how: signal.Signals) -> None:
+        for pid in _of_sessions({self._running[component].pid}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
 
     def wait_ready(self) -> None:
         """Wait until the API server answers and each worker takes tasks."""
@@ -187,20 +205,24 @@ class Run:
         found: dict[str, Any] = self.airflow.call("GET", f"{self._path}/taskInstances/ask")
         return found
 
-    def wait_state(self) -> str:
+    def wait_state(self, seconds: float = STEP) -> str:
         """The state of the run at its end."""
 
         def state() -> str:
             return str(self.airflow.call("GET", self._path)["state"])
 
-        until(lambda: state() in ("success", "failed"), f"{self.dag_id} does not end")
+        until(lambda: state() in ("success", "failed"), f"{self.dag_id} does not end", seconds)
         return state()
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
         """All task instances, of a mapped task each."""
-        found: list[dict[str, Any]] = self.airflow.call("GET", f"{self._path}/taskInstances")["task_instances"]
-        return found
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.airflow.call("GET", f"{self._path}/taskInstances?limit=100&offset={len(found)}")
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"]:
+                return found
 
     @property
     def workers(self) -> dict[int, str]:

@@ -71,7 +71,7 @@ def leave(
         question=None,
         rung=0,
         wanted=(wanted or Wanted()).to_dict(),
-        delivery={"how": Delivery("text")._asdict(), "push": True} if ends else None,
+        delivery=Delivery("text")._asdict() if ends else None,
         configuration={"chat_conn_id": "chat_default", "base_url": base_url, "model": "m", "request_schema": None},
         ledger={"asked": 0, "digest": "d", "idempotency_key": "7d9a4a2e-0000-5000-8000-000000000001"},
     )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ KEY = "sk-canary-key-e2e-81b2"
 PROMPT = "canary prompt of a deferred call"
 ANSWER = "canary answer of a deferred call"
 MANY = 6
+HUNDREDS = 200
 
 DAGS = f"""
 import os
@@ -31,7 +33,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 from airflow_chat_provider.operators import ChatCompletionOperator
 
 
@@ -49,6 +51,11 @@ def die_in_the_first_try(context, result=None):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_with_the_answer(context):
+    if context["ti"].try_number == 1 and context["ti"]._ti_context_from_server.next_method:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 again = dict(retries=1, retry_delay=timedelta(seconds=0))
 ask("careful", count={MANY}, deferrable=True, **again)
 ask("resending", count={MANY}, deferrable=True, on_uncertain="resend")
@@ -60,6 +67,12 @@ ask("limited", deferrable=True, max_attempts=1, retries=1, retry_delay=timedelta
 ask("killed_after", post_execute=die_in_the_first_try, **again)
 ask("killed_after_deferral", deferrable=True, post_execute=die_in_the_first_try, **again)
 ask("killed_in_flight", **again)
+resumed = dict(deferrable=True, outlets=[Asset("answers")], pre_execute=die_with_the_answer, **again)
+ask("killed_resuming", **resumed)
+ask("killed_resuming_resend", on_uncertain="resend", **resumed)
+ask("frozen", deferrable=True)
+ask("streamed", deferrable=True, request={{"stream": True}})
+ask("hundreds", count={HUNDREDS}, deferrable=True)
 """
 
 
@@ -79,6 +92,7 @@ def model_server(gate):
         "marked_failed": [faults.hang()],
         "timed_out": [faults.hang()],
         "killed_in_flight": [faults.hang()],
+        "frozen": [replies.error(429, "slow", headers={"Retry-After": "5"}), replies.delay(4, replies.ok(ANSWER))],
     }
 
     scripted = replies.by_model(script, replies.ok(ANSWER))
@@ -153,7 +167,7 @@ def killed_once_the_reply_is_journalled(airflow, model_server):
 
 
 def journal_state(run):
-    return (run.xcom("chat_journal") or {}).get("state")
+    return (run.xcom("chat_journal_1") or {}).get("state")
 
 
 def test_a_wait_between_attempts_survives_the_triggerer(airflow, model_server):
@@ -166,6 +180,55 @@ def test_a_wait_between_attempts_survives_the_triggerer(airflow, model_server):
     assert first == second
     times = [request.received_at for request in posts(model_server, "waiting")]
     assert times[1] - times[0] >= 12, "as long as the server asked for"
+
+
+def test_a_triggerer_that_was_frozen_and_comes_back_asks_nothing_that_another_has_asked(airflow, model_server):
+    run = airflow.trigger("frozen")
+    until(lambda: journal_state(run) == "waiting", "does not wait")
+    airflow.freeze("triggerer")
+    airflow.start_second_triggerer()
+    try:
+        asked(model_server, "frozen", 2)
+        airflow.thaw("triggerer")
+        assert run.wait_state() == "success"
+        time.sleep(5)
+        assert len(keys(model_server, "frozen")) == 2, "what was refused, and one paid answer"
+    finally:
+        airflow.thaw("triggerer")
+        airflow.kill("triggerer-2")
+
+
+@remembers
+def test_a_task_that_is_killed_when_it_takes_up_its_answer_is_not_asked_again(airflow, model_server):
+    run = airflow.trigger("killed_resuming")
+    assert run.wait_state() == "failed"
+    (key,) = keys(model_server, "killed_resuming")
+    assert run.task["try_number"] == 2
+    assert f"an earlier try handed the call to a trigger (Idempotency-Key {key})" in airflow.logs_of(run)
+
+
+@remembers
+def test_with_resend_it_is_asked_again_by_the_same_key(airflow, model_server):
+    run = airflow.trigger("killed_resuming_resend")
+    assert run.wait_state() == "success"
+    first, second = keys(model_server, "killed_resuming_resend")
+    assert first == second
+    assert "The task asks again, and may pay twice" in airflow.logs_of(run)
+
+
+def test_hundreds_of_deferred_tasks_all_end_well_and_each_is_asked_for_once(airflow, model_server):
+    run = airflow.trigger("hundreds")
+    assert run.wait_state(300) == "success"
+    assert states(run) == ["success"] * HUNDREDS
+    assert len(keys(model_server, "hundreds")) == len(set(keys(model_server, "hundreds"))) == HUNDREDS
+
+
+def test_what_is_rendered_is_what_was_sent_although_no_worker_comes_back(airflow, model_server):
+    run = airflow.trigger("streamed")
+    assert run.wait_state() == "success"
+    (sent,) = posts(model_server, "streamed")
+    assert sent.json["stream_options"] == {"include_usage": True}
+    assert run.task["rendered_fields"]["request"] == sent.json
 
 
 def test_marking_a_deferred_task_as_failed_closes_its_socket(airflow, model_server):

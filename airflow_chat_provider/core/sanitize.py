@@ -16,13 +16,10 @@ _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 _DEPTH = 60  # Airflow's serializer and the API server's validator recurse; they give up somewhere above this
 
 
-def sanitize(value: Any, *, above: int = 0) -> tuple[Any, list[str]]:
-    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each.
-
-    ``above``: levels of our own around what a server sent, which count for nothing.
-    """
+def sanitize(value: Any) -> tuple[Any, list[str]]:
+    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each."""
     changed: dict[str, None] = {}
-    return _clean(value, changed, -above), list(changed)
+    return _clean(value, changed, 0), list(changed)
 
 
 def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
