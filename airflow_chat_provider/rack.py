@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.async_wire import AsyncBackend
+from airflow_chat_provider.forks import renew_in_child
 from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.pools import KEEPALIVE, AsyncTransport, pool_for
 
@@ -26,6 +27,10 @@ class Rack:
         self._settings = settings
         self._idle: deque[tuple[float, AsyncTransport]] = deque()
         self.members = 0
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._idle.clear()  # and closes none of them: that would talk to the event loop, which is the parent's
 
     @classmethod
     def join(cls, settings: Settings) -> Rack:
