@@ -48,8 +48,20 @@ class Transport(httpx.HTTPTransport):
 
 
 class AsyncTransport(httpx.AsyncHTTPTransport):
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
+    """The asynchronous twin, for one call at a time: it has one connection at most."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._backend = AsyncBackend()
+        self._pool = pool_for(settings, self._backend)
+
+    @property
+    def is_idle(self) -> bool:
+        """May the next call have it? Not where a call was cancelled while httpcore was cleaning up after it."""
+        return all(connection.is_idle() or connection.is_closed() for connection in self._pool.connections)
+
+    def abort(self) -> None:
+        """Close the connection without waiting for anything, so that nothing can cancel that."""
+        self._backend.abort()
 
 
 @lru_cache(maxsize=16)

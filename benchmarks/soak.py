@@ -208,6 +208,7 @@ def environment(folder: Path, url: str) -> dict[str, str]:
         "AIRFLOW_HOME": str(folder / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_CHAT_DEFAULT": json.dumps(connection),
+        "MALLOC_ARENA_MAX": "2",  # what the C library keeps for each of many threads would look like growth
         "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
     }
 
