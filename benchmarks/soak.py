@@ -71,7 +71,7 @@ class Books:
     def __init__(self, folder: Path) -> None:
         self.answers = answers(folder)
         self.clients = {line["subject"]: line for line in lines(folder / "clients.jsonl")}
-        self._last = {answer.key: answer.asked for answer in self.answers}
+        self._last = {_asked_by(answer): answer.asked for answer in self.answers}
         self._of: dict[str, list[Answer]] = {}
         for answer in self.answers:
             self._of.setdefault(answer.subject, []).append(answer)
@@ -90,8 +90,12 @@ class Books:
             return "key"
         if self._is_counted(answer, client):
             return "counted"
-        if self._last[answer.key] > answer.asked and self._was_killed(answer, client):
-            return "again"
+        if (
+            self._last[_asked_by(answer)] > answer.asked
+            and self._saw_death(answer, client)
+            and client.get("resend", True)
+        ):
+            return "again"  # no deferred call, unless it is told to
         return "late" if answer.sent - answer.asked > TIMEOUT - 0.2 else "lost"
 
     def _is_counted(self, answer: Answer, client: dict[str, Any]) -> bool:
@@ -104,11 +108,10 @@ class Books:
         return False
 
     @staticmethod
-    def _was_killed(answer: Answer, client: dict[str, Any]) -> bool:
-        """May it be asked for again? Not a deferred call, unless it is told to."""
+    def _saw_death(answer: Answer, client: dict[str, Any]) -> bool:
         if "kills" in client:
             return any(abs(kill - answer.asked) < _SOON for kill in client["kills"])
-        return client["deaths"] > 0 and client.get("resend", True)
+        return client["deaths"] > 0
 
     def report(self) -> bool:
         """Print both sides; whether they are equal."""
@@ -149,13 +152,23 @@ class Books:
         client = self.clients.get(answer.subject)
         if client is None:
             return "its caller never ended"
-        after = [found for found in self._of[answer.subject] if found.asked > answer.asked]
-        what = "an answer that does not fit" if not answer.fits else "an answer"
-        then = "nothing was asked after it" if not after else "the next was asked by another key"
-        if self._last[answer.key] > answer.asked:
-            then = "asked again by the same key"
-        away = "the database was away, " if any("Hiccup" in text for text in client["errors"]) else ""
-        return f"{what}, {away}{'somebody died, ' if client['deaths'] else ''}{then}, at last: {client['ended']}"
+        what = "an answer" if answer.fits else "an answer that does not fit"
+        when = ", the database was away" if any("Hiccup" in text for text in client["errors"]) else ""
+        when += ", somebody died" if self._saw_death(answer, client) else ""
+        if self._last[_asked_by(answer)] > answer.asked:
+            then = "asked again by its key"
+        elif self._of[answer.subject][-1] is answer:
+            then = "nothing was asked after it"
+        else:
+            then = "the next was asked by another key"
+        return f"{what}{when}, {then}, {'success' if client['ended'] == 'success' else 'failure'}"
+
+
+def _asked_by(answer: Answer) -> str | None:
+    """The key; of a batch, that of the row's first ask: its run begins the dialogue anew once it was killed."""
+    if _who(answer.subject) == "batch" and answer.key:
+        return "-".join(answer.key.split("-")[:3])
+    return answer.key
 
 
 def _who(subject: str) -> str:

@@ -7,12 +7,11 @@ the first before the load and the last after it.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import os
 import random
-import re
-import shutil
 import sys
 import threading
 import time
@@ -23,63 +22,19 @@ from typing import Any
 from fresh import act_as_task, resident_mb
 from senders import raise_limits
 from soak_airflow import Died, Task, XComs
+from soak_batches import Batches
+from soak_clients import STYLES, Clients, counted
 
-from airflow_chat_provider.compat import AirflowException
-from airflow_chat_provider.errors import ChatCompletionError
-from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.retry_policy import ChatCompletionRetryPolicy
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"number": {"type": "integer"}, "mark": {"type": "string"}},
-    "required": ["number", "mark"],
-    "additionalProperties": False,
-}
 TRIES = 3
 OPERATORS, TRIGGERS = 4, 24
-_ROWS, _AT_ONCE, _KILLS = 120, 8, 3
 _EACH = 2.0  # seconds
-_MARK = re.compile(r"ans-\d+\.")
-_KEY = re.compile(r"Idempotency-Key ([\w-]+)")
-_STYLES: tuple[dict[str, Any], ...] = (
-    {"result_format": "text"},
-    {"request": {"stream": True}},
-    {"response_schema": SCHEMA, "result_format": "json"},
-    {"result_format": "json", "on_incomplete": "fail"},
-)
-
-
-class Clients:
-    """Writes down what callers hold, and what their errors say."""
-
-    def __init__(self, folder: Path, seed: str, until: float) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.until = until
-        self.calls = 0
-        self._file = (folder / "clients.jsonl").open("w", buffering=1)
-        self._lock = threading.Lock()
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() > self.until
-
-    def draw(self, name: str) -> random.Random:
-        return random.Random(f"{self.seed} {name}")
-
-    def note(self, subject: str, held: str, words: str, ends: list[tuple[str, int]], **more: Any) -> None:
-        """``held``: all that is left of it; ``words``: all that was said; ``ends``: what each try of it came to."""
-        marks, named = sorted(set(_MARK.findall(held))), sorted(set(_MARK.findall(words)))
-        keys = sorted(set(_KEY.findall(words)))
-        dialogues = [(_MARK.findall(text), answers) for text, answers in ends if answers > 1]
-        line = {"subject": subject, "held": marks, "named": named, "keys": keys, "dialogues": dialogues, **more}
-        with self._lock:
-            self.calls += 1
-            self._file.write(json.dumps(line) + "\n")
+_LIBC = ctypes.CDLL(None)
 
 
 def arguments_of(subject: str, draw: random.Random) -> dict[str, Any]:
-    style = draw.choice(_STYLES)
+    style = draw.choice(STYLES)
     form = "as JSON " if style.get("result_format") == "json" else ""
     return {"prompt": f"Answer {form}subject {subject} end", **style}
 
@@ -87,12 +42,6 @@ def arguments_of(subject: str, draw: random.Random) -> dict[str, Any]:
 def said(errors: list[BaseException]) -> str:
     """What a reader of the log sees of them: no body."""
     return " ".join(f"{error} {getattr(error, 'request_id', None)}" for error in errors)
-
-
-def counted(values: Any) -> int:
-    """Answers, by the usage that was left."""
-    usage = values.get("usage") if isinstance(values, dict) else None
-    return int(usage.get("completion_tokens") or 0) if isinstance(usage, dict) else 0
 
 
 def again(error: BaseException, try_number: int) -> bool:
@@ -189,74 +138,6 @@ class Tasks:
         task.end()
 
 
-class Batches:
-    """One batch after the other, each killed and continued."""
-
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-
-    def run(self) -> None:
-        number = 0
-        while not self._clients.over:
-            number += 1
-            folder = self._clients.folder / f"batch-{number}"
-            folder.mkdir()
-            self._batch(f"b{number}", folder, self._clients.draw(f"b{number}"))
-            shutil.rmtree(folder)
-
-    def _batch(self, name: str, folder: Path, draw: random.Random) -> None:
-        style = draw.choice([style for style in _STYLES if "result_format" in style])
-        form = "as JSON " if style["result_format"] == "json" else ""
-        rows = [{"text": f"{form}subject {name}-{index} end"} for index in range(_ROWS)]
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        kills, lines = [], {}
-        for attempt in range(_KILLS + 2):  # the last one asks again for what has failed
-            dies = draw.random() * 2.5 if attempt < _KILLS else None
-            if dies is not None and self._clients.over:
-                continue
-            killed = self._run(folder, style, dies)
-            kills += [killed] if killed else []
-            for line in _lines(folder / "out" / "errors.jsonl"):
-                lines.setdefault(line["index"], []).append(json.dumps(line, ensure_ascii=False))
-        self._note(name, folder, kills, lines)
-
-    def _note(self, name: str, folder: Path, kills: list[float], failed: dict[int, list[str]]) -> None:
-        results = {line["index"]: line for line in _lines(folder / "out" / "results.jsonl")}
-        for index in range(_ROWS):
-            line, earlier = results.get(index), failed.get(index, [])
-            held = json.dumps(line, ensure_ascii=False) if line else earlier[-1] if earlier else ""
-            ends = [(held, counted(line)), *((text, counted(json.loads(text).get("body"))) for text in earlier)]
-            ended = "success" if line else "failed" if earlier else "missing"
-            more = {"kills": kills, "ended": ended, "errors": [text[-300:] for text in earlier]}
-            self._clients.note(f"{name}-{index}", held, " ".join(earlier), ends, deaths=len(kills), left=[], **more)
-
-    def _run(self, folder: Path, style: dict[str, Any], dies: float | None) -> float | None:
-        task = ChatCompletionBatchOperator(
-            task_id="bulk",
-            input=str(folder / "rows.jsonl"),
-            output=str(folder / "out"),
-            prompt="Answer {{ row.text }}",
-            max_concurrency=_AT_ONCE,
-            max_failures=None,
-            **style,
-        )
-        timer = threading.Timer(dies or 0.0, task.on_kill) if dies is not None else None
-        if timer is not None:
-            timer.start()
-        try:
-            task.execute({})
-        except (ChatCompletionError, AirflowException):
-            return time.time()
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return None
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text("utf-8").split("\n")[:-1]] if file.exists() else []
-
-
 class Samples:
     """What this process holds."""
 
@@ -265,6 +146,8 @@ class Samples:
         self._clients = clients
 
     def take(self, name: str) -> None:
+        gc.collect()  # what is garbage, or only kept by the C library for the next who asks, has not grown
+        _LIBC.malloc_trim(0)
         links = []
         for descriptor in os.listdir("/proc/self/fd"):  # noqa: PTH208 - a Path opens one more
             try:
@@ -286,7 +169,6 @@ class Samples:
         """As long as the load is the same."""
         while not self._clients.over:
             await asyncio.sleep(_EACH)
-            gc.collect()  # what is garbage is no growth
             self.take("load")
 
 
@@ -308,7 +190,6 @@ async def load(folder: Path, seconds: float, seed: str) -> None:
         await sampling
     await loop.shutdown_default_executor()
     await asyncio.sleep(1.0)
-    gc.collect()
     samples.take("after")
 
 
