@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-e2e test-oldest test-postgres lint pytest wheel-test bench lock clean help
+.PHONY: demo test test-e2e test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -48,6 +48,9 @@ wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find 
 
 bench: .venv-bench/.ready ## the benchmarks against other providers
 	.venv-bench/bin/python benchmarks/run.py
+
+soak: .venv/.ready ## five minutes of everything at once with every fault: is any answer lost, does anything grow?
+	$(BIN)/python benchmarks/soak.py
 
 lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock

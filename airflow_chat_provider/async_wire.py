@@ -20,7 +20,15 @@ _HAPPY_EYEBALLS = 0.25  # seconds after which the host's next address is tried b
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
-    """Connects streams of the running loop."""
+    """Connects streams of the running loop, and knows the last one."""
+
+    def __init__(self) -> None:
+        self._last: _Stream | None = None
+
+    def abort(self) -> None:
+        """Close the last stream now, whatever it is used for."""
+        if self._last is not None:
+            self._last.abort()
 
     async def connect_tcp(
         self,
@@ -38,6 +46,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(error) from error
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(last_failure(error)) from error
+        self._last = stream
         return stream
 
 
@@ -118,10 +127,13 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         if self._error is not None:
             raise httpcore.WriteError(self._error) from self._error
 
-    async def aclose(self) -> None:
+    def abort(self) -> None:
         """Say goodbye, and wait for nobody: what is still to be written, or the peer's goodbye, may never end."""
         self._transport.close()
         self._transport.abort()
+
+    async def aclose(self) -> None:
+        self.abort()
 
     async def start_tls(
         self,

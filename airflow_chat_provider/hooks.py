@@ -18,6 +18,7 @@ from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
 from airflow_chat_provider.core.scrub import Scrubber, printable
 from airflow_chat_provider.core.settings import Settings
+from airflow_chat_provider.forks import renew_in_child
 from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class ChatCompletionHook(BaseHook):
         self._client: Client | None = None
         self._lock = threading.RLock()
         self._aborted = False
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()  # another thread may have held it when this process was forked
 
     @property
     def settings(self) -> Settings:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from airflow_chat_provider.forks import renew_in_child
+
 _T = TypeVar("_T")
 
 
@@ -16,6 +18,10 @@ class PerLoop(Generic[_T]):
     def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
         self._made: WeakKeyDictionary[asyncio.AbstractEventLoop, _T] = WeakKeyDictionary()
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._made.clear()
 
     def __call__(self) -> _T:
         loop = asyncio.get_running_loop()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
@@ -14,6 +16,7 @@ import httpx
 
 from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.core.errors import InvalidConnection
+from airflow_chat_provider.forks import renew_in_child
 from airflow_chat_provider.tls import tls_context
 
 if TYPE_CHECKING:
@@ -29,13 +32,36 @@ class Transport(httpx.HTTPTransport):
     context (18 ms) for ``http://`` too.
     """
 
-    def __init__(self, pool: httpcore.ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, settings: Settings, backend: Backend) -> None:
+        self._make = _pool_maker(settings, backend)
+        self._pool = self._make()
+        self._backend = backend
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        # Two processes that read from one connection get each other's answers. Closing a descriptor here sends nothing,
+        # over TLS neither, and lets the parent's own close reach the server.
+        for stream in list(self._backend.streams):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._pool = self._make()
 
 
 class AsyncTransport(httpx.AsyncHTTPTransport):
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
+    """The asynchronous twin, for one call at a time: it has one connection at most."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._backend = AsyncBackend()
+        self._pool = pool_for(settings, self._backend)
+
+    @property
+    def is_idle(self) -> bool:
+        """May the next call have it? Not where a call was cancelled while httpcore was cleaning up after it."""
+        return all(connection.is_idle() or connection.is_closed() for connection in self._pool.connections)
+
+    def abort(self) -> None:
+        """Close the connection without waiting for anything, so that nothing can cancel that."""
+        self._backend.abort()
 
 
 @lru_cache(maxsize=16)
@@ -46,6 +72,11 @@ def parsed(url: str) -> httpx.URL:
 
 def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
     """A connection pool over ``backend``, through a proxy where one is set."""
+    return _pool_maker(settings, backend)()
+
+
+def _pool_maker(settings: Settings, backend: Backend | AsyncBackend) -> Callable[[], Any]:
+    """What makes such a pool, as often as need be, with nothing left that could fail."""
     is_async = isinstance(backend, AsyncBackend)
     options: dict[str, Any] = {
         "ssl_context": tls_context(settings, httpx.create_ssl_context)
@@ -63,7 +94,7 @@ def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
         ) from None
     proxy = _proxy(settings)
     if proxy is None:
-        return (httpcore.AsyncConnectionPool if is_async else httpcore.ConnectionPool)(**options)
+        return partial(httpcore.AsyncConnectionPool if is_async else httpcore.ConnectionPool, **options)
     try:
         url = httpx.Proxy(proxy)
     except (ValueError, httpx.InvalidURL):  # no word of what it is: it may hold a password
@@ -73,8 +104,8 @@ def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
         ) from None
     options |= {"proxy_url": _core_url(url.url), "proxy_auth": url.raw_auth}
     if url.url.scheme.startswith("socks"):
-        return _socks(is_async=is_async)(**options)
-    return (httpcore.AsyncHTTPProxy if is_async else httpcore.HTTPProxy)(**options)
+        return partial(_socks(is_async=is_async), **options)
+    return partial(httpcore.AsyncHTTPProxy if is_async else httpcore.HTTPProxy, **options)
 
 
 def _socks(*, is_async: bool) -> Any:

@@ -11,9 +11,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.async_wire import AsyncBackend
+from airflow_chat_provider.forks import renew_in_child
 from airflow_chat_provider.loops import PerLoop
-from airflow_chat_provider.pools import KEEPALIVE, AsyncTransport, pool_for
+from airflow_chat_provider.pools import KEEPALIVE, AsyncTransport
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -26,6 +26,10 @@ class Rack:
         self._settings = settings
         self._idle: deque[tuple[float, AsyncTransport]] = deque()
         self.members = 0
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._idle.clear()  # and closes none of them: that would talk to the event loop, which is the parent's
 
     @classmethod
     def join(cls, settings: Settings) -> Rack:
@@ -40,21 +44,24 @@ class Rack:
 
     async def leave(self) -> None:
         self.members -= 1
-        await self._close_idle_since(math.inf if not self.members else -math.inf)
+        self._close_idle_since(math.inf if not self.members else -math.inf)
 
     def take(self) -> AsyncTransport:
         """A transport that nobody else uses: the one used last, whose connection is the likeliest to be alive."""
-        return self._idle.pop()[1] if self._idle else AsyncTransport(pool_for(self._settings, AsyncBackend()))
+        return self._idle.pop()[1] if self._idle else AsyncTransport(self._settings)
 
     async def give(self, transport: AsyncTransport) -> None:
         """Leave a transport, whatever became of its call, to the next."""
+        if not transport.is_idle:
+            transport.abort()
+            return
         now = time.monotonic()
         self._idle.append((now, transport))
-        await self._close_idle_since(now - KEEPALIVE if self.members else math.inf)
+        self._close_idle_since(now - KEEPALIVE if self.members else math.inf)
 
-    async def _close_idle_since(self, moment: float) -> None:
+    def _close_idle_since(self, moment: float) -> None:
         while self._idle and self._idle[0][0] < moment:
-            await self._idle.popleft()[1].aclose()
+            self._idle.popleft()[1].abort()
 
 
 _racks: PerLoop[dict[Any, Rack]] = PerLoop(dict)

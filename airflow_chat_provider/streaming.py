@@ -116,10 +116,12 @@ class AsyncLive(_Response):
         return self.outcome or self.attempt.failed("stopped")
 
     async def aclose(self) -> None:
-        await self._response.aclose()
-        if self._release is not None:
-            release, self._release = self._release, None
-            await release()
+        release, self._release = self._release, None
+        try:
+            await self._response.aclose()
+        finally:  # it may be cancelled, and then the connection is in nobody's hands but the transport's
+            if release is not None:
+                await release()
 
 
 class _Call:

@@ -1,4 +1,7 @@
-"""TLS contexts: making one takes 20 ms, so there is one per process and settings."""
+"""TLS contexts: making one takes 20 ms, so there is one per process and settings.
+
+A forked process goes on with its parent's: a context holds no connection, and OpenSSL draws other random numbers there.
+"""
 
 from __future__ import annotations
 

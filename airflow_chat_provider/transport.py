@@ -17,7 +17,7 @@ from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Send
-from airflow_chat_provider.pools import Transport, parsed, pool_for
+from airflow_chat_provider.pools import Transport, parsed
 from airflow_chat_provider.rack import Rack
 from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Note, Stream, failure
 from airflow_chat_provider.wire import Backend, Clock
@@ -35,7 +35,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._backend = Backend()
-        self._transport = Transport(pool_for(settings, self._backend))
+        self._transport = Transport(settings, self._backend)
         self._http: httpx.Client | None = None
         self.aborted = False
 

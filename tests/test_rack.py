@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -133,3 +133,60 @@ def test_each_event_loop_has_its_own(chat: ChatServer) -> None:
     for _ in range(2):
         asyncio.run(ask())
     assert connections(chat) == [1, 2]
+
+
+class CancelledAt:
+    """A coroutine that is cancelled where it waits for the so manieth time."""
+
+    def __init__(self, moment: int, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.left = moment
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._coroutine.__await__()
+        error: BaseException | None = None
+        while True:
+            try:
+                waits_for = next(steps) if error is None else steps.throw(error)
+            except StopIteration as done:
+                return done.value
+            task = asyncio.current_task()
+            if self.left == 0 and task is not None:
+                task.cancel()
+            self.left -= 1
+            error = None
+            try:
+                yield waits_for
+            except BaseException as raised:  # noqa: BLE001 - for the coroutine
+                error = raised
+
+
+@pytest.mark.parametrize("reply", [replies.ok(), replies.stream("some words")], ids=["body", "stream"])
+@pytest.mark.parametrize("before", [0, 1], ids=["new connection", "used connection"])
+def test_a_call_that_is_cancelled_leaves_no_connection_wherever_it_was(
+    chat: ChatServer, reply: replies.Reply, before: int
+) -> None:
+    chat.default = reply
+
+    async def is_cancelled_at(moment: int) -> bool:
+        hook = ChatCompletionHook()
+        client = await hook.aclient()
+        for _ in range(before):
+            await hook.asend(client, dict(REQUEST))
+
+        async def call() -> None:
+            await cancelled
+
+        cancelled = CancelledAt(moment, hook.asend(client, dict(REQUEST)))
+        await asyncio.gather(asyncio.create_task(call()), return_exceptions=True)
+        await client.aclose()
+        return cancelled.left < 0
+
+    async def at_every_moment() -> int:
+        moment = 0
+        while await is_cancelled_at(moment):
+            moment += 1
+        assert await asyncio.to_thread(chat.wait_all_closed)
+        return moment
+
+    assert asyncio.run(at_every_moment()) > 3
