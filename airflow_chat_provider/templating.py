@@ -17,6 +17,7 @@ from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
+from airflow_chat_provider.core.schema import SHIPPED
 from airflow_chat_provider.leaf import Leaf
 
 if TYPE_CHECKING:
@@ -104,18 +105,24 @@ class Renderer:
         return value is not None and kind not in (int, float, bool)
 
     def request(self, value: Any) -> Any:
-        """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered."""
+        """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered.
+
+        A path is a text without a template: what a template gives is data, and data names no file.
+        """
         if not isinstance(value, str):
             return self.render(value, "$")
         parsed = json_or_none(value)
         if parsed is not None:
             return self.render(parsed, "$")
+        if not self.is_template(value):
+            return self._file(value.strip()) if is_path(value) else parse_text(value)
         rendered = self.render(value, "request")
-        if not isinstance(rendered, str):
-            return rendered
-        if is_path(rendered):
-            return self._file(rendered.strip())
-        return parse_text(rendered)
+        return rendered_request(rendered) if isinstance(rendered, str) else rendered
+
+    def schema(self, value: Any) -> Any:
+        """The ``request_schema`` argument, which may be the path of a file, too."""
+        rendered = self.render(value, "request_schema")
+        return rendered if rendered is value else schema_of_data(rendered)
 
     def _file(self, name: str) -> Any:
         text = read_template(self.env, name)
@@ -185,6 +192,38 @@ def json_or_none(text: str) -> Any:
 def is_path(text: str) -> bool:
     """Is a request's text the path of a file?"""
     return text.strip().endswith(".json") and "\n" not in text.strip()
+
+
+def rendered_request(text: str) -> Any:
+    """A request's text that a template or an upstream task gave: JSON, never the path of a file."""
+    if is_path(text):
+        raise no_path("request")
+    return parse_text(text)
+
+
+def schema_of_data(value: Any) -> Any:
+    """A ``request_schema`` that a template or an upstream task gave: a shipped one's name or a schema, never a path."""
+    if value is None or isinstance(value, Mapping) or value in SHIPPED:
+        return value
+    if isinstance(value, str) and not is_path(value):
+        return value  # which load_schema refuses by its name
+    raise no_path("request_schema")
+
+
+def refuse_path(value: Any, argument: str) -> None:
+    """An argument that a mapped task got from an upstream one must not be a path."""
+    if isinstance(value, str | os.PathLike):
+        raise no_path(argument)
+
+
+def no_path(argument: str) -> InvalidRequest:
+    """Of what looks like the path of a file, and is data."""
+    return InvalidRequest(
+        f"{argument}: write the file's path out in the DAG, without a template: a text that a template or an upstream "
+        "task gives is data, and is not taken as the path of a file",
+        path=argument,
+        keyword="file",
+    )
 
 
 def read_template(env: jinja2.Environment, name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.batch.template import RowTemplate
-from airflow_chat_provider.building import nothing
+from airflow_chat_provider.building import check_data, nothing
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.templating import Renderer
 
@@ -20,12 +20,13 @@ def render(
     """Render a task's fields in place; its request for each row, or why there is none."""
     renderer = Renderer(env, context)
     try:
+        check_data(task, seen_oids)
         for name in fields:
             value = getattr(task, name)
             # Values that a mapped task got from XCom are data.
             if name in REQUEST_FIELDS or value is None or id(value) in seen_oids:
                 continue
-            rendered = renderer.resolved(value, name) if name == "input" else renderer.render(value, name)
+            rendered = _rendered(renderer, name, value)
             if rendered is None and name in _NEEDED:
                 raise nothing(name)
             setattr(task, name, rendered)
@@ -39,3 +40,9 @@ def render(
     except InvalidRequest as error:
         return error
     return template
+
+
+def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
+    if name == "input":
+        return renderer.resolved(value, name)
+    return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)

@@ -285,10 +285,8 @@ _LINKED: Final[dict[str, Check]] = {
 
 def checks_of(draft: Any) -> dict[str, Check]:
     """The keywords of a draft, given as jsonschema's class for it."""
-    checks: dict[str, Check] = {
-        name: _OURS.get(name, check) if check is _STANDARD.get(name) else check
-        for name, check in draft.VALIDATORS.items()
-    }
+    checks: dict[str, Check] = dict(draft.VALIDATORS)
+    checks |= {name: check for name, check in _OURS.items() if checks.get(name) is _STANDARD[name]}
     checks |= {name: check for name, check in _LINKED.items() if name in checks}
     return checks | {name: _lenient(checks[name]) for name in _WHOLE if name in checks}
 

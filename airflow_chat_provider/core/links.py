@@ -151,8 +151,8 @@ def _check_patterns(schema: dict[str, Any], place: str) -> None:
     for pattern, where in found:
         if why := refusal(pattern):
             raise BadSchema(
-                f"rewrite the pattern {_cut(pattern)} at {where}, which cannot be matched in a time that is known "
-                f"beforehand: {why.rstrip('.')}"
+                f"its pattern {_cut(pattern)} at {where} must be one that is matched in linear time, without "
+                f"look-around and back-references, and not too large: {why.rstrip('.')}"
             )
 
 

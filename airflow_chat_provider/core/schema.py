@@ -144,6 +144,13 @@ def load_schema(source: SchemaSource) -> RequestSchema | None:
     )
 
 
+def portable(source: SchemaSource) -> dict[str, Any] | str | None:
+    """``source`` as another task can use it: in the place of a path what is in the file."""
+    if source is None or isinstance(source, Mapping):
+        return source if source is None else dict(source)
+    return str(source) if str(source) in SHIPPED else dict(json.loads(_read(str(source))))
+
+
 def text_of_schema(schema: Any, name: str, argument: str) -> str:
     """A schema as JSON text; InvalidRequest where it is none."""
     try:

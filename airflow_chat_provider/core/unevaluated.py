@@ -68,7 +68,7 @@ def _in_place(run: Run, instance: Any, schema: dict[str, Any]) -> Iterator[Schem
 def _keys(instance: dict[str, Any], schema: dict[str, Any]) -> set[Any]:
     if any(keyword in schema for keyword in _ALL_KEYS):
         return set(instance)
-    seen = instance.keys() & schema.get("properties", {}).keys()
+    seen = set(instance).intersection(schema.get("properties", ()))
     patterns = schema.get("patternProperties", ())
     return seen | {key for key in instance if any(matches(pattern, key) for pattern in patterns)}
 

@@ -36,7 +36,7 @@ def kind(value: Any, *, quote: bool = True) -> str:
     return "an array" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for a float, not for one of both
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
 

@@ -195,7 +195,7 @@ BAD_SCHEMAS = [
     ("gpt.yaml", "does not exist"),
     ("/nonexistent/schema.json", "the file cannot be read (No such file or directory)"),
     ({"type": "strnig"}, "no JSON Schema at $.type"),
-    ({"pattern": "["}, "no JSON Schema at $.pattern"),
+    ({"pattern": "["}, "its pattern '[' at $.pattern"),
     ({"enum": {1, 2}}, "holds what JSON cannot"),
 ]
 
