@@ -19,6 +19,7 @@ from airflow_chat_provider.core.response import (
     conversation_message,
     incomplete,
     incomplete_error,
+    is_mistake,
     output_error,
     parsed,
     unreadable,
@@ -90,9 +91,9 @@ class Dialogue:
         try:
             self._usage = _added(self._usage, reply.body.get("usage"))
             return self._judged(reply, self._problem(reply))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a mistake of ours, or of a class of the user's
+        except BaseException as error:
+            if not is_mistake(error):
+                raise
             return self._ended(reply, unreadable(reply, error))
 
     def _judged(self, reply: Reply, problem: Problem | ChatCompletionError | None) -> Reply | None:

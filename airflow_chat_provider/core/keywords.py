@@ -19,7 +19,17 @@ from jsonschema import Draft202012Validator
 
 from airflow_chat_provider.core.patterns import matches
 from airflow_chat_provider.core.unevaluated import unevaluated_items, unevaluated_properties
-from airflow_chat_provider.core.validator import Check, Errors, FlatValidator, Run, Schema, failure, fits, walk
+from airflow_chat_provider.core.validator import (
+    Check,
+    Errors,
+    FlatValidator,
+    Run,
+    Schema,
+    failure,
+    fits,
+    types_of_draft,
+    walk,
+)
 
 
 class Unknown:
@@ -32,7 +42,7 @@ class Unknown:
 UNKNOWN: Final = Unknown()
 
 _STANDARD: Final[dict[str, Check]] = dict(Draft202012Validator.VALIDATORS)
-_FEW = 20  # texts that are looked through faster than they are hashed
+_FEW = 20  # texts that are looked through faster than anything else
 # These compare whole values, and so cannot judge one that is partly unknown.
 _WHOLE = ("const", "contains", "if", "not", "uniqueItems", "unevaluatedItems", "unevaluatedProperties")
 
@@ -74,13 +84,13 @@ def _type(run: Run, types: Any, instance: Any, schema: Schema) -> Errors:
 
 
 def _enum(run: Run, allowed: Any, instance: Any, schema: Schema) -> Errors:
-    if type(instance) is str:  # equal to no value of another type
-        if instance not in (allowed if len(allowed) < _FEW else run.texts(allowed)):
+    if type(instance) is str and len(allowed) < _FEW:  # equal to no value of another type
+        if instance not in allowed:
             yield failure("enum", allowed, instance, schema)
         return
     if (instance is None and schema.get("nullable")) or holds_unknown(instance):
         return
-    if next(_STANDARD["enum"](run, allowed, instance, schema), None):
+    if form(instance) not in run.allowed(allowed, form):
         yield failure("enum", allowed, instance, schema)
 
 
@@ -220,11 +230,15 @@ def _is_no_multiple(number: Any, of: Any) -> bool:
 
 def _repeats(items: list[Any], wanted: bool) -> bool:  # noqa: FBT001 - the keyword's value
     """Is an item there twice? jsonschema compares each with each where they cannot be sorted."""
-    return wanted and len({json.dumps(_normal(item), sort_keys=True) for item in items}) < len(items)
+    return wanted and len(set(map(form, items))) < len(items)
+
+
+def form(value: Any) -> str:
+    """The same text for equal values, of whatever size: 1.0 is 1, and true is not."""
+    return json.dumps(_normal(value), sort_keys=True)
 
 
 def _normal(value: Any) -> Any:
-    """Equal values in one form: 1.0 is 1."""
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
     if isinstance(value, dict):
@@ -297,4 +311,4 @@ _NEWEST: Final = checks_of(Draft202012Validator)
 def flat_validator(schema: Schema, draft: Any = Draft202012Validator) -> FlatValidator:
     """The validator of a schema without references: of ours, which are inlined, or of a user's, once it is linked."""
     checks = _NEWEST if draft is Draft202012Validator else checks_of(draft)
-    return FlatValidator(schema, checks, draft.TYPE_CHECKER)
+    return FlatValidator(schema, checks, types_of_draft(draft))

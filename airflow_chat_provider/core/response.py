@@ -14,6 +14,7 @@ from airflow_chat_provider.core.errors import (
     InvalidOutput,
     ProtocolError,
 )
+from airflow_chat_provider.core.panic import is_panic
 
 _CUT = {
     "length": "its length limit",
@@ -124,9 +125,11 @@ def result(reply: Reply, result_format: str, request: Mapping[str, Any] = Mappin
     """What ``return_value`` is; InvalidOutput where the answer has no such form, IncompleteReply for half of one."""
     try:
         return _result(reply, result_format, request)
-    except (InvalidOutput, IncompleteReply, MemoryError):
+    except (InvalidOutput, IncompleteReply):
         raise
-    except Exception as error:  # noqa: BLE001 - a mistake of ours: the answer is paid for all the same
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
         raise unreadable(reply, error) from None
 
 
@@ -180,7 +183,12 @@ def output_error(reply: Reply, message: str) -> InvalidOutput:
     return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
 
 
-def unreadable(reply: Reply, error: Exception) -> InvalidOutput:
+def is_mistake(error: BaseException) -> bool:
+    """Is it one of ours, or of a class of the user's? Not a signal, a time limit or the end of the memory."""
+    return (isinstance(error, Exception) and not isinstance(error, MemoryError)) or is_panic(error)
+
+
+def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
     """An answer that could not be looked at, for a reason that nobody foresaw; its own words may quote the answer."""
     return output_error(
         reply,

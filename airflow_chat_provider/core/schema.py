@@ -16,6 +16,7 @@ from jsonschema.validators import validator_for
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import flat_validator
 from airflow_chat_provider.core.links import BadSchema, link
+from airflow_chat_provider.core.panic import is_panic
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.patterns import TooMuchWork
 from airflow_chat_provider.core.plain import plain
@@ -201,10 +202,12 @@ def load_user_schema(text: str, name: str, argument: str = _ARGUMENT, *, all_pat
         why = f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}"
     except BadSchema as error:
         why = str(error)
-    except RecursionError:
-        why = "it is nested too deep"
     except ValueError:
         why = "it holds a number that is too long"
+    except BaseException as error:
+        if not isinstance(error, RecursionError) and not is_panic(error):
+            raise
+        why = "it is nested too deep"
     else:
         return RequestSchema(schema, flat_validator(linked, draft), name=name, argument=argument)
     raise _bad_schema(name, argument, why)
