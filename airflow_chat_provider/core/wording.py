@@ -6,19 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from jsonschema import SchemaError, ValidationError
 
 _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
+_LONGEST_NAME = 200
+_MOST_NAMES = 1000
 
 
 def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """The one of ``names`` that ``name`` may be a misspelling of, if there is one."""
     from difflib import get_close_matches  # only on the way to an error
 
-    return get_close_matches(name, list(names), 1, cutoff)
+    if len(name) > _LONGEST_NAME:  # the data's, which may be of any length and number
+        return []
+    return get_close_matches(name, list(islice(names, _MOST_NAMES)), 1, cutoff)
 
 
 def kind(value: Any, *, quote: bool = True) -> str:
@@ -42,7 +47,7 @@ def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for 
 
 def one_of(names: list[str]) -> str:
     """``a string or null``."""
-    words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names]
+    words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
 
@@ -79,6 +84,8 @@ def _enum(broken: _Broken) -> str:
 
 
 def _required(broken: _Broken) -> str:
+    if not isinstance(broken.value, str):  # the path of draft 3 names it
+        return "is missing"
     missing = f"{broken.value!r} is missing"
     if not broken.quote:
         return missing
