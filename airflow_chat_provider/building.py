@@ -11,7 +11,8 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import fold
 from airflow_chat_provider.core.schema import load_schema, portable
-from airflow_chat_provider.templating import Renderer, refuse_path, rendered_request, schema_of_data
+from airflow_chat_provider.mapped import from_upstream
+from airflow_chat_provider.templating import Renderer, rendered_request, schema_of_data
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -43,10 +44,10 @@ def render_fields(task: Any, fields: list[str], context: Any, env: Any, seen_oid
     renderer = Renderer(env, context)
     empty = []
     try:
-        check_data(task, seen_oids)
+        data = from_upstream(task, fields, context, seen_oids)
         for name in fields:
             value = getattr(task, name)
-            if value is None or id(value) in seen_oids:
+            if value is None or name in data:
                 continue
             rendered = _rendered(renderer, name, value)
             setattr(task, name, rendered)
@@ -61,18 +62,6 @@ def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
     if name == "request":
         return renderer.request(value)
     return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)
-
-
-def check_data(task: Any, seen_oids: set[int]) -> None:
-    """What a mapped task got from XCom is data, which names no file."""
-    for name in ("request_schema", "response_schema"):
-        value = getattr(task, name)
-        if id(value) not in seen_oids:
-            continue
-        if name == "request_schema":
-            schema_of_data(value)
-        else:
-            refuse_path(value, name)
 
 
 def nothing(name: str) -> InvalidRequest:

@@ -210,12 +210,6 @@ def schema_of_data(value: Any) -> Any:
     raise no_path("request_schema")
 
 
-def refuse_path(value: Any, argument: str) -> None:
-    """An argument that a mapped task got from an upstream one must not be a path."""
-    if isinstance(value, str | os.PathLike):
-        raise no_path(argument)
-
-
 def no_path(argument: str) -> InvalidRequest:
     """Of what looks like the path of a file, and is data."""
     return InvalidRequest(

@@ -70,13 +70,18 @@ class TestTemplates:
             def texts():
                 return [evil]
 
+            @task
+            def rows():
+                return [{"prompt": evil}]
+
             ask(prompt="{{ params.evil }}", system_prompt="x {{ params.evil }}")
             ChatCompletionOperator(task_id="chained", prompt=text())
             ChatCompletionOperator(task_id="nested", request={"messages": [{"role": "user", "content": text()}]})
             ChatCompletionOperator.partial(task_id="mapped").expand(prompt=texts())
+            ChatCompletionOperator.partial(task_id="rows_mapped", system_prompt="{{ 1 }}").expand_kwargs(rows())
         assert airflow.run().state == "success"
         contents = [message["content"] for request in chat.requests for message in request.json["messages"]]
-        assert sorted(contents) == sorted([evil, f"x {evil}", evil, evil, evil])
+        assert sorted(contents) == sorted([evil, f"x {evil}", evil, evil, evil, evil, "1"])
 
     def test_a_mapped_task_is_rendered_and_typed_like_any_other(self, airflow, chat):
         with airflow.dag(params={"t": 0.25}):
