@@ -142,13 +142,13 @@ class Renderer:
             ) from None
 
     def _text(self, source: str, where: str) -> Any:
-        with failing_at(where):
+        with failing_at(where, source):
             return Leaf(self.env, source).value(self.context)
 
 
 @contextmanager
-def failing_at(where: str) -> Iterator[None]:
-    """What a template fails with, as an InvalidRequest that names the place and quotes no data."""
+def failing_at(where: str, source: str) -> Iterator[None]:
+    """What the template ``source`` fails with, as an InvalidRequest that names the place and quotes no data."""
     from jinja2 import TemplateError
 
     try:
@@ -165,19 +165,38 @@ def failing_at(where: str) -> Iterator[None]:
         ValueError,
         OSError,
     ) as error:
-        raise _template_error(error, where) from None
+        raise _template_error(error, where, source) from None
 
 
-def _template_error(error: Exception, where: str) -> InvalidRequest:
-    from jinja2 import TemplateError
-
+def _template_error(error: Exception, where: str, source: str) -> InvalidRequest:
     line, name = getattr(error, "lineno", None), getattr(error, "name", None)
     place = f" ({name}:{line})" if line and name else f" (line {line})" if line else ""
-    # Python's own words for a bad value hold the value, which may be the upstream's text.
-    quotes_data = isinstance(error, ValueError | OSError) and not isinstance(error, TemplateError)
-    said = [] if quotes_data else str(getattr(error, "message", None) or error).splitlines()
-    why = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+    said = _said(error, source)
+    why = f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
     return InvalidRequest(f"{where}: the template fails{place}: {why}", path=where, keyword="template")
+
+
+def _said(error: Exception, source: str) -> str:
+    """The error's own words, unless there may be a value in them, which may be the upstream's text."""
+    from jinja2 import TemplateError, UndefinedError
+
+    if not isinstance(error, TemplateError) and isinstance(error, ValueError | OSError):
+        return ""
+    said = next(iter(str(getattr(error, "message", None) or error).splitlines()), "")
+    if isinstance(error, KeyError):
+        return said if said.strip("'\"") in source else ""
+    if isinstance(error, UndefinedError):
+        for words in (" has no attribute ", " has no element "):
+            what, found, missing = said.partition(words)
+            if found and not _is_written(missing.strip("'\""), source):  # {{ names[row.name] }}
+                return f"{what}{words}of the name that a value gives"
+    return said
+
+
+def _is_written(name: str, source: str) -> bool:
+    """Does the DAG's author say this name, in the template or (as far as one can see) in one that it takes in?"""
+    takes_in = any(tag in source for tag in ("include", "extends", "import"))
+    return name in source or (takes_in and name.isidentifier())
 
 
 def json_or_none(text: str) -> Any:

@@ -166,10 +166,13 @@ class TestTemplates:
             ("{{ unclosed", "TemplateSyntaxError"),
             ("{% include 'nowhere.md' %}", "nowhere.md"),
             ("{{ macros.datetime.strptime('secret text', '%Y') }}", "ValueError"),
+            ("{{ {'a': 1}[params.key] }}", "'dict object' has no attribute of the name that a value gives"),
+            ("{{ {'a': 1}['b'] }}", "'dict object' has no attribute 'b'"),
+            ("{{ params.__getitem__(params.key) }}", "Error"),
         ],
     )
     def test_a_template_that_fails_is_named_with_its_place(self, airflow, chat, template, says, capfd):
-        with airflow.dag():
+        with airflow.dag(params={"key": "secret text"}):
             ask(request={"messages": [{"role": "user", "content": template}]})
         assert airflow.run().state == "failed"
         out = capfd.readouterr()

@@ -98,7 +98,7 @@ class _Compiler:
         if kind is list or kind is tuple:
             return _whole(list(value), {i: self.part(item, f"{where}[{i}]") for i, item in enumerate(value)})
         if isinstance(value, str) and self._renderer.is_template(value):
-            with failing_at(where):
+            with failing_at(where, value):
                 leaf = Leaf(self._renderer.env, value)
                 if leaf.may_use(ROW):
                     return _Template(leaf, value, leaf.variables(self._renderer.context), where)
@@ -122,7 +122,7 @@ class _Template:
 
     def of(self, row: Columns) -> Any:
         self._variables[ROW] = row
-        with failing_at(self._where):
+        with failing_at(self._where, self.source):
             return self._leaf.value_of(self._variables)
 
 

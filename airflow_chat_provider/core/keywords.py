@@ -9,14 +9,12 @@ None takes longer than in proportion to the value: an answer of any size may com
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from airflow_chat_provider.core.equality import form, is_multiple, repeats
 from airflow_chat_provider.core.patterns import matches
 from airflow_chat_provider.core.unevaluated import unevaluated_items, unevaluated_properties
 from airflow_chat_provider.core.validator import (
@@ -219,33 +217,6 @@ def _broken(keyword: str, kind: str, breaks: Callable[[Any, Any], bool]) -> Chec
     return check
 
 
-def _is_no_multiple(number: Any, of: Any) -> bool:
-    if isinstance(number, float) and not math.isfinite(number):
-        return True
-    if isinstance(number, int) and isinstance(of, int):
-        return number % of != 0
-    # As the numbers are written: 0.3 is a multiple of 0.1, whose nearest floats are none of each other.
-    return (Fraction(repr(number)) / Fraction(repr(of))).denominator != 1
-
-
-def _repeats(items: list[Any], wanted: bool) -> bool:  # noqa: FBT001 - the keyword's value
-    """Is an item there twice? jsonschema compares each with each where they cannot be sorted."""
-    return wanted and len(set(map(form, items))) < len(items)
-
-
-def form(value: Any) -> str:
-    """The same text for equal values, of whatever size: 1.0 is 1, and true is not."""
-    return json.dumps(_normal(value), sort_keys=True)
-
-
-def _normal(value: Any) -> Any:
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
-    if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    return list(map(_normal, value)) if isinstance(value, list) else value
-
-
 def _not(run: Run, subschema: Schema, instance: Any, schema: Schema) -> Errors:
     if fits(run, instance, subschema):
         yield failure("not", subschema, instance, schema)
@@ -277,7 +248,7 @@ _OURS: Final[dict[str, Check]] = {
     "minItems": _broken("minItems", "array", lambda items, limit: len(items) < limit),
     "minLength": _broken("minLength", "string", lambda text, limit: len(text) < limit),
     "minProperties": _broken("minProperties", "object", lambda keys, limit: len(keys) < limit),
-    "multipleOf": _broken("multipleOf", "number", _is_no_multiple),
+    "multipleOf": _broken("multipleOf", "number", lambda number, of: not is_multiple(number, of)),
     "not": _not,
     "oneOf": _choice("oneOf"),
     "pattern": _pattern,
@@ -285,7 +256,7 @@ _OURS: Final[dict[str, Check]] = {
     "properties": _properties,
     "required": _required,
     "type": _type,
-    "uniqueItems": _broken("uniqueItems", "array", _repeats),
+    "uniqueItems": _broken("uniqueItems", "array", lambda items, wanted: wanted and repeats(items)),
 }
 # In every draft that has them.
 _LINKED: Final[dict[str, Check]] = {

@@ -72,8 +72,8 @@ class RequestSchema:
             found = self._errors(request)
         except (RecursionError, TooMuchWork):
             raise InvalidRequest(
-                f"Correct the request, nothing was sent: it is too large or nested too deep for {self._argument} "
-                f"{self.name!r}",
+                "Correct the request, nothing was sent: it is too large or nested too deep for "
+                f"{_called(self.name, self._argument)}",
                 path="$",
                 keyword="schema",
             ) from None
@@ -197,9 +197,9 @@ def load_user_schema(text: str, name: str, argument: str = _ARGUMENT, *, all_pat
         draft.check_schema(schema, format_checker=FormatChecker(()))
         linked = link(schema, draft, all_patterns=all_patterns)
     except json.JSONDecodeError as error:
-        why = f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        why = f"it is not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
     except SchemaError as error:
-        why = f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}"
+        why = f"it is not a JSON Schema at {join(error.absolute_path)}: {describe(error)}"
     except BadSchema as error:
         why = str(error)
     except ValueError:
@@ -233,7 +233,11 @@ def _read(path: str) -> str:
 
 
 def _bad_schema(name: str, argument: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{argument} {name!r} cannot be used: {why}", path=argument, keyword="schema")
+    return InvalidRequest(f"{_called(name, argument)} cannot be used: {why}", path=argument, keyword="schema")
+
+
+def _called(name: str, argument: str) -> str:
+    return argument if name == argument else f"{argument} {name!r}"
 
 
 def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA) -> None:

@@ -48,8 +48,14 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"items": {"$ref": "#/title/0"}, "title": "x"}, "leads to something that is not a schema"),
     ({"items": {"$ref": "#/title"}, "title": "x"}, "leads to something that is not a schema"),
     ({"items": {"$ref": "#/required"}, "required": ["x"]}, "leads to something that is not a schema"),
-    ({"items": {"$ref": "#/x-shared/city"}, "x-shared": {"city": {"type": "objekt"}}}, "no JSON Schema at $.type"),
-    ({"$schema": DRAFT_7, "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": 5}}}, "no JSON Schema at $.type"),
+    (
+        {"items": {"$ref": "#/x-shared/city"}, "x-shared": {"city": {"type": "objekt"}}},
+        "it is not a JSON Schema at $.type",
+    ),
+    (
+        {"$schema": DRAFT_7, "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": 5}}},
+        "it is not a JSON Schema at $.type",
+    ),
     (
         {"oneOf": [{}], "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/components/schemas/Cat"}}},
         "'#/components/schemas/Cat'",
