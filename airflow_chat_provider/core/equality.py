@@ -1,4 +1,4 @@
-"""When JSON values are equal, and a number another one's multiple: in a time that their size decides, not its square."""
+"""When JSON values are equal, and a number is another one's multiple: in time that their size decides."""
 
 from __future__ import annotations
 
@@ -33,4 +33,5 @@ def is_multiple(number: Any, of: Any) -> bool:
         return number % of == 0
     from fractions import Fraction
 
-    return (Fraction(repr(number)) / Fraction(repr(of))).denominator == 1
+    one, other = (Fraction(value if isinstance(value, int) else repr(value)) for value in (number, of))
+    return (one / other).denominator == 1
