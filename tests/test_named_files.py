@@ -25,7 +25,12 @@ def secret(tmp_path, monkeypatch):
 def unread(monkeypatch):
     """The names of files that were read all the same."""
     names, read = [], Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: names.append(path.name) or read(path, *a, **k))
+
+    def noted(path, *arguments, **more):
+        names.append(path.name)
+        return read(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "read_text", noted)
     return names
 
 

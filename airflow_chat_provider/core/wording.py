@@ -45,8 +45,8 @@ def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for 
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
 
-def one_of(names: list[str]) -> str:
-    """``a string or null``."""
+def one_of(names: list[Any]) -> str:
+    """``a string or null``. Draft 3 has schemas among the types, which have no name."""
     words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
