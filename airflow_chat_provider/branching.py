@@ -57,7 +57,13 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         from airflow_chat_provider.parsing import check_choices
 
         check_choices(arguments, {"choose_by": ("enum", "tool")})
-        described(arguments.get("branches") or ())
+        branches = described(arguments.get("branches") or ())
+        if arguments.get("choose_by") == "tool":
+            from airflow_chat_provider.core.output import load_parameters
+
+            for name, branch in branches.items():
+                if branch.get("parameters"):
+                    load_parameters(name, branch["parameters"])
         super()._check_arguments(arguments, dag, mapped=mapped)
 
     def _choice(self) -> Choice:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.plain import plain
-from airflow_chat_provider.core.request import fold, parse_text
-from airflow_chat_provider.core.schema import load_schema
-from airflow_chat_provider.templating import Renderer
+from airflow_chat_provider.core.request import fold
+from airflow_chat_provider.core.schema import load_schema, portable
+from airflow_chat_provider.mapped import from_upstream
+from airflow_chat_provider.templating import Renderer, rendered_request, schema_of_data
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -43,17 +44,24 @@ def render_fields(task: Any, fields: list[str], context: Any, env: Any, seen_oid
     renderer = Renderer(env, context)
     empty = []
     try:
+        data = from_upstream(task, fields, context, seen_oids)
         for name in fields:
             value = getattr(task, name)
-            if value is None or id(value) in seen_oids:
+            if value is None or name in data:
                 continue
-            rendered = renderer.request(value) if name == "request" else renderer.render(value, name)
+            rendered = _rendered(renderer, name, value)
             setattr(task, name, rendered)
             if rendered is None and name in _NEEDED:
                 empty.append(name)
     except InvalidRequest as error:
         return Built(error=error)
     return Built(error=nothing(empty[0])) if empty else Built()
+
+
+def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
+    if name == "request":
+        return renderer.request(value)
+    return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)
 
 
 def nothing(name: str) -> InvalidRequest:
@@ -70,7 +78,7 @@ def build(task: Any) -> Built:
     try:
         given = {name: getattr(task, name) for name in REQUEST_FIELDS}
         if isinstance(given["request"], str):
-            given["request"] = parse_text(given["request"])
+            given["request"] = rendered_request(given["request"])
         request = plain(fold(given.pop("request"), **given))
         schema = load_schema(task.request_schema)
         return Built(schema.typed(request) if schema else request)
@@ -110,8 +118,10 @@ class Upstream(NamedTuple):
         return name
 
     def schema(self, settings: Settings) -> Any:
-        """For a task that names no schema: this one's, else the connection's."""
-        return self.values.get("request_schema", settings.request_schema)
+        """For a task that names no schema: this one's, else the connection's. This one's is data: no path of a file."""
+        if "request_schema" in self.values:
+            return schema_of_data(self.values["request_schema"])
+        return settings.request_schema
 
     def request(self, request: dict[str, Any]) -> dict[str, Any]:
         """The request with this one's model, where it has none."""
@@ -128,10 +138,9 @@ class Upstream(NamedTuple):
                 settings.conn_id,
                 settings.base_url,
             )
-        schema = schema if schema is None or isinstance(schema, Mapping) else str(schema)
         return {
             "chat_conn_id": settings.conn_id,
             "model": request.get("model"),
             "base_url": settings.base_url,
-            "request_schema": schema,
+            "request_schema": portable(schema),
         }

@@ -95,7 +95,7 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
     }
 
     def _check_self(self) -> None:
-        self._check_arguments(vars(self), self.get_dag() if self.has_dag() else None, mapped=True)  # type: ignore[no-untyped-call]
+        self._check_arguments(self._to_check(), self.get_dag() if self.has_dag() else None, mapped=True)  # type: ignore[no-untyped-call]
 
     def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
         from airflow_chat_provider import building

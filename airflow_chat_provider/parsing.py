@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
+from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, load_schema
-from airflow_chat_provider.templating import is_path, json_or_none, markers, read_template
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, SHIPPED, load_schema
+from airflow_chat_provider.templating import is_path, json_or_none, markers, no_path, read_template
 
 REPLY_CHOICES = {
     "result_format": ("raw", "message", "text", "json", "tool_calls"),
@@ -27,6 +29,17 @@ def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = Fa
     check_choices(arguments, _CHOICES)
     check_output(arguments)
     check_request(arguments, dag, mapped=mapped)
+
+
+def without_paths(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with nothing in them that would make the checks read a file."""
+    request, schema, answer = (arguments.get(name) for name in ("request", "request_schema", "response_schema"))
+    return {
+        **arguments,
+        "request": UNKNOWN if isinstance(request, str) and is_path(request) else request,
+        "request_schema": schema if isinstance(schema, Mapping) or schema in SHIPPED else None,
+        "response_schema": None if isinstance(answer, str | os.PathLike) else answer,
+    }
 
 
 def check_output(arguments: Mapping[str, Any]) -> None:
@@ -56,8 +69,13 @@ def check_request(arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> No
     """Check what is known of the request."""
     is_template = markers(dag and dag.jinja_environment_kwargs)
     source = arguments.get("request_schema", DEFAULT_SCHEMA)
+    request = _known(arguments, dag, is_template, mapped=mapped)
     if not is_template(source):
-        check_known(_known(arguments, dag, is_template, mapped=mapped), load_schema(source))
+        check_known(request, load_schema(source))
+    if arguments.get("result_format") == "tool_calls" and isinstance(request, dict):
+        from airflow_chat_provider.core.output import Tools
+
+        Tools(plain(request))  # whose arguments are checked by the tools' own schemas
 
 
 def _known(arguments: Mapping[str, Any], dag: Any, is_template: Callable[[Any], bool], *, mapped: bool) -> Any:
@@ -76,7 +94,9 @@ def _known(arguments: Mapping[str, Any], dag: Any, is_template: Callable[[Any], 
 def _known_text(text: str, dag: Any, is_template: Callable[[Any], bool]) -> Any:
     """A request's text, or its file's, as far as it is JSON before it is rendered."""
     parsed, where = json_or_none(text), "request"
-    if parsed is None and not is_template(text) and is_path(text):
+    if parsed is None and is_template(text) and is_path(text):
+        raise no_path("request")
+    if parsed is None and is_path(text):
         if dag is None:
             return UNKNOWN
         where = text.strip()

@@ -68,7 +68,15 @@ class RequestOperator(BaseOperator):
 
     def _check_self(self) -> None:
         dag = self.get_dag() if self.has_dag() else None  # type: ignore[no-untyped-call]
-        self._check_arguments(vars(self), dag, mapped=False)
+        self._check_arguments(self._to_check(), dag, mapped=False)
+
+    def _to_check(self) -> Mapping[str, Any]:
+        """The arguments, without the paths of a mapped task, which may be data of an upstream's: no file is read."""
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            return vars(self)
+        from airflow_chat_provider.parsing import without_paths
+
+        return without_paths(vars(self))
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
+from airflow_chat_provider.core.schema import SHIPPED
 from airflow_chat_provider.leaf import Leaf
 
 if TYPE_CHECKING:
@@ -104,18 +105,24 @@ class Renderer:
         return value is not None and kind not in (int, float, bool)
 
     def request(self, value: Any) -> Any:
-        """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered."""
+        """The ``request`` argument: text is JSON, or the path of a file, or JSON once it is rendered.
+
+        A path is a text without a template: what a template gives is data, and data names no file.
+        """
         if not isinstance(value, str):
             return self.render(value, "$")
         parsed = json_or_none(value)
         if parsed is not None:
             return self.render(parsed, "$")
+        if not self.is_template(value):
+            return self._file(value.strip()) if is_path(value) else parse_text(value)
         rendered = self.render(value, "request")
-        if not isinstance(rendered, str):
-            return rendered
-        if is_path(rendered):
-            return self._file(rendered.strip())
-        return parse_text(rendered)
+        return rendered_request(rendered) if isinstance(rendered, str) else rendered
+
+    def schema(self, value: Any) -> Any:
+        """The ``request_schema`` argument, which may be the path of a file, too."""
+        rendered = self.render(value, "request_schema")
+        return rendered if rendered is value else schema_of_data(rendered)
 
     def _file(self, name: str) -> Any:
         text = read_template(self.env, name)
@@ -135,13 +142,13 @@ class Renderer:
             ) from None
 
     def _text(self, source: str, where: str) -> Any:
-        with failing_at(where):
+        with failing_at(where, source):
             return Leaf(self.env, source).value(self.context)
 
 
 @contextmanager
-def failing_at(where: str) -> Iterator[None]:
-    """What a template fails with, as an InvalidRequest that names the place and quotes no data."""
+def failing_at(where: str, source: str) -> Iterator[None]:
+    """What the template ``source`` fails with, as an InvalidRequest that names the place and quotes no data."""
     from jinja2 import TemplateError
 
     try:
@@ -158,19 +165,38 @@ def failing_at(where: str) -> Iterator[None]:
         ValueError,
         OSError,
     ) as error:
-        raise _template_error(error, where) from None
+        raise _template_error(error, where, source) from None
 
 
-def _template_error(error: Exception, where: str) -> InvalidRequest:
-    from jinja2 import TemplateError
-
+def _template_error(error: Exception, where: str, source: str) -> InvalidRequest:
     line, name = getattr(error, "lineno", None), getattr(error, "name", None)
     place = f" ({name}:{line})" if line and name else f" (line {line})" if line else ""
-    # Python's own words for a bad value hold the value, which may be the upstream's text.
-    quotes_data = isinstance(error, ValueError | OSError) and not isinstance(error, TemplateError)
-    said = [] if quotes_data else str(getattr(error, "message", None) or error).splitlines()
-    why = f"{type(error).__name__}: {said[0][:200]}" if said else type(error).__name__
+    said = _said(error, source)
+    why = f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
     return InvalidRequest(f"{where}: the template fails{place}: {why}", path=where, keyword="template")
+
+
+def _said(error: Exception, source: str) -> str:
+    """The error's own words, unless there may be a value in them, which may be the upstream's text."""
+    from jinja2 import TemplateError, UndefinedError
+
+    if not isinstance(error, TemplateError) and isinstance(error, ValueError | OSError):
+        return ""
+    said = next(iter(str(getattr(error, "message", None) or error).splitlines()), "")
+    if isinstance(error, KeyError):
+        return said if said.strip("'\"") in source else ""
+    if isinstance(error, UndefinedError):
+        for words in (" has no attribute ", " has no element "):
+            what, found, missing = said.partition(words)
+            if found and not _is_written(missing.strip("'\""), source):  # {{ names[row.name] }}
+                return f"{what}{words}of the name that a value gives"
+    return said
+
+
+def _is_written(name: str, source: str) -> bool:
+    """Does the DAG's author say this name, in the template or (as far as one can see) in one that it takes in?"""
+    takes_in = any(tag in source for tag in ("include", "extends", "import"))
+    return name in source or (takes_in and name.isidentifier())
 
 
 def json_or_none(text: str) -> Any:
@@ -185,6 +211,32 @@ def json_or_none(text: str) -> Any:
 def is_path(text: str) -> bool:
     """Is a request's text the path of a file?"""
     return text.strip().endswith(".json") and "\n" not in text.strip()
+
+
+def rendered_request(text: str) -> Any:
+    """A request's text that a template or an upstream task gave: JSON, never the path of a file."""
+    if is_path(text):
+        raise no_path("request")
+    return parse_text(text)
+
+
+def schema_of_data(value: Any) -> Any:
+    """A ``request_schema`` that a template or an upstream task gave: a shipped one's name or a schema, never a path."""
+    if value is None or isinstance(value, Mapping) or value in SHIPPED:
+        return value
+    if isinstance(value, str) and not is_path(value):
+        return value  # which load_schema refuses by its name
+    raise no_path("request_schema")
+
+
+def no_path(argument: str) -> InvalidRequest:
+    """Of what looks like the path of a file, and is data."""
+    return InvalidRequest(
+        f"{argument}: write the file's path out in the DAG, without a template: a text that a template or an upstream "
+        "task gives is data, and is not taken as the path of a file",
+        path=argument,
+        keyword="file",
+    )
 
 
 def read_template(env: jinja2.Environment, name: str) -> str:

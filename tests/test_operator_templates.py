@@ -4,7 +4,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_chat_provider.operators import ChatCompletionOperator
-from tests.asking import ask, failing, sent
+from tests.asking import ask, sent
 
 
 class TestTemplates:
@@ -51,12 +51,6 @@ class TestTemplates:
         assert airflow.run().state == "success"
         assert sent(chat) == {**request, "temperature": 0.5, "model": "test-model"}
 
-    @pytest.mark.parametrize("name", ["nowhere.json", "/nowhere/at/all.json"])
-    def test_a_request_file_that_a_template_names_and_that_is_missing_is_named(self, chat, name):
-        failure = failing(ask(request="{{ params.name }}", prompt="x"), {"params": {"name": name}})
-        assert failure.path == "request"
-        assert name in failure.message
-
     def test_line_statements_of_the_dag_make_every_text_a_template(self, airflow, chat):
         with airflow.dag(jinja_environment_kwargs={"line_statement_prefix": "%%"}):
             ask(prompt="%% if true\nyes\n%% endif")
@@ -76,13 +70,18 @@ class TestTemplates:
             def texts():
                 return [evil]
 
+            @task
+            def rows():
+                return [{"prompt": evil}]
+
             ask(prompt="{{ params.evil }}", system_prompt="x {{ params.evil }}")
             ChatCompletionOperator(task_id="chained", prompt=text())
             ChatCompletionOperator(task_id="nested", request={"messages": [{"role": "user", "content": text()}]})
             ChatCompletionOperator.partial(task_id="mapped").expand(prompt=texts())
+            ChatCompletionOperator.partial(task_id="rows_mapped", system_prompt="{{ 1 }}").expand_kwargs(rows())
         assert airflow.run().state == "success"
         contents = [message["content"] for request in chat.requests for message in request.json["messages"]]
-        assert sorted(contents) == sorted([evil, f"x {evil}", evil, evil, evil])
+        assert sorted(contents) == sorted([evil, f"x {evil}", evil, evil, evil, evil, "1"])
 
     def test_a_mapped_task_is_rendered_and_typed_like_any_other(self, airflow, chat):
         with airflow.dag(params={"t": 0.25}):
@@ -130,9 +129,9 @@ class TestTemplates:
         (tmp_path / "request.json").write_text('{"temperature": "{{ params.t }}"}', "utf-8")
         (tmp_path / "late.json").write_text('{"temperature": {{ params.t }} }', "utf-8")
         (tmp_path / "sum.md").write_text("Sum up {{ params.what }}", "utf-8")
-        with airflow.dag(params={"t": 0.5, "what": "é", "name": "late"}, template_searchpath=[str(tmp_path)]):
+        with airflow.dag(params={"t": 0.5, "what": "é"}, template_searchpath=[str(tmp_path)]):
             ask(request="request.json", prompt="{% include 'sum.md' %}")
-            ChatCompletionOperator(task_id="late", request="{{ params.name }}.json", prompt="x")
+            ChatCompletionOperator(task_id="late", request="late.json", prompt="x")
             ChatCompletionOperator(task_id="absolute", request=str(tmp_path / "request.json"), prompt="x")
         assert airflow.run().state == "success"
         assert {request.json["temperature"] for request in chat.requests} == {0.5}
@@ -167,10 +166,13 @@ class TestTemplates:
             ("{{ unclosed", "TemplateSyntaxError"),
             ("{% include 'nowhere.md' %}", "nowhere.md"),
             ("{{ macros.datetime.strptime('secret text', '%Y') }}", "ValueError"),
+            ("{{ {'a': 1}[params.key] }}", "'dict object' has no attribute of the name that a value gives"),
+            ("{{ {'a': 1}['b'] }}", "'dict object' has no attribute 'b'"),
+            ("{{ params.__getitem__(params.key) }}", "Error"),
         ],
     )
     def test_a_template_that_fails_is_named_with_its_place(self, airflow, chat, template, says, capfd):
-        with airflow.dag():
+        with airflow.dag(params={"key": "secret text"}):
             ask(request={"messages": [{"role": "user", "content": template}]})
         assert airflow.run().state == "failed"
         out = capfd.readouterr()

@@ -53,7 +53,7 @@ class TestAsData:
         [
             (("whether", "{}"), "there is no tool 'whether'; there are weather, time"),
             (("weather", '{"city": '), "the arguments of weather are not JSON"),
-            (("weather", "[1]"), "the arguments of weather are no JSON object"),
+            (("weather", "[1]"), "the arguments of weather are not a JSON object"),
             (("weather", '{"days": 2}'), "the arguments of weather: $: 'city' is missing"),
         ],
     )

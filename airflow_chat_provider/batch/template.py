@@ -9,7 +9,7 @@ from airflow_chat_provider.batch.row import Columns
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
 from airflow_chat_provider.leaf import Leaf
-from airflow_chat_provider.templating import failing_at, is_path, json_or_none, read_template
+from airflow_chat_provider.templating import failing_at, is_path, json_or_none, read_template, rendered_request
 
 if TYPE_CHECKING:
     from airflow_chat_provider.templating import Renderer
@@ -42,7 +42,9 @@ class RowTemplate:
         compiler, parts = _Compiler(renderer), dict[str, Part]()
         for name, value in fields.items():
             if name in data:
-                parts[name] = _Constant(parse_text(value) if name == "request" and isinstance(value, str) else value)
+                parts[name] = _Constant(
+                    rendered_request(value) if name == "request" and isinstance(value, str) else value
+                )
             elif value is not None:
                 parts[name] = compiler.request(value) if name == "request" else compiler.part(value, name)
         return cls(parts)
@@ -73,14 +75,14 @@ class _Compiler:
         parsed = json_or_none(value)
         if parsed is not None:
             return self.part(parsed, "$")
+        if not self._renderer.is_template(value) and is_path(value):
+            return self._file(value.strip())
         part = self.part(value, "request")
         if isinstance(part, _Template):
             return _Parsed(part)
-        if not isinstance(part.source, str):
-            return part
-        if not is_path(part.source):
-            return _Constant(parse_text(part.source))
-        name = part.source.strip()
+        return _Constant(rendered_request(part.source)) if isinstance(part.source, str) else part
+
+    def _file(self, name: str) -> Part:
         text = read_template(self._renderer.env, name)
         parsed = json_or_none(text)
         return self.part(parsed, "$") if parsed is not None else self._text(text, name)
@@ -96,7 +98,7 @@ class _Compiler:
         if kind is list or kind is tuple:
             return _whole(list(value), {i: self.part(item, f"{where}[{i}]") for i, item in enumerate(value)})
         if isinstance(value, str) and self._renderer.is_template(value):
-            with failing_at(where):
+            with failing_at(where, value):
                 leaf = Leaf(self._renderer.env, value)
                 if leaf.may_use(ROW):
                     return _Template(leaf, value, leaf.variables(self._renderer.context), where)
@@ -120,7 +122,7 @@ class _Template:
 
     def of(self, row: Columns) -> Any:
         self._variables[ROW] = row
-        with failing_at(self._where):
+        with failing_at(self._where, self.source):
             return self._leaf.value_of(self._variables)
 
 
@@ -133,7 +135,7 @@ class _Parsed:
 
     def of(self, row: Columns) -> Any:
         value = self._text.of(row)
-        return parse_text(value) if isinstance(value, str) else value
+        return rendered_request(value) if isinstance(value, str) else value
 
 
 class _Container:

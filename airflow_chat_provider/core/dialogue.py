@@ -6,25 +6,30 @@ it comes to the same point again, in another process too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.choice import with_instruction
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
-from airflow_chat_provider.core.output import OutputSchema, Tools, load_output
+from airflow_chat_provider.core.output import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.response import (
     Reply,
     conversation_message,
     incomplete,
     incomplete_error,
+    is_mistake,
     output_error,
     parsed,
+    unreadable,
 )
+from airflow_chat_provider.core.schema import Problem
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
 """How a server is told of a schema: the next where it refuses one."""
 _REFUSALS = (400, 422, 501)
 _OTHER_REASONS = frozenset({"context_length_exceeded", "model_not_found", "invalid_api_key"})
+_DEEPEST = 8  # levels of a usage that are added up; servers have two
 _SHOWN = 16_000  # characters of an answer that are shown again to whoever gave it
 
 
@@ -89,21 +94,31 @@ class Dialogue:
         return self._refused is not None and self._answers > 0
 
     def take(self, reply: Reply) -> Reply | None:
-        """The last reply, with its error if it does not fit; None: send ``request`` once more."""
+        """The last reply, with its error if it does not fit; None: send ``request`` once more.
+
+        Nothing but MemoryError is raised: whatever goes wrong while an answer is looked at, it is paid for.
+        """
         self._attempts += reply.attempts
         if reply.error is not None:
             return self._failed(reply)
         self._answers += 1
-        self._usage = _added(self._usage, reply.body.get("usage"))
-        problem = self._problem(reply)
+        try:
+            self._usage = _added(self._usage, reply.body.get("usage"))
+            return self._judged(reply, self._problem(reply))
+        except BaseException as error:
+            if not is_mistake(error):
+                raise
+            return self._ended(reply, unreadable(reply, error))
+
+    def _judged(self, reply: Reply, problem: Problem | ChatCompletionError | None) -> Reply | None:
         if problem is None or isinstance(problem, ChatCompletionError):
             return self._ended(reply, problem)
         if self._answers > self._wanted.retries:
             todo = "Raise output_retries, change the prompt, or loosen what is wanted: the answer does not fit"
             after = f" after {self._answers} answers" if self._answers > 1 else ""
-            return self._ended(reply, output_error(reply, f"{todo}{after}: {problem}"))
-        self._turns = self._correction(reply, problem)
-        self.sends, self.why = self.sends + 1, f"the answer does not fit: {problem}"
+            return self._ended(reply, output_error(reply, f"{todo}{after}: {problem.said}"))
+        self._turns = self._correction(reply, problem.told)
+        self.sends, self.why = self.sends + 1, f"the answer does not fit: {problem.said}"
         return None
 
     def _failed(self, reply: Reply) -> Reply | None:
@@ -126,7 +141,7 @@ class Dialogue:
                 error.body = body
         return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
 
-    def _problem(self, reply: Reply) -> str | ChatCompletionError | None:
+    def _problem(self, reply: Reply) -> Problem | ChatCompletionError | None:
         wanted, message = self._wanted, reply.message
         if self._tools is not None:
             return _problem_of_calls(self._tools, message)
@@ -135,7 +150,7 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # it asks for a tool before it answers
         value, where = parsed(reply.text)
-        problem = f"it is not JSON ({where})" if where else wanted.schema.problem(value)
+        problem = Problem.of(f"it is not JSON ({where})") if where else wanted.schema.problem(value)
         reason = incomplete(reply.body)
         return incomplete_error(reply, reason) if problem and reason else problem
 
@@ -144,14 +159,9 @@ class Dialogue:
         message = conversation_message(reply.message)
         if isinstance(message.get("content"), str) and len(message["content"]) > _SHOWN:
             message["content"] = message["content"][:_SHOWN] + " [...]"
-        calls = message.get("tool_calls") or ()
-        if self._tools is not None and calls and all(call.get("id") for call in calls):
-            problems = self._tools.calls(message)
-            results = [
-                {"role": "tool", "tool_call_id": call.id, "content": f"Error: {call.problem or 'call it again'}"}
-                for call in problems
-            ]
-            return [message, *results]
+        calls = self._tools.calls(message) if self._tools is not None else []
+        if calls and len(calls) == len(message.get("tool_calls") or ()) and all(call.id for call in calls):
+            return [message, *map(_result_of, calls)]
         message.pop("tool_calls", None)
         message.pop("function_call", None)
         todo = "Call the tool again." if self._tools is not None else "Answer again, with the whole JSON alone."
@@ -166,25 +176,41 @@ def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str,
     return {**told, "response_format": {"type": "json_object"}} if rung == 1 else told
 
 
-def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> str | None:
+def _result_of(call: ToolCall) -> dict[str, Any]:
+    what = call.problem.told if call.problem is not None else "call it again"
+    return {"role": "tool", "tool_call_id": call.id, "content": f"Error: {what}"}
+
+
+def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> Problem | None:
     calls = tools.calls(message)
     if not calls:
-        return "it calls no tool" if tools.needed else None
-    return "; ".join(call.problem for call in calls if call.problem) or None
+        return Problem.of("it calls no tool") if tools.needed else None
+    problems = [call.problem for call in calls if call.problem is not None]
+    if not problems:
+        return None
+    return Problem("; ".join(one.told for one in problems), "; ".join(one.said for one in problems))
 
 
-def _added(one: dict[str, Any] | None, other: Any) -> dict[str, Any] | None:
+def _added(one: dict[str, Any] | None, other: Any, depth: int = 0) -> dict[str, Any] | None:
     """The sum of two usages, key by key."""
-    if not isinstance(other, dict):
+    if not isinstance(other, dict) or depth > _DEEPEST:
         return one
     if one is None:
         return other
-    return {key: _sum(one.get(key), other.get(key)) for key in (*one, *(key for key in other if key not in one))}
+    names = (*one, *(key for key in other if key not in one))
+    return {key: _sum(one.get(key), other.get(key), depth) for key in names}
 
 
-def _sum(one: Any, other: Any) -> Any:
+def _sum(one: Any, other: Any, depth: int) -> Any:
     if isinstance(one, dict) and isinstance(other, dict):
-        return _added(one, other)
-    if type(one) in (int, float) and type(other) in (int, float):
+        return _added(one, other, depth + 1)
+    if _counts(one) and _counts(other) and _counts(one + other):
         return one + other
     return other if other is not None else one
+
+
+def _counts(value: Any) -> bool:
+    """Is it a number that XCom keeps: finite, and within 64 bits where it is whole?"""
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int and -(2**63) <= value < 2**63

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidOutput, StatusError
-from airflow_chat_provider.core.response import Reply, conversation_message, incomplete, incomplete_error, result
+from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.response import (
+    Reply,
+    conversation_message,
+    incomplete,
+    incomplete_error,
+    is_mistake,
+    result,
+    unreadable,
+)
 from airflow_chat_provider.core.sanitize import sanitize
 
 
@@ -39,16 +47,11 @@ def outcome(how: Delivery, request: dict[str, Any], reply: Reply, configuration:
         value = _value(how, request, reply, configuration, xcoms, warnings)
     except ChatCompletionError as error:
         return Outcome(xcoms, error=error, warnings=tuple(warnings))
-    except Exception as error:  # noqa: BLE001 - the answer is paid for: a fault in here must not lose it
-        return Outcome(xcoms, error=unreadable(reply, error), warnings=tuple(warnings))
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
+        return Outcome(xcoms, error=unreadable(reply, error), warnings=tuple(warnings))  # the answer is paid for
     return Outcome(xcoms, value, warnings=tuple(warnings))
-
-
-def unreadable(reply: Reply, error: Exception) -> InvalidOutput:
-    """The error where looking at an answer failed by something that nobody foresaw."""
-    why = error.message if isinstance(error, ChatCompletionError) else f"it failed with {type(error).__name__}"
-    message = f"See the reply in XCom (body, status), which could not be read: {why}"
-    return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
 
 
 def _value(

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.schema import RequestSchema, load_user_schema, text_of_schema
+from airflow_chat_provider.core.keywords import holds_unknown
+from airflow_chat_provider.core.model_errors import problem_of_model
+from airflow_chat_provider.core.schema import Problem, RequestSchema, load_user_schema, text_of_schema
 
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_PARAMETERS = "The parameters of tool"
 
 Schema = Mapping[str, Any] | str | Path | type | None
 
 
 class OutputSchema:
-    """A JSON Schema, or a class with one (Pydantic's), that an answer has to fit."""
+    """A JSON Schema, or a class with one (Pydantic's), that an answer has to fit.
+
+    A class's own validators, and patterns with ``regex_engine="python-re"``, take the time that they take: nothing here
+    can bound it.
+    """
 
     def __init__(self, schema: dict[str, Any], validator: RequestSchema, model: Any = None) -> None:
         self.schema = schema
@@ -31,12 +38,12 @@ class OutputSchema:
         """Does a class judge, which only a process with the DAG's code has?"""
         return self._model is not None
 
-    def problem(self, value: Any) -> str | None:
-        """Where ``value`` does not fit, in words that quote nothing of it; None where it does."""
-        found = self._validator.problems(value)
-        if found or self._model is None:
-            return "; ".join(found) or None
-        return _problem_of_model(self._model, value)
+    def problem(self, value: Any) -> Problem | None:
+        """Where ``value`` does not fit; None where it does."""
+        found = self._validator.problem(value)
+        if found is not None or self._model is None:
+            return found
+        return problem_of_model(self._model, value, self._validator.names)
 
     @cached_property
     def response_format(self) -> tuple[dict[str, Any], str | None]:
@@ -86,25 +93,14 @@ def _of_class(model: Any) -> OutputSchema:
         schema = make()
     except Exception as error:  # noqa: BLE001 - Pydantic has errors of its own
         raise _unusable(model.__name__, f"it makes no JSON Schema ({type(error).__name__})") from None
-    return OutputSchema(schema, load_user_schema(json.dumps(schema), model.__name__, "response_schema"), model)
+    text = text_of_schema(schema, model.__name__, "response_schema")
+    # The class matches its patterns itself, and by Python's engine where it says so.
+    validator = load_user_schema(text, model.__name__, "response_schema", all_patterns=False)
+    return OutputSchema(schema, validator, model)
 
 
 def _unusable(name: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"response_schema {name!r} cannot be used: {why}", path="response_schema", keyword="schema")
-
-
-def _problem_of_model(model: Any, value: Any) -> str | None:
-    try:
-        model.model_validate(value)
-    except ValueError as error:  # Pydantic's ValidationError is one
-        errors = getattr(error, "errors", None)
-        if not callable(errors):
-            return "the model class refuses it"
-        found = errors(include_input=False, include_url=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found[:5])
-    except Exception as error:  # noqa: BLE001 - of a validator of the user's
-        return f"the model class fails with it ({type(error).__name__})"
-    return None
 
 
 def _not_strict(schema: dict[str, Any]) -> str | None:
@@ -146,58 +142,82 @@ class ToolCall(NamedTuple):
     id: str | None
     name: str
     arguments: Any
-    problem: str | None = None
+    problem: Problem | None = None
 
 
 class Tools:
-    """The tools that a request offers, and whether one has to be called."""
+    """The tools that a request offers, and whether one has to be called.
+
+    Raises InvalidRequest for parameters that no answer could be checked by. What only a template knows is left out.
+    """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._parameters: dict[str, RequestSchema | None] = {}
         self._free: set[str] = set()
-        for tool in request.get("tools") or ():
+        for tool in _mappings(request.get("tools")):
             kind = str(tool.get("type", "function"))
-            self._offer(tool.get(kind) or {})
-            if kind == "custom":  # takes text of any form
-                self._free.add(str((tool.get(kind) or {}).get("name")))
-        for function in request.get("functions") or ():
+            for function in _mappings([tool.get(kind)]):
+                self._offer(function)
+                if kind == "custom":  # takes text of any form
+                    self._free.add(str(function.get("name")))
+        for function in _mappings(request.get("functions")):
             self._offer(function)
         self.needed = _needs_call(request.get("tool_choice"))
 
     def _offer(self, function: Mapping[str, Any]) -> None:
         name, parameters = str(function.get("name")), function.get("parameters")
-        usable = isinstance(parameters, Mapping) and parameters
-        self._parameters[name] = load_user_schema(json.dumps(parameters), name, "tools") if usable else None
+        usable = isinstance(parameters, Mapping) and parameters and not holds_unknown(parameters)
+        self._parameters[name] = load_parameters(name, parameters) if usable else None
 
     def calls(self, message: Mapping[str, Any]) -> list[ToolCall]:
         """The calls in a message, each parsed and checked."""
-        found = [call for call in message.get("tool_calls") or () if isinstance(call, Mapping)]
-        calls = [self._call(call.get("id"), call.get(str(call.get("type", "function"))) or {}) for call in found]
+        calls = [self._call(call.get("id"), _called(call)) for call in _mappings(message.get("tool_calls"))]
         legacy = message.get("function_call")
         return [*calls, self._call(None, legacy)] if isinstance(legacy, Mapping) else calls
 
     def _call(self, identity: Any, function: Mapping[str, Any]) -> ToolCall:
-        name, text = str(function.get("name")), function.get("arguments", function.get("input"))
+        name, text = function.get("name"), function.get("arguments", function.get("input"))
+        name = name if isinstance(name, str) else ""
         identity = identity if isinstance(identity, str) else None
         if name not in self._parameters:
-            offered = ", ".join(self._parameters)
-            return ToolCall(identity, name, text, f"there is no tool {name[:64]!r}; there are {offered}")
+            return ToolCall(identity, name, text, self._unknown(name))
         if name in self._free:
             return ToolCall(identity, name, text)
         try:
             arguments = json.loads(text) if text else {}
         except (ValueError, RecursionError, TypeError):
-            return ToolCall(identity, name, text, f"the arguments of {name} are not JSON")
+            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not JSON"))
         if not isinstance(arguments, dict):
-            return ToolCall(identity, name, text, f"the arguments of {name} are no JSON object")
+            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not a JSON object"))
         schema = self._parameters[name]
-        problems = schema.problems(arguments) if schema is not None else []
-        return ToolCall(
-            identity, name, arguments, f"the arguments of {name}: {'; '.join(problems)}" if problems else None
-        )
+        found = schema.problem(arguments) if schema is not None else None
+        where = f"the arguments of {name}: "
+        problem = Problem(where + found.told, where + found.said) if found is not None else None
+        return ToolCall(identity, name, arguments, problem)
+
+    def _unknown(self, name: str) -> Problem:
+        there_are = f"; there are {', '.join(self._parameters)}"
+        return Problem(f"there is no tool {name[:64]!r}{there_are}", f"it calls a tool that was not offered{there_are}")
+
+
+def load_parameters(name: str, parameters: Any) -> RequestSchema:
+    """The schema of a tool's arguments; raises InvalidRequest."""
+    return load_user_schema(text_of_schema(parameters, name, _PARAMETERS), name, _PARAMETERS)
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The objects in what should be a list of them: requests are sent unchecked, too, and servers send anything."""
+    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list | tuple) else iter(())
+
+
+def _called(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = call.get("type", "function")
+    function = call.get(kind) if isinstance(kind, str) else None
+    return function if isinstance(function, Mapping) else {}
 
 
 def _needs_call(choice: Any) -> bool:
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        choice = (choice.get("allowed_tools") or {}).get("mode")
+        allowed = choice.get("allowed_tools")
+        choice = allowed.get("mode") if isinstance(allowed, Mapping) else None
     return choice == "required" or isinstance(choice, Mapping)

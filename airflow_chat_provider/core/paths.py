@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 _LONGEST = 64
+_UNNAMED = "a key that the schema does not name"
 
 
 def step(key: object) -> str:
@@ -22,6 +23,11 @@ def step(key: object) -> str:
 def join(keys: Iterable[object], root: str = "$") -> str:
     """The path that leads through ``keys``."""
     return root + "".join(map(step, keys))
+
+
+def join_known(keys: Iterable[object], names: Container[object]) -> str:
+    """The path for a reader who may not see the data: ``$.people[2].<a key that the schema does not name>``."""
+    return "$" + "".join(step(key) if isinstance(key, int) or key in names else f".<{_UNNAMED}>" for key in keys)
 
 
 def error_text(path: str, problem: str, remedy: str) -> str:

@@ -14,6 +14,7 @@ from airflow_chat_provider.core.errors import (
     InvalidOutput,
     ProtocolError,
 )
+from airflow_chat_provider.core.panic import is_panic
 
 _CUT = {
     "length": "its length limit",
@@ -93,7 +94,7 @@ def flaw(body: Any, *, is_json: bool) -> str | None:
     return None
 
 
-def incomplete(body: dict[str, Any]) -> str | None:
+def incomplete(body: Mapping[str, Any]) -> str | None:
     """Why an answer is not all that was asked for: cut off, filtered or refused; None if it is whole."""
     for index, choice in enumerate(body["choices"]):
         reason = choice.get("finish_reason")
@@ -121,7 +122,18 @@ def _is_part(part: Any) -> bool:
 
 
 def result(reply: Reply, result_format: str, request: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """What ``return_value`` is; InvalidOutput where the answer has no such form."""
+    """What ``return_value`` is; InvalidOutput where the answer has no such form, IncompleteReply for half of one."""
+    try:
+        return _result(reply, result_format, request)
+    except (InvalidOutput, IncompleteReply):
+        raise
+    except BaseException as error:
+        if not is_mistake(error):
+            raise
+        raise unreadable(reply, error) from None
+
+
+def _result(reply: Reply, result_format: str, request: Mapping[str, Any]) -> Any:
     if result_format == "raw":
         return {"body": reply.body, "status": reply.status}
     if result_format == "message":
@@ -134,8 +146,10 @@ def result(reply: Reply, result_format: str, request: Mapping[str, Any] = Mappin
     text = reply.text
     if not text and reply.message.get("tool_calls"):
         raise output_error(reply, "Use result_format='tool_calls': the answer calls tools and has no text")
-    if result_format == "text":
-        return text
+    return text if result_format == "text" else _json_of(reply, text)
+
+
+def _json_of(reply: Reply, text: str) -> Any:
     value, where = parsed(text)
     if where is None:
         return value
@@ -167,6 +181,21 @@ def _unfenced(text: str) -> str:
 def output_error(reply: Reply, message: str) -> InvalidOutput:
     """The answer is not what was asked for."""
     return InvalidOutput(message, status=reply.status, request_id=reply.request_id, body=reply.body)
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Is it one of ours, or of a class of the user's? Not a signal, a time limit or the end of the memory."""
+    return (isinstance(error, Exception) and not isinstance(error, MemoryError)) or is_panic(error)
+
+
+def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
+    """An answer that could not be looked at, for a reason that nobody foresaw; its own words may quote the answer."""
+    why = error.message if isinstance(error, ChatCompletionError) else type(error).__name__
+    return output_error(
+        reply,
+        "Look at the answer in body, and loosen what is wanted of it or use result_format='raw': it could not be read "
+        f"({why})",
+    )
 
 
 def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import cache, lru_cache
+from collections.abc import Iterable, Mapping
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError
 from jsonschema.validators import validator_for
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import EMPTY_REGISTRY
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.keywords import FlatValidator, extended
-from airflow_chat_provider.core.paths import join
+from airflow_chat_provider.core.keywords import flat_validator
+from airflow_chat_provider.core.links import BadSchema, link
+from airflow_chat_provider.core.panic import is_panic
+from airflow_chat_provider.core.paths import join, join_known
+from airflow_chat_provider.core.patterns import TooMuchWork
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.wording import describe
@@ -37,12 +38,25 @@ _ARGUMENT = "request_schema"
 SchemaSource = str | Path | Mapping[str, Any] | None
 
 
+class Problem(NamedTuple):
+    """What is wrong with an answer. ``told``: for the model that gave it; ``said``: with nothing of it, for logs."""
+
+    told: str
+    said: str
+
+    @classmethod
+    def of(cls, text: str) -> Problem:
+        """One whose words hold nothing of the answer."""
+        return cls(text, text)
+
+
 class RequestSchema:
     """A JSON Schema ready to validate requests and to say which type is due where."""
 
     def __init__(self, schema: Any, validator: Any, *, name: str, argument: str = _ARGUMENT) -> None:
         self.name = name
         self._argument = argument
+        self._schema = schema
         self.properties = frozenset(schema.get("properties", ())) if isinstance(schema, dict) else frozenset()
         self.required = frozenset(schema.get("required", ())) if isinstance(schema, dict) else frozenset()
         self._validator = validator
@@ -54,35 +68,62 @@ class RequestSchema:
 
     def validate(self, request: Any) -> None:
         """Raise InvalidRequest naming the first broken path, and briefly the next ones."""
-        found = self._errors(request)
+        try:
+            found = self._errors(request)
+        except (RecursionError, TooMuchWork):
+            raise InvalidRequest(
+                "Correct the request, nothing was sent: it is too large or nested too deep for "
+                f"{_called(self.name, self._argument)}",
+                path="$",
+                keyword="schema",
+            ) from None
         if not found:
             return
+        lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
         raise InvalidRequest(
-            "Correct the request, nothing was sent: " + "; ".join(_lines(found)),
+            "Correct the request, nothing was sent: " + _first(lines),
             path=join(found[0].absolute_path),
-            keyword=str(found[0].validator or "false"),
+            keyword=str(found[0].validator),
         )
 
-    def problems(self, value: Any) -> list[str]:
-        """Where ``value`` breaks the schema: a path and our own words for each of the first places."""
-        return _lines(self._errors(value))
-
-    def _errors(self, request: Any) -> list[ValidationError]:
+    def problem(self, answer: Any) -> Problem | None:
+        """Where ``answer`` breaks the schema: a path and our own words for each of the first places."""
         try:
-            return list(islice(self._validator.iter_errors(request), _SHOWN + 1))
-        except Unresolvable as error:
-            raise _bad_schema(
-                self.name, self._argument, f"its reference {str(error.ref)[:200]!r} leads nowhere in it"
-            ) from None
-        except RecursionError:
-            raise _bad_schema(
-                self.name, self._argument, "it refers to itself without end, or the request is nested too deep"
-            ) from None
+            found = self._errors(answer)
+        except (RecursionError, TooMuchWork):
+            return Problem.of("it is too large or nested too deep to be checked")
+        if not found:
+            return None
+        told = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
+        said = [f"{join_known(error.absolute_path, self.names)}: {describe(error, quote=False)}" for error in found]
+        return Problem(_first(told), _first(said))
+
+    def _errors(self, value: Any) -> list[ValidationError]:
+        return list(islice(self._validator.iter_errors(value), _SHOWN + 1))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every property that the schema names, at whatever place."""
+        found: set[str] = set()
+        stack = [self._schema]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, dict):
+                stack.extend(node.values())
+                named = [*_members(node.get("properties")), *_members(node.get("required"))]
+                found.update(name for name in named if isinstance(name, str))
+            elif isinstance(node, list):
+                stack.extend(node)
+        return frozenset(found)
 
 
-def _lines(found: list[ValidationError]) -> list[str]:
-    lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found[:_SHOWN]]
-    return [*lines, f"(and more after the first {_SHOWN})"] if len(found) > _SHOWN else lines
+def _members(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, dict | list) else ()
+
+
+def _first(lines: list[str]) -> str:
+    more = [f"(and more after the first {_SHOWN})"] if len(lines) > _SHOWN else []
+    return "; ".join(lines[:_SHOWN] + more)
 
 
 def load_schema(source: SchemaSource) -> RequestSchema | None:
@@ -104,6 +145,13 @@ def load_schema(source: SchemaSource) -> RequestSchema | None:
     )
 
 
+def portable(source: SchemaSource) -> dict[str, Any] | str | None:
+    """``source`` as another task can use it: in the place of a path what is in the file."""
+    if source is None or isinstance(source, Mapping):
+        return source if source is None else dict(source)
+    return str(source) if str(source) in SHIPPED else dict(json.loads(_read(str(source))))
+
+
 def text_of_schema(schema: Any, name: str, argument: str) -> str:
     """A schema as JSON text; InvalidRequest where it is none."""
     try:
@@ -116,7 +164,7 @@ def text_of_schema(schema: Any, name: str, argument: str) -> str:
 def _shipped(name: str) -> RequestSchema:
     schema = json.loads(files(__package__).joinpath("schemas", f"{name}.json").read_text("utf-8"))
     flat = _inline(schema, schema["$defs"], {})
-    return RequestSchema(flat, FlatValidator(flat), name=name)
+    return RequestSchema(flat, flat_validator(flat), name=name)
 
 
 def _inline(node: Any, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
@@ -136,22 +184,41 @@ def _inline(node: Any, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=64)
-def load_user_schema(text: str, name: str, argument: str = _ARGUMENT) -> RequestSchema:
-    """A JSON Schema from its text; InvalidRequest names ``argument`` where it is none."""
+def load_user_schema(text: str, name: str, argument: str = _ARGUMENT, *, all_patterns: bool = True) -> RequestSchema:
+    """A JSON Schema from its text, with all that can be wrong with it found now: later an answer is paid for.
+
+    ``all_patterns``: each has to be one that can be matched; else those that cannot are left to somebody else.
+    InvalidRequest names ``argument``.
+    """
     try:
         schema = json.loads(text)
-        cls = validator_for(schema, default=Draft202012Validator) if isinstance(schema, dict) else None
-        if cls is None:
-            raise _bad_schema(name, argument, "it is no JSON object")
-        cls.check_schema(schema)
+        draft = _draft(schema)
+        # Patterns are Rust's, not Python's, and `link` looks at them; no other format of a schema's is checked.
+        draft.check_schema(schema, format_checker=FormatChecker(()))
+        linked = link(schema, draft, all_patterns=all_patterns)
     except json.JSONDecodeError as error:
-        raise _bad_schema(
-            name, argument, f"no JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        why = f"it is not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
     except SchemaError as error:
-        raise _bad_schema(name, argument, f"no JSON Schema at {join(error.absolute_path)}: {describe(error)}") from None
-    # With a registry of its own, jsonschema does not fetch the references that it does not find.
-    return RequestSchema(schema, extended(cls)(schema, registry=EMPTY_REGISTRY), name=name, argument=argument)
+        why = f"it is not a JSON Schema at {join(error.absolute_path)}: {describe(error)}"
+    except BadSchema as error:
+        why = str(error)
+    except ValueError:
+        why = "it holds a number that is too long"
+    except BaseException as error:
+        if not isinstance(error, RecursionError) and not is_panic(error):
+            raise
+        why = "it is nested too deep"
+    else:
+        return RequestSchema(schema, flat_validator(linked, draft), name=name, argument=argument)
+    raise _bad_schema(name, argument, why)
+
+
+def _draft(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        raise BadSchema("it is not a JSON object")
+    if not isinstance(schema.get("$schema", ""), str):
+        raise BadSchema("its $schema is not text")
+    return validator_for(schema, default=Draft202012Validator)
 
 
 def _read(path: str) -> str:
@@ -166,7 +233,11 @@ def _read(path: str) -> str:
 
 
 def _bad_schema(name: str, argument: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{argument} {name!r} cannot be used: {why}", path=argument, keyword="schema")
+    return InvalidRequest(f"{_called(name, argument)} cannot be used: {why}", path=argument, keyword="schema")
+
+
+def _called(name: str, argument: str) -> str:
+    return argument if name == argument else f"{argument} {name!r}"
 
 
 def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA) -> None:

@@ -45,7 +45,10 @@ class Node:
                     names.add("object")
                     continue
                 return None
-            names.update([stated] if isinstance(stated, str) else stated)
+            stated = [stated] if isinstance(stated, str) else stated
+            if not all(isinstance(name, str) for name in stated):  # draft 3 has schemas there
+                return None
+            names.update(stated)
             if schema.get("nullable"):
                 names.add("null")
         return frozenset(names) or None

@@ -1,32 +1,39 @@
-"""A broken schema rule in our own words: from path, keyword and allowed value, never from the data."""
+"""A broken schema rule in our own words: from path, keyword and allowed value, never from a text of the data.
+
+``quote``: may a number or a key of the data be shown? They help whoever wrote it; of an answer nothing is shown.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from jsonschema import SchemaError, ValidationError
 
 _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
+_LONGEST_NAME = 200
+_MOST_NAMES = 1000
 
 
 def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
     """The one of ``names`` that ``name`` may be a misspelling of, if there is one."""
     from difflib import get_close_matches  # only on the way to an error
 
-    return get_close_matches(name, list(names), 1, cutoff)
+    if len(name) > _LONGEST_NAME:  # the data's, which may be of any length and number
+        return []
+    return get_close_matches(name, list(islice(names, _MOST_NAMES)), 1, cutoff)
 
 
-def kind(value: Any) -> str:
+def kind(value: Any, *, quote: bool = True) -> str:
     """A value's JSON type with its article; numbers and booleans, which hold no prompt, with their value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return str(value).lower()
+        return str(value).lower() if quote else "a boolean"
     if isinstance(value, int | float):
-        return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
+        return _number(value) if quote else "a number"
     if isinstance(value, str):
         return "a string" if value else "an empty string"
     if isinstance(value, dict):
@@ -34,62 +41,92 @@ def kind(value: Any) -> str:
     return "an array" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
-def one_of(names: list[str]) -> str:
-    """``a string or null``."""
-    words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names]
+def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for a float, not for one of both
+    return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
+
+
+def one_of(names: list[Any]) -> str:
+    """``a string or null``. Draft 3 has schemas among the types, which have no name."""
+    words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
 
-def _type(value: Any, instance: Any, _: Any) -> str:
+class _Broken:
+    """What the words are made of."""
+
+    def __init__(self, error: ValidationError | SchemaError, *, quote: bool) -> None:
+        self.value: Any = error.validator_value
+        self.instance: Any = error.instance
+        self.schema: Any = error.schema
+        self.quote = quote
+
+    @property
+    def got(self) -> str:
+        return kind(self.instance, quote=self.quote)
+
+
+def _type(broken: _Broken) -> str:
     hint = ""
-    if isinstance(instance, dict | list) and "string" in value:
+    if isinstance(broken.instance, dict | list) and "string" in broken.value and broken.quote:
         hint = "; end the template with '| tojson' to send it as text"
-    elif instance is None:
+    elif broken.instance is None:
         hint = "; leave the key out instead"
-    return f"must be {one_of(value)}, got {kind(instance)}{hint}"
+    return f"must be {one_of(broken.value)}, got {broken.got}{hint}"
 
 
-def _enum(value: Any, instance: Any, _: Any) -> str:
-    shown = ", ".join(repr(item) for item in value[:_LISTED]) + (", ..." if len(value) > _LISTED else "")
-    names = [item for item in value if isinstance(item, str)]
+def _enum(broken: _Broken) -> str:
+    allowed, instance = broken.value, broken.instance
+    shown = ", ".join(repr(item) for item in allowed[:_LISTED]) + (", ..." if len(allowed) > _LISTED else "")
+    names = [item for item in allowed if isinstance(item, str)]
     close = close_to(instance, names) if isinstance(instance, str) else []
-    got = "" if isinstance(instance, str) else f", got {kind(instance)}"
+    got = "" if isinstance(instance, str) else f", got {broken.got}"
     return f"must be one of {shown}{got}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def _required(value: Any, instance: Any, schema: Any) -> str:
-    known = set(schema.get("properties", ())) if isinstance(schema, dict) else set()
-    strange = [key for key in instance if isinstance(key, str) and key not in known]
-    close = close_to(value, strange, 0.7)
-    return f"{value!r} is missing" + (f"; did you mean it by {close[0]!r}?" if close else "")
+def _required(broken: _Broken) -> str:
+    if not isinstance(broken.value, str):  # the path of draft 3 names it
+        return "is missing"
+    missing = f"{broken.value!r} is missing"
+    if not broken.quote:
+        return missing
+    known = set(broken.schema.get("properties", ())) if isinstance(broken.schema, dict) else set()
+    strange = [key for key in broken.instance if isinstance(key, str) and key not in known]
+    close = close_to(broken.value, strange, 0.7)
+    return missing + (f"; did you write {close[0]!r} instead?" if close else "")
 
 
-def _choice(value: Any, instance: Any, _: Any) -> str:
-    return "matches more than one of the allowed forms" if value else f"{kind(instance)} in none of the allowed forms"
+def _choice(broken: _Broken) -> str:
+    several = isinstance(broken.value, int) and broken.value > 1
+    return "matches more than one of the allowed forms" if several else f"{broken.got} in none of the allowed forms"
 
 
-def _extra(_: Any, instance: Any, schema: Any) -> str:
-    known = list(schema.get("properties", ()))
-    patterns = schema.get("patternProperties", ())
-    names = [key for key in instance if key not in known and not any(re.search(p, key) for p in patterns)][:3]
-    close = [match for name in names for match in close_to(name, known)]
-    listed = ", ".join(repr(name[:64]) for name in names)
-    return f"has keys that are not allowed: {listed}" + (f"; did you mean {close[0]!r}?" if close else "")
+def _extra(broken: _Broken) -> str:
+    names = [name for name in broken.value if isinstance(name, str)] if isinstance(broken.value, list) else []
+    close = [match for name in names[:3] for match in close_to(name, list(broken.schema.get("properties", ())))]
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    if not broken.quote:
+        return f"has {'a key that is' if len(names) == 1 else f'{len(names)} keys that are'} not allowed{meant}"
+    listed = ", ".join(repr(name[:64]) for name in names[:3])
+    return f"has keys that are not allowed: {listed}{meant}"
 
 
-def _bound(words: str) -> Callable[[Any, Any, Any], str]:
-    return lambda value, instance, _: f"must be {words} {value}, got {kind(instance)}"
+def _bound(words: str) -> Callable[[_Broken], str]:
+    return lambda broken: f"must be {words} {broken.value}, got {broken.got}"
 
 
-def _count(words: str, unit: str) -> Callable[[Any, Any, Any], str]:
-    def text(value: Any, instance: Any, _: Any) -> str:
-        plural = unit if value == 1 else f"{unit}s"
-        return f"must have {words} {value} {plural}, has {len(instance)}"
+def _count(words: str, unit: str) -> Callable[[_Broken], str]:
+    def text(broken: _Broken) -> str:
+        plural = unit if broken.value == 1 else f"{unit}s"
+        return f"must have {words} {broken.value} {plural}, has {len(broken.instance)}"
 
     return text
 
 
-_WORDS: dict[str, Callable[[Any, Any, Any], str]] = {
+def _const(broken: _Broken) -> str:
+    return f"must be {broken.value!r}" if not isinstance(broken.value, dict | list) else "must be fixed"
+
+
+_WORDS: dict[str, Callable[[_Broken], str]] = {
     "type": _type,
     "enum": _enum,
     "required": _required,
@@ -107,15 +144,15 @@ _WORDS: dict[str, Callable[[Any, Any, Any], str]] = {
     "maxLength": _count("at most", "character"),
     "minProperties": _count("at least", "key"),
     "maxProperties": _count("at most", "key"),
-    "const": lambda value, *_: f"must be {value!r}" if not isinstance(value, dict | list) else "must be fixed",
-    "None": lambda *_: "is not allowed here",  # the schema `false` has no keyword
-    "pattern": lambda value, *_: f"must match the pattern {value!r}",
+    "const": _const,
+    "false": lambda _: "is not allowed here",
+    "pattern": lambda broken: f"must match the pattern {broken.value!r}",
 }
 
 
-def describe(error: ValidationError | SchemaError) -> str:
+def describe(error: ValidationError | SchemaError, *, quote: bool = True) -> str:
     """What is wrong with the value at the error's path."""
     words = _WORDS.get(str(error.validator))
     if words is None:
         return f"breaks the schema's rule {str(error.validator)!r}"
-    return words(error.validator_value, error.instance, error.schema)
+    return words(_Broken(error, quote=quote))

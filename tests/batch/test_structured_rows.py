@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from airflow_chat_provider import asking
-from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.batch.batching import prompt_of
 
@@ -82,3 +82,71 @@ def test_tool_calls_are_kept_as_data(batch):
 def test_what_is_no_schema_breaks_the_import(batch):
     with pytest.raises(InvalidRequest, match="response_schema"):
         batch.task(response_schema={"type": "objekt"})
+
+
+SLIP = {"$defs": {"City": {}}, "type": "object", "properties": {"city": {"$ref": "#/definitions/City"}}}
+
+
+def tool(parameters):
+    return {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"response_schema": SLIP}, {"request": {"tools": [tool(SLIP)]}, "result_format": "tool_calls"}],
+    ids=["answer", "tool"],
+)
+def test_a_reference_that_leads_nowhere_breaks_the_import(batch, arguments):
+    with pytest.raises(InvalidRequest, match="did you mean '#/"):
+        batch.task(**arguments)
+
+
+def test_a_row_whose_tools_have_one_fails_before_it_is_sent(batch):
+    batch.write({"text": "row 0", "tools": [tool(SLIP)]}, {"text": "row 1", "tools": [tool({"type": "object"})]})
+    manifest = batch.run(request={"tools": "{{ row.tools }}"}, result_format="tool_calls", max_failures=1)
+    assert manifest["succeeded"] == 1
+    assert batch.asked == ["row 1"]
+    (line,) = batch.errors
+    assert line["error"]["class"] == "InvalidRequest"
+    assert "did you mean '#/$defs/City'" in line["error"]["message"]
+
+
+def test_answers_that_are_hard_to_check_are_kept_with_their_rows(batch):
+    deep, trapped = '{"children": [' * 400 + "]}" * 400, json.dumps({"name": "a" * 5000 + "!"})
+    schema = {
+        "type": "object",
+        "properties": {
+            "children": {"type": "array", "items": {"$ref": "#"}},
+            "name": {"type": "string", "pattern": "^(a+)+$"},
+        },
+    }
+    batch.write({"text": deep}, {"text": trapped}, {"text": '{"name": "aa"}'})
+    batch.chat.default = lambda request: replies.ok(request.json["messages"][0]["content"])
+    manifest = batch.run(response_schema=schema, output_retries=0, max_failures=2)
+    assert manifest["failed"] == {"InvalidOutput 200": 2}
+    assert manifest["succeeded"] == 1
+    assert [line["body"]["choices"][0]["message"]["content"] for line in batch.errors] == [deep, trapped]
+    assert all(line["asked"] == 1 for line in batch.errors)
+
+
+@pytest.mark.parametrize("request_", ["{{ params.name }}", "{{ row.name }}"])
+def test_no_value_names_a_file_for_the_request(batch, tmp_path, request_):
+    (tmp_path / "secret.json").write_text('{"model": "secret"}', "utf-8")
+    batch.write({"text": "row 0", "name": str(tmp_path / "secret.json")})
+    task = batch.task(request=request_, max_failures=0)
+    import jinja2
+
+    environment = jinja2.sandbox.SandboxedEnvironment()
+    task.render_template_fields({"params": {"name": str(tmp_path / "secret.json")}}, environment)
+    with pytest.raises(ChatCompletionError) as caught:
+        batch.execute(task)
+    assert batch.chat.requests == []
+    said = caught.value.message if "params" in request_ else batch.errors[0]["error"]["message"]
+    assert "write the file's path out in the DAG" in said
+
+
+def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):
+    (tmp_path / "request.json").write_text('{"temperature": "{{ row.t }}"}', "utf-8")
+    batch.write({"text": "row 0", "t": 0.5})
+    batch.run(request=str(tmp_path / "request.json"))
+    assert batch.chat.requests[0].json["temperature"] == 0.5

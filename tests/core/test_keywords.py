@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.keywords import UNKNOWN, extended, holds_unknown
+from airflow_chat_provider.core.keywords import UNKNOWN, checks_of, holds_unknown
 from airflow_chat_provider.core.schema import validate_request
 
 # Each with a value that no text, number, list or object meets.
@@ -109,8 +109,8 @@ def test_what_is_known_is_judged_beside_what_is_not(request_: Any, path: str) ->
 
 
 def test_an_older_draft_has_no_keywords_that_it_did_not_know() -> None:
-    assert "unevaluatedProperties" not in extended(Draft7Validator).VALIDATORS
-    assert "const" in extended(Draft7Validator).VALIDATORS
+    assert "unevaluatedProperties" not in checks_of(Draft7Validator)
+    assert "const" in checks_of(Draft7Validator)
 
 
 def test_unknown_reads_as_what_it_is() -> None:

@@ -80,7 +80,7 @@ WORDINGS = [
     (
         {"messages": [{"role": "user", "contents": "Hi"}]},
         "required",
-        "$.messages[0]: 'content' is missing; did you mean it by 'contents'?",
+        "$.messages[0]: 'content' is missing; did you write 'contents' instead?",
     ),
     ({"messages": ["Hi"]}, "type", "$.messages[0]: must be an object, got a string"),
     (
@@ -194,8 +194,8 @@ BAD_SCHEMAS = [
     ("2024-01", "does not exist"),
     ("gpt.yaml", "does not exist"),
     ("/nonexistent/schema.json", "the file cannot be read (No such file or directory)"),
-    ({"type": "strnig"}, "no JSON Schema at $.type"),
-    ({"pattern": "["}, "no JSON Schema at $.pattern"),
+    ({"type": "strnig"}, "it is not a JSON Schema at $.type"),
+    ({"pattern": "["}, "its pattern '[' at $.pattern"),
     ({"enum": {1, 2}}, "holds what JSON cannot"),
 ]
 
@@ -210,7 +210,11 @@ def test_a_schema_that_is_none_is_refused_when_it_is_loaded(source: Any, words: 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"{", "no JSON at line 1, column 2"), (b"[]", "it is no JSON object"), (b'"\xff"', "the file is not UTF-8")],
+    [
+        (b"{", "it is not JSON at line 1, column 2"),
+        (b"[]", "it is not a JSON object"),
+        (b'"\xff"', "the file is not UTF-8"),
+    ],
 )
 def test_a_file_that_holds_no_schema_is_named(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
