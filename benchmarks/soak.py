@@ -90,13 +90,15 @@ class Books:
             return "key"
         if self._is_counted(answer, client):
             return "counted"
-        if (
-            self._last[_asked_by(answer)] > answer.asked
-            and self._saw_death(answer, client)
-            and client.get("resend", True)
-        ):
-            return "again"  # no deferred call, unless it is told to
+        if self._saw_death(answer, client) and self._is_asked_again(answer, client):
+            return "again"
         return "late" if answer.sent - answer.asked > TIMEOUT - 0.2 else "lost"
+
+    def _is_asked_again(self, answer: Answer, client: dict[str, Any]) -> bool:
+        """By its key. A deferred call may be so only where it is told to, and then from its dialogue's beginning."""
+        if "resend" in client:
+            return client["resend"] and self._of[answer.subject][-1] is not answer
+        return self._last[_asked_by(answer)] > answer.asked
 
     def _is_counted(self, answer: Answer, client: dict[str, Any]) -> bool:
         """Was it followed by a better one, or a worse, whose usage is that of all?"""
