@@ -175,9 +175,9 @@ def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> Trans
     """There is no reply: may there have been one?"""
     if state == "outdated" or (entry is not None and entry.state == "ready"):
         return TransportError(f"Try again: the request was not sent, {why}", sent=False)
-    if on_uncertain == "resend":
-        return TransportError(f"Try again: {why}; the request may have been paid for", sent=True)
     key = f" (Idempotency-Key {entry.key})" if entry is not None else ""
+    if on_uncertain == "resend":
+        return TransportError(f"Try again: {why}; the request may have been paid for{key}", sent=True)
     message = (
         f"Find out if the server answered{key}, then clear the task to ask again, or set on_uncertain='resend': "
         f"the request may have been paid for, and {why}"

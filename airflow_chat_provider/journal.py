@@ -11,6 +11,7 @@ and ``acheck`` reads again what may have changed. Between its answer and what is
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Generator, Iterator
@@ -39,6 +40,7 @@ class Journal:
         self.slot = slot
         self._entry: Entry | None = None
         self._counts = dict.fromkeys(_TEXTS, 0)
+        self._is_taken_up = False
         self._read_at = _NEVER
 
     @classmethod
@@ -109,10 +111,23 @@ class Journal:
         """Remove all that may be there. Raises what Airflow raises."""
         for slot in self.slots():
             slot.drop()
+        for slot in self._uncounted():
+            if slot.get() is None:
+                return
+            slot.drop()
 
     async def adrop(self) -> None:
         for slot in self.slots():
             await slot.adrop()
+        for slot in self._uncounted():
+            if await slot.aget() is None:
+                return
+            await slot.adrop()
+
+    def _uncounted(self) -> Iterator[Slot]:
+        """Pieces of a reply that no entry counts: whoever wrote them ended before he wrote the entry."""
+        if self._is_taken_up:
+            yield from (self._piece("replies", number) for number in itertools.count(self._counts["replies"]))
 
     def clear(self) -> None:
         """``drop``, by somebody who has what he needs of it."""
@@ -131,6 +146,7 @@ class Journal:
     def _read(self, value: Any) -> Entry:
         self._entry = None
         self._entry = entry = Entry.read(value)
+        self._is_taken_up = self._is_taken_up or entry.state == "sent"
         return entry
 
     def _reading(self) -> Generator[Slot, Any, Any]:

@@ -298,3 +298,38 @@ def test_what_was_read_is_good_for_one_write(xcom, chat):
             await mine.acheck()
 
     asyncio.run(scene())
+
+
+def test_pieces_of_an_answer_that_no_entry_counts_are_removed_too(xcom, chat, monkeypatch):
+    chat.script(replies.ok("x" * 200_000), replies.ok("short"))
+    leave(chat.url)
+
+    async def scene():
+        one = Running(trigger())
+        aput = Slot.aput
+
+        async def dying(slot, value):
+            await aput(slot, value)
+            if slot.key.endswith("replies_1"):
+                one.task.cancel()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Slot, "aput", dying)
+            await asyncio.gather(one.task, return_exceptions=True)
+        assert f"{KEY}_1_replies_1" in xcom
+        return await Running(trigger(on_uncertain="resend")).fired()
+
+    assert state(asyncio.run(scene())) == "success"
+    assert not any(key.startswith(KEY) for key in xcom)
+
+
+def test_a_worker_removes_them_when_nobody_knows_what_became_of_the_call(xcom, chat):
+    leave(chat.url)
+    entry = journal().read()
+    journal().write(entry.sent("gone", entry.key, 1, 0.0))
+    for number in range(3):
+        journal().slot._replace(key=f"{KEY}_1_replies_{number}").put("x")
+    found = journal()
+    found.read()
+    found.clear()
+    assert xcom == {}

@@ -70,6 +70,7 @@ class Dialogue:
         self._attempts = 0
         self._usage: dict[str, Any] | None = None
         self._refused: Reply | None = None
+        self._unfit: list[Reply] = []
 
     @property
     def wanted(self) -> Wanted:
@@ -117,6 +118,7 @@ class Dialogue:
             todo = "Raise output_retries, change the prompt, or loosen what is wanted: the answer does not fit"
             after = f" after {self._answers} answers" if self._answers > 1 else ""
             return self._ended(reply, output_error(reply, f"{todo}{after}: {problem.said}"))
+        self._unfit.append(reply)
         self._turns = self._correction(reply, problem.told)
         self.sends, self.why = self.sends + 1, f"the answer does not fit: {problem.said}"
         return None
@@ -139,7 +141,20 @@ class Dialogue:
             reply = reply._replace(body=body)
             if error is not None:
                 error.body = body
+        if reply.error is not None and self._unfit:
+            reply = self._with_unfit(reply, reply.error)
         return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
+
+    def _with_unfit(self, reply: Reply, error: ChatCompletionError) -> Reply:
+        """A call that failed after answers that did not fit: those are paid for, so they are told of and kept."""
+        ids = ", ".join(str(answer.request_id) for answer in self._unfit if answer.request_id)
+        came = "1 answer came that does" if len(self._unfit) == 1 else f"{len(self._unfit)} answers came that do"
+        told = f"{error.message}; before it {came} not fit" + (f" (request id {ids})" if ids else "")
+        if reply.status is None:
+            last = self._unfit[-1]
+            body = {**last.body, "usage": self._usage} if self._usage is not None else last.body
+            reply = reply._replace(status=last.status, body=body, request_id=last.request_id)
+        return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": told}))
 
     def _problem(self, reply: Reply) -> Problem | ChatCompletionError | None:
         wanted, message = self._wanted, reply.message

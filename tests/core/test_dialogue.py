@@ -127,3 +127,22 @@ def test_an_answer_of_ten_megabytes_that_nearly_fits_is_shown_again_in_part() ->
     assert dialogue.take(answer(json.dumps({"a": 1, "b": "x" * 10_000_000}))) is None
     assert len(json.dumps(dialogue.request)) < 20_000
     assert "b" in dialogue.request["messages"][-1]["content"]
+
+
+def test_a_call_that_fails_after_answers_that_did_not_fit_tells_of_them_and_keeps_the_last() -> None:
+    dialogue = Dialogue(REQUEST, wanted(2))
+    dialogue.take(answer("{}", total_tokens=3)._replace(request_id="r1"))
+    dialogue.take(answer("{}", total_tokens=4)._replace(request_id="r2"))
+    last = ended(dialogue.take(Reply(None, None, error=TransportError("Try again: reset", sent=True))))
+    assert str(last.error) == "Try again: reset; before it 2 answers came that do not fit (request id r1, r2)"
+    assert isinstance(last.error, TransportError)
+    assert last.error.sent is True
+    assert (last.status, last.body["usage"]["total_tokens"]) == (200, 7)
+
+
+def test_a_refusal_after_an_answer_keeps_what_the_server_said_of_it() -> None:
+    dialogue = Dialogue(REQUEST, wanted(2))
+    dialogue.take(answer("{}"))
+    last = ended(dialogue.take(Reply(500, {"error": "oops"}, error=StatusError("oops", status=500))))
+    assert (last.status, last.body) == (500, {"error": "oops"})
+    assert "before it 1 answer came that does not fit" in str(last.error)
