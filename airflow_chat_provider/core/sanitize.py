@@ -6,10 +6,11 @@ readers turn dicts with its own keys into objects. Each is replaced by text that
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
+
+from airflow_chat_provider.core.writing import STEP, write_json
 
 _RESERVED = frozenset({"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__cls"})
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -53,7 +54,7 @@ def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return write_json(value, ascii_only=False)
     except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
         return "..."
 
@@ -61,10 +62,11 @@ def _json(value: Any) -> str:
 def _text(value: str, changed: dict[str, None]) -> str:
     if value.isascii() and "\x00" not in value:
         return value
-    clean = _BAD_TEXT.sub("\ufffd", value)
-    if clean != value:
-        changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
-    return clean
+    steps = range(0, len(value), STEP)
+    if not any(_BAD_TEXT.search(value, start, start + STEP) for start in steps):
+        return value
+    changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
+    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in steps)
 
 
 def _key(key: str, changed: dict[str, None]) -> str:
