@@ -18,9 +18,10 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 
 CALLS = 1000
-PATIENCE = 120
+PATIENCE = 90
 MB = 1 << 20
 OK = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"finish_reason":"stop"}]}'
 TOKEN = b'{"token":"abc","logprob":-0.1,"bytes":[97,98,99]}'
@@ -262,7 +263,8 @@ async def friend(port, stop):
         assert reply.error is None, reply.error
 
 
-async def foe(port, name):
+def foe(port, name):
+    """The hostile calls, made ready."""
     many = CASES[name] is quoting
     prompt = " ".join(random.choices(["a", "broken", "wing", "of", "the", "kestrel", "in", "hospital"], k=1 << 18))[:MB]
     settings, call = call_to(port, NAMES.index(name), prompt if many else "Hi", attempts=3 if many else 1)
@@ -270,17 +272,21 @@ async def foe(port, name):
     async def one():
         await keep(await ask(settings, call))
 
-    await asyncio.gather(*(one() for _ in range(30 if many else 1)))
+    async def all_of_them():
+        await asyncio.gather(*(one() for _ in range(30 if many else 1)))
+
+    return all_of_them
 
 
 async def measured(port, name):
     stop, ticker = asyncio.Event(), Ticker()
     friends = [asyncio.create_task(friend(port, stop)) for _ in range(CALLS)]
     await asyncio.sleep(5)
+    calls = partial(asyncio.sleep, 6) if CASES[name] is None else foe(port, name)
     gc.collect()
     before, ticking = peak(), asyncio.create_task(ticker.run())
     began = time.perf_counter()
-    await (asyncio.sleep(6) if CASES[name] is None else foe(port, name))
+    await calls()
     seconds = time.perf_counter() - began
     await asyncio.sleep(0.2)
     ticking.cancel()

@@ -112,9 +112,9 @@ class TestTurns:
 
         threads = set()
 
-        def noted(data: bytes) -> Any:
+        def noted(data: bytes, limit: int) -> Any:
             threads.add(threading.current_thread())
-            return body_read(data)
+            return body_read(data, limit)
 
         body_read = body.read_json
         monkeypatch.setattr(body, "read_json", noted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_chat_provider.core.reading import SCALAR, allowance, weight
+from airflow_chat_provider.core.reading import DEFAULT_LIMIT, SCALAR, allowance, weight
 
 _DROPPED = frozenset({"choices", "object", "obfuscation", "error"})
 # Sent whole, by some servers with every chunk again; all other text comes in pieces.
@@ -21,13 +21,14 @@ class Assembly:
     """``add`` each chunk; ``finished`` when every choice has its finish_reason, ``body`` is the completion so far.
 
     Fields that are unknown here are kept: text is joined, lists are chained, objects are merged. ``choices``: how many
-    the request asks for.
+    the request asks for; ``limit``: see ``reading.allowance``.
     """
 
-    def __init__(self, choices: int = 1) -> None:
+    def __init__(self, choices: int = 1, limit: int = DEFAULT_LIMIT) -> None:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._most_choices = max(choices, _CHOICES)
+        self._limit = limit
         self._size = 0
         self._weight = 0
 
@@ -63,8 +64,8 @@ class Assembly:
 
     def _weigh(self, units: int) -> None:
         self._weight += units
-        if self._weight > allowance(self._size):
-            raise Overfull("the stream holds more values than any answer does")
+        if self._weight > allowance(self._size, self._limit):
+            raise Overfull("the stream holds more values than max_response_bytes allows for")
 
     def _put(self, kept: dict[str, Any], key: str, value: Any) -> None:
         """Set a field, whose old value is not kept."""

@@ -129,5 +129,6 @@ class Attempt:
             body = self._stream.body()
         else:
             content = self._content()
-            body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
+            kind, limit = self._headers.get("content-type", ""), self._settings.max_response_bytes
+            body = parse_body(content, kind, limit).body if content else None
         return cls(message, status=self._status, body=body, sent=self.sent)

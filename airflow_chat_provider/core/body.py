@@ -6,12 +6,12 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.reading import TooMuch, read_json, read_text
+from airflow_chat_provider.core.reading import DEFAULT_LIMIT, TooMuch, read_json, read_text
 
 ACCEPT_ENCODING = "gzip, deflate"
 _STEP = 1 << 20
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "identity"})
-TOO_MUCH = "its JSON holds more values than any answer does, or one that is too long"
+TOO_MUCH = "its JSON holds more values than max_response_bytes allows for, or a text that is too long"
 
 
 class TooLarge(Exception):
@@ -111,11 +111,11 @@ class Parsed(NamedTuple):
     problem: str | None = None
 
 
-def parse_body(content: bytes, content_type: str = "") -> Parsed:
-    """The JSON of a body, else its text. Bytes that are no text become U+FFFD."""
+def parse_body(content: bytes, content_type: str = "", limit: int = DEFAULT_LIMIT) -> Parsed:
+    """The JSON of a body, else its text. Bytes that are no text become U+FFFD. ``limit``: see ``reading.allowance``."""
     problem = None
     try:
-        return Parsed(read_json(content), is_json=True)
+        return Parsed(read_json(content, limit), is_json=True)
     except TooMuch:
         problem = TOO_MUCH
     except (ValueError, RecursionError):

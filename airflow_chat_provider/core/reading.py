@@ -15,14 +15,17 @@ from typing import Any
 LARGE = 1 << 18
 """Bytes that ``json`` may read in one step: that takes 20 ms, whatever they are."""
 _STEP = 1 << 18  # bytes or characters of a long text that are looked at in one step
-_WIDEST = 1 << 24  # characters of a text that is not ASCII: each takes up to four bytes, and all are moved in one step
+_WIDEST = 1 << 23  # characters of a text that is not ASCII: each takes up to four bytes, and all are moved in one step
 _DIGITS = 64  # of an integer: the time to read or write one grows with the square of its length
 _DEPTH = 900  # json itself gives up near here
 _BOM = b"\xef\xbb\xbf"
 
-# What values weigh, in units of about 60 bytes, and how much of that a text of any size may hold.
-OBJECT, LIST, SCALAR = 4, 2, 1
-_FREE, _MOST = 100_000, 2_000_000
+DEFAULT_LIMIT = 64 << 20  # of max_response_bytes
+# What values weigh, in units of 60 bytes at most; how much of that any text may hold; and for how many of its bytes, and
+# of the connection's limit, there is a unit more. 64 MB allow for a quarter of a million lists: Python's garbage
+# collector looks at all of them in a single step.
+OBJECT, LIST, SCALAR = 4, 4, 1
+_FREE, _BYTES, _LIMIT_BYTES = 100_000, 3, 64
 
 # No repetition is without a limit: a single match would be a step of any length.
 _SPACE = re.compile(rb"[ \t\n\r]{1,65536}")
@@ -42,9 +45,12 @@ class TooMuch(ValueError):
     """The text holds more values than its size makes likely, or one text that is too long to be held."""
 
 
-def allowance(size: int) -> int:
-    """The weight that the values in a JSON text of ``size`` bytes may have: enough for any log-probabilities."""
-    return min(_FREE + size // 4, _MOST)
+def allowance(size: int, limit: int = DEFAULT_LIMIT) -> int:
+    """The weight that the values in a JSON text of ``size`` bytes may have; ``limit``: the connection's for all bytes.
+
+    Each token with its log-probability takes three bytes or more for each unit.
+    """
+    return min(_FREE + size // _BYTES, max(_FREE, limit // _LIMIT_BYTES))
 
 
 def weight(value: Any) -> int:
@@ -63,21 +69,21 @@ def weight(value: Any) -> int:
     return total
 
 
-def read_json(data: bytes) -> Any:
+def read_json(data: bytes, limit: int = DEFAULT_LIMIT) -> Any:
     """The value of a JSON text in UTF-8; raises ValueError, TooMuch among them, or RecursionError.
 
     Bytes that are not UTF-8 become U+FFFD, integers of more than 64 digits stay text.
     """
     start = len(_BOM) if data.startswith(_BOM) else 0
     if len(data) <= LARGE:
-        return json.loads(data[start:].decode("utf-8", "replace"), parse_int=_integer)
-    return _Reader(data, start).document()
+        return _DECODER.decode(data[start:].decode("utf-8", "replace"))
+    return _Reader(data, start, allowance(len(data), limit)).document()
 
 
 def read_text(data: bytes, charset: str = "") -> str:
     """Bytes as text: UTF-8, UTF-16 or Latin-1. Any other charset is read as UTF-8: its codec may be slow, or a file.
 
-    Of more than 16 million characters that are not all ASCII, the first 16 million.
+    Of more than 8 million characters that are not all ASCII, the first 8 million.
     """
     name = charset.lower().replace("_", "-")
     if name.startswith("utf-16"):
@@ -108,7 +114,8 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _DIGITS else digits
 
 
-_scan_once = json.JSONDecoder(parse_int=_integer).scan_once
+_DECODER = json.JSONDecoder(parse_int=_integer)
+_scan_once: Any = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class _Window:
@@ -150,10 +157,10 @@ class _Window:
 class _Reader:
     """One JSON text, token by token."""
 
-    def __init__(self, data: bytes, start: int) -> None:
+    def __init__(self, data: bytes, start: int, room: int) -> None:
         self._data = data
         self._at = start
-        self._room = allowance(len(data))
+        self._room = room
         self._window = _Window(data)
         self._open: list[Any] = []  # the objects and lists that have not ended
         self._keys: dict[bytes, str] = {}

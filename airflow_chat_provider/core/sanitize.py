@@ -32,7 +32,7 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
     if isinstance(value, dict):
         return _object(value, changed, depth)
     if isinstance(value, list):
-        return [_clean(item, changed, depth + 1) for item in value]
+        return _list(value, changed, depth)
     if isinstance(value, float) and not math.isfinite(value):
         changed["NaN or infinity (kept as text)"] = None
         return str(value)
@@ -42,13 +42,29 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
     return value
 
 
+def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:
+    """The list itself where nothing in it had to be changed: of a large answer there should not be two."""
+    clean: list[Any] | None = None
+    for index, item in enumerate(value):
+        new = _clean(item, changed, depth + 1)
+        if clean is None and new is not item:
+            clean = value[:index]
+        if clean is not None:
+            clean.append(new)
+    return value if clean is None else clean
+
+
 def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict[str, Any]:
+    names = {key: _key(key, changed) for key in value}
+    items = {key: _clean(item, changed, depth + 1) for key, item in value.items()}
+    if all(names[key] is key and items[key] is item for key, item in value.items()):
+        return value
     clean: dict[str, Any] = {}
-    for key, item in value.items():
-        name = _key(key, changed)
+    for key, item in items.items():
+        name = names[key]
         while name != key and (name in value or name in clean):
             name = "_" + name
-        clean[name] = _clean(item, changed, depth + 1)
+        clean[name] = item
     return clean
 
 

@@ -25,7 +25,7 @@ class StreamReader:
         self._limit = limit
         self._inflater = Inflater(encoding, _STEP)
         self._decoder = SSEDecoder(min(limit, _LONGEST_LINE))
-        self._assembly = Assembly(choices)
+        self._assembly = Assembly(choices, limit)
         self._error: Any = None
         self.size = 0
         self.over = False
@@ -79,7 +79,7 @@ class StreamReader:
             self.over = True
             return
         try:
-            chunk = read_json(data)
+            chunk = read_json(data, self._limit)
         except TooMuch:
             self._stop(f"an event of the stream is refused: {TOO_MUCH}")
             return

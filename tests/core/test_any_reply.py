@@ -1,10 +1,11 @@
-"""Whatever a server sends: a reply or an error of ours, which XCom takes, in words that quote neither key nor prompt."""
+"""Whatever a server sends is a reply or an error of ours, which XCom takes, and which quotes neither key nor prompt."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -25,16 +26,15 @@ CALL = Call(SETTINGS, Scrubber(REQUEST, SETTINGS.secrets), (b"{}",))
 QUIET = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 NAMES = st.sampled_from(
-    ["id", "choices", "index", "message", "delta", "content", "tool_calls", "function", "arguments", "name", "logprobs"]
-    + ["finish_reason", "usage", "total_tokens", "error", "code", "type", "detail", "msg", "loc", "refusal", "x_groq"]
-    + ["__type", "__classname__", "\x00", "\ud800", "text"]
+    "id choices index message delta content tool_calls function arguments name logprobs finish_reason usage text error "
+    "total_tokens code type detail msg loc refusal x_groq __type __classname__ \x00 \ud800".split(" ")
 )
 QUOTES = st.sampled_from([PROMPT, WORD, KEY, f"Bad {PROMPT} {KEY}\x1b[31m\u202e", "length", "stop", "text", ""])
 SCALARS = QUOTES | st.none() | st.booleans() | st.integers(-1, 2) | st.integers() | st.floats() | st.text(max_size=5)
 JSON = st.recursive(
     SCALARS, lambda below: st.lists(below, max_size=4) | st.dictionaries(NAMES, below, max_size=4), max_leaves=25
 )
-CHOICE = st.fixed_dictionaries({}, optional={name: JSON for name in ("index", "delta", "message", "finish_reason", "x")})
+CHOICE = st.fixed_dictionaries({}, optional=dict.fromkeys(("index", "delta", "message", "finish_reason", "x"), JSON))
 CHUNK = st.fixed_dictionaries({"choices": st.lists(CHOICE, max_size=3)}, optional={"error": JSON, "usage": JSON}) | JSON
 
 
@@ -43,18 +43,24 @@ def encoded(value: Any) -> bytes:
 
 
 BODIES = st.binary(max_size=60) | JSON.map(encoded) | CHUNK.map(encoded) | st.text(max_size=40).map(str.encode)
-BODIES |= st.sampled_from([b"[" * 5000, b'{"a":' * 950 + b"1" + b"}" * 950, b"1" * 5000, b'{"error":' * 300 + b"}" * 300])
-EVENT = st.tuples(st.sampled_from([b"data: ", b"event: error\ndata: ", b"", b":"]), BODIES, st.sampled_from([b"\n", b"\n\n"]))
+BODIES |= st.sampled_from(
+    [b"[" * 5000, b'{"a":' * 950 + b"1" + b"}" * 950, b"1" * 5000, b'{"error":' * 300 + b"}" * 300]
+)
+EVENT = st.tuples(
+    st.sampled_from([b"data: ", b"event: error\ndata: ", b"", b":"]), BODIES, st.sampled_from([b"\n", b"\n\n"])
+)
 STREAMS = st.lists(EVENT.map(b"".join), max_size=8).map(b"".join) | BODIES
 ENCODINGS = st.sampled_from(
     [("", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress), ("gzip", bytes), ("br", bytes), (KEY, bytes)]
 )
 HEADERS = st.dictionaries(
     st.sampled_from(
-        ["retry-after", "retry-after-ms", "date", "x-request-id", "x-should-retry", "x-ratelimit-reset-tokens"]
-        + ["x-ratelimit-remaining-tokens", "content-type"]
+        "retry-after retry-after-ms date x-request-id x-should-retry x-ratelimit-reset-tokens "
+        "x-ratelimit-remaining-tokens content-type".split()
     ),
-    st.text(max_size=80) | QUOTES | st.sampled_from(["5", "1e400", "nan", "1m1s", "1" * 9000, "text/html; charset=hex"]),
+    st.text(max_size=80)
+    | QUOTES
+    | st.sampled_from(["5", "1e400", "nan", "1m1s", "1" * 9000, "text/html; charset=hex"]),
     max_size=4,
 )
 STATUSES = st.sampled_from([200, 204, 301, 400, 401, 422, 429, 498, 500, 503, 599])
@@ -69,7 +75,7 @@ def received(status: int, headers: dict[str, str], sent: bytes, cuts: list[int],
     attempt.sent = True
     attempt.begin(status, headers)
     edges = [0, *sorted(cut % (len(sent) + 1) for cut in cuts), len(sent)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         if not attempt.over:
             attempt.feed(sent[start:end])
     if broken:

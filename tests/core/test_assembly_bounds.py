@@ -117,5 +117,5 @@ def test_one_chunk_too_full_raises_and_keeps_what_came() -> None:
     made = Assembly()
     made.add({"id": "c"})
     with pytest.raises(Overfull):
-        made.add({"x": [0] * 3_000_000}, 10)
+        made.add({"x": [0] * 300_000}, 10)
     assert made.body()["id"] == "c"
