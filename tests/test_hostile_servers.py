@@ -51,9 +51,9 @@ def beside(call: Callable[[], Any], count: Callable[[], int]) -> tuple[Any, int]
                 most, before = max(most, count() - before), count()
 
         ticking = asyncio.create_task(turns())
-        (found,) = await asyncio.gather(call(), return_exceptions=True)
+        ended = await asyncio.gather(call(), return_exceptions=True)
         ticking.cancel()
-        return found, most
+        return ended[0], most
 
     return asyncio.run(both_of_them())
 
@@ -108,15 +108,15 @@ class TestTurns:
     def test_what_is_large_is_read_in_another_thread(
         self, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, reply: Reply
     ) -> None:
-        from airflow_chat_provider.core import body, stream
+        from airflow_chat_provider.core import body, reading, stream
 
         threads = set()
 
         def noted(data: bytes, limit: int) -> Any:
             threads.add(threading.current_thread())
-            return body_read(data, limit)
+            return read_json(data, limit)
 
-        body_read = body.read_json
+        read_json = reading.read_json
         monkeypatch.setattr(body, "read_json", noted)
         monkeypatch.setattr(stream, "read_json", noted)
         chat.script(reply)

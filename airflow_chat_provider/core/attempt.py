@@ -92,7 +92,7 @@ class Attempt:
         problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
         return Received(self._status, self._headers, self._content(), problem)
 
-    def _content(self) -> bytes:
+    def _content(self) -> bytes | bytearray:
         content = self._body.content()
         return content[:_KEPT_OF_TOO_LARGE] if self._cut else content
 

@@ -83,7 +83,7 @@ class Body:
         """Did the compressed stream, if it is one, come to its end?"""
         return self._inflater.whole or not self._data
 
-    def content(self) -> bytes:
+    def content(self) -> bytes | bytearray:
         """What has come: the collected bytes themselves, for to copy 64 MB would be a step of 50 ms."""
         return self._data
 
@@ -111,7 +111,7 @@ class Parsed(NamedTuple):
     problem: str | None = None
 
 
-def parse_body(content: bytes, content_type: str = "", limit: int = DEFAULT_LIMIT) -> Parsed:
+def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = DEFAULT_LIMIT) -> Parsed:
     """The JSON of a body, else its text. Bytes that are no text become U+FFFD. ``limit``: see ``reading.allowance``."""
     problem = None
     try:

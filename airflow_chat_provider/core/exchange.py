@@ -58,7 +58,7 @@ class Received(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    content: bytes
+    content: bytes | bytearray
     problem: str | None = None
     body: Any = None
 

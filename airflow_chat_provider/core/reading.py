@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from json.decoder import scanstring
 from typing import Any
 
 LARGE = 1 << 18
@@ -21,8 +20,8 @@ _DEPTH = 900  # json itself gives up near here
 _BOM = b"\xef\xbb\xbf"
 
 DEFAULT_LIMIT = 64 << 20  # of max_response_bytes
-# What values weigh, in units of 60 bytes at most; how much of that any text may hold; and for how many of its bytes, and
-# of the connection's limit, there is a unit more. 64 MB allow for a quarter of a million lists: Python's garbage
+# What values weigh, in units of 60 bytes at most; how much of that any text may hold; and for how many of its bytes, or
+# of the connection's limit, it may hold one more. 64 MB allow for a quarter of a million lists: Python's garbage
 # collector looks at all of them in a single step.
 OBJECT, LIST, SCALAR = 4, 4, 1
 _FREE, _BYTES, _LIMIT_BYTES = 100_000, 3, 64
@@ -69,7 +68,7 @@ def weight(value: Any) -> int:
     return total
 
 
-def read_json(data: bytes, limit: int = DEFAULT_LIMIT) -> Any:
+def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
     """The value of a JSON text in UTF-8; raises ValueError, TooMuch among them, or RecursionError.
 
     Bytes that are not UTF-8 become U+FFFD, integers of more than 64 digits stay text.
@@ -80,7 +79,7 @@ def read_json(data: bytes, limit: int = DEFAULT_LIMIT) -> Any:
     return _Reader(data, start, allowance(len(data), limit)).document()
 
 
-def read_text(data: bytes, charset: str = "") -> str:
+def read_text(data: bytes | bytearray, charset: str = "") -> str:
     """Bytes as text: UTF-8, UTF-16 or Latin-1. Any other charset is read as UTF-8: its codec may be slow, or a file.
 
     Of more than 8 million characters that are not all ASCII, the first 8 million.
@@ -95,7 +94,7 @@ def read_text(data: bytes, charset: str = "") -> str:
     return _decoded(data, len(_BOM) if data[:3] == _BOM else 0, codecs.utf_8_decode)
 
 
-def _decoded(data: bytes, at: int, decode: Any) -> str:
+def _decoded(data: bytes | bytearray, at: int, decode: Any) -> str:
     parts, size, ascii_only = [], 0, True
     while at < len(data):
         last = at + _STEP >= len(data)
@@ -114,6 +113,7 @@ def _integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _DIGITS else digits
 
 
+_scan_string: Any = json.decoder.scanstring  # type: ignore[attr-defined]  # typeshed lacks it
 _DECODER = json.JSONDecoder(parse_int=_integer)
 _scan_once: Any = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed lacks it
 
@@ -121,7 +121,7 @@ _scan_once: Any = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed l
 class _Window:
     """The text's next bytes, in which json, ten times as fast as the reader, may find a whole object or list."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self._data = data
         self._text = ""
         self._start = self._end = 0  # where in the data the text stands
@@ -157,7 +157,7 @@ class _Window:
 class _Reader:
     """One JSON text, token by token."""
 
-    def __init__(self, data: bytes, start: int, room: int) -> None:
+    def __init__(self, data: bytes | bytearray, start: int, room: int) -> None:
         self._data = data
         self._at = start
         self._room = room
@@ -255,15 +255,16 @@ class _Reader:
         data, at = self._data, self._at + 1
         if data[self._at] != 0x22:
             raise ValueError("a text is missing")
-        parts, size, ascii_only = [], 0, True
+        parts: list[str] = []
+        size, ascii_only = 0, True
         while True:
             found = _PART.match(data, at, at + _STEP)
             end = self._cut(at, found.end() if found else at)
             part = data[at:end].decode("utf-8", "replace")
             if "\\" in part:
-                part = scanstring(f'{part}"', 0)[0]
+                part = _scan_string(f'{part}"', 0)[0]
             if parts and "\ud800" <= parts[-1][-1:] <= "\udbff" and "\udc00" <= part[:1] <= "\udfff":
-                part = scanstring(f'{json.dumps(parts[-1][-1] + part[0])[1:-1]}"', 0)[0] + part[1:]
+                part = _scan_string(f'{json.dumps(parts[-1][-1] + part[0])[1:-1]}"', 0)[0] + part[1:]
                 parts[-1] = parts[-1][:-1]
             parts.append(part)
             size, ascii_only = size + len(part), ascii_only and part.isascii()

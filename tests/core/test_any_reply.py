@@ -27,7 +27,7 @@ QUIET = settings(max_examples=150, deadline=None, derandomize=True, database=Non
 
 NAMES = st.sampled_from(
     "id choices index message delta content tool_calls function arguments name logprobs finish_reason usage text error "
-    "total_tokens code type detail msg loc refusal x_groq __type __classname__ \x00 \ud800".split(" ")
+    "total_tokens code type detail msg loc refusal x_groq __type __classname__ \x00 \ud800".split(" ")  # noqa: SIM905 - as a list it would fill a page
 )
 QUOTES = st.sampled_from([PROMPT, WORD, KEY, f"Bad {PROMPT} {KEY}\x1b[31m\u202e", "length", "stop", "text", ""])
 SCALARS = QUOTES | st.none() | st.booleans() | st.integers(-1, 2) | st.integers() | st.floats() | st.text(max_size=5)
@@ -55,8 +55,8 @@ ENCODINGS = st.sampled_from(
 )
 HEADERS = st.dictionaries(
     st.sampled_from(
-        "retry-after retry-after-ms date x-request-id x-should-retry x-ratelimit-reset-tokens "
-        "x-ratelimit-remaining-tokens content-type".split()
+        "retry-after retry-after-ms date x-request-id x-should-retry content-type x-ratelimit-reset-tokens "
+        "x-ratelimit-remaining-tokens".split(" ")  # noqa: SIM905 - as above
     ),
     st.text(max_size=80)
     | QUOTES

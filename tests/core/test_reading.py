@@ -118,7 +118,7 @@ def test_the_allowance_grows_with_the_size_and_ends() -> None:
 
 def test_a_connection_that_takes_larger_answers_takes_more_values() -> None:
     assert allowance(1 << 30, 256 << 20) == 4 * allowance(1 << 30)
-    assert allowance(10, 1) == allowance(10)
+    assert allowance(10, 1) == allowance(0)
 
 
 def test_a_wide_text_that_is_too_long_to_be_moved_in_one_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
