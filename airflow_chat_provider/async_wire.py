@@ -15,6 +15,10 @@ from typing import Any
 
 import httpcore
 
+from airflow_chat_provider.core.head import TRAILERS, Head, HeadError
+
+_PIECE = 1 << 15  # bytes that are handed over at once
+_WITHOUT_DATA = 1 << 13  # bytes of a body in which something of it has to come; only what follows it is longer
 _READ_AHEAD = 1 << 18  # a server that sends faster than it is read from is asked to wait
 _HAPPY_EYEBALLS = 0.25  # seconds after which the host's next address is tried beside the first (RFC 8305)
 
@@ -41,7 +45,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                _, stream = await loop.create_connection(_Stream, host, port, happy_eyeballs_delay=_delay(host))
+                _, stream = await loop.create_connection(Socket, host, port, happy_eyeballs_delay=_delay(host))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(error) from error
         except (OSError, UnicodeError) as error:
@@ -65,7 +69,7 @@ def last_failure(error: Exception) -> Exception:
     return OSError(int(numbers[-1]), os.strerror(int(numbers[-1]))) if numbers else error
 
 
-class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
+class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
     """One connection, read from and written to by one call at a time."""
 
     def __init__(self) -> None:
@@ -76,6 +80,8 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._full = False
+        self._head = Head()
+        self._idle = 0  # bytes that were read since something of the body came
 
     # What the loop tells
 
@@ -108,18 +114,38 @@ class _Stream(asyncio.Protocol, httpcore.AsyncNetworkStream):
     # What httpcore asks for
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._received:  # all that a fast server sends would be worked off before another task has its turn
+            await asyncio.sleep(0)
         while not self._received and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         if not self._received and self._error is not None:
             raise httpcore.ReadError(self._error) from self._error
-        data = bytes(self._received[:max_bytes])
-        del self._received[:max_bytes]
+        size = min(max_bytes, _PIECE)
+        data = bytes(self._received[:size])
+        del self._received[:size]
         if not self._received:
             self._transport.resume_reading()
+        self._watch(data)
         return data
 
+    def _watch(self, data: bytes) -> None:
+        """Hold the server to limits that the HTTP library does not set: it reads a thousand headers in a few ms."""
+        if self._idle > _WITHOUT_DATA:
+            raise httpcore.RemoteProtocolError(TRAILERS)
+        if self._head.over:
+            self._idle += len(data)
+        try:
+            self._head.take(data)
+        except HeadError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from None
+
+    def data_came(self) -> None:
+        """Something of the body was in what was read."""
+        self._idle = 0
+
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head, self._idle = Head(), 0
         self._transport.write(buffer)
         while self._full and not self._over:
             self._writer = asyncio.get_running_loop().create_future()

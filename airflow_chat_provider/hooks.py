@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
+_LONGEST_MODEL = 200  # characters of a model's name in the log
 
 
 class ChatCompletionHook(BaseHook):
@@ -229,13 +230,13 @@ class ChatCompletionHook(BaseHook):
         learn(reply, self.settings.base_url)
         self.log.info(
             "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
-            request.get("model"),
+            printable(str(request.get("model"))[:_LONGEST_MODEL]),
             len(request["messages"]) if isinstance(request.get("messages"), list) else 0,
             reply.status,
             reply.attempts,
             reply.seconds,
             reply.tokens,
-            reply.request_id,
+            printable(str(reply.request_id)),
         )
 
     def abort(self) -> None:

@@ -50,7 +50,8 @@ def learn(reply: Reply, base_url: str) -> None:
 def call_for(request: dict[str, Any], settings: Settings) -> Call:
     """What an exchange needs to know of a request; raises InvalidRequest where it holds what is no text."""
     contents = tuple(map(encode, variants(request, settings.base_url)))
-    return Call(settings, Scrubber(request, settings.secrets), contents)
+    choices = request.get("n")
+    return Call(settings, Scrubber(request, settings.secrets), contents, choices if isinstance(choices, int) else 1)
 
 
 def headers(request: Mapping[str, Any], idempotency_key: str | None) -> dict[str, str]:

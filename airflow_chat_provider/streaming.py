@@ -9,12 +9,15 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from airflow_chat_provider.aside import by_size
+from airflow_chat_provider.async_wire import Socket
 from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep
-from airflow_chat_provider.wire import Clock, words_of
+from airflow_chat_provider.wire import Clock, proxy_words, words_of
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.attempt import Attempt
@@ -27,6 +30,8 @@ Chunks = list[dict[str, Any]]
 Note = Callable[[Send | Sleep, float], Awaitable[None]]
 """Told of each step before it is made, with the seconds since the exchange is driven."""
 
+_TURN = 0.002  # seconds after which the loop's other tasks have their turn
+
 
 class _Response:
     """A response whose headers are here. Its clock runs on, but binds only while the body is read from."""
@@ -38,10 +43,10 @@ class _Response:
         self._clock = clock
         self._stall_timeout = stall_timeout
 
-    def _took(self, piece: bytes) -> Chunks:
+    def _steps(self, piece: bytes) -> Iterator[Chunks]:
         if self.attempt.streaming:
             self._clock.quiet = self._stall_timeout
-        return self.attempt.feed(piece)
+        return self.attempt.pieces(piece)
 
     def _ended(self) -> Chunks:
         chunks = self.attempt.finish()
@@ -63,7 +68,8 @@ class Live(_Response):
                     piece = next(pieces, None)
                 if piece is None:
                     break
-                yield from self._took(piece)
+                for chunks in self._steps(piece):
+                    yield from chunks
             yield from self._ended()
         except httpx.HTTPError as error:
             self._broke(error)
@@ -92,23 +98,43 @@ class AsyncLive(_Response):
     ) -> None:
         super().__init__(response, attempt, clock, stall_timeout)
         self._release: Callable[[], Awaitable[None]] | None = release
+        self._stream = response.extensions.get("network_stream")
+        self._turn = 0.0
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         pieces = self._response.aiter_raw()
         try:
             while not self.attempt.over:
-                async with asyncio.timeout(max(0.0, min(self._clock.left, self._clock.quiet))):
-                    piece = await anext(pieces, None)
+                piece = await self._piece(pieces)
                 if piece is None:
                     break
-                for chunk in self._took(piece):
-                    yield chunk
-            for chunk in self._ended():
+                steps = self._steps(piece)
+                while (chunks := await self._step(steps)) is not None:
+                    for chunk in chunks:
+                        yield chunk
+            for chunk in await by_size(self.attempt.size, self._ended):
                 yield chunk
         except (TimeoutError, httpx.HTTPError) as error:
-            self._broke(error)
+            await by_size(self.attempt.size, self._broke, error)
         finally:
             await self.aclose()
+
+    async def _piece(self, pieces: AsyncIterator[bytes]) -> bytes | None:
+        left = min(self._clock.left, self._clock.quiet)
+        if left <= 0:  # the timeout below is not met while there is something to read
+            raise TimeoutError
+        async with asyncio.timeout(left):
+            piece = await anext(pieces, None)
+        if isinstance(self._stream, Socket):
+            self._stream.data_came()
+        return piece
+
+    async def _step(self, steps: Iterator[Chunks]) -> Chunks | None:
+        """The next chunks that a piece completes, on the loop while that is quick."""
+        if time.monotonic() > self._turn:
+            await asyncio.sleep(0)
+            self._turn = time.monotonic() + _TURN
+        return await by_size(self.attempt.pending, next, steps, None)
 
     async def drain(self) -> Received | TransportError:
         async for _ in self:
@@ -145,7 +171,7 @@ class _Call:
         return self._reply is not None
 
     def _next(self, outcome: Received | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
-        """Tell the exchange; None when it is over. ``last``: chunks were handed out, so nothing may be sent again."""
+        """Tell the exchange; None when it is over. ``last``: nothing may be sent again, as chunks were handed out."""
         result = Result(outcome, time.monotonic() - self._began, time.time(), _jitter(), last)
         try:
             return self._steps.send(result)
@@ -217,6 +243,7 @@ class AsyncStream(_Call):
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
             outcome: Received | TransportError | None = None
+            size = 0
             if self._note is not None:
                 await self._note(step, time.monotonic() - self._began)
             if isinstance(step, Sleep):
@@ -227,13 +254,16 @@ class AsyncStream(_Call):
                     self._live = live
                     return
                 outcome = await live.drain() if isinstance(live, AsyncLive) else live
-            step = self._next(outcome)
+                answer = live.attempt.size if isinstance(live, AsyncLive) else 0
+                size = max(answer, len(step.content) // 2)  # in the request an error's quotations are looked for
+            step = await by_size(size, self._next, outcome)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         if self._live is not None and not self.over:
             async for chunk in self._live:
                 yield chunk
-            self._next(self._live.outcome, last=True)
+            finish = partial(self._next, self._live.outcome, last=True)
+            await by_size(self._live.attempt.size, finish)
         self.reply.raise_for_error()
 
     async def aclose(self) -> None:
@@ -251,5 +281,5 @@ def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> Tra
     if isinstance(error, httpx.TimeoutException):
         return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
     if isinstance(error, httpx.ProxyError):
-        return attempt.failed(f"the proxy answered {error}")
-    return attempt.failed(" ".join(words_of(error).split())[:200])
+        return attempt.failed(f"the proxy answered {proxy_words(error)}")
+    return attempt.failed(words_of(error))

@@ -69,7 +69,7 @@ class Client:
         try:
             with clock:
                 response = self._transport.handle_request(request)
-        except httpx.HTTPError as error:
+        except Exception as error:  # noqa: BLE001 - the HTTP library has assertions for servers and proxies, too
             return failure(attempt, error)
         attempt.begin(response.status_code, response.headers)
         return Live(response, attempt, clock, self._settings.stall_timeout)
@@ -118,7 +118,7 @@ class AsyncClient:
             async with asyncio.timeout(send.timeout):
                 response = await transport.handle_async_request(request)
             answered = True
-        except (TimeoutError, httpx.HTTPError) as error:
+        except Exception as error:  # noqa: BLE001 - as above
             return failure(attempt, error)
         finally:
             if not answered:

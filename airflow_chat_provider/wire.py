@@ -9,15 +9,48 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import socket
 import ssl
+import threading
 import time
 from contextvars import ContextVar, Token
+from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Self
 
 import httpcore
 
+from airflow_chat_provider.core import head
+
 _PIECE = 1 << 16
+_SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up
+NO_ADDRESS, STOPPED = "the host has no address", "stopped"
+# What the libraries below say without quoting what came: the beginning of each such text.
+_SAYINGS = (
+    NO_ADDRESS,
+    STOPPED,
+    head.TRAILERS,
+    head.TOO_LONG,
+    head.TOO_MANY,
+    head.TOO_OFTEN,
+    "Server disconnected without sending a response",
+    "peer closed connection without sending complete message body",
+    "peer unexpectedly closed connection",
+    "no response line received",
+    "illegal status line",
+    "illegal header line",
+    "illegal chunk header",
+    "malformed chunk footer",
+    "continuation line at start of headers",
+    "conflicting Content-Length headers",
+    "bad Content-Length",
+    "multiple Transfer-Encoding headers",
+    "Only Transfer-Encoding: chunked is supported",
+    "Receive buffer too long",
+    "Invalid username/password",
+    "Proxy Server could not connect",
+)
 
 
 class Clock:
@@ -62,6 +95,47 @@ def _left(timeout: float | None, error: type[Exception]) -> float | None:
     return left
 
 
+class _Lookup:
+    """A host's addresses, looked up in a thread: a name server that does not answer holds up that thread alone.
+
+    Nobody waits for it, neither a call that gave up nor a process that ends. An address needs no thread.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._found: list[Any] = []
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        with contextlib.suppress(ValueError):
+            ip_address(host)
+            self._run()
+            return
+        self._thread = threading.Thread(target=self._run, name="lookup", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread is to be had
+            self._thread = None
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self._found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._error = error
+
+    def wait(self, seconds: float) -> bool:
+        """Is it over, after so many seconds at most?"""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def addresses(self) -> list[str]:
+        if self._error is not None:
+            raise httpcore.ConnectError(self._error) from self._error
+        return list(dict.fromkeys(str(entry[4][0]) for entry in self._found))
+
+
 class Backend(httpcore.NetworkBackend):
     """httpcore's own backend, with the clock held to and the open sockets known."""
 
@@ -79,10 +153,10 @@ class Backend(httpcore.NetworkBackend):
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
         until = math.inf if timeout is None else time.monotonic() + timeout
-        failure: Exception = httpcore.ConnectError("the host has no address")
-        for address in self._resolve(host, port):
+        failure: Exception = httpcore.ConnectError(NO_ADDRESS)
+        for address in self._resolve(host, port, until):
             if self._aborted:
-                raise httpcore.ConnectError("stopped")
+                raise httpcore.ConnectError(STOPPED)
             left = _left(max(0.001, until - time.monotonic()), httpcore.ConnectTimeout)
             try:
                 stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
@@ -98,15 +172,18 @@ class Backend(httpcore.NetworkBackend):
         self.streams.add(watched)
         if self._aborted:  # looked at after the add: an abort meanwhile has seen the stream, or is seen here
             watched.close()
-            raise httpcore.ConnectError("stopped")
+            raise httpcore.ConnectError(STOPPED)
         return watched
 
-    def _resolve(self, host: str, port: int) -> list[str]:
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(error) from error
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    def _resolve(self, host: str, port: int, until: float) -> list[str]:
+        """The host's addresses. A name server that does not answer holds a thread up, and not the call."""
+        lookup = _Lookup(host, port)
+        while not lookup.wait(min(_SLICE, _left(max(0.0, until - time.monotonic()), httpcore.ConnectTimeout) or 0.0)):
+            if self._aborted:
+                raise httpcore.ConnectError(STOPPED)
+            if time.monotonic() >= until:
+                raise httpcore.ConnectTimeout
+        return lookup.addresses()
 
     def abort(self) -> None:
         """Shut every open socket; whoever reads from one gets an error at once."""
@@ -120,11 +197,18 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
         self._backend = backend
         self._spare: socket.socket | None = None
+        self._head = head.Head()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        data = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        try:
+            self._head.take(data)
+        except head.HeadError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from None
+        return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head = head.Head()
         # In pieces: the inner stream gives each send() of a long buffer the whole timeout again.
         for start in range(0, len(buffer), _PIECE):
             self._inner.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))
@@ -159,13 +243,36 @@ class _Stream(httpcore.NetworkStream):
 
 
 def words_of(error: BaseException) -> str:
-    """The operating system's words for it, where they are under it: what is above differs between the clients."""
+    """What went wrong, in words that quote nobody: a header that is refused may hold the key or the prompt.
+
+    The operating system's words, where it is under the error; TLS's reason; one of the known sayings; else the error's
+    kind.
+    """
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, OSError) and not isinstance(found, ssl.SSLError) and found.errno:
+        if isinstance(found, ssl.SSLError):
+            return _words_of_tls(found)
+        if isinstance(found, OSError) and found.errno:
             return os.strerror(found.errno) if found.errno > 0 else str(found.strerror)
+        if isinstance(found, UnicodeError):
+            return "the host's name cannot be encoded"
         found = _under(found)
-    return str(error) or type(error).__name__
+    return next((saying for saying in _SAYINGS if str(error).startswith(saying)), type(error).__name__)
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    reason = f"TLS: {error.reason or type(error).__name__}"
+    return f"{reason}, {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else reason
+
+
+def proxy_words(error: BaseException) -> str:
+    """What a proxy answered: its status without its own words, or one of the known sayings."""
+    status = re.match(r"[1-9]\d\d(?= )", str(error))
+    if status is None:
+        return words_of(error)
+    with contextlib.suppress(ValueError):
+        return f"{status[0]} {HTTPStatus(int(status[0])).phrase}"
+    return status[0]
 
 
 def _under(error: BaseException) -> BaseException | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
@@ -37,7 +37,7 @@ class Attempt:
         self._headers = {name.lower(): value for name, value in headers.items()}
         limit, encoding = self._settings.max_response_bytes, self._headers.get("content-encoding", "")
         if 200 <= status < 300 and "text/event-stream" in self._headers.get("content-type", "").lower():
-            self._stream = StreamReader(limit, encoding)
+            self._stream = StreamReader(limit, encoding, self._send.choices)
         self._body = Body(limit, encoding)
 
     @property
@@ -50,18 +50,33 @@ class Attempt:
         """Is the rest of the response not wanted?"""
         return self._problem is not None or (self._stream is not None and self._stream.over)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the response that have come, decompressed."""
+        return self._stream.size if self._stream is not None else len(self._body.content())
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a stream's event that the next piece may complete."""
+        return self._stream.pending if self._stream is not None else 0
+
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
         """Take some of the response; the chunks of a stream that it completes."""
+        return [found for chunks in self.pieces(chunk) for found in chunks]
+
+    def pieces(self, chunk: bytes) -> Iterator[list[dict[str, Any]]]:
+        """``feed``, one step after the other."""
         if self._stream is not None:
-            return self._stream.feed(chunk)
+            yield from self._stream.pieces(chunk)
+            return
         try:
-            self._body.feed(chunk)
+            for _ in self._body.pieces(chunk):
+                yield []
         except TooLarge:
             self._cut = True
             self._problem = f"the response is larger than max_response_bytes ({self._settings.max_response_bytes})"
         except BadEncoding as error:
-            self._problem = f"the response is not in its Content-Encoding ({str(error)[:40]})"
-        return []
+            self._problem = f"the response is not in its Content-Encoding ({error})"
 
     def finish(self) -> list[dict[str, Any]]:
         """The connection has no more; the last chunks of a stream that lacks its last line break."""
@@ -77,7 +92,7 @@ class Attempt:
         problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
         return Received(self._status, self._headers, self._content(), problem)
 
-    def _content(self) -> bytes:
+    def _content(self) -> bytes | bytearray:
         content = self._body.content()
         return content[:_KEPT_OF_TOO_LARGE] if self._cut else content
 
@@ -114,5 +129,6 @@ class Attempt:
             body = self._stream.body()
         else:
             content = self._content()
-            body = parse_body(content, self._headers.get("content-type", ""))[0] if content else None
+            kind, limit = self._headers.get("content-type", ""), self._settings.max_response_bytes
+            body = parse_body(content, kind, limit).body if content else None
         return cls(message, status=self._status, body=body, sent=self.sent)

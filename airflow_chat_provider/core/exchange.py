@@ -10,7 +10,13 @@ from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.body import parse_body
-from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
+from airflow_chat_provider.core.errors import (
+    ChatCompletionError,
+    ProtocolError,
+    RateLimited,
+    StatusError,
+    TransportError,
+)
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
@@ -19,14 +25,23 @@ from airflow_chat_provider.core.settings import Settings
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
+_LONGEST_ID = 128  # characters
+_REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 
 
 class Send(NamedTuple):
-    """Send the request once, within ``timeout`` seconds from connect to last byte."""
+    """Send the request once, within ``timeout`` seconds from connect to last byte.
+
+    ``choices``: how many it asks for.
+    """
 
     timeout: float
     attempt: int
     content: bytes = b""
+    choices: int = 1
+
+    def __repr__(self) -> str:  # without the prompt
+        return f"Send(timeout={self.timeout}, attempt={self.attempt}, {len(self.content)} bytes)"
 
 
 class Sleep(NamedTuple):
@@ -43,9 +58,12 @@ class Received(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    content: bytes
+    content: bytes | bytearray
     problem: str | None = None
     body: Any = None
+
+    def __repr__(self) -> str:  # without the answer
+        return f"Received(status={self.status}, {len(self.content)} bytes, problem={self.problem!r})"
 
 
 class Result(NamedTuple):
@@ -71,6 +89,10 @@ class Call(NamedTuple):
     settings: Settings
     scrub: Scrubber = Scrubber()
     contents: tuple[bytes, ...] = (b"",)
+    choices: int = 1
+
+    def __repr__(self) -> str:  # without the prompt, and the key in the settings
+        return f"Call({self.settings.conn_id!r}, {sum(map(len, self.contents))} bytes)"
 
 
 class Begun(NamedTuple):
@@ -85,18 +107,23 @@ AFRESH = Begun()
 
 def exchange(call: Call, begun: Begun = AFRESH) -> Generator[Send | Sleep, Result, Reply]:
     """Attempts until an answer is final; the Reply carries its error, it is not raised."""
+    return _told(call, (yield from _attempts(call, begun)))
+
+
+def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply]:
     settings = call.settings
     limits = RetryLimits(settings.max_attempts, settings.deadline)
     (attempt, elapsed), contents = begun, list(call.contents)
     while True:
-        result = yield Send(max(0.001, min(settings.timeout, settings.deadline - elapsed)), attempt, contents[0])
+        timeout = max(0.001, min(settings.timeout, settings.deadline - elapsed))
+        result = yield Send(timeout, attempt, contents[0], call.choices)
         result = result._replace(elapsed=begun.elapsed + result.elapsed)
-        reply = judge(result.outcome, call, now=result.now)
+        reply = _judge(result.outcome, call, result.now)
         plain = len(contents) < len(call.contents)
         reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
         if reply.error is None or result.aborted:
             return reply
-        if len(contents) > 1 and _refuses_stream_options(reply) and result.elapsed < settings.deadline:
+        if len(contents) > 1 and _refuses_stream_options(result.outcome) and result.elapsed < settings.deadline:
             contents.pop(0)  # a refusal costs nothing: asked again at once, and not counted
             elapsed = result.elapsed
             continue
@@ -110,52 +137,73 @@ def exchange(call: Call, begun: Begun = AFRESH) -> Generator[Send | Sleep, Resul
         attempt += 1
 
 
-def _refuses_stream_options(reply: Reply) -> bool:
-    said = str(reply.body)
-    return reply.status in (400, 422) and ("stream_options" in said or "include_usage" in said)
+def _refuses_stream_options(outcome: Received | TransportError | None) -> bool:
+    if not isinstance(outcome, Received) or outcome.status not in (400, 422):
+        return False
+    said = outcome.content[:_REFUSAL]
+    return b"stream_options" in said or b"include_usage" in said
 
 
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
     """A response or its absence as a Reply, with the error in it where there is one."""
+    return _told(call, _judge(outcome, call, now))
+
+
+def _told(call: Call, reply: Reply) -> Reply:
+    """The reply; its error ends with what the server says. Only the last one's: looking for quotations takes time."""
+    error = reply.error
+    if isinstance(error, StatusError | ProtocolError):
+        said = read_error(reply.body)
+        if said.message and (isinstance(error, StatusError) or _tells(reply.body)):
+            error.message += f": {call.scrub(said.message)}"
+            error.args = (error.message,)
+    return reply
+
+
+def _tells(body: Any) -> bool:
+    """May the body of a 2xx hold an error? Half a completion has none, and may have anything else."""
+    return not isinstance(body, dict) or "error" in body or "choices" not in body
+
+
+def _judge(outcome: Received | TransportError | None, call: Call, now: float) -> Reply:
     if outcome is None or isinstance(outcome, TransportError):
         error = outcome or TransportError("Nothing was sent", sent=False)
         return Reply(error.status, error.body, error=error)
-    body, is_json = outcome.body, True
+    body, is_json, refused = outcome.body, True, None
     if body is None:
-        body, is_json = parse_body(outcome.content, outcome.headers.get("content-type", ""))
+        kind, limit = outcome.headers.get("content-type", ""), call.settings.max_response_bytes
+        body, is_json, refused = parse_body(outcome.content, kind, limit)
     request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
+    request_id = call.scrub.name(request_id)[:_LONGEST_ID] if request_id is not None else None
     reply = Reply(outcome.status, body, outcome.headers, request_id)
     if not 200 <= outcome.status < 300:
         return reply._replace(error=_status_error(reply, outcome.status, call, now))
-    return reply._replace(error=_flaw(reply, call, outcome.problem, is_json=is_json))
+    return reply._replace(error=_flaw(reply, call, outcome.problem or refused, is_json=is_json))
 
 
 def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:
     if problem:
-        tells = isinstance(reply.body, dict) and "error" in reply.body
         message = f"Ask again or lower what is asked for: {problem}"
     else:
         why = flaw(reply.body, is_json=is_json)
         if why is None:
             return None
-        tells = is_json
         message = (
             f"Check that {call.settings.base_url} of connection {call.settings.conn_id!r} is a chat completions API: "
             f"HTTP {reply.status} came with {why}"
         )
-    said = read_error(reply.body) if tells else ServerError()
-    error = protocol_error(message + _quoted(said, call), reply)
-    error.code = said.code
+    error = protocol_error(message, reply)
+    error.code = _clean(read_error(reply.body), call).code if _tells(reply.body) else None
     return error
 
 
-def _quoted(said: ServerError, call: Call) -> str:
-    """What the server says, as the end of a message."""
-    return f": {call.scrub(said.message)}" if said.message else ""
+def _clean(said: ServerError, call: Call) -> ServerError:
+    """What a server said, with a code that holds no quotation."""
+    return said._replace(code=call.scrub.name(said.code)) if isinstance(said.code, str) else said
 
 
 def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
-    said = read_error(reply.body)
+    said = _clean(read_error(reply.body), call)
     final = is_final(status, said.codes, reply.headers)
     limited = status in OVERLOADED and not (said.codes & QUOTA)
     values: dict[str, Any] = {
@@ -166,5 +214,4 @@ def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusEr
         "body": reply.body,
         "final": final,
     }
-    message = advice(status, said, call.settings) + _quoted(said, call)
-    return (RateLimited if limited else StatusError)(message, **values)
+    return (RateLimited if limited else StatusError)(advice(status, said, call.settings), **values)

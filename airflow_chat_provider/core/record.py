@@ -8,6 +8,7 @@ from typing import Any
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.writing import write_json
 
 
 def safe(reply: Reply) -> Reply:
@@ -25,7 +26,13 @@ def dump(reply: Reply) -> str:
     if error is not None and reply.error is not None and reply.error.body is reply.body:
         del error["body"]
     fields = reply._replace(headers={}, error=None)._asdict()
-    return json.dumps({**fields, "error": error}, separators=(",", ":"))
+    return write_json({**fields, "notes": list(reply.notes), "changes": list(reply.changes), "error": error})
+
+
+def safe_dump(reply: Reply) -> tuple[Reply, str]:
+    """``safe`` and ``dump`` in one, for a thread of its own: a large reply takes seconds."""
+    kept = safe(reply)
+    return kept, dump(kept)
 
 
 def load(text: str) -> Reply:

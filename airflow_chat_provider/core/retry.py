@@ -31,6 +31,7 @@ QUOTA = frozenset(
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _BASE, _CAP = 0.5, 60.0
+_LONGEST = 64  # characters of a header that is read as a time: no server needs more, and reading may take their square
 
 
 class RetryLimits(NamedTuple):
@@ -84,10 +85,15 @@ def retry_after(headers: Mapping[str, str], *, status: int, now: float) -> float
 
 def _number(text: str | None, unit: float = 1.0) -> float | None:
     try:
-        value = float(text or "") * unit
+        value = float(_readable(text)) * unit
     except ValueError:
         return None
     return value if value >= 0 and math.isfinite(value) else None
+
+
+def _readable(text: str | None) -> str:
+    """A header's text, or nothing where it is too long to be a time."""
+    return text if text and len(text) <= _LONGEST else ""
 
 
 def _date(text: str | None, served: str | None, now: float) -> float | None:
@@ -101,7 +107,7 @@ def _date(text: str | None, served: str | None, now: float) -> float | None:
 
 def _epoch(text: str | None) -> float | None:
     try:
-        date = parsedate_to_datetime(text or "")
+        date = parsedate_to_datetime(_readable(text))
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP has no local times
     except (ValueError, TypeError, OverflowError):
         return None
@@ -136,6 +142,6 @@ def _span(text: str, now: float) -> float | None:
             if number / unit > 1e9:
                 return max(0.0, number / unit - now)
         return number
-    text = text.strip().lower()
+    text = _readable(text).strip().lower()
     parts = _SPAN.findall(text)
     return sum(float(n) * _UNITS[u] for n, u in parts) if parts and _SPAN.sub("", text) == "" else None

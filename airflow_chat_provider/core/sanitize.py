@@ -6,10 +6,11 @@ readers turn dicts with its own keys into objects. Each is replaced by text that
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
+
+from airflow_chat_provider.core.writing import STEP, write_json
 
 _RESERVED = frozenset({"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__cls"})
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -31,7 +32,7 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
     if isinstance(value, dict):
         return _object(value, changed, depth)
     if isinstance(value, list):
-        return [_clean(item, changed, depth + 1) for item in value]
+        return _list(value, changed, depth)
     if isinstance(value, float) and not math.isfinite(value):
         changed["NaN or infinity (kept as text)"] = None
         return str(value)
@@ -41,19 +42,35 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
     return value
 
 
+def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:
+    """The list itself where nothing in it had to be changed: of a large answer there should not be two."""
+    clean: list[Any] | None = None
+    for index, item in enumerate(value):
+        new = _clean(item, changed, depth + 1)
+        if clean is None and new is not item:
+            clean = value[:index]
+        if clean is not None:
+            clean.append(new)
+    return value if clean is None else clean
+
+
 def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict[str, Any]:
+    names = {key: _key(key, changed) for key in value}
+    items = {key: _clean(item, changed, depth + 1) for key, item in value.items()}
+    if all(names[key] is key and items[key] is item for key, item in value.items()):
+        return value
     clean: dict[str, Any] = {}
-    for key, item in value.items():
-        name = _key(key, changed)
+    for key, item in items.items():
+        name = names[key]
         while name != key and (name in value or name in clean):
             name = "_" + name
-        clean[name] = _clean(item, changed, depth + 1)
+        clean[name] = item
     return clean
 
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return write_json(value, ascii_only=False)
     except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
         return "..."
 
@@ -61,10 +78,11 @@ def _json(value: Any) -> str:
 def _text(value: str, changed: dict[str, None]) -> str:
     if value.isascii() and "\x00" not in value:
         return value
-    clean = _BAD_TEXT.sub("\ufffd", value)
-    if clean != value:
-        changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
-    return clean
+    steps = range(0, len(value), STEP)
+    if not any(_BAD_TEXT.search(value, start, start + STEP) for start in steps):
+        return value
+    changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
+    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in steps)
 
 
 def _key(key: str, changed: dict[str, None]) -> str:

@@ -24,6 +24,7 @@ _ADVICE = {
     429: "Wait, or lower the rate of requests",
     498: "Wait, or lower the rate of requests",
 }
+_LONGEST_CODE = 200  # characters
 
 
 class ServerError(NamedTuple):
@@ -46,30 +47,36 @@ def read_error(body: Any) -> ServerError:
     if not isinstance(inner, dict):
         return ServerError()
     code = inner.get("code") if inner.get("code") is not None else inner.get("type")
-    names = frozenset(str(inner.get(key)).lower() for key in ("code", "type", "status") if inner.get(key) is not None)
+    names = frozenset(filter(None, (_word(inner.get(key)).lower() for key in ("code", "type", "status"))))
     return ServerError(
         _message(inner.get("message") or inner.get("detail") or inner.get("msg")),
-        sanitize(code)[0] if isinstance(code, str | int) else None,
+        sanitize(code[:_LONGEST_CODE] if isinstance(code, str) else code)[0] if isinstance(code, str | int) else None,
         names,
     )
 
 
+def _word(value: Any) -> str:
+    """A text or a number, cut to a code's length; anything else is none."""
+    return str(value)[:_LONGEST_CODE] if isinstance(value, str | int | float) else ""
+
+
 def _message(value: Any) -> str:
     """A message's text; of validation details the place and the complaint, never the ``input`` that they quote."""
+    for _ in range(4):
+        if not isinstance(value, Mapping):
+            break
+        value = value.get("message") or value.get("detail") or value.get("msg")
     if isinstance(value, str):
         return value
-    if isinstance(value, Mapping):
-        return _message(value.get("message") or value.get("detail") or value.get("msg"))
-    if isinstance(value, list):
-        return "; ".join(filter(None, map(_detail, value[:3])))
-    return ""
+    return "; ".join(filter(None, map(_detail, value[:3]))) if isinstance(value, list) else ""
 
 
 def _detail(item: Any) -> str:
     if not isinstance(item, Mapping):
         return item if isinstance(item, str) else ""
-    place = ".".join(str(part) for part in item["loc"]) if isinstance(item.get("loc"), list) else ""
-    return ": ".join(filter(None, (place, str(item.get("msg") or item.get("message") or ""))))
+    place = ".".join(map(_word, item["loc"][:20])) if isinstance(item.get("loc"), list) else ""
+    said = item.get("msg") or item.get("message")
+    return ": ".join(filter(None, (place, said if isinstance(said, str) else _word(said))))
 
 
 def advice(status: int, said: ServerError, settings: Settings) -> str:

@@ -9,7 +9,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class LineTooLong(Exception):
-    """A line passes the limit before it ends."""
+    """A line, or an event of many lines, passes the limit before it ends."""
 
 
 class SSEDecoder:
@@ -21,14 +21,19 @@ class SSEDecoder:
 
     def __init__(self, limit: int = 16 << 20) -> None:
         self._limit = limit
-        self._pending: list[bytes] = []  # the pieces of a line that has not ended
-        self._size = 0
+        self._line_begun = bytearray()  # what has come of a line that has not ended
         self._event = ""
         self._data: list[bytes] = []
+        self._data_size = 0
         self._skip_lf = False  # the last byte was CR: a LF that follows belongs to it
         self._fresh = True
 
-    def feed(self, chunk: bytes) -> list[tuple[str, str]]:
+    @property
+    def pending(self) -> int:
+        """The bytes of an event that has not ended."""
+        return len(self._line_begun) + self._data_size
+
+    def feed(self, chunk: bytes) -> list[tuple[str, bytes]]:
         if not chunk:
             return []
         if self._skip_lf and chunk[0] == 0x0A:
@@ -41,29 +46,30 @@ class SSEDecoder:
             self._hold(chunk)
             return []
         first, last = lines[0], lines.pop()
-        if self._pending:
+        if self._line_begun:
             self._hold(first)
-            lines[0] = b"".join(self._pending)
-            self._pending, self._size = [], 0
+            lines[0] = bytes(self._line_begun)
+            self._line_begun = bytearray()
         found = [pair for line in lines if (pair := self._line(line))]
+        if self._data_size > self._limit and not found:
+            raise LineTooLong
         if last:  # too long already? Said with the next piece, or what was found here would be lost
-            self._pending, self._size = [last], len(last)
+            self._line_begun += last
         return found
 
-    def end(self) -> list[tuple[str, str]]:
+    def end(self) -> list[tuple[str, bytes]]:
         """The stream is over."""
-        line, self._pending = b"".join(self._pending), []
+        line, self._line_begun = bytes(self._line_begun), bytearray()
         found = [self._line(line)] if line else []
         found.append(self._dispatch())
         return [pair for pair in found if pair]
 
     def _hold(self, piece: bytes) -> None:
-        self._pending.append(piece)
-        self._size += len(piece)
-        if self._size > self._limit:
+        self._line_begun += piece
+        if len(self._line_begun) > self._limit:
             raise LineTooLong
 
-    def _line(self, line: bytes) -> tuple[str, str] | None:
+    def _line(self, line: bytes) -> tuple[str, bytes] | None:
         if self._fresh:
             self._fresh = False
             line = line.removeprefix(_BOM)
@@ -73,11 +79,12 @@ class SSEDecoder:
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
+            self._data_size += len(value) + 1
         elif name == b"event":
-            self._event = value.decode("utf-8", "replace")
+            self._event = value[:64].decode("utf-8", "replace")
         return None
 
-    def _dispatch(self) -> tuple[str, str] | None:
+    def _dispatch(self) -> tuple[str, bytes] | None:
         data, event = self._data, self._event
-        self._data, self._event = [], ""
-        return (event, b"\n".join(data).decode("utf-8", "replace")) if data else None
+        self._data, self._data_size, self._event = [], 0, ""
+        return (event, b"\n".join(data)) if data else None

@@ -43,7 +43,7 @@ def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
         ({}, DATA + b" ", DATA, "the response is larger than max_response_bytes (15)"),
         ({"Content-Encoding": "gzip"}, DATA, b"", "the response is not in its Content-Encoding (gzip)"),
         ({"Content-Encoding": "br"}, DATA, DATA, "the response is not in its Content-Encoding (br)"),
-        ({"Content-Encoding": "x" * 99}, DATA, DATA, f"the response is not in its Content-Encoding ({'x' * 40})"),
+        ({"Content-Encoding": "x" * 99}, DATA, DATA, "the response is not in its Content-Encoding (an unknown one)"),
     ],
 )
 def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(

@@ -162,7 +162,8 @@ PARSED: list[tuple[bytes, str, Any, bool]] = [
     (b'{"a": "\xe9"}', "application/json", {"a": "\ufffd"}, True),
     (b'{"a": "\\ud800"}', "", {"a": "\ud800"}, True),
     (b'{"n": 123456789012345678901234567890}', "", {"n": 123456789012345678901234567890}, True),
-    (b'{"n": ' + b"1" * 4000 + b"}", "", {"n": int("1" * 4000)}, True),
+    (b'{"n": ' + b"1" * 64 + b"}", "", {"n": int("1" * 64)}, True),
+    (b'{"n": ' + b"1" * 65 + b"}", "", {"n": "1" * 65}, True),
     (b'{"n": ' + b"1" * 5000 + b"}", "", {"n": "1" * 5000}, True),
     (b"", "", "", False),
     (b"<html>", "text/html", "<html>", False),
@@ -171,6 +172,14 @@ PARSED: list[tuple[bytes, str, Any, bool]] = [
     (b"\xe9", "text/html; charset=iso-8859-1", "é", False),
     (b"\xe9", 'text/html; Charset="ISO-8859-1"; x=1', "é", False),
     (b"\xc3\xa9", "text/html; charset=", "é", False),
+    (b"\xc3\xa9", "text/html; charset=us-ascii", "é", False),
+    (b"\xe9", "text/html; charset=latin_1", "é", False),
+    (b"\xff\xfee\0\x3d\xd8\x00\xde", "text/html; charset=utf-16", "e😀", False),
+    (b"\xfe\xff\0e", "text/html; charset=UTF-16", "e", False),
+    (b"\0e", "text/html; charset=utf-16be", "e", False),
+    (b"e\0", "text/html; charset=utf-16le", "e", False),
+    (b"<-\xc3\xa9", "text/html; charset=punycode", "<-é", False),
+    (b"<+AOk-", "text/html; charset=utf-7", "<+AOk-", False),
     (b"\xc3\xa9", "text/html; charset=no-such", "é", False),
     (b"\xc3\xa9", "text/html; charset=undefined", "é", False),
     (b"\xc3\xa9", "text/html; charset=hex", "é", False),
@@ -182,11 +191,35 @@ PARSED: list[tuple[bytes, str, Any, bool]] = [
 
 @pytest.mark.parametrize(("content", "kind", "body", "is_json"), PARSED, ids=range(len(PARSED)))
 def test_a_body_is_its_json_or_else_its_text(content: bytes, kind: str, body: Any, is_json: bool) -> None:
-    assert parse_body(content, kind) == (body, is_json)
+    assert parse_body(content, kind) == (body, is_json, None)
 
 
 def test_numbers_that_json_does_not_have_are_read_as_python_reads_them() -> None:
-    (not_a_number, endless), is_json = parse_body(b"[NaN, 1e999]")
+    (not_a_number, endless), is_json, _ = parse_body(b"[NaN, 1e999]")
     assert is_json
     assert math.isnan(not_a_number)
     assert endless == float("inf")
+
+
+def test_json_of_more_values_than_its_size_makes_likely_is_kept_as_text_and_refused() -> None:
+    content = b'{"choices": [' + b"{}," * 700_000 + b"{}]}"
+    body, is_json, problem = parse_body(content)
+    assert (body, is_json) == (content.decode(), False)
+    assert problem is not None
+    assert "more values" in problem
+
+
+def test_bytes_that_come_one_by_one_take_up_no_more_than_their_number() -> None:
+    body = Body(1 << 20)
+    tracemalloc.start()
+    try:
+        for _ in range(1 << 18):
+            body.feed(b"x")
+        assert tracemalloc.get_traced_memory()[0] < 1 << 19
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_body_is_taken_in_by_steps() -> None:
+    body, sent = Body(1 << 30, "gzip"), gzip.compress(bytes(10 * BLOCK))
+    assert 10 <= len(list(body.pieces(sent))) <= 11

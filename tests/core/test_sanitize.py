@@ -63,7 +63,7 @@ def test_only_what_is_nested_too_deep_becomes_text() -> None:
     value = nested(30, "x")
     assert sanitize(value) == (value, [])
     found, changed = sanitize(nested(30, {"b": "\x00é", "__type": 1}))
-    assert (found, changed) == (nested(30, '{"b": "\\u0000é", "__type": 1}'), [DEEP])
+    assert (found, changed) == (nested(30, '{"b":"\\u0000é","__type":1}'), [DEEP])
 
 
 @pytest.mark.parametrize("worst", [[10**5000], "deep"])

@@ -28,7 +28,8 @@ EVENTS = [
 
 def decoded(*pieces: bytes, limit: int = 1000) -> list[tuple[str, str]]:
     decoder = SSEDecoder(limit)
-    return [event for piece in pieces for event in decoder.feed(piece)] + decoder.end()
+    events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.end()
+    return [(name, data.decode("utf-8", "replace")) for name, data in events]
 
 
 @pytest.mark.parametrize(
@@ -65,15 +66,15 @@ def test_bytes_are_events(raw: bytes, events: list[tuple[str, str]]) -> None:
 def test_an_event_without_its_blank_line_comes_at_the_end(raw: bytes) -> None:
     decoder = SSEDecoder()
     assert decoder.feed(raw) == []
-    assert decoder.end() == [("", "a")]
+    assert decoder.end() == [("", b"a")]
     assert decoder.end() == []
 
 
 def test_an_event_comes_with_the_byte_that_ends_it() -> None:
     decoder = SSEDecoder()
-    assert decoder.feed(b"data: a\r\n\r") == [("", "a")]
+    assert decoder.feed(b"data: a\r\n\r") == [("", b"a")]
     assert decoder.feed(b"\ndata: b\n") == []
-    assert decoder.feed(b"\n") == [("", "b")]
+    assert decoder.feed(b"\n") == [("", b"b")]
 
 
 @pytest.mark.parametrize("cut", range(len(AWKWARD) + 1))
@@ -112,10 +113,25 @@ def test_a_line_longer_than_the_limit_is_not_collected() -> None:
 
 def test_what_came_before_a_line_that_is_too_long_is_not_lost() -> None:
     decoder = SSEDecoder(10)
-    assert decoder.feed(b"data: a\n\ndata: " + bytes(99)) == [("", "a")]
+    assert decoder.feed(b"data: a\n\ndata: " + bytes(99)) == [("", b"a")]
     with pytest.raises(LineTooLong):
         decoder.feed(b"b")
 
 
 def test_the_limit_is_for_one_line_and_not_for_the_stream() -> None:
     assert decoded(*[b"data: ", b"ab\n\n"] * 50, limit=10) == [("", "ab")] * 50
+
+
+def test_an_event_of_many_lines_is_not_collected_beyond_the_limit() -> None:
+    decoder = SSEDecoder(10)
+    assert decoder.feed(b"data: a\n\n" + b"data: bc\n" * 4) == [("", b"a")]
+    with pytest.raises(LineTooLong):
+        decoder.feed(b"data: bc\n")
+
+
+def test_what_has_come_of_an_event_is_counted() -> None:
+    decoder = SSEDecoder()
+    decoder.feed(b"data: 1234\ndata: 12")
+    assert decoder.pending == 5 + 8
+    decoder.feed(b"\n\n")
+    assert decoder.pending == 0

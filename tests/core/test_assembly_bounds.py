@@ -1,0 +1,121 @@
+"""What a stream costs: time by its length, and memory by what an answer can hold."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from airflow_chat_provider.core import assembly
+from airflow_chat_provider.core.assembly import Assembly, Overfull
+from airflow_chat_provider.core.stream import StreamReader
+from tests.core.chunks import call, choice
+
+
+def streamed(*chunks: bytes, choices: int = 1) -> StreamReader:
+    reader = StreamReader(64 << 20, choices=choices)
+    reader.feed(b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks))
+    reader.end()
+    return reader
+
+
+class Counted(int):
+    """A number that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return int(self) == other
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        lambda n: {"tool_calls": [{"index": Counted(n), **call(f"id{n}", "f", "")}]},
+        lambda n: {"tool_calls": [{"index": Counted(n), "function": {"name": "f", "arguments": ""}}]},
+        lambda n: {"content": [{"index": Counted(n), "type": "text", "text": "x"}]},
+    ],
+    ids=["calls with ids", "calls with an index", "parts with an index"],
+)
+def test_a_fragment_is_not_searched_for_among_all_that_came_before(delta: Any) -> None:
+    made, Counted.compared = Assembly(), 0
+    for number in range(2000):
+        made.add(choice(delta(number)))
+    assert Counted.compared < 10_000
+
+
+def test_an_object_that_grows_is_not_copied_with_each_chunk() -> None:
+    made = Assembly()
+    first = {"n0": 0}
+    made.add(choice({}, filters=first))
+    for number in range(1, 3000):
+        made.add(choice({}, filters={f"n{number}": 0}))
+    assert len(made.body()["choices"][0]["filters"]) == 3000
+    assert first == {"n0": 0}, "the chunk was the caller's"
+
+
+def test_more_choices_than_a_request_can_ask_for_are_refused_and_those_before_kept() -> None:
+    reader = streamed(*(b'{"choices":[{"index":%d,"delta":{"content":"x"}}]}' % n for n in range(200)))
+    assert reader.problem == "the stream holds more than 128 choices"
+    assert len(reader.body()["choices"]) == 128
+
+
+def test_as_many_choices_as_the_request_asks_for_are_taken() -> None:
+    end = b'"delta":{"content":"x"},"finish_reason":"stop"'
+    reader = streamed(*(b'{"choices":[{"index":%d,%s}]}' % (n, end) for n in range(200)), choices=200)
+    assert reader.problem is None
+    assert len(reader.body()["choices"]) == 200
+
+
+def test_more_tool_calls_than_a_message_can_hold_are_refused_and_those_before_kept() -> None:
+    one = b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"arguments":"{}"}}]}}]}'
+    reader = streamed(*(one % (n, n) for n in range(5000)))
+    assert reader.problem == f"the stream holds more than {assembly._CALLS} tool calls"
+    assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == assembly._CALLS
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b'{"choices":[{"delta":{"x":[%s]}}]}',
+        b'{"choices":[{"logprobs":{"x":[[%s]]}}]}',
+        b'{"choices":[{"x":[%s]}]}',
+        b'{"x":[%s]}',
+    ],
+    ids=["chained", "in a list", "of a choice", "at the top"],
+)
+def test_lists_of_nothing_are_refused_before_they_fill_the_memory(chunk: bytes) -> None:
+    items = b",".join([b"[]"] * 20_000)
+    tracemalloc.start()
+    try:
+        reader = streamed(*(chunk.replace(b"x", b"x%d" % n) % items for n in range(20)))
+        assert tracemalloc.get_traced_memory()[0] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert reader.problem is not None
+    assert "more values" in reader.problem
+
+
+def test_a_value_that_replaces_another_is_not_counted_twice() -> None:
+    usage = b'{"choices":[],"usage":{"total_tokens":%d,"details":[1,2,3,4,5,6,7,8]},"x":{"y":[1,2,3]}}'
+    reader = streamed(*(usage % n for n in range(30_000)))
+    assert reader.body()["usage"]["total_tokens"] == 29_999
+
+
+def test_log_probabilities_of_a_long_answer_are_taken() -> None:
+    token = b'{"token":"abc","logprob":-0.1,"bytes":[97,98,99]}'
+    one = b'{"token":"abc","logprob":-0.1,"bytes":[97,98,99],"top_logprobs":[%s]}' % b",".join([token] * 20)
+    chunk = b'{"choices":[{"index":0,"delta":{"content":"abc"},"logprobs":{"content":[%s]}}]}' % one
+    reader = streamed(*[chunk] * 2000)
+    assert len(reader.body()["choices"][0]["logprobs"]["content"]) == 2000
+
+
+def test_one_chunk_too_full_raises_and_keeps_what_came() -> None:
+    made = Assembly()
+    made.add({"id": "c"})
+    with pytest.raises(Overfull):
+        made.add({"x": [0] * 300_000}, 10)
+    assert made.body()["id"] == "c"
