@@ -27,7 +27,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
     """Connects streams of the running loop, and knows the last one."""
 
     def __init__(self) -> None:
-        self._last: _Stream | None = None
+        self._last: Socket | None = None
 
     def abort(self) -> None:
         """Close the last stream now, whatever it is used for."""

@@ -24,7 +24,7 @@ from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
 if TYPE_CHECKING:
     import httpx
 
-    from airflow_chat_provider.streaming import AsyncStream, Note, Stream
+    from airflow_chat_provider.streaming import AsyncStream, Guard, Note, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
 
 _TEST_TIMEOUT = 20.0
@@ -178,13 +178,15 @@ class ChatCompletionHook(BaseHook):
         idempotency_key: str | None = None,
         begun: Begun = AFRESH,
         note: Note | None = None,
+        guard: Guard | None = None,
     ) -> Reply:
         """``send`` through an asynchronous client.
 
-        ``note(step, elapsed)`` is awaited before each Send and Sleep; ``begun`` goes on where an earlier call ended.
+        ``note(step, elapsed)`` is awaited before each Send and Sleep, and ``guard()`` again when a connection is there
+        and nothing was sent by it; ``begun`` goes on where an earlier call ended.
         """
         steps = exchange(call_for(request, self.settings), begun)
-        reply = await client.run(steps, headers(request, idempotency_key), note)
+        reply = await client.run(steps, headers(request, idempotency_key), note, guard)
         self._finished(request, reply)
         return reply
 

@@ -24,7 +24,7 @@ from airflow_chat_provider.xcoms import Slot
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
 _TEXTS = ("call", "replies")
-_FRESH = 1.0  # seconds for which what was read may be acted upon
+_FRESH = 1.0  # seconds for which what was read or written may be acted upon
 log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
 
@@ -81,9 +81,9 @@ class Journal:
                 return self._read(done.value)
 
     async def acheck(self) -> None:
-        """Go on only if the entry is still as it was left, by what was read just now or is read again.
+        """Go on only if the entry is still as it was left, by what was read or written just now, or is read again.
 
-        What was read is good for one write: after it comes a wait, or an answer. Raises Overtaken.
+        Raises Overtaken.
         """
         if not _is_past(self._read_at, _FRESH):
             return
@@ -105,7 +105,11 @@ class Journal:
     async def awrite(self, entry: Entry) -> None:
         for slot, value in self.writing(entry):
             await slot.aput(value)
-        self._entry, self._read_at = entry, _NEVER
+        self._entry, self._read_at = entry, _now()
+
+    def doubt(self) -> None:
+        """After a wait or an answer: what was known of the entry counts no more."""
+        self._read_at = _NEVER
 
     def drop(self) -> None:
         """Remove all that may be there. Raises what Airflow raises."""

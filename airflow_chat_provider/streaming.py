@@ -16,7 +16,7 @@ import httpx
 
 from airflow_chat_provider.aside import by_size
 from airflow_chat_provider.async_wire import Socket
-from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep
+from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep, salvaged
 from airflow_chat_provider.wire import Clock, proxy_words, words_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ Exchange = Generator[Send | Sleep, Result, "Reply"]
 Chunks = list[dict[str, Any]]
 Note = Callable[[Send | Sleep, float], Awaitable[None]]
 """Told of each step before it is made, with the seconds since the exchange is driven."""
+Guard = Callable[[], Awaitable[None]]
+"""Asked once more when a connection is there, before the first byte of a request leaves; raises to hold it back."""
 
 _TURN = 0.002  # seconds after which the loop's other tasks have their turn
 
@@ -158,6 +160,7 @@ class _Call:
         self._headers = headers
         self._began = time.monotonic()
         self._reply: Reply | None = None
+        self._attempt = 1
 
     @property
     def reply(self) -> Reply:
@@ -174,10 +177,15 @@ class _Call:
         """Tell the exchange; None when it is over. ``last``: nothing may be sent again, as chunks were handed out."""
         result = Result(outcome, time.monotonic() - self._began, time.time(), _jitter(), last)
         try:
-            return self._steps.send(result)
+            step = self._steps.send(result)
         except StopIteration as done:
             self._reply = done.value
             return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, what has come is kept
+            self._reply = salvaged(outcome, error, self._attempt)
+            return None
+        self._attempt = step.attempt if isinstance(step, Send) else self._attempt
+        return step
 
 
 class Stream(_Call):
@@ -229,10 +237,12 @@ class AsyncStream(_Call):
         steps: Exchange,
         headers: dict[str, str],
         note: Note | None = None,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(steps, headers)
         self._client = client
         self._note = note
+        self._guard = guard
         self._live: AsyncLive | None = None
 
     async def drain(self) -> Reply:
@@ -249,7 +259,7 @@ class AsyncStream(_Call):
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
             else:
-                live = await self._client.open(step, self._headers)
+                live = await self._client.open(step, self._headers, self._guard)
                 if isinstance(live, AsyncLive) and live.attempt.streaming and hand_over:
                     self._live = live
                     return

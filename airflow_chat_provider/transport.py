@@ -19,7 +19,7 @@ from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Send
 from airflow_chat_provider.pools import Transport, parsed
 from airflow_chat_provider.rack import Rack
-from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Live, Note, Stream, failure
+from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Guard, Live, Note, Stream, failure
 from airflow_chat_provider.wire import Backend, Clock
 
 if TYPE_CHECKING:
@@ -99,19 +99,21 @@ class AsyncClient:
         self._settings = settings
         self._rack: Rack | None = None
 
-    async def run(self, steps: Exchange, headers: dict[str, str], note: Note | None = None) -> Reply:
+    async def run(
+        self, steps: Exchange, headers: dict[str, str], note: Note | None = None, guard: Guard | None = None
+    ) -> Reply:
         """Drive an exchange to its Reply."""
-        return await AsyncStream(self, steps, headers, note).drain()
+        return await AsyncStream(self, steps, headers, note, guard).drain()
 
     def stream(self, steps: Exchange, headers: dict[str, str]) -> AsyncStream:
         """An exchange whose chunks are wanted as they come."""
         return AsyncStream(self, steps, headers)
 
-    async def open(self, send: Send, headers: dict[str, str]) -> AsyncLive | TransportError:
+    async def open(self, send: Send, headers: dict[str, str], guard: Guard | None = None) -> AsyncLive | TransportError:
         """Send a request and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
         request = _request(self._settings, "POST", None, attempt.content, headers)
-        request.extensions["trace"] = partial(_atrace, attempt)
+        request.extensions["trace"] = partial(_atrace, attempt, guard)
         rack = self._rack = self._rack or Rack.join(self._settings)
         transport, answered = rack.take(), False
         try:
@@ -134,12 +136,19 @@ class AsyncClient:
 
 
 def _trace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
-    """Called by httpcore as a request goes its way. A CONNECT to a proxy is not yet the request."""
-    if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+    """Called by httpcore as a request goes its way."""
+    if _is_start(event, info):
         attempt.sent = True
 
 
-async def _atrace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
+def _is_start(event: str, info: Mapping[str, Any]) -> bool:
+    """Is the request about to leave? A CONNECT to a proxy is not yet the request."""
+    return event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT"
+
+
+async def _atrace(attempt: Attempt, guard: Guard | None, event: str, info: Mapping[str, Any]) -> None:
+    if guard is not None and _is_start(event, info):
+        await guard()
     _trace(attempt, event, info)
 
 

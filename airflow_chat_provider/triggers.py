@@ -174,6 +174,7 @@ class ChatCompletionTrigger(BaseTrigger):
             idempotency_key=talk.key,
             begun=entry.begun,
             note=partial(self._note, talk.key, entry.elapsed),
+            guard=self.journal.acheck,
         )
         return record.safe(reply)
 
@@ -181,15 +182,19 @@ class ChatCompletionTrigger(BaseTrigger):
         """Go on with the wait that another triggerer began. A clock that was set back makes it no longer."""
         await self.journal.acheck()
         await self.journal.awrite(entry.waiting(self.owner, entry.elapsed, entry.until))
+        self.journal.doubt()
         await asyncio.sleep(max(0.0, min(entry.until - time.time(), longest)))
 
     async def _note(self, key: str, before: float, step: Send | Sleep, elapsed: float) -> None:
         """Before each step: what somebody who finds only the journal has to know. ``before``: seconds spent earlier."""
         elapsed += before
+        if self._under_way:  # an answer came, which took its time
+            self.journal.doubt()
         await self.journal.acheck()
         entry = self.journal.entry
         if isinstance(step, Sleep):
             await self.journal.awrite(entry.waiting(self.owner, elapsed + step.seconds, time.time() + step.seconds))
+            self.journal.doubt()
         elif (entry.state, entry.owner, entry.attempt) != ("sent", self.owner, step.attempt):
             await self.journal.awrite(entry.sent(self.owner, key, step.attempt, elapsed))
         self._under_way = isinstance(step, Send)
@@ -197,6 +202,7 @@ class ChatCompletionTrigger(BaseTrigger):
     async def _keep(self, reply: Reply) -> bool:
         """Store a reply; whether Airflow took it. Raises Overtaken."""
         self._under_way = False
+        self.journal.doubt()
         key = self.journal.entry.key
         dumped = record.dump(reply)
         for pause in (*_PATIENCE, None):

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider import journal as journals
 from airflow_chat_provider import triggers
+from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Result, Send
 from airflow_chat_provider.core.settings import settings_from
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.journal import Overtaken
 from airflow_chat_provider.testing import replies
 from airflow_chat_provider.xcoms import Slot
 from tests.memory_xcom import MemoryXCom, leave, trigger
@@ -121,13 +123,20 @@ class Client:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def run(self, steps: Any, headers: Any, note: Any) -> Any:
+    async def run(self, steps: Any, headers: Any, note: Any, guard: Any) -> Any:
         one, began = CURRENT[asyncio.current_task()], self._world.now
         step = next(steps)
         while True:
             await note(step, self._world.now - began)
             outcome = None
             if isinstance(step, Send):
+                await one.until(lambda: True)  # while it connects
+                try:
+                    await guard()
+                except Overtaken:  # a transport has errors of its own for what goes wrong in it
+                    outcome = TransportError("held back", sent=False)
+                    step = steps.send(Result(outcome, self._world.now - began, self._world.now, 0.5))
+                    continue
                 made: list[Received | None] = [None]
                 self._world.sends.append(made)
                 one.answer, one.is_sending = None, True

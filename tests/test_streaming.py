@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from airflow_chat_provider.core import exchange
 from airflow_chat_provider.errors import (
     ProtocolError,
     StatusError,
@@ -245,3 +246,16 @@ class TestRealModel:
             body["usage"].pop("prompt_tokens_details")  # how much of the prompt was cached: more at the second call
         assert whole.pop("usage") == plain.pop("usage")
         assert whole == plain
+
+
+@both
+def test_what_came_is_kept_where_reading_it_fails_by_a_fault_of_ours(create, chat, monkeypatch):
+    def fail(*_arguments, **_more):
+        raise KeyError("canary")
+
+    monkeypatch.setattr(exchange, "_judge", fail)
+    error = failure(create, ChatCompletionHook())
+    assert isinstance(error, ProtocolError)
+    assert "failed to read it (KeyError)" in error.message
+    assert "canary" not in error.message
+    assert json.loads(error.body)["choices"][0]["message"]["content"] == "Hello"

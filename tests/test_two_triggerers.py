@@ -12,7 +12,6 @@ from airflow_chat_provider import triggers
 from airflow_chat_provider.core import record
 from airflow_chat_provider.core.journal import KEY, Entry
 from airflow_chat_provider.core.response import Reply
-from airflow_chat_provider.journal import Journal
 from airflow_chat_provider.testing import faults, replies
 from airflow_chat_provider.xcoms import Slot
 from tests.memory_xcom import MemoryXCom, Running, journal, leave, trigger
@@ -285,19 +284,27 @@ def test_an_xcom_that_airflow_does_not_take_is_left_to_a_worker(xcom, chat, monk
     assert xcom.head()["state"] == "done"
 
 
-def test_what_was_read_is_good_for_one_write(xcom, chat):
+def test_one_that_freezes_while_it_connects_holds_its_request_back(xcom, chat, monkeypatch):
     leave(chat.url)
 
     async def scene():
-        mine = Journal(journal().slot)
-        entry = await mine.aread()
-        await mine.acheck()
-        await mine.awrite(entry.sent("me", entry.key, 1, 0.0))
-        journal().write(Entry.read(xcom.head()).sent("another", entry.key, 1, 0.0))
-        with pytest.raises(Exception, match="sent"):
-            await mine.acheck()
+        one = trigger()
+        awrite = one.journal.awrite
+
+        async def freeze_after(entry):
+            await awrite(entry)
+            if entry.state == "sent":
+                one.journal.doubt()  # so much time goes by
+                journal().write(Entry.read(xcom.head()).sent("another", entry.key, 1, 0.0))
+
+        monkeypatch.setattr(one.journal, "awrite", freeze_after)
+        running = Running(one)
+        await asyncio.sleep(1)
+        assert running.event is None
+        await running.end("user")
 
     asyncio.run(scene())
+    assert chat.requests == []
 
 
 def test_pieces_of_an_answer_that_no_entry_counts_are_removed_too(xcom, chat, monkeypatch):

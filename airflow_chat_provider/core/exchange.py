@@ -149,6 +149,17 @@ def judge(outcome: Received | TransportError | None, call: Call, *, now: float) 
     return _told(call, _judge(outcome, call, now))
 
 
+def salvaged(outcome: Received | TransportError | None, error: Exception, attempts: int) -> Reply:
+    """A reply whose reading failed by a fault of ours: the bytes that came are paid for, whatever they are."""
+    if not isinstance(outcome, Received):
+        raise error
+    body = outcome.content.decode("utf-8", "replace") if outcome.body is None else outcome.body
+    # Not with the error's own words, which may quote the answer.
+    message = f"Look at the answer in body: this provider failed to read it ({type(error).__name__})"
+    failure = ProtocolError(message, status=outcome.status, body=body)
+    return Reply(outcome.status, body, outcome.headers, attempts=attempts, error=failure)
+
+
 def _told(call: Call, reply: Reply) -> Reply:
     """The reply; its error ends with what the server says. Only the last one's: looking for quotations takes time."""
     error = reply.error
