@@ -22,12 +22,13 @@ def secret(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def unread(monkeypatch):
-    """The names of files that were read all the same."""
+def unread(monkeypatch, tmp_path):
+    """The names of the test's files that were read all the same."""
     names, read = [], Path.read_text
 
     def noted(path, *arguments, **more):
-        names.append(path.name)
+        if path.is_relative_to(tmp_path):
+            names.append(path.name)
         return read(path, *arguments, **more)
 
     monkeypatch.setattr(Path, "read_text", noted)
