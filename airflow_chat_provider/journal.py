@@ -17,6 +17,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from airflow_chat_provider.aside import by_size
 from airflow_chat_provider.core.journal import KEY, Entry, Unusable
 from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.xcoms import Slot
@@ -78,7 +79,7 @@ class Journal:
                 slot = steps.send(value)
             except StopIteration as done:
                 self._read_at = _now()
-                return self._read(done.value)
+                return await by_size(_length(done.value), self._read, done.value)
 
     async def acheck(self) -> None:
         """Go on only if the entry is still as it was left, by what was read or written just now, or is read again.
@@ -173,22 +174,23 @@ class Journal:
         """What to put where, the entry itself at last; a text that lies there already is left alone."""
         head = entry.to_dict()
         for name in _TEXTS:
-            pieces = list(self._pieces(name, head[name]))
-            if pieces:
-                head[name] = len(pieces)
-                self._counts[name] = max(len(pieces), self._counts[name])
-                if self._entry is None or getattr(self._entry, name) is not getattr(entry, name):
-                    yield from pieces
+            text = head[name]
+            if len(text) <= PIECE:  # short enough for the entry itself
+                continue
+            starts = range(0, len(text), PIECE)
+            head[name] = len(starts)
+            self._counts[name] = max(len(starts), self._counts[name])
+            if self._entry is None or getattr(self._entry, name) is not text:
+                for number, start in enumerate(starts):
+                    yield self._piece(name, number), text[start : start + PIECE]
         yield self.slot, head
-
-    def _pieces(self, name: str, text: str) -> Iterator[tuple[Slot, str]]:
-        """None where the text is short enough for the entry itself."""
-        if len(text) > PIECE:
-            for number, start in enumerate(range(0, len(text), PIECE)):
-                yield self._piece(name, number), text[start : start + PIECE]
 
     def _piece(self, name: str, number: int) -> Slot:
         return self.slot._replace(key=f"{self.slot.key}_{name}_{number}")
+
+
+def _length(head: Any) -> int:
+    return sum(len(str(head.get(name))) for name in _TEXTS) if isinstance(head, dict) else 0
 
 
 _NEVER = float("-inf"), float("-inf")

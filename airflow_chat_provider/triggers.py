@@ -12,8 +12,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
+from airflow_chat_provider.aside import asafe_dump, aside, by_size
 from airflow_chat_provider.asking import learn
-from airflow_chat_provider.compat import in_thread
 from airflow_chat_provider.connections import KnownConnections
 from airflow_chat_provider.conversation import Conversation
 from airflow_chat_provider.core import record
@@ -145,7 +145,8 @@ class ChatCompletionTrigger(BaseTrigger):
                 reply = await self._call(hook, client, talk)
                 if reply is None:
                     return "spent"
-                if not await self._keep(reply):
+                reply, dumped = await asafe_dump(reply)
+                if not await self._keep(reply, dumped):
                     return "unstored"
                 if not self._is_small:
                     return "done"
@@ -153,7 +154,8 @@ class ChatCompletionTrigger(BaseTrigger):
                 if talk is not None and talk.final is None and talk.dialogue is not None:
                     self.log.info("Asking again: %s", talk.dialogue.why)
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
-            return "done" if await self._keep(Reply(None, None, error=error)) else "unstored"
+            failed = Reply(None, None, error=error)
+            return "done" if await self._keep(failed, record.dump(failed)) else "unstored"
         finally:
             if client is not None:
                 await client.aclose()
@@ -168,7 +170,7 @@ class ChatCompletionTrigger(BaseTrigger):
             self.log.warning("The request is sent again: a triggerer ended while it was under way")
         elif entry.state == "waiting":
             await self._wait(entry, hook.settings.deadline)
-        reply = await hook.asend(
+        return await hook.asend(
             client,
             talk.request,
             idempotency_key=talk.key,
@@ -176,7 +178,6 @@ class ChatCompletionTrigger(BaseTrigger):
             note=partial(self._note, talk.key, entry.elapsed),
             guard=self.journal.acheck,
         )
-        return record.safe(reply)
 
     async def _wait(self, entry: Entry, longest: float) -> None:
         """Go on with the wait that another triggerer began. A clock that was set back makes it no longer."""
@@ -199,16 +200,16 @@ class ChatCompletionTrigger(BaseTrigger):
             await self.journal.awrite(entry.sent(self.owner, key, step.attempt, elapsed))
         self._under_way = isinstance(step, Send)
 
-    async def _keep(self, reply: Reply) -> bool:
+    async def _keep(self, reply: Reply, dumped: str) -> bool:
         """Store a reply; whether Airflow took it. Raises Overtaken."""
         self._under_way = False
         self.journal.doubt()
         key = self.journal.entry.key
-        dumped = record.dump(reply)
+        done = await by_size(len(dumped), self.journal.entry.done, self.owner, dumped)
         for pause in (*_PATIENCE, None):
             try:
                 await self.journal.acheck()
-                await self.journal.awrite(self.journal.entry.done(self.owner, dumped))
+                await self.journal.awrite(done)
             except Overtaken:
                 if reply.status is not None:
                     self.log.warning(
@@ -234,7 +235,7 @@ class ChatCompletionTrigger(BaseTrigger):
         """What looks into an answer, in a thread if a schema may be slow; None where it fails: a worker tells why."""
         wanted = self.journal.entry.deferred.wanted
         try:
-            return await in_thread(judge) if wanted and (wanted["schema"] or wanted["tools"]) else judge()
+            return await aside(judge) if wanted and (wanted["schema"] or wanted["tools"]) else judge()
         except Exception as error:  # noqa: BLE001 - the reply is stored: a worker says what is wrong
             self.log.warning("The reply cannot be read here (%s): a worker goes on", type(error).__name__)
             return None
