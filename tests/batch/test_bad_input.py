@@ -25,6 +25,16 @@ def refused(batch, **arguments):
     return error.message
 
 
+def refused_again(batch):
+    """Why another try sends nothing, and loses nothing of what is there."""
+    asked, results = batch.asked, (batch.output / "results.jsonl").read_bytes()
+    error = batch.error()
+    assert isinstance(error, InvalidRequest)
+    assert batch.asked == asked
+    assert (batch.output / "results.jsonl").read_bytes() == results
+    return error.message
+
+
 class TestInput:
     def test_that_is_missing(self, batch):
         assert re.search(r"Correct input: '.*rows.jsonl' does not exist", refused(batch))
@@ -139,7 +149,9 @@ class TestOutput:
         batch.run()
         with (batch.output / "results.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
-        assert "a line that is none of this batch (the 3.)" in batch.error().message
+        told = refused_again(batch)
+        assert "holds lines of something else" in told
+        assert "results.jsonl:3)" in told
 
     def test_that_another_run_writes_to(self, batch, monkeypatch):
         from airflow_chat_provider.batch import local_store
