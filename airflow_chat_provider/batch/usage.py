@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 _NAME = re.compile(r"(?!__)[\w.:/ -]{1,64}", re.ASCII)  # Airflow reads keys with two underscores as its own
-_NAMES = 64  # in one object; a server could have a new one in each answer
-_DEPTH = 3  # prompt_tokens_details.cached_tokens is 2
+_NAMES = 32  # in one object; a server could have a new one in each answer
+_DEPTH = 2  # prompt_tokens_details.cached_tokens
 _MOST = 2**53  # of one answer; what is more is an error of the server's
 _TOP = 2**63 - 1  # of a sum: XCom's databases take no larger integer
 
