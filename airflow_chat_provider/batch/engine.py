@@ -127,7 +127,8 @@ class Engine:
         spent = Spent()
         try:
             outcome = await self._outcome(row, spent)
-        except (Stopped, Hopeless):
+        except (Stopped, Hopeless, asyncio.CancelledError):
+            # A line is the store's as soon as it is given, even where this wait for it is cancelled once more.
             if (error := spent.unfinished()) is not None:
                 await self._failed(row, error, spent)
             raise

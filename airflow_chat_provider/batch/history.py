@@ -27,8 +27,9 @@ class History:
     Of another row, ``asked`` has how many calls came to an end without one, and ``usage`` what these took.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, wanted: range) -> None:
         self.done = bytearray(rows)
+        self._wanted = wanted
         self.asked: dict[int, int] = {}
         self.usage: dict[int, Any] = {}
         self._stale = False
@@ -36,7 +37,7 @@ class History:
     def load(self, store: Store, tally: Tally, requests: Requests) -> None:
         """Read all that is there, and count it.
 
-        What is not a line of a batch is passed over, and told. Raises InvalidRequest for a line of another batch.
+        What is left of a line is passed over, and told. Raises InvalidRequest for lines of another batch or shard.
         """
         for recorded in self._read(store, RESULTS):
             if recorded.failed:  # somebody put the files together
@@ -85,7 +86,7 @@ class History:
 
     def _line(self, line: bytes) -> Recorded | None:
         recorded = read_line(line)
-        if recorded is not None and recorded.index >= len(self.done):
+        if recorded is not None and recorded.index not in self._wanted:
             raise Foreign
         return recorded
 

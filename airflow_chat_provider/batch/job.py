@@ -63,7 +63,7 @@ class Job:
             file_mode=file_mode(task.file_mode),
         )
         self._tally = Tally(len(self._rows))
-        self._history = History(self._survey.rows)
+        self._history = History(self._survey.rows, self._rows)
 
     def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
         """The manifest, and what makes the task fail, if anything."""
@@ -134,6 +134,7 @@ class Job:
         paths = {"results": self._store.where(RESULTS), "errors": self._store.where(ERRORS)}
         manifest = {**paths, **self._tally.manifest(time.monotonic())}
         try:
+            self._store.check()
             self._history.tidy(self._store)
             self._store.put(MANIFEST, json.dumps(manifest, indent=1).encode())
         except ChatCompletionError as error:  # the results are there all the same

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from airflow_chat_provider.batch.created import create, replace
 from airflow_chat_provider.batch.files import NO_ROOM, file_error, readable
-from airflow_chat_provider.batch.spill import Spill, reason, write_all
+from airflow_chat_provider.batch.spill import Spill, reason, write_all, write_lines
 from airflow_chat_provider.batch.store import ERRORS, MANIFEST, OWNER, RESULTS, StoreError, new_owner, taken_over
+from airflow_chat_provider.core.errors import ChatCompletionError
 
 _RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
 _LOCK_WAIT = 30.0  # seconds; a task whose worker was lost may take this long to end
@@ -83,10 +84,10 @@ class LocalStore:
                 for kind in (RESULTS, ERRORS):
                     self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
                 self._lock(self._files[RESULTS])
+                self._thread.submit(int)  # begins the thread now: later there may be none to be had
             except BaseException:
                 self.close()
                 raise
-        self._thread.submit(int)  # begins the thread now: later there may be none to be had
 
     def _lock(self, file: int) -> None:
         until = time.monotonic() + _LOCK_WAIT
@@ -175,7 +176,7 @@ class LocalStore:
                 lines, self._waiting = self._waiting, []
                 missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, lines)
                 for line in lines:
-                    self._tell(line, self.error if line.kind in missing else None)
+                    self._tell(line, self.error if line.written in missing else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
             self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
             for line in (*lines, *self._waiting):
@@ -194,31 +195,35 @@ class LocalStore:
         if self._flushing is not None:
             await self._flushing
 
-    def _store(self, lines: list[_Line]) -> set[str]:
-        """Write lines. The kinds that are not in the output: theirs are kept elsewhere, and ``error`` says where."""
-        missing = set()
+    def _store(self, lines: list[_Line]) -> set[asyncio.Future[None]]:
+        """Write lines; whose are not in the output. These are kept elsewhere, and ``error`` says where."""
+        missing: list[_Line] = []
         for kind in (RESULTS, ERRORS):
-            contents = [line.content for line in lines if line.kind == kind]
-            if not contents or self._written(self._files[kind], contents):
-                continue
-            missing.add(kind)
-            self._spill.keep(contents)
+            if of_kind := [line for line in lines if line.kind == kind]:
+                missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
+        if missing:
+            self._spill.keep([line.content for line in missing])
             self.error = StoreError(f"{self._why}. {self._spill.told()}")
-        return missing
+        return {line.written for line in missing}
 
-    def _written(self, file: int, contents: list[bytes]) -> bool:
+    def _append(self, file: int, contents: list[bytes]) -> int:
+        """How many of the lines are in the output; of the others ``_why`` says why not."""
         if self._why:
-            return False
+            return 0
+        taken = 0
         try:
             self.check()
-            self._append(file, b"".join(contents))
+            self._append_all(file, b"".join(contents))
         except StoreError as error:
             self._why = error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
             self._why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
-        return not self._why
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # for all of them; there may be for some
+                with contextlib.suppress(OSError):
+                    taken = write_lines(file, contents)[0]
+        return taken if self._why else len(contents)
 
-    def _append(self, file: int, content: bytes) -> None:
+    def _append_all(self, file: int, content: bytes) -> None:
         now = os.fstat(file)
         if not now.st_nlink:
             raise FileNotFoundError(errno.ENOENT, "one of its files was removed")
@@ -248,7 +253,7 @@ class LocalStore:
 
     def close(self) -> None:
         self._thread.shutdown()
-        with contextlib.suppress(OSError, StoreError):  # another run's reserve is left to it
+        with contextlib.suppress(OSError, ChatCompletionError):  # another run's reserve is left to it
             if self._files and self.read(OWNER) == self._owner:
                 self._reserve.unlink(missing_ok=True)
         while self._files:

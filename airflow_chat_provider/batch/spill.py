@@ -41,7 +41,7 @@ class Spill:
             file = os.open(path, os.O_WRONLY | os.O_APPEND)
         taken, error = 0, None
         try:
-            taken, error = _write(file, lines)
+            taken, error = write_lines(file, lines)
         finally:
             os.close(file)
             if taken:
@@ -90,7 +90,7 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"[:200]
 
 
-def _write(file: int, lines: list[bytes]) -> tuple[int, OSError | None]:
+def write_lines(file: int, lines: Sequence[bytes]) -> tuple[int, OSError | None]:
     """How many lines are on the disk, and why not all."""
     taken, failure = 0, None
     for line in lines:

@@ -3,7 +3,11 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from airflow_chat_provider.batch.lines import Foreign, read_line
+from airflow_chat_provider.batch.usage import counted
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.batch.batching import prompt_of
@@ -110,6 +114,17 @@ def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
     assert len(batch.chat.requests) == 2
 
 
+def test_so_is_one_of_another_shard(batch):
+    batch.texts(4)
+    for shard in ("1/2", "2/2"):
+        batch.run(shard=shard)
+    first, second = (batch.output / f"shard-{n}-of-2" / "results.jsonl" for n in (1, 2))
+    first.write_bytes(first.read_bytes() + second.read_bytes())
+    error = batch.error(shard="1/2")
+    assert f"({first}:3); move them out" in error.message
+    assert len(batch.chat.requests) == 4
+
+
 def test_a_row_with_two_results_counts_once_and_its_cost_twice(batch):
     batch.texts(2)
     batch.run()
@@ -145,7 +160,30 @@ def test_a_damaged_mark_of_the_folder_is_an_error_that_names_it(batch, identity)
 
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+NAMES = st.sampled_from(
+    ["index", "id", "custom_id", "usage", "error", "asked", "response", "body", "choices", "message", "incomplete"]
+)
+JSON = st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=3)
+
+
+def nested(children):
+    return st.lists(children, max_size=3) | st.dictionaries(NAMES, children, max_size=8)
+
+
 LINE = {"method": "POST", "url": "/v1/chat/completions", "body": BODY}
+
+
+@given(
+    st.binary(max_size=200) | st.recursive(JSON, nested, max_leaves=20).map(lambda value: json.dumps(value).encode())
+)
+def test_any_line_is_one_of_ours_or_not_and_never_an_error_of_another_kind(line):
+    try:
+        recorded = read_line(line)
+    except Foreign:
+        return
+    if recorded is not None:
+        assert recorded.index >= 0
+        counted(recorded.usage)
 
 
 class TestIds:

@@ -6,9 +6,11 @@ import stat
 import pytest
 from pydantic import BaseModel
 
-from airflow_chat_provider.batch import caller, engine
+from airflow_chat_provider import asking
+from airflow_chat_provider.batch import caller
 from airflow_chat_provider.batch.gate import Gate
 from airflow_chat_provider.batch.lines import Shape
+from airflow_chat_provider.core import exchange
 from airflow_chat_provider.core.dialogue import Dialogue
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
@@ -23,7 +25,7 @@ class Bug(Exception):
     """Nobody expects it; its text is of the answer."""
 
 
-LOOKERS = [(Dialogue, "take"), (Shape, "success"), (engine.asking, "learn"), (Gate, "_learn"), (caller, "learn")]
+LOOKERS = [(Dialogue, "take"), (Shape, "success"), (asking, "learn"), (Gate, "_learn"), (caller, "learn")]
 
 
 @pytest.mark.parametrize(("owner", "name"), LOOKERS, ids=[name for _, name in LOOKERS])
@@ -65,7 +67,7 @@ def test_a_call_that_ends_in_a_bug_fails_its_row_alone(batch, monkeypatch):
             raise Bug("secret")
         return works(*args, **kwargs)
 
-    works = caller.exchange
+    works = exchange.exchange
     monkeypatch.setattr(caller, "exchange", fail)
     batch.texts(4)
     assert batch.run(max_concurrency=1, max_failures=1)["failed"] == {"ChatCompletionError": 1}
@@ -122,8 +124,8 @@ def test_a_row_of_which_no_request_can_be_made_fails_alone(batch, monkeypatch):
             raise Bug("secret")
         return works(request, *args, **kwargs)
 
-    works = engine.asking.begin
-    monkeypatch.setattr(engine.asking, "begin", fail)
+    works = asking.begin
+    monkeypatch.setattr(asking, "begin", fail)
     batch.texts(3)
     assert batch.run(max_failures=1)["failed"] == {"InvalidRequest": 1}
     (line,) = batch.errors

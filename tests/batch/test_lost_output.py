@@ -100,7 +100,7 @@ def test_where_nothing_has_room_the_batch_ends_and_names_each_place_that_was_tri
     lost = len(batch.chat.requests) - len(batch.results)
     assert f"{lost} lines could not be kept" in message
     manifest = batch.pushed["return_value"]
-    assert manifest["succeeded"] == len(batch.results)
+    assert manifest["succeeded"] == len(batch.results) > 0
     assert manifest["usage"]["total_tokens"] == 11 * len(batch.results)
 
 
