@@ -50,7 +50,7 @@ class LocalStore:
         self._folder = folder
         self._mode = file_mode
         self._in_flight = in_flight
-        self._owner = new_owner(uuid.uuid4().hex)
+        self._owner, self._mark = new_owner(uuid.uuid4().hex), str(folder / OWNER)
         self._files: dict[str, int] = {}
         self._waiting: list[_Line] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -122,14 +122,14 @@ class LocalStore:
 
     def check(self) -> None:
         # It is opened each time: a network file system asks its server then, and may not for a mere look.
-        with readable("output", self._path(OWNER)):
-            try:
-                owner = self._path(OWNER).read_bytes()
-            except FileNotFoundError:
-                owner = None
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:  # lines that came are worth more than the look
-                    return
+        try:
+            owner = _read(self._mark)
+        except FileNotFoundError:
+            owner = None
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS:  # lines that came are worth more than the look
+                return
+            with readable("output", self._mark):
                 raise
         if owner != self._owner:
             raise taken_over(self._folder, owner)
@@ -268,6 +268,15 @@ def _write(file: int, content: bytes, size: int) -> None:
         with contextlib.suppress(OSError):  # what is left of it is passed over by the next run
             os.ftruncate(file, size)
         raise
+
+
+def _read(path: str) -> bytes:
+    """All of a small file; a quarter of what ``read_bytes`` takes."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 1 << 16)
+    finally:
+        os.close(file)
 
 
 def _is_whole(line: bytes) -> bool:

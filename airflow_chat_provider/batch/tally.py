@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -43,17 +44,17 @@ class Tally:
         self.began = 0.0
 
     def begin(self, now: float) -> None:
-        """What was counted so far is of earlier runs."""
+        """What was counted so far is of earlier runs, and stored."""
+        self.came = copy.deepcopy(self.stored)
         self.earlier, self.began = self.came.succeeded, now
 
     def recorded(self, usage: Any, *, incomplete: bool) -> None:
         """Count a row that an earlier run answered."""
-        self.success(usage, incomplete=incomplete)()
+        self.stored.success(counted(usage), incomplete=incomplete)
 
     def spent(self, usage: Any) -> None:
         """Count what an earlier run paid for no row that counts."""
-        for counts in (self.came, self.stored):
-            add(counts.usage, counted(usage))
+        add(self.stored.usage, counted(usage))
 
     def success(self, usage: Any, *, incomplete: bool) -> Callable[[], None]:
         """Count an answered row. What is returned is to be called when its line is stored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -14,19 +15,26 @@ _MOST = 2**53  # of one answer; what is more is an error of the server's
 _TOP = 2**63 - 1  # of a sum: XCom's databases take no larger integer
 
 
+@lru_cache(256)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def counted(usage: Any, depth: int = 0) -> dict[str, Any]:
     """The counts in a ``usage``, in objects in it too: all that are numbers of 0 or more."""
     found: dict[str, Any] = {}
     if not isinstance(usage, Mapping) or depth == _DEPTH:
         return found
     for name, value in islice(usage.items(), _NAMES):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if type(name) is not str or not _is_name(name):
             continue
-        if isinstance(value, Mapping):
-            if inner := counted(value, depth + 1):
+        if type(value) is int or type(value) is float:
+            if 0 <= value <= _MOST:
+                found[name] = value
+        elif isinstance(value, Mapping):
+            inner = counted(value, depth + 1)
+            if inner:
                 found[name] = inner
-        elif type(value) in (int, float) and 0 <= value <= _MOST:
-            found[name] = value
     return found
 
 

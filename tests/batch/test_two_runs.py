@@ -111,12 +111,12 @@ class TestWithoutLocks:
         assert (batch.output / "results.jsonl").read_bytes() == b""
 
     def test_a_look_at_the_mark_for_which_no_descriptor_is_left_stops_nobody(self, batch, monkeypatch):
-        def read_bytes(path):
-            if path.name == "owner.json" and batch.chat.requests:
+        def read(path):
+            if batch.chat.requests:
                 raise OSError(errno.EMFILE, "Too many open files")
             return works(path)
 
-        works = Path.read_bytes
-        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        works = local_store._read
+        monkeypatch.setattr(local_store, "_read", read)
         batch.texts(5)
         assert batch.run()["succeeded"] == 5
