@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.files import file_error
+from airflow_chat_provider.batch.files import file_error, readable
 from airflow_chat_provider.batch.lines import Foreign, Recorded, read_line, unnamed
+from airflow_chat_provider.batch.spill import taking_up
 from airflow_chat_provider.batch.store import ERRORS, RESULTS
 
 if TYPE_CHECKING:
@@ -45,18 +47,42 @@ class History:
             elif self.done[recorded.index]:
                 tally.spent(recorded.usage)
             else:
-                self.done[recorded.index] = 1
-                tally.recorded(recorded.usage, incomplete=recorded.incomplete)
-                if recorded.name not in (None, unnamed(recorded.index)):
-                    requests.note(str(recorded.name), recorded.index)
+                self._count(recorded, tally, requests)
         for recorded in self._read(store, ERRORS):
             self._stale = True
             self._note(recorded)
+        for path in store.spill.earlier():
+            self._take_up(path, store, tally, requests)
         for index, usage in list(self.usage.items()):
             if self.done[index]:  # its result says what the row took in all
                 del self.usage[index]
             else:
                 tally.spent(usage)
+
+    def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
+        self.done[recorded.index] = 1
+        tally.recorded(recorded.usage, incomplete=recorded.incomplete)
+        if recorded.name not in (None, unnamed(recorded.index)):
+            requests.note(str(recorded.name), recorded.index)
+
+    def _take_up(self, path: Path, store: Store, tally: Tally, requests: Requests) -> None:
+        """Add to the output what it did not take from an earlier run."""
+        lines: dict[str, list[bytes]] = {RESULTS: [], ERRORS: []}
+        with readable("output", path), taking_up(path) as found:
+            for line in found:
+                recorded = self._line(line)
+                if recorded is None or self.done[recorded.index]:
+                    continue
+                if recorded.failed:
+                    self._stale = True
+                    self._note(recorded)
+                else:
+                    self._count(recorded, tally, requests)
+                lines[ERRORS if recorded.failed else RESULTS].append(line)
+            for kind, some in lines.items():
+                if some:
+                    store.add(kind, some)
+        log.info("Took up %d results and %d errors from %s", len(lines[RESULTS]), len(lines[ERRORS]), path)
 
     def _note(self, recorded: Recorded) -> None:
         """The last line of a row counts: it has the usage of the ones before."""

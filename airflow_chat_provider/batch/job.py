@@ -123,6 +123,7 @@ class Job:
             self._store.clear()
             found = new_identity(fingerprint, len(self._rows))
             self._store.put(IDENTITY, json.dumps(found).encode())
+        self._store.spill.batch = found["id"]
         return str(found["id"])
 
     def _asked_for(self) -> list[Any]:

@@ -56,7 +56,7 @@ class LocalStore:
         self._flushing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "chat-batch-output")
         self._why = ""
-        self._spill = Spill()
+        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return str(self._path(kind))
@@ -162,6 +162,11 @@ class LocalStore:
                 else:
                     os.ftruncate(self._files[kind], whole)
 
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        self.check()
+        with readable("output", self._path(kind)):
+            _write(self._files[kind], b"".join(lines), os.fstat(self._files[kind]).st_size)
+
     async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
         written = asyncio.get_running_loop().create_future()
         self._waiting.append(_Line(kind, line, written, stored))
@@ -202,8 +207,8 @@ class LocalStore:
             if of_kind := [line for line in lines if line.kind == kind]:
                 missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
         if missing:
-            self._spill.keep([line.content for line in missing])
-            self.error = StoreError(f"{self._why}. {self._spill.told()}")
+            self.spill.keep([line.content for line in missing])
+            self.error = StoreError(f"{self._why}. {self.spill.told()}")
         return {line.written for line in missing}
 
     def _append(self, file: int, contents: list[bytes]) -> int:

@@ -58,7 +58,7 @@ class ObjectStore:
         self._begins: dict[str, list[tuple[int, str]]] = {}
         self.error: StoreError | None = None
         self._why = ""
-        self._spill = Spill()
+        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
@@ -124,6 +124,9 @@ class ObjectStore:
                         number += 1
                         yield line if line.endswith(b"\n") else line + b"\n"
 
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        self.put(f"{kind}-{next(self._names)}", b"".join(lines))
+
     async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
         self._part[kind].append((line, stored))
         while self._gathered() >= 2 * self._rows and self.error is None:
@@ -171,9 +174,9 @@ class ObjectStore:
         if not self._why:
             self._why = self._put_part(contents)
         for lines in contents.values():
-            self._spill.keep(lines)
+            self.spill.keep(lines)
         if contents:
-            self.error = StoreError(f"{self._why}. {self._spill.told()}")
+            self.error = StoreError(f"{self._why}. {self.spill.told()}")
         return set(contents)
 
     def _put_part(self, contents: dict[str, list[bytes]]) -> str:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+_PREFIX = "chat-batch-"
 
 
 class Spill:
     """Files on this machine that only this user can read, made when they are needed.
 
     Each line goes to the first of ``places`` that takes it. The log is none of them: lines hold prompts and answers.
+    ``batch`` is the id of the batch, by which its next run on this machine finds them.
     """
 
     def __init__(self) -> None:
+        self.batch = ""
         self._files: dict[Path, Path] = {}
         self._refused: dict[Path, str] = {}
         self._lost = 0
@@ -34,12 +40,8 @@ class Spill:
 
     def _into(self, place: Path, lines: list[bytes]) -> list[bytes]:
         """The lines that did not fit."""
-        if (path := self._files.get(place)) is None:
-            file, name = tempfile.mkstemp(prefix="chat-batch-", suffix=".jsonl", dir=place)
-            path = Path(name)
-        else:
-            file = os.open(path, os.O_WRONLY | os.O_APPEND)
         taken, error = 0, None
+        file, path = self._open(place)
         try:
             taken, error = write_lines(file, lines)
         finally:
@@ -52,6 +54,28 @@ class Spill:
             self._refused[place] = reason(error)
         return lines[taken:]
 
+    def _open(self, place: Path) -> tuple[int, Path]:
+        """The file of a place, locked: nobody takes it up while lines are added."""
+        if (path := self._files.get(place)) is not None:
+            with contextlib.suppress(FileNotFoundError):
+                file = os.open(path, os.O_WRONLY | os.O_APPEND)
+                _lock(file)
+                if os.fstat(file).st_nlink:
+                    return file, path
+                os.close(file)  # another run has taken it up
+        file, name = tempfile.mkstemp(prefix=f"{_PREFIX}{self._tag}", suffix=".jsonl", dir=place)
+        _lock(file)
+        return file, Path(name)
+
+    @property
+    def _tag(self) -> str:
+        return f"{self.batch}-" if self.batch.isalnum() else ""  # it comes from a file, and becomes part of a path
+
+    def earlier(self) -> list[Path]:
+        """The files that earlier runs of this batch left on this machine."""
+        found = (path for place in places() for path in place.glob(f"{_PREFIX}{self._tag}*.jsonl")) if self._tag else ()
+        return [path for path in found if _is_ours(path)]
+
     def told(self) -> str:
         """For an error: where the lines are, and what took none of them."""
         told = []
@@ -60,7 +84,7 @@ class Spill:
             told.append(f"{self._lost:,} lines could not be kept in {tried} either, and are lost")
         if self._files:
             where = " and ".join(map(str, self._files.values()))
-            told.append(f"To keep what this run got last, add it to the results: it is in {where}")
+            told.append(f"What this run got last is taken up by its next try on this machine, from {where}")
         return ". ".join(told)
 
 
@@ -83,6 +107,32 @@ def places() -> list[Path]:
                 there = path.stat()
                 found.setdefault((there.st_dev, there.st_ino), path)
     return list(found.values())
+
+
+@contextlib.contextmanager
+def taking_up(path: Path) -> Iterator[list[bytes]]:
+    """The lines of such a file, which is removed once they are elsewhere."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        _lock(file)
+        with open(file, "rb", closefd=False) as lines:
+            yield [line for line in lines if line.endswith(b"\n")]
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(file)
+
+
+def _lock(file: int) -> None:
+    with contextlib.suppress(OSError):  # of a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        there = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(there.st_mode) and there.st_uid == os.geteuid()
 
 
 def reason(error: Exception) -> str:

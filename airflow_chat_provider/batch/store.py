@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from airflow_chat_provider.batch.files import StoreError, file_error, local_path
+from airflow_chat_provider.batch.spill import Spill
 
 __all__ = ["StoreError"]
 
@@ -29,6 +30,8 @@ class Store(Protocol):
     """No room is left: what is under way can still be written, and no more."""
     error: StoreError | None
     """Why nothing can be written any more, and where what came since is."""
+    spill: Spill
+    """Keeps what the output does not take."""
 
     def holds(self, kind: str) -> bool:
         """Are there lines of a kind?"""
@@ -50,6 +53,9 @@ class Store(Protocol):
 
     def lines(self, kind: str) -> Iterator[bytes]:
         """All lines of a kind, in the order in which they were written; half a line at the end is dropped."""
+
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        """Add lines before the first is written; raises ChatCompletionError."""
 
     def place(self, kind: str, number: int) -> str:
         """Where a reader finds a line that ``lines`` has given out, told its number there, from 0."""

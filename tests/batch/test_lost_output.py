@@ -1,6 +1,7 @@
 """An output that takes no more: the batch ends, says where the answers are, and loses none that fits anywhere."""
 
 import errno
+import json
 import os
 import stat
 import subprocess
@@ -14,7 +15,7 @@ from airflow_chat_provider.batch import local_store, spill
 from airflow_chat_provider.batch.spill import Spill
 from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.testing import replies
-from tests.batch.batching import lines
+from tests.batch.batching import lines, prompt_of
 from tests.batch.conftest import fill
 
 
@@ -43,9 +44,9 @@ def spilled(message):
 class Large:
     """Answers that come together, of 60 KB each: more than the room that was kept for them."""
 
-    def __init__(self, batch):
+    def __init__(self, batch, together=8):
         self._batch = batch
-        self._together = threading.Barrier(8)
+        self._together = threading.Barrier(together)
 
     def __call__(self, request):
         if len(self._batch.chat.requests) <= 8:
@@ -154,6 +155,64 @@ def test_lines_that_were_kept_elsewhere_count_once_they_are_added_to_the_results
     assert max(batch.times.values()) == 1
 
 
+def test_another_try_on_the_same_machine_takes_up_what_was_kept_elsewhere(batch, small_disk):
+    def refuse(request):
+        return replies.error(400, "no") if prompt_of(request) == "row 3" else large(request)
+
+    batch.texts(48)
+    large = Large(batch, 7)
+    batch.chat.default = refuse
+    batch.output = small_disk / "out"
+    path = Path(ended(batch, max_concurrency=8, output=str(batch.output), max_failures=None).rpartition(" ")[2])
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    batch.chat.default = replies.ok()
+    manifest = batch.run(output=str(batch.output))
+    assert not path.exists()
+    assert manifest["succeeded"] == 48
+    assert manifest["usage"]["total_tokens"] == 11 * 48
+    assert [line["index"] for line in batch.results] == list(range(48))
+    assert batch.errors == []
+    assert {prompt for prompt, count in batch.times.items() if count > 1} == {"row 3"}
+
+
+def test_while_there_is_no_room_for_it_nothing_is_sent_and_it_stays(batch, small_disk):
+    batch.texts(48)
+    batch.chat.default = Large(batch)
+    batch.output = small_disk / "out"
+    path = Path(ended(batch, max_concurrency=8, output=str(batch.output)).rpartition(" ")[2])
+    asked, kept = len(batch.chat.requests), path.read_bytes()
+    ended(batch, max_concurrency=8, output=str(batch.output))
+    assert (len(batch.chat.requests), path.read_bytes()) == (asked, kept)
+    path.unlink()
+
+
+def test_another_batch_in_the_same_folder_takes_nothing_up(batch, small_disk):
+    batch.texts(48)
+    batch.chat.default = Large(batch)
+    batch.output = small_disk / "out"
+    path = Path(ended(batch, max_concurrency=8, output=str(batch.output)).rpartition(" ")[2])
+    batch.texts(2)
+    batch.chat.default = replies.ok("small")
+    batch.run(output=str(batch.output), on_changed="restart")
+    assert [line["response"] for line in batch.results] == ["small", "small"]
+    path.unlink()
+
+
+def test_a_link_that_somebody_put_there_is_not_followed(batch, tmp_path):
+    batch.texts(2)
+    batch.run()
+    identity = json.loads((batch.output / "batch.json").read_text())["id"]
+    (tmp_path / "theirs.jsonl").write_text("theirs")
+    link = Path(tempfile.gettempdir()) / f"chat-batch-{identity}-x.jsonl"
+    link.symlink_to(tmp_path / "theirs.jsonl")
+    try:
+        batch.run()
+        assert link.is_symlink()
+    finally:
+        link.unlink()
+    assert (tmp_path / "theirs.jsonl").read_text() == "theirs"
+
+
 def test_an_output_that_is_removed_while_it_is_written_ends_the_batch(batch):
     def answer(request):
         if len(batch.chat.requests) == 5:
@@ -178,6 +237,40 @@ def test_a_full_disk_before_the_first_request_is_no_mistake_of_the_tasks(batch, 
     (small_disk / "full").unlink()
     assert batch.run(output=str(batch.output))["succeeded"] == 1
     assert len(batch.chat.requests) == 1
+
+
+def test_lines_that_come_after_a_file_was_taken_up_go_to_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    kept = Spill()
+    kept.batch = "abc"
+    kept.keep([b"first\n"])
+    (path,) = kept.earlier()
+    with spill.taking_up(path) as found:
+        assert found == [b"first\n"]
+    kept.keep([b"second\n"])
+    (path,) = kept.earlier()
+    assert path.read_bytes() == b"second\n"
+
+
+def test_what_is_not_taken_up_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    kept = Spill()
+    kept.batch = "abc"
+    kept.keep([b"first\n"])
+    (path,) = kept.earlier()
+    with pytest.raises(ZeroDivisionError), spill.taking_up(path):
+        raise ZeroDivisionError
+    assert kept.earlier() == [path]
+
+
+@pytest.mark.parametrize("batch_id", ["", "../../etc", "*", "a/b", "a b"])
+def test_an_id_that_is_none_of_ours_finds_nothing(tmp_path, monkeypatch, batch_id):
+    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    kept = Spill()
+    kept.batch = batch_id
+    kept.keep([b"first\n"])
+    assert len(list(tmp_path.iterdir())) == 1
+    assert kept.earlier() == []
 
 
 class TestPlaces:

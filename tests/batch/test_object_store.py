@@ -202,6 +202,18 @@ def test_a_full_temporary_folder_is_passed_over(stored, full_disk, monkeypatch):
     spilled.unlink()
 
 
+def test_another_try_on_the_same_machine_takes_up_what_the_store_did_not(stored, monkeypatch):
+    stored.batch.texts(40)
+    with monkeypatch.context() as broken:
+        broken_after(stored, 10, broken)
+        with pytest.raises(StoreError) as caught:
+            stored.run(part_rows=2, max_concurrency=4)
+    assert stored.run()["succeeded"] == 40
+    assert len(stored.batch.chat.requests) == 40
+    assert [line["index"] for line in stored.found("results")] == list(range(40))
+    assert not Path(caught.value.message.rpartition(" ")[2]).exists()
+
+
 def test_the_manifest_counts_what_is_stored_and_nothing_else(stored, monkeypatch):
     stored.batch.texts(40)
     broken_after(stored, 10, monkeypatch)

@@ -12,7 +12,6 @@ from airflow_chat_provider.batch import local_store
 from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
-from tests.batch.batching import lines
 
 
 def test_a_mark_that_is_somebody_elses_is_left_alone(batch):
@@ -74,11 +73,8 @@ class TestWithoutLocks:
         assert ended.wait(60)
         assert found[0]["succeeded"] == 200
         assert [line["index"] for line in batch.results] == list(range(200))
-        spilled = Path(error.message.rpartition(" ")[2]) if "it is in" in error.message else None
-        kept = lines(spilled) if spilled else []
-        assert len(batch.chat.requests) == 200 + len(kept) <= 200 + 2 * 4
-        if spilled:
-            spilled.unlink()
+        assert len(batch.chat.requests) <= 200 + 2 * 4  # what was under way when the mark changed, and when it was seen
+        Path(error.message.rpartition(" ")[2]).unlink(missing_ok=True)  # else the second has taken it up
         manifest = json.loads((batch.output / "manifest.json").read_text())
         assert manifest["succeeded"] == 200
 
