@@ -7,66 +7,70 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from airflow_chat_provider.batch.usage import add, counted
+from airflow_chat_provider.batch.usage import MOST, add, counted
 from airflow_chat_provider.core.errors import ChatCompletionError
 
 
 class Counts:
-    """Rows by what became of them, and what they took."""
+    """Rows by what became of them."""
 
     def __init__(self) -> None:
         self.succeeded = 0
         self.incomplete = 0
         self.failed: Counter[str] = Counter()
-        self.usage: dict[str, Any] = {}
 
-    def success(self, usage: dict[str, Any], *, incomplete: bool) -> None:
+    def success(self, *, incomplete: bool) -> None:
         self.succeeded += 1
         self.incomplete += incomplete
-        add(self.usage, usage)
-
-    def failure(self, kind: str, usage: dict[str, Any]) -> None:
-        self.failed[kind] += 1
-        add(self.usage, usage)
 
 
 class Tally:
     """``total`` rows are wanted; ``earlier`` of them had a result when this run began, ``began`` seconds.
 
-    ``came`` counts a row as soon as it is through, ``stored`` when its line survives a crash.
+    ``came`` counts a row as soon as it is through, ``stored`` and ``usage`` when its line survives a crash.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.came = Counts()
         self.stored = Counts()
+        self.usage: dict[str, Any] = {}
+        self.tokens = 0
         self.earlier = 0
         self.began = 0.0
 
     def begin(self, now: float) -> None:
         """What was counted so far is of earlier runs, and stored."""
         self.came = copy.deepcopy(self.stored)
+        self.tokens = _tokens(self.usage)
         self.earlier, self.began = self.came.succeeded, now
 
     def recorded(self, usage: Any, *, incomplete: bool) -> None:
         """Count a row that an earlier run answered."""
-        self.stored.success(counted(usage), incomplete=incomplete)
+        self.stored.success(incomplete=incomplete)
+        self.spent(usage)
 
     def spent(self, usage: Any) -> None:
-        """Count what an earlier run paid for no row that counts."""
-        add(self.stored.usage, counted(usage))
+        """Count what is paid for, and stored."""
+        add(self.usage, counted(usage))
 
     def success(self, usage: Any, *, incomplete: bool) -> Callable[[], None]:
         """Count an answered row. What is returned is to be called when its line is stored."""
-        found = counted(usage)
-        self.came.success(found, incomplete=incomplete)
-        return lambda: self.stored.success(found, incomplete=incomplete)
+        self.came.success(incomplete=incomplete)
+        self.tokens += _tokens(usage)
+        return lambda: self.recorded(usage, incomplete=incomplete)
 
     def failure(self, error: ChatCompletionError, usage: Any) -> Callable[[], None]:
         """Count a failed row, in the same way."""
-        kind, found = self.kind(error), counted(usage)
-        self.came.failure(kind, found)
-        return lambda: self.stored.failure(kind, found)
+        kind = self.kind(error)
+        self.came.failed[kind] += 1
+        self.tokens += _tokens(usage)
+
+        def stored() -> None:
+            self.stored.failed[kind] += 1
+            self.spent(usage)
+
+        return stored
 
     def kind(self, error: ChatCompletionError) -> str:
         """What errors are counted by."""
@@ -89,10 +93,9 @@ class Tally:
         """One line for the log."""
         through, speed = self.came.succeeded + self.failures, self.speed(now)
         eta = _duration((self.total - through) / speed) if speed else "unknown"
-        tokens = self.came.usage.get("total_tokens", 0)
         return (
             f"{through:,} of {self.total:,} rows ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
-            f"{tokens if isinstance(tokens, int | float) else 0:,} tokens"
+            f"{self.tokens:,} tokens"
         )
 
     def manifest(self, now: float) -> dict[str, Any]:
@@ -103,7 +106,7 @@ class Tally:
             "failed": dict(self.stored.failed),
             "missing": self.missing,
             "incomplete": self.stored.incomplete,
-            "usage": self.stored.usage,
+            "usage": self.usage,
             "seconds": round(now - self.began, 3),
             "rows_per_second": round(self.speed(now), 2),
         }
@@ -111,6 +114,12 @@ class Tally:
     def told(self) -> str:
         """The failures, for an error."""
         return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
+
+
+def _tokens(usage: Any) -> int:
+    """The tokens for the log."""
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if type(total) is int and 0 <= total <= MOST else 0
 
 
 def _duration(seconds: float) -> str:

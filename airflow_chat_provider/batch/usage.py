@@ -11,7 +11,7 @@ from typing import Any
 _NAME = re.compile(r"(?!__)[\w.:/ -]{1,64}", re.ASCII)  # Airflow reads keys with two underscores as its own
 _NAMES = 32  # in one object; a server could have a new one in each answer
 _DEPTH = 2  # prompt_tokens_details.cached_tokens
-_MOST = 2**53  # of one answer; what is more is an error of the server's
+MOST = 2**53  # of one answer; what is more is an error of the server's
 _TOP = 2**63 - 1  # of a sum: XCom's databases take no larger integer
 
 
@@ -29,7 +29,7 @@ def counted(usage: Any, depth: int = 0) -> dict[str, Any]:
         if type(name) is not str or not _is_name(name):
             continue
         if type(value) is int or type(value) is float:
-            if 0 <= value <= _MOST:
+            if 0 <= value <= MOST:
                 found[name] = value
         elif isinstance(value, Mapping):
             inner = counted(value, depth + 1)
