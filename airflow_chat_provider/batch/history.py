@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from array import array
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from airflow_chat_provider.batch.files import file_error, readable
 from airflow_chat_provider.batch.lines import Foreign, Recorded, read_line, unnamed
 from airflow_chat_provider.batch.spill import taking_up
 from airflow_chat_provider.batch.store import ERRORS, RESULTS
+from airflow_chat_provider.batch.usage import counted
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.requests import Requests
@@ -89,7 +91,7 @@ class History:
         if recorded.asked:
             self.asked[recorded.index] = recorded.asked
         if recorded.usage:
-            self.usage[recorded.index] = recorded.usage
+            self.usage[recorded.index] = counted(recorded.usage)
 
     def _read(self, store: Store, kind: str) -> Iterator[Recorded]:
         skipped, places = 0, list[str]()
@@ -122,11 +124,15 @@ class History:
             return
         last = array("L", bytes(array("L").itemsize * len(self.done)))
         for number, line in enumerate(store.lines(ERRORS)):
-            if (recorded := self._line(line)) is not None:
-                last[recorded.index] = number
+            with contextlib.suppress(Foreign):
+                if (recorded := self._line(line)) is not None:
+                    last[recorded.index] = number
 
         def keep(number: int, line: bytes) -> bool:
-            recorded = self._line(line)
+            try:
+                recorded = self._line(line)
+            except Foreign:  # somebody has put it there since this run began, and may want it
+                return True
             return recorded is not None and not self.done[recorded.index] and last[recorded.index] == number
 
         store.rewrite_errors(keep)

@@ -114,6 +114,21 @@ def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
     assert len(batch.chat.requests) == 2
 
 
+def test_one_that_is_put_among_the_errors_while_the_batch_runs_is_left_there(batch):
+    def answer(request):
+        with (batch.output / "errors.jsonl").open("a") as file:
+            file.write('{"their": "own"}\n')
+        return replies.ok()
+
+    batch.texts(1)
+    batch.chat.script(replies.error(400, "no"))
+    batch.run(max_failures=None)
+    batch.chat.default = answer
+    assert batch.run()["succeeded"] == 1
+    assert (batch.output / "errors.jsonl").read_text() == '{"their": "own"}\n'
+    assert json.loads((batch.output / "manifest.json").read_text())["succeeded"] == 1
+
+
 def test_so_is_one_of_another_shard(batch):
     batch.texts(4)
     for shard in ("1/2", "2/2"):
