@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.batch.lines import Foreign, read_line
@@ -188,6 +188,7 @@ def nested(children):
 LINE = {"method": "POST", "url": "/v1/chat/completions", "body": BODY}
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200) | st.recursive(JSON, nested, max_leaves=20).map(lambda value: json.dumps(value).encode())
 )
