@@ -1,6 +1,6 @@
 """Rows and answers on which our own code fails: the row fails with what came for it, and the batch goes on."""
 
-import json
+import os
 import stat
 
 import pytest
@@ -136,8 +136,6 @@ def test_a_row_of_which_no_request_can_be_made_fails_alone(batch, monkeypatch):
 class TestModes:
     @pytest.fixture(autouse=True)
     def umask(self):
-        import os
-
         before = os.umask(0o022)
         yield
         os.umask(before)
@@ -185,10 +183,3 @@ class TestModes:
         with pytest.raises(InvalidRequest) as caught:
             batch.task(file_mode=file_mode)
         assert caught.value.path == "file_mode"
-
-
-def test_an_old_line_without_usage_and_a_new_one_are_read_alike(batch):
-    batch.texts(1)
-    batch.run()
-    (line,) = batch.results
-    assert json.loads((batch.output / "manifest.json").read_text())["usage"] == line["usage"]

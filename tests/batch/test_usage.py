@@ -1,5 +1,6 @@
 """What a batch says that it took is what its server counted: of failed rows, of answers asked again, of all tries."""
 
+import json
 import threading
 
 import pytest
@@ -65,6 +66,17 @@ def test_it_has_what_rows_took_that_failed_in_earlier_tries(batch):
     assert sum(line["usage"]["total_tokens"] for line in batch.results) == meter.tokens
     assert batch.run(result_format="json")["usage"]["total_tokens"] == meter.tokens
     assert len(batch.chat.requests) == 20
+
+
+def test_a_failed_row_of_whose_line_the_body_alone_tells_the_usage_counts(batch):
+    batch.texts(1)
+    batch.chat.script(replies.ok("not JSON"))
+    batch.run(result_format="json", max_failures=None)
+    (line,) = batch.errors
+    del line["usage"]
+    (batch.output / "errors.jsonl").write_text(json.dumps(line) + "\n")
+    batch.chat.script(replies.ok("{}"))
+    assert batch.run(result_format="json")["usage"]["total_tokens"] == 22
 
 
 def test_so_it_has_in_lines_of_the_batch_file_format(batch):
