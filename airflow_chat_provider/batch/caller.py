@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
 from airflow_chat_provider.core.exchange import Begun, exchange
+from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.retry import QUOTA, RetryLimits, next_delay
 from airflow_chat_provider.core.server_error import read_error
 from airflow_chat_provider.outgoing import headers, learn
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_chat_provider.batch.gate import Gate
+    from airflow_chat_provider.batch.spent import Spent
     from airflow_chat_provider.core.exchange import Call
-    from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.core.settings import Settings
     from airflow_chat_provider.transport import AsyncClient
 
@@ -41,11 +42,11 @@ class Caller:
         self._answered = False
         self._answered_at = self._loop.time()
 
-    async def reply(self, call: Call, request: dict[str, Any], idempotency_key: str) -> Reply:
-        """The last reply for a row, with its error. Raises Hopeless, and Stopped where the batch has ended."""
+    async def reply(self, call: Call, request: dict[str, Any], idempotency_key: str, spent: Spent) -> Reply:
+        """The last reply for a row, with its error; ``spent`` takes all. Raises Hopeless, and Stopped at the end."""
         attempt, elapsed, tries = 1, 0.0, 0
         while True:
-            reply, held_up = await self._attempt(call, request, idempotency_key, Begun(attempt, elapsed))
+            reply, held_up = await self._attempt(call, request, idempotency_key, Begun(attempt, elapsed), spent)
             tries, error = tries + 1, reply.error
             if error is None:
                 return reply
@@ -63,12 +64,16 @@ class Caller:
             attempt, elapsed = attempt + 1, elapsed + delay
 
     async def _attempt(
-        self, call: Call, request: dict[str, Any], idempotency_key: str, begun: Begun
+        self, call: Call, request: dict[str, Any], idempotency_key: str, begun: Begun, spent: Spent
     ) -> tuple[Reply, bool]:
         ticket = await self._gate.enter(len(call.contents[0]))
         # The retries are ours: whoever waits here lets others send.
         once = call._replace(settings=call.settings._replace(max_attempts=begun.attempt))
-        reply = await self._client.run(exchange(once, begun), headers(request, idempotency_key))
+        try:
+            reply = await self._client.run(exchange(once, begun), headers(request, idempotency_key))
+        except Exception as error:  # noqa: BLE001 - one row's reply must not end the others'
+            reply = Reply(None, None, error=_unreadable(error))
+        spent.take(reply)
         held_up = _holds_up(reply.error)
         self._gate.leave(ticket, reply, overloaded=held_up)
         if not held_up:
@@ -83,6 +88,11 @@ class Caller:
         wait = error.retry_after or 0.0
         if self._loop.time() + wait - self._answered_at > self._limits.deadline:
             raise Hopeless(error)
+
+
+def _unreadable(error: Exception) -> ChatCompletionError:
+    name = type(error).__name__
+    return ChatCompletionError(f"Report this: the call, or what was made of its reply, ended in a {name}", code=name)
 
 
 def _holds_up(error: ChatCompletionError | None) -> bool:

@@ -15,6 +15,8 @@ from airflow_chat_provider.templating import markers
 _CHOICES = {**REPLY_CHOICES, "on_changed": ("fail", "restart")}
 # Each of these in a row's line means something already.
 _TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
+DEFAULT_MODE = 0o600
+_OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -35,6 +37,7 @@ def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = Fa
             number(arguments, name)
     if not is_template(arguments.get("max_failures")):
         most_failures(arguments.get("max_failures"), 0)
+    file_mode(arguments.get("file_mode", DEFAULT_MODE))
     if not is_template(arguments.get("shard")):
         Shard.parse(arguments.get("shard"))
     if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
@@ -66,6 +69,22 @@ def most_failures(value: Any, rows: int) -> float:
         why = f"max_failures must be a number of rows or a share like '5%', not {str(value)[:64]!r}"
         raise InvalidRequest(why, path="max_failures", keyword="enum")
     return found
+
+
+def file_mode(value: Any) -> int | None:
+    """The mode of new files: a number, or octal digits as chmod takes them; None: as umask and ACLs say."""
+    if value is None:
+        return None
+    digits = _OCTAL.fullmatch(value) if isinstance(value, str) else None
+    mode = int(digits[1], 8) if digits else value
+    if type(mode) is int and mode & 0o600 == 0o600 and not mode & ~0o666:
+        return mode
+    raise InvalidRequest(
+        f"file_mode must be like 0o600 or '0640': files that their owner reads and writes, and nobody executes, not "
+        f"{str(value)[:64]!r}; or None, for the umask to decide",
+        path="file_mode",
+        keyword="enum",
+    )
 
 
 def _float(value: Any) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -13,18 +12,16 @@ from airflow_chat_provider import asking
 from airflow_chat_provider.batch.caller import Caller, Hopeless
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.gate import Gate, Stopped
+from airflow_chat_provider.batch.spent import Spent
 from airflow_chat_provider.batch.store import ERRORS, RESULTS, StoreError
-from airflow_chat_provider.core.errors import (
-    ChatCompletionError,
-    IncompleteReply,
-    InvalidOutput,
-    InvalidRequest,
-    TransportError,
-)
+from airflow_chat_provider.batch.usage import together
+from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.outgoing import call_for
 from airflow_chat_provider.transport import AsyncClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_chat_provider.batch.history import History
     from airflow_chat_provider.batch.lines import Shape
     from airflow_chat_provider.batch.requests import Requests
@@ -82,7 +79,7 @@ class Engine:
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
         client, feed = AsyncClient(self._settings), Feed(rows)
         self._caller = Caller(client, self._gate, self._settings)
-        left = self._tally.total - self._tally.succeeded
+        left = self._tally.total - self._tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
         try:
@@ -97,8 +94,12 @@ class Engine:
             feed.close()
 
     async def _flush(self) -> None:
-        with contextlib.suppress(StoreError):
+        try:
             await self._store.flush()
+        except StoreError:
+            pass  # it is the store's error
+        except Exception as error:  # noqa: BLE001 - what ended the batch says more
+            self.error = self.error or error
         self.error = self._store.error or self.error  # it says where answers are that were paid for
 
     async def _report(self) -> None:
@@ -123,49 +124,64 @@ class Engine:
         self._gate.stop()
 
     async def _row(self, row: Row) -> None:
+        spent = Spent()
+        try:
+            outcome = await self._outcome(row, spent)
+        except (Stopped, Hopeless, asyncio.CancelledError):
+            # A line is the store's as soon as it is given, even where this wait for it is cancelled once more.
+            if (error := spent.unfinished()) is not None:
+                await self._failed(row, error, spent)
+            raise
+        if isinstance(outcome, ChatCompletionError):
+            await self._failed(row, outcome, spent)
+            return
+        line, reason = outcome
+        stored = self._tally.success(spent.usage, incomplete=reason is not None)
+        await self._write(RESULTS, line, lambda: self._have(row, stored))
+
+    async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
+        """The row's line and why it is incomplete, if it is; or its error, whatever it was that went wrong."""
         try:
             dialogue = asking.begin(self._requests.of(row), self._wanted, self._settings)
-            reply = await self._ask(row, dialogue)
-        except InvalidRequest as error:
-            await self._failed(row, error)
-            return
-        asking.learn(dialogue, self._settings.base_url)
-        if reply.error is not None:
-            await self._failed(row, reply.error)
-        else:
-            await self._answered(row, dialogue.question, reply)
+            reply = await self._ask(row, dialogue, spent)
+            asking.learn(dialogue, self._settings.base_url)
+            if reply.error is not None:
+                return reply.error
+            return self._shape.success(row, dialogue.question, reply, self._usage(row, spent))
+        except (Stopped, Hopeless):
+            raise
+        except Exception as error:  # noqa: BLE001 - of this row alone: a request that cannot be made, a hostile answer
+            return spent.failure(row, error)
 
-    async def _ask(self, row: Row, dialogue: Dialogue) -> Reply:
+    async def _ask(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         key = f"{self._batch_id}-{row.index}-{self._history.asked.get(row.index, 0)}"
         while True:
             request, number = dialogue.request, dialogue.sends
             call = call_for(request, self._settings)
-            reply = await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}")
+            reply = await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}", spent)
             if (final := dialogue.take(reply)) is not None:
                 return final
 
-    async def _answered(self, row: Row, request: dict[str, Any], reply: Reply) -> None:
-        try:
-            line, reason = self._shape.success(row, request, reply)
-        except (IncompleteReply, InvalidOutput) as error:
-            await self._failed(row, error)
-            return
-        await self._write(RESULTS, line)
-        self._history.done[row.index] = 1
-        self._tally.success(reply.body.get("usage"), incomplete=reason is not None)
+    def _usage(self, row: Row, spent: Spent) -> Any:
+        """What the row took in all, earlier tries included."""
+        return together(self._history.usage.get(row.index), spent.usage)
 
-    async def _failed(self, row: Row, error: ChatCompletionError) -> None:
-        asked = self._history.asked.get(row.index, 0)
-        if error.status is not None and not isinstance(error, TransportError):  # else nobody knows if that call ended
-            asked += 1
-        await self._write(ERRORS, self._shape.failure(row, error, asked))
-        if self._tally.failure(error) == 1:
+    def _have(self, row: Row, stored: Callable[[], None]) -> None:
+        self._history.done[row.index] = 1
+        stored()
+
+    async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
+        asked = self._history.asked.get(row.index, 0) + spent.ended
+        line = self._shape.failure(row, error, asked, self._usage(row, spent))
+        stored = self._tally.failure(error, spent.usage)
+        if self._tally.came.failed[self._tally.kind(error)] == 1:
             log.warning("Row %s failed, the first one of its kind: %s", row.place, error.message)
+        await self._write(ERRORS, line, stored)
         if self._tally.failures > self._speed.max_failures:
             self._end()
 
-    async def _write(self, kind: str, line: bytes) -> None:
-        await self._store.write(kind, line)
+    async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        await self._store.write(kind, line, stored)
         if self._store.full:
             self._end(
                 StoreError(f"Make room and run the task again, it goes on from here: {self._store.where(kind)} is full")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class StoreError(ChatCompletionError):
+    """The output takes no more. What was received before is there."""
 
 
 def local_path(path: Any) -> Path | None:
@@ -40,6 +48,8 @@ def readable(argument: str, path: Any) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and argument == "input":
             raise file_error(argument, path, "does not exist") from None
+        if argument == "output" and error.errno in (*NO_ROOM, errno.EIO):  # no mistake of the task's: it may be retried
+            raise StoreError(f"Mend the output and run the task again: {path} fails ({error.strerror})") from None
         raise file_error(
             argument, path, f"cannot be used ({error.strerror or str(error)[:200] or type(error).__name__})"
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,11 @@ from airflow_chat_provider.batch.pace import Bucket, Concurrency, Guess
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.response import Reply
+
+
+_ABSURD = 10**18  # tokens: not worth more digits in the log
+
+log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
@@ -36,6 +42,7 @@ class Gate:
         self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
         self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
         self._guess = Guess()
+        self._told = False
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
@@ -45,7 +52,7 @@ class Gate:
         """Wait until a request of so many bytes may be sent. Raises Stopped."""
         if self.stopped:
             raise Stopped
-        tokens = self._guess(size) if self._tokens is not None else 0.0
+        tokens = min(self._guess(size), self._tokens.per_minute) if self._tokens is not None else 0.0
         if self._waiting or self._wait(tokens) is not None:
             turn = self._loop.create_future()
             self._waiting.append((tokens, turn))
@@ -58,19 +65,36 @@ class Gate:
     def leave(self, ticket: Pass, reply: Reply, *, overloaded: bool = False) -> None:
         """A request is over; ``overloaded``: its server had too much, or could not be reached."""
         self._inside -= 1
+        try:
+            self._learn(ticket, reply, overloaded=overloaded)
+        finally:  # whatever is wrong with an answer, others wait
+            if self._waiting:
+                self._let_in()
+
+    def _learn(self, ticket: Pass, reply: Reply, *, overloaded: bool) -> None:
         now = self._loop.time()
+        if self._tokens is not None:
+            used = self._used(reply.tokens, self._tokens.per_minute)
+            self._tokens.take((used or 0) - ticket.tokens)
+            if used is not None:
+                self._guess.learn(ticket.size, used)
         if overloaded:
             wait = reply.error.retry_after if reply.error is not None else None
             jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
             self.concurrency.overloaded(ticket.sent_at, now, wait, jitter=jitter)
         else:
             self.concurrency.went_well(now, reply.headers)
-        if self._tokens is not None:
-            self._tokens.take((reply.tokens or 0) - ticket.tokens)
-            if reply.tokens is not None:
-                self._guess.learn(ticket.size, reply.tokens)
-        if self._waiting:
-            self._let_in()
+
+    def _used(self, tokens: int | None, most: float) -> float | None:
+        """What an answer takes from the bucket: a minute's worth at most, or one server's slip would stop the batch."""
+        if tokens is not None and tokens > most and not self._told:
+            self._told = True
+            log.warning(
+                "Raise tokens_per_minute, or ask the server's owner: one answer took %s tokens, by its own count. It "
+                "and others like it are taken for a minute's worth",
+                f"{tokens:,}" if tokens < _ABSURD else "over 10^18",
+            )
+        return None if tokens is None else max(0, min(tokens, most))
 
     async def sleep(self, seconds: float) -> None:
         """Wait for a retry. Raises Stopped."""

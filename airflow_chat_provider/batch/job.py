@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider import asking
-from airflow_chat_provider.batch.checks import most_failures, number
+from airflow_chat_provider.batch.checks import file_mode, most_failures, number
 from airflow_chat_provider.batch.engine import Engine, Speed
 from airflow_chat_provider.batch.history import History
 from airflow_chat_provider.batch.limits import allow_sockets
@@ -60,9 +60,10 @@ class Job:
             part_rows=task.part_rows,
             part_seconds=task.part_seconds,
             in_flight=self._speed.max_concurrency,
+            file_mode=file_mode(task.file_mode),
         )
         self._tally = Tally(len(self._rows))
-        self._history = History(self._survey.rows)
+        self._history = History(self._survey.rows, self._rows)
 
     def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
         """The manifest, and what makes the task fail, if anything."""
@@ -70,6 +71,7 @@ class Job:
         self._store.open()
         try:
             engine = self._engine(self._claim())
+            self._store.check()  # of two that began at once, only one goes on from here
             self._tally.begin(time.monotonic())
             gc.freeze()  # else each full collection looks through all of Airflow: a tenth of a batch's CPU
             try:
@@ -121,6 +123,7 @@ class Job:
             self._store.clear()
             found = new_identity(fingerprint, len(self._rows))
             self._store.put(IDENTITY, json.dumps(found).encode())
+        self._store.spill.batch = found["id"]
         return str(found["id"])
 
     def _asked_for(self) -> list[Any]:
@@ -132,17 +135,22 @@ class Job:
         paths = {"results": self._store.where(RESULTS), "errors": self._store.where(ERRORS)}
         manifest = {**paths, **self._tally.manifest(time.monotonic())}
         try:
+            self._store.check()
             self._history.tidy(self._store)
             self._store.put(MANIFEST, json.dumps(manifest, indent=1).encode())
         except ChatCompletionError as error:  # the results are there all the same
             log.warning("%s", error)
+        except Exception as error:  # noqa: BLE001 - what ended the batch must be told, not this
+            log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
     def _shortfall(self) -> ChatCompletionError | None:
         """Why the batch is not what was wanted, although nothing ended it from outside."""
         tally = self._tally
-        if tally.incomplete:
-            log.warning("Raise the token limit or change the prompt: %d answers are incomplete", tally.incomplete)
+        if tally.stored.incomplete:
+            log.warning(
+                "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
+            )
         if tally.failures <= self._speed.max_failures:
             if not tally.missing:
                 return None

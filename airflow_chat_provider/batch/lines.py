@@ -31,8 +31,8 @@ class Shape(NamedTuple):
     def name(self, row: Row) -> str:
         return row.name(self.id_key) or unnamed(row.index)
 
-    def success(self, row: Row, request: Mapping[str, Any], reply: Reply) -> tuple[bytes, str | None]:
-        """The line of a reply without an error, and why it is incomplete, if it is.
+    def success(self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any) -> tuple[bytes, str | None]:
+        """The line of a reply without an error, and why it is incomplete, if it is. ``usage``: of all the row's calls.
 
         Raises IncompleteReply (on_incomplete="fail") and InvalidOutput: the answer has not the form that is wanted.
         """
@@ -44,15 +44,17 @@ class Shape(NamedTuple):
             line |= {"response": _response(reply.status, reply.request_id, reply.body), "error": None}
             if self.response_key:
                 line[self.response_key] = result(reply, self.result_format, request)
+            if usage and usage != reply.body.get("usage"):
+                line["usage"] = usage
         else:
             line[self.response_key or "response"] = result(reply, self.result_format, request)
-            line |= {"usage": reply.body.get("usage")}
+            line |= {"usage": usage}
             if reason is not None:
                 line["incomplete"] = reason
         return encode_line(line), reason
 
-    def failure(self, row: Row, error: ChatCompletionError, asked: int) -> bytes:
-        """The line of a row that failed. ``asked``: how many calls for it came to an end."""
+    def failure(self, row: Row, error: ChatCompletionError, asked: int, usage: Any) -> bytes:
+        """The line of a row that failed. ``asked``: how many calls for it came to an end; ``usage``: of all of them."""
         line, code = self._head(row), error.code
         told = {
             "class": type(error).__name__,
@@ -66,6 +68,8 @@ class Shape(NamedTuple):
             line["response"] = _response(error.status, error.request_id, error.body) if has else None
         elif error.body is not None:
             line["body"] = error.body
+        if usage:
+            line["usage"] = usage
         return encode_line({**line, "error": told, "asked": asked})
 
     def _head(self, row: Row) -> dict[str, Any]:
@@ -80,13 +84,21 @@ def _response(status: int | None, request_id: str | None, body: Any) -> dict[str
 
 
 def encode_line(line: Mapping[str, Any]) -> bytes:
-    """JSON that any reader takes, in one line: what is no JSON of the strict kind is made so."""
+    """JSON that any reader takes, in one line: what is not JSON of the strict kind is made so. Never raises."""
     try:
         return _dump(line)
-    except (ValueError, RecursionError):  # NaN, half a surrogate pair, nested too deep
+    except Exception:  # noqa: BLE001 - NaN, half a surrogate pair, nested too deep, an object that has no text
+        return _dump({name: _strict(value) for name, value in line.items()})
+
+
+def _strict(value: Any) -> Any:
+    with contextlib.suppress(Exception):  # as above: the line is paid for, one value of it is not worth it
         with contextlib.suppress(RecursionError):
-            line = json.loads(json.dumps(line, default=str, skipkeys=True))
-        return _dump(sanitize(line)[0])
+            value = json.loads(json.dumps(value, default=str, skipkeys=True))
+        strict = sanitize(value)[0]
+        _dump(strict)
+        return strict
+    return f"(a {type(value).__name__} that is not JSON)"
 
 
 def _dump(line: Any) -> bytes:
@@ -97,37 +109,58 @@ def _dump(line: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a line says to whoever continues."""
+    """What a line says to whoever continues. ``name`` is the row's id, where it has one; ``failed``: no answer."""
 
     index: int
-    name: str
-    usage: Mapping[str, Any]
+    name: str | None
+    usage: Any
     incomplete: bool
+    failed: bool
     asked: int
 
 
+class Foreign(Exception):
+    """A line that a batch did not write."""
+
+
 def read_line(line: bytes) -> Recorded | None:
-    """A line that was written here; None for anything else."""
+    """A line that was written here; None for what is left of one. Raises Foreign for other JSON objects.
+
+    A disk that lost its power leaves NULs, before a line that was written afterwards too.
+    """
     try:
-        value = json.loads(line)
-        index, name = value["index"], value.get("custom_id") or value["id"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        value = json.loads(line.strip(b"\0 \r\n"))
+    except (ValueError, RecursionError):
         return None
-    if type(index) is not int or index < 0 or not isinstance(name, str):
-        return None
-    body = _body_of(value)
-    usage = value.get("usage") or body.get("usage")
-    asked = value.get("asked")
+    return _recorded(value) if isinstance(value, dict) else None
+
+
+def _recorded(value: dict[str, Any]) -> Recorded:
+    index, asked = value.get("index"), value.get("asked")
+    if type(index) is not int or index < 0 or "id" not in value:
+        raise Foreign
+    is_request_line = "custom_id" in value
+    failed = isinstance(value.get("error"), dict) and asked is not None
+    name = value["custom_id" if is_request_line else "id"]
+    body = _body_of(value) if is_request_line else value.get("body")
+    body = body if isinstance(body, dict) else {}
     return Recorded(
         index,
-        name,
-        usage if isinstance(usage, dict) else {},
-        "incomplete" in value or ("custom_id" in value and bool(body.get("choices")) and incomplete(body) is not None),
-        asked if type(asked) is int else 0,
+        name if isinstance(name, str) else None,
+        value.get("usage") or body.get("usage"),
+        "incomplete" in value or (is_request_line and not failed and _is_incomplete(body)),
+        failed,
+        asked if type(asked) is int and asked > 0 else 0,
     )
 
 
-def _body_of(value: dict[str, Any]) -> dict[str, Any]:
+def _body_of(value: dict[str, Any]) -> Any:
     response = value.get("response")
-    body = response.get("body") if isinstance(response, dict) else None
-    return body if isinstance(body, dict) else {}
+    return response.get("body") if isinstance(response, dict) else None
+
+
+def _is_incomplete(body: dict[str, Any]) -> bool:
+    try:
+        return bool(body.get("choices")) and incomplete(body) is not None
+    except (LookupError, TypeError, AttributeError):  # somebody has changed the line
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import io
 import itertools
 import time
@@ -13,16 +14,26 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_chat_provider.batch.files import readable, stored
-from airflow_chat_provider.batch.spill import Spill
-from airflow_chat_provider.batch.store import ERRORS, MANIFEST, RESULTS, StoreError
+from airflow_chat_provider.batch.spill import Spill, reason
+from airflow_chat_provider.batch.store import (
+    ERRORS,
+    MANIFEST,
+    OWNER,
+    RESULTS,
+    StoreError,
+    TakenOver,
+    new_owner,
+    taken_over,
+)
 
-_OWNER = "owner.json"
 # Without folders: to make one here would make a bucket, of whatever name was mistyped.
 _FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "az"})
 _READERS = 16  # parts read at once when a run continues
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
 
-_Part = dict[str, list[bytes]]
+_Line = tuple[bytes, Callable[[], None]]
+"""A line, and what to call when it is stored."""
+_Part = dict[str, list[_Line]]
 
 
 class ObjectStore:
@@ -37,13 +48,17 @@ class ObjectStore:
         self._folder = stored(folder, "output")
         self._fs = self._folder.fs
         self._rows, self._seconds = part_rows, part_seconds
-        self._run = uuid.uuid4().hex[:12]
-        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._run}-{n:05}.jsonl" for n in itertools.count(1))
+        run = uuid.uuid4().hex[:12]
+        self._owner = new_owner(run)
+        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{run}-{n:05}.jsonl" for n in itertools.count(1))
         self._part: _Part = {RESULTS: [], ERRORS: []}
         self._due: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
+        self._begins: dict[str, list[tuple[int, str]]] = {}
         self.error: StoreError | None = None
-        self._spill = Spill()
+        self._why = ""
+        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
@@ -54,14 +69,25 @@ class ObjectStore:
     def holds(self, kind: str) -> bool:
         return bool(self._parts(kind))
 
+    def place(self, kind: str, number: int) -> str:
+        begins = self._begins[kind]
+        first, name = begins[bisect.bisect(begins, number, key=lambda begin: begin[0]) - 1]
+        return f"{name}:{number - first + 1}"
+
     def open(self) -> None:
         """Nothing is locked: whoever claims it last goes on."""
+        self._thread.submit(int)  # begins the thread now: later there may be none to be had
 
     def claim(self) -> None:
         if self._folder.protocol not in _FLAT:
             with readable("output", self._folder):
                 self._fs.makedirs(self._folder.path, exist_ok=True)
-        self.put(_OWNER, self._run.encode())
+        self._put(OWNER, self._owner)
+
+    def check(self) -> None:
+        owner = self.read(OWNER)
+        if owner not in (None, self._owner):  # None: there is nothing that is another run's
+            raise taken_over(self._folder, owner)
 
     def read(self, name: str) -> bytes | None:
         with readable("output", self.where(name)):
@@ -72,6 +98,10 @@ class ObjectStore:
                 return None
 
     def put(self, name: str, content: bytes) -> None:
+        self.check()
+        self._put(name, content)
+
+    def _put(self, name: str, content: bytes) -> None:
         with readable("output", self.where(name)):
             self._fs.pipe_file(self._path(name), content)
 
@@ -83,16 +113,24 @@ class ObjectStore:
         return sorted(name for name in names if name.rpartition("/")[2].startswith(f"{kind}-"))
 
     def lines(self, kind: str) -> Iterator[bytes]:
+        begins, number = self._begins.setdefault(kind, []), 0
+        begins.clear()
         with readable("output", self.where(kind)), ThreadPoolExecutor(_READERS) as pool:
             parts = iter(self._parts(kind))
             while some := list(itertools.islice(parts, _READERS)):
-                for content in pool.map(self._fs.cat_file, some):
-                    yield from io.BytesIO(content)
+                for name, content in zip(some, pool.map(self._fs.cat_file, some), strict=True):
+                    begins.append((number, name))
+                    for line in io.BytesIO(content):
+                        number += 1
+                        yield line if line.endswith(b"\n") else line + b"\n"
 
-    async def write(self, kind: str, line: bytes) -> None:
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        self.put(f"{kind}-{next(self._names)}", b"".join(lines))
+
+    async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        self._part[kind].append((line, stored))
         while self._gathered() >= 2 * self._rows and self.error is None:
             await asyncio.shield(self._start())
-        self._part[kind].append(line)
         if self.error is not None:
             raise self.error
         if self._gathered() >= self._rows:
@@ -115,9 +153,14 @@ class ObjectStore:
             self._due = None
         part, self._part = self._part, {RESULTS: [], ERRORS: []}
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._put_part, part)
-        except StoreError as error:
-            self.error = error
+            missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, part)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
+            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            return
+        for kind, lines in part.items():
+            if kind not in missing:
+                for _, stored in lines:
+                    stored()
 
     async def flush(self) -> None:
         while self._gathered() or (self._writing is not None and not self._writing.done()):
@@ -125,28 +168,38 @@ class ObjectStore:
         if self.error is not None:
             raise self.error
 
-    def _put_part(self, part: _Part) -> None:
-        """Write a part; what the store does not take is kept on this machine."""
-        name = next(self._names)
-        todo = ""
-        for wait in () if self.error else (*_WAITS, None):
+    def _store(self, part: _Part) -> set[str]:
+        """Write a part. The kinds that are not in the store: theirs are kept on this machine."""
+        contents = {kind: [line for line, _ in lines] for kind, lines in part.items() if lines}
+        if not self._why:
+            self._why = self._put_part(contents)
+        for lines in contents.values():
+            self.spill.keep(lines)
+        if contents:
+            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+        return set(contents)
+
+    def _put_part(self, contents: dict[str, list[bytes]]) -> str:
+        """Write a part, and take from ``contents`` what is written; why the rest is not."""
+        name, why = next(self._names), ""
+        for wait in (*_WAITS, None):
             try:
-                if self.read(_OWNER) not in (None, self._run.encode()):  # None: all of the folder may be gone
-                    todo = f"Let one run end before the next: another one writes to {self._folder} since this one began"
-                    break
-                for kind, lines in part.items():
-                    if lines:
-                        self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(lines))
+                self.check()
+                for kind in list(contents):
+                    self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(contents[kind]))
+                    del contents[kind]
+            except TakenOver as error:
+                return error.message
             except Exception as error:  # noqa: BLE001 - each store has errors of its own
-                todo = f"Mend the output and run the task again: {self._folder} cannot be written ({error})"
+                why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
                 if wait is not None:
                     time.sleep(wait)
             else:
-                return
-        self._spill.keep(itertools.chain(*part.values()))
-        raise self.error or StoreError(f"{todo}. What this run got last is in {self._spill.path}")
+                break
+        return why if contents else ""
 
     def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
+        self.check()
         old = self._parts(ERRORS)
         kept = [line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line)]
         if kept:
@@ -154,6 +207,7 @@ class ObjectStore:
         self._remove(old)
 
     def clear(self) -> None:
+        self.check()
         self._remove([*self._parts(RESULTS), *self._parts(ERRORS)])
         if self.read(MANIFEST) is not None:
             self._remove([self._path(MANIFEST)])
@@ -164,4 +218,4 @@ class ObjectStore:
                 self._fs.rm_file(name)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        self._thread.shutdown()

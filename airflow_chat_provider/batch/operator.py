@@ -43,6 +43,8 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param max_failures: (templated) rows, or "5%" of them; one more, and the task stops and fails; None: all may
     :param on_changed: fail or restart where the output holds results for another input or request
     :param on_incomplete: warn, fail (the row) or ignore where an answer was cut off, filtered or refused
+    :param file_mode: the mode of new files of an output folder on this machine: 0o600 (this user alone), like 0o640, or
+        "0640"; None: the umask and the folder's ACL decide. Files that are there keep theirs
     :param part_rows: lines of a part of the output in an object store
     :param part_seconds: seconds after which a part is written in any case
     """
@@ -77,6 +79,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         max_failures: float | str | None = "5%",
         on_changed: Literal["fail", "restart"] = "fail",
         on_incomplete: Literal["warn", "fail", "ignore"] = "warn",
+        file_mode: int | str | None = 0o600,
         part_rows: int = 500,
         part_seconds: float = 10.0,
         timeout: float | str | None = None,
@@ -108,6 +111,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.max_failures = max_failures
         self.on_changed = on_changed
         self.on_incomplete = on_incomplete
+        self.file_mode = file_mode
         self.part_rows = part_rows
         self.part_seconds = part_seconds
         self.timeout = timeout

@@ -14,6 +14,7 @@ class Bucket:
     """A token bucket: ``per_minute`` in a steady stream, after a pause one second's worth at once."""
 
     def __init__(self, per_minute: float, now: float) -> None:
+        self.per_minute = per_minute
         self._rate = per_minute / 60.0
         self._capacity = max(1.0, self._rate)
         self._level = self._capacity
@@ -75,6 +76,6 @@ class Guess:
     def __call__(self, size: int) -> float:
         return max(1.0, size * self._tokens / self._bytes)
 
-    def learn(self, size: int, tokens: int) -> None:
+    def learn(self, size: int, tokens: float) -> None:
         """A request of so many bytes took so many tokens, its answer's included."""
         self._tokens, self._bytes = 0.99 * self._tokens + tokens, 0.99 * self._bytes + size

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 
+_ID_BITS = 4096  # Python refuses to write out more than 4,300 digits
 _REQUEST_LINE = frozenset({"custom_id", "method", "url", "body"})
 
 
@@ -30,9 +31,11 @@ class Row:
         return isinstance(self.value, dict) and self.value.keys() >= _REQUEST_LINE
 
     def name(self, id_key: str) -> str | None:
-        """The row's own id; None where it has none."""
+        """The row's own id as text, so that 5 and "5" are one; None where it has none."""
         value = self.value.get(id_key) if isinstance(self.value, dict) else None
-        return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if value.bit_length() <= _ID_BITS else None
+        return str(value) if isinstance(value, str) and value else None
 
 
 class Columns(dict[str, Any]):

@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
@@ -80,8 +80,15 @@ class Rows:
 def _for_digest(row: Any) -> bytes:
     try:
         return json.dumps(row, sort_keys=True, default=str).encode()
-    except (TypeError, ValueError, RecursionError):  # keys of several types; it refers to itself; nested too deep
-        return repr(row).encode("utf-8", "backslashreplace")
+    except Exception:  # noqa: BLE001 - keys of several types; it refers to itself; nested too deep; no text
+        return _shown(row).encode("utf-8", "backslashreplace")
+
+
+def _shown(row: Any) -> str:
+    try:
+        return repr(row)
+    except Exception:  # noqa: BLE001 - an object of the user's, or a number too long to be written out
+        return f"a {type(row).__name__} of {len(row) if isinstance(row, Sized) else 1}"
 
 
 class _File:

@@ -2,81 +2,124 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
+from airflow_chat_provider.batch.usage import MOST, add, counted
 from airflow_chat_provider.core.errors import ChatCompletionError
 
 
+class Counts:
+    """Rows by what became of them."""
+
+    def __init__(self) -> None:
+        self.succeeded = 0
+        self.incomplete = 0
+        self.failed: Counter[str] = Counter()
+
+    def success(self, *, incomplete: bool) -> None:
+        self.succeeded += 1
+        self.incomplete += incomplete
+
+
 class Tally:
-    """``total`` rows are wanted; ``earlier`` of them had a result when this run began, ``began`` seconds."""
+    """``total`` rows are wanted; ``earlier`` of them had a result when this run began, ``began`` seconds.
+
+    ``came`` counts a row as soon as it is through, ``stored`` and ``usage`` when its line survives a crash.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.succeeded = 0
+        self.came = Counts()
+        self.stored = Counts()
+        self.usage: dict[str, Any] = {}
+        self.tokens = 0
         self.earlier = 0
-        self.incomplete = 0
-        self.failed: Counter[str] = Counter()
-        self.usage: Counter[str] = Counter()
         self.began = 0.0
 
     def begin(self, now: float) -> None:
-        """What was counted so far is of earlier runs."""
-        self.earlier, self.began = self.succeeded, now
+        """What was counted so far is of earlier runs, and stored."""
+        self.came = copy.deepcopy(self.stored)
+        self.tokens = _tokens(self.usage)
+        self.earlier, self.began = self.came.succeeded, now
 
-    def success(self, usage: Any, *, incomplete: bool) -> None:
-        self.succeeded += 1
-        self.incomplete += incomplete
-        if isinstance(usage, Mapping):
-            for name, value in usage.items():
-                if type(value) is int:
-                    self.usage[name] += value
+    def recorded(self, usage: Any, *, incomplete: bool) -> None:
+        """Count a row that an earlier run answered."""
+        self.stored.success(incomplete=incomplete)
+        self.spent(usage)
 
-    def failure(self, error: ChatCompletionError) -> int:
-        """Count a failed row; how many of its kind there are."""
-        kind = type(error).__name__
-        name = kind if error.status is None else f"{kind} {error.status}"
-        self.failed[name] += 1
-        return self.failed[name]
+    def spent(self, usage: Any) -> None:
+        """Count what is paid for, and stored."""
+        add(self.usage, counted(usage))
+
+    def success(self, usage: Any, *, incomplete: bool) -> Callable[[], None]:
+        """Count an answered row. What is returned is to be called when its line is stored."""
+        self.came.success(incomplete=incomplete)
+        self.tokens += _tokens(usage)
+        return lambda: self.recorded(usage, incomplete=incomplete)
+
+    def failure(self, error: ChatCompletionError, usage: Any) -> Callable[[], None]:
+        """Count a failed row, in the same way."""
+        kind = self.kind(error)
+        self.came.failed[kind] += 1
+        self.tokens += _tokens(usage)
+
+        def stored() -> None:
+            self.stored.failed[kind] += 1
+            self.spent(usage)
+
+        return stored
+
+    def kind(self, error: ChatCompletionError) -> str:
+        """What errors are counted by."""
+        name = type(error).__name__
+        return name if error.status is None else f"{name} {error.status}"
 
     @property
     def failures(self) -> int:
-        return self.failed.total()
+        return self.came.failed.total()
 
     @property
     def missing(self) -> int:
-        return self.total - self.succeeded - self.failures
+        return self.total - self.stored.succeeded - self.stored.failed.total()
 
     def speed(self, now: float) -> float:
         """Rows that this run has got through in a second."""
-        return (self.succeeded - self.earlier + self.failures) / max(now - self.began, 1e-3)
+        return (self.came.succeeded - self.earlier + self.failures) / max(now - self.began, 1e-3)
 
     def progress(self, now: float) -> str:
         """One line for the log."""
-        through, speed = self.succeeded + self.failures, self.speed(now)
+        through, speed = self.came.succeeded + self.failures, self.speed(now)
         eta = _duration((self.total - through) / speed) if speed else "unknown"
         return (
             f"{through:,} of {self.total:,} rows ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
-            f"{self.usage['total_tokens']:,} tokens"
+            f"{self.tokens:,} tokens"
         )
 
     def manifest(self, now: float) -> dict[str, Any]:
-        """The outcome so far, in a form that XCom takes."""
+        """The outcome so far, in a form that XCom takes: of lines that are stored."""
         return {
             "total": self.total,
-            "succeeded": self.succeeded,
-            "failed": dict(self.failed),
+            "succeeded": self.stored.succeeded,
+            "failed": dict(self.stored.failed),
             "missing": self.missing,
-            "incomplete": self.incomplete,
-            "usage": dict(self.usage),
+            "incomplete": self.stored.incomplete,
+            "usage": self.usage,
             "seconds": round(now - self.began, 3),
             "rows_per_second": round(self.speed(now), 2),
         }
 
     def told(self) -> str:
         """The failures, for an error."""
-        return ", ".join(f"{kind}: {count:,}" for kind, count in self.failed.most_common(5))
+        return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
+
+
+def _tokens(usage: Any) -> int:
+    """The tokens for the log."""
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if type(total) is int and 0 <= total <= MOST else 0
 
 
 def _duration(seconds: float) -> str:

@@ -1,20 +1,13 @@
 """What is wrong with a file is said before the first request; what is wrong with a row stays with the row."""
 
 import gzip
-import os
 import re
-import subprocess
-import threading
-from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
 
-from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
-from airflow_chat_provider.testing import replies
-from tests.batch.batching import lines
 
 
 def refused(batch, **arguments):
@@ -22,6 +15,16 @@ def refused(batch, **arguments):
     error = batch.error(**arguments)
     assert isinstance(error, InvalidRequest)
     assert batch.chat.requests == []
+    return error.message
+
+
+def refused_again(batch):
+    """Why another try sends nothing, and loses nothing of what is there."""
+    asked, results = batch.asked, (batch.output / "results.jsonl").read_bytes()
+    error = batch.error()
+    assert isinstance(error, InvalidRequest)
+    assert batch.asked == asked
+    assert (batch.output / "results.jsonl").read_bytes() == results
     return error.message
 
 
@@ -139,7 +142,9 @@ class TestOutput:
         batch.run()
         with (batch.output / "results.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
-        assert "a line that is none of this batch (the 3.)" in batch.error().message
+        told = refused_again(batch)
+        assert "holds lines of something else" in told
+        assert "results.jsonl:3)" in told
 
     def test_that_another_run_writes_to(self, batch, monkeypatch):
         from airflow_chat_provider.batch import local_store
@@ -221,47 +226,3 @@ class TestArguments:
         batch.texts(1)
         batch.run(prompt=None, max_failures=1)
         assert "the task has no request" in batch.errors[0]["error"]["message"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 KB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("a small file system can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_stops_the_batch_and_loses_no_answer(batch, small_disk, tmp_path):
-    batch.texts(200)
-    batch.chat.default = replies.ok("x" * 4000)
-    batch.output = small_disk / "out"
-    error = batch.error(max_concurrency=8, output=str(batch.output))
-    assert isinstance(error, StoreError)
-    assert "Make room and run the task again" in error.message
-    assert not error.final
-    assert len(batch.results) == len(batch.chat.requests) < 200
-    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
-    assert batch.run(output=str(batch.output))["succeeded"] == 200
-    assert max(batch.times.values()) == 1
-
-
-def test_answers_for_which_even_the_reserve_is_too_small_are_kept_elsewhere(batch, small_disk):
-    together = threading.Barrier(8)
-
-    def answer(request):
-        if len(batch.chat.requests) <= 8:
-            together.wait(30)
-        return replies.ok("x" * 60_000)
-
-    batch.texts(48)
-    batch.chat.default = answer
-    batch.output = small_disk / "out"
-    error = batch.error(max_concurrency=8, output=str(batch.output))
-    assert isinstance(error, StoreError)
-    spilled = Path(error.message.rpartition(" ")[2])
-    assert len(batch.results) + len(lines(spilled)) == len(batch.chat.requests) < 48
-    spilled.unlink()

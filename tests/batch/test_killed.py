@@ -68,7 +68,8 @@ def test_every_row_ends_with_one_result_and_is_paid_for_once_whenever_the_proces
         assert len(lost) <= CONCURRENCY
     assert len(killed.recorded()) < ROWS - ROWS / REFUSED_EACH, "it was done before it was killed often enough"
     batch.chat.default = replies.ok()
-    assert batch.run(max_failures=None)["succeeded"] == ROWS
+    manifest = batch.run(max_failures=None)
+    assert (manifest["succeeded"], manifest["usage"]["total_tokens"]) == (ROWS, 11 * ROWS)
     assert [line["index"] for line in batch.results] == list(range(ROWS))
     assert batch.errors == []
     twice = sum(count - 1 for prompt, count in batch.times.items() if not _is_refused(prompt))
@@ -126,3 +127,29 @@ def test_a_timeout_of_the_task_ends_it_and_keeps_what_came(batch):
         signal.signal(signal.SIGALRM, before)
     assert batch.chat.wait_closed()
     assert len(batch.results) == 2
+
+
+def test_a_task_that_is_ended_while_a_row_is_asked_again_keeps_the_answer_that_did_not_fit(batch):
+    batch.texts(2)
+    batch.chat.script(replies.ok("not JSON"))
+    batch.chat.default = faults.hang()
+    given = {"response_schema": {"type": "object"}, "result_format": "json"}
+    task = batch.task(max_concurrency=1, **given)
+
+    def end(*_):
+        assert batch.chat.wait_requests(2, 30)
+        task.on_kill()
+
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(AirflowException, match="it goes on from here"):
+            batch.execute(task)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    (line,) = batch.errors
+    assert line["body"]["choices"][0]["message"]["content"] == "not JSON"
+    assert line["usage"]["total_tokens"] == 11
+    batch.chat.default = replies.ok("{}")
+    manifest = batch.run(**given)
+    assert (manifest["succeeded"], manifest["usage"]["total_tokens"]) == (2, 33)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
 
+from airflow_chat_provider.batch import spill
 from airflow_chat_provider.batch.object_store import ObjectStore
 from airflow_chat_provider.batch.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
@@ -159,6 +161,102 @@ def test_a_store_that_takes_nothing_any_more_ends_the_batch_and_loses_no_answer(
     written = [line for part in real.glob("results-*") for line in lines(part)]
     assert len(written) + len(lines(spilled)) == len(batch.chat.requests)
     spilled.unlink()
+
+
+def broken_after(stored, count, monkeypatch):
+    """A store that takes nothing more once so many requests have come, and answers each write with an error."""
+    from airflow_chat_provider.batch import object_store
+
+    def pipe(fs, path, content, *args, **kwargs):
+        if len(stored.batch.chat.requests) > count:
+            raise ConnectionError("503 Slow Down")
+        return works(fs, path, content, *args, **kwargs)
+
+    works = DirFileSystem.pipe_file
+    monkeypatch.setattr(DirFileSystem, "pipe_file", pipe)
+    monkeypatch.setattr(object_store, "_WAITS", (0.01,))
+
+
+def test_where_this_machine_takes_nothing_either_both_places_are_named(stored, full_disk, monkeypatch):
+    stored.batch.texts(40)
+    broken_after(stored, 10, monkeypatch)
+    monkeypatch.setattr(spill, "places", lambda: [full_disk])
+    with pytest.raises(StoreError) as caught:
+        stored.run(part_rows=2, max_concurrency=4)
+    message = caught.value.message
+    assert f"{stored.url}/out cannot be written (ConnectionError: 503 Slow Down)" in message
+    assert f"{full_disk} (No space left on device)" in message
+    lost = len(stored.batch.chat.requests) - len(stored.found("results"))
+    assert f"{lost} lines could not be kept" in message
+
+
+def test_a_full_temporary_folder_is_passed_over(stored, full_disk, monkeypatch):
+    stored.batch.texts(40)
+    broken_after(stored, 10, monkeypatch)
+    monkeypatch.setenv("TMPDIR", str(full_disk))
+    monkeypatch.setattr(tempfile, "tempdir", str(full_disk))
+    with pytest.raises(StoreError) as caught:
+        stored.run(part_rows=2, max_concurrency=4)
+    spilled = Path(caught.value.message.rpartition(" ")[2])
+    assert len(stored.found("results")) + len(lines(spilled)) == len(stored.batch.chat.requests)
+    spilled.unlink()
+
+
+def test_another_try_on_the_same_machine_takes_up_what_the_store_did_not(stored, monkeypatch):
+    stored.batch.texts(40)
+    with monkeypatch.context() as broken:
+        broken_after(stored, 10, broken)
+        with pytest.raises(StoreError) as caught:
+            stored.run(part_rows=2, max_concurrency=4)
+    assert stored.run()["succeeded"] == 40
+    assert len(stored.batch.chat.requests) == 40
+    assert [line["index"] for line in stored.found("results")] == list(range(40))
+    assert not Path(caught.value.message.rpartition(" ")[2]).exists()
+
+
+def test_the_manifest_counts_what_is_stored_and_nothing_else(stored, monkeypatch):
+    stored.batch.texts(40)
+    broken_after(stored, 10, monkeypatch)
+    with pytest.raises(StoreError) as caught:
+        stored.run(part_rows=2, max_concurrency=4)
+    there = len(stored.found("results"))
+    manifest = stored.batch.pushed["return_value"]
+    assert (manifest["succeeded"], manifest["missing"]) == (there, 40 - there)
+    assert manifest["usage"]["total_tokens"] == 11 * there
+    Path(caught.value.message.rpartition(" ")[2]).unlink()
+
+
+def test_a_part_of_which_some_cannot_be_read_counts_for_the_rest_and_is_named(stored, caplog):
+    stored.batch.texts(6)
+    stored.run(part_rows=3, max_concurrency=1)
+    first, second = stored.parts("results")
+    (stored.folder / second.name).write_bytes(b"\n" + second.read_bytes()[:-20])
+    manifest = stored.run(max_concurrency=1)
+    assert manifest["succeeded"] == 6
+    assert {prompt for prompt, count in stored.batch.times.items() if count == 2} == {"row 5"}
+    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    assert f"{second.name}:1, " in told
+    assert f"{second.name}:4. " in told
+    assert first.name not in told
+
+
+def test_a_run_that_was_taken_over_from_leaves_errors_and_manifest_alone(stored):
+    batch = stored.batch
+    batch.texts(2)
+    batch.chat.default = replies.error(400, "no")
+    stored.run(max_failures=None)
+    before = {path.name: path.read_bytes() for path in stored.folder.iterdir()}
+
+    def answer(request):
+        (stored.folder / "owner.json").write_text("another")
+        return replies.ok()
+
+    batch.chat.default = answer
+    with pytest.raises(StoreError) as caught:
+        stored.run()
+    after = {path.name: path.read_bytes() for path in stored.folder.iterdir()}
+    assert after == {**before, "owner.json": b"another"}
+    Path(caught.value.message.rpartition(" ")[2]).unlink()
 
 
 def test_it_survives_kills_and_loses_no_more_than_the_open_part(stored, project, store):

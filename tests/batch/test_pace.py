@@ -1,8 +1,12 @@
 """How fast a batch goes: what was allowed, what the server says, and back again."""
 
+import asyncio
+
 import pytest
 
+from airflow_chat_provider.batch.gate import Gate
 from airflow_chat_provider.batch.pace import Bucket, Concurrency, Guess
+from airflow_chat_provider.core.response import Reply
 
 
 class TestBucket:
@@ -83,6 +87,33 @@ class TestConcurrency:
         concurrency = Concurrency(4)
         concurrency.went_well(10.0, {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "2s"})
         assert concurrency.wait(10.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "taken"),
+    [(10**15, 6000), (10**400, 6000), (5999, 5999), (-(10**15), 0)],
+    ids=["much", "absurd", "a lot", "negative"],
+)
+def test_one_answer_takes_a_minutes_worth_of_tokens_at_most(tokens, taken):
+    async def one():
+        gate = Gate(1, None, 6000)
+        bucket = gate._tokens
+        assert bucket is not None
+        level = bucket._level
+        ticket = await gate.enter(400)
+        gate.leave(ticket, Reply(200, {"usage": {"total_tokens": tokens}}))
+        return level - bucket._level
+
+    assert asyncio.run(one()) == pytest.approx(taken)
+
+
+def test_what_is_learnt_of_an_absurd_answer_is_a_minutes_worth_too():
+    async def two():
+        gate = Gate(1, None, 6000)
+        gate.leave(await gate.enter(400), Reply(200, {"usage": {"total_tokens": 10**15}}))
+        return gate._guess(400)
+
+    assert asyncio.run(two()) < 6000
 
 
 def test_the_tokens_of_a_request_are_guessed_from_what_the_batch_shows():

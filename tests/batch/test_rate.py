@@ -103,6 +103,14 @@ def test_tokens_per_minute_is_held_to(batch):
     assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.parametrize("tokens", [10**15, 10**400], ids=["much", "absurd"])
+def test_a_count_of_tokens_that_cannot_be_is_told_and_fails_no_row(batch, tokens, caplog):
+    batch.texts(2)
+    batch.chat.default = replies.ok(usage={"total_tokens": tokens})
+    assert batch.run(tokens_per_minute=6000, max_concurrency=2)["succeeded"] == 2
+    assert caplog.text.count("by its own count") == 1
+
+
 def test_a_server_that_is_not_there_is_told_before_all_rows_have_failed(batch, connect, unused_port):
     connect(f"http://127.0.0.1:{unused_port}/v1", extra={"model": "m"})
     batch.texts(200)
