@@ -23,6 +23,7 @@ from airflow_chat_provider.core.response import (
     parsed,
     unreadable,
 )
+from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import Problem
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
@@ -170,8 +171,8 @@ class Dialogue:
         return incomplete_error(reply, reason) if problem and reason else problem
 
     def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
-        """The answer, and what is wrong with it."""
-        message = conversation_message(reply.message)
+        """The answer, and what is wrong with it; where it holds what is not text or JSON, as a request can hold it."""
+        message = sanitize(conversation_message(reply.message))[0]
         if isinstance(message.get("content"), str) and len(message["content"]) > _SHOWN:
             message["content"] = message["content"][:_SHOWN] + " [...]"
         calls = self._tools.calls(message) if self._tools is not None else []

@@ -14,7 +14,6 @@ from airflow_chat_provider.core import exchange
 from airflow_chat_provider.core.dialogue import Dialogue
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
-from tests.batch.batching import prompt_of
 
 
 class Verdict(BaseModel):
@@ -75,17 +74,13 @@ def test_a_call_that_ends_in_a_bug_fails_its_row_alone(batch, monkeypatch):
     assert batch.errors[0]["error"]["code"] == "Bug"
 
 
-def test_an_answer_that_cannot_be_shown_to_the_model_again_is_kept_and_counted(batch):
+def test_an_answer_with_what_is_not_text_is_shown_to_the_model_again_as_text_and_counted(batch):
     batch.texts(2)
-    batch.chat.default = lambda request: replies.ok(
-        '{"good": "\ud83d"}' if prompt_of(request) == "row 0" else '{"good": true}'
-    )
-    manifest = batch.run(response_schema=Verdict, result_format="json", max_failures=1)
-    assert (manifest["succeeded"], manifest["usage"]["total_tokens"]) == (1, 22)
-    (line,) = batch.errors
-    assert line["error"]["class"] == "InvalidOutput"
-    assert (line["error"]["status"], line["asked"]) == (200, 1)
-    assert line["body"]["choices"][0]["message"]["content"].startswith('{"good": ')
+    batch.chat.script(replies.ok('{"good": "\ud83d"}'))
+    batch.chat.default = replies.ok('{"good": true}')
+    manifest = batch.run(response_schema=Verdict, result_format="json")
+    assert (manifest["succeeded"], manifest["usage"]["total_tokens"]) == (2, 33)
+    assert len(batch.chat.requests) == 3
 
 
 class Odd:

@@ -103,7 +103,7 @@ def test_tokens_per_minute_is_held_to(batch):
     assert time.monotonic() - began >= 0.3
 
 
-@pytest.mark.parametrize("tokens", [10**15, 10**400], ids=["much", "absurd"])
+@pytest.mark.parametrize("tokens", [10**15, 10**30], ids=["much", "absurd"])
 def test_a_count_of_tokens_that_cannot_be_is_told_and_fails_no_row(batch, tokens, caplog):
     batch.texts(2)
     batch.chat.default = replies.ok(usage={"total_tokens": tokens})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.dialogue import RUNGS, Dialogue, Wanted
 from airflow_chat_provider.core.errors import InvalidOutput, StatusError, TransportError
 from airflow_chat_provider.core.output import load_output
+from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.core.response import Reply
 
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -146,3 +147,9 @@ def test_a_refusal_after_an_answer_keeps_what_the_server_said_of_it() -> None:
     last = ended(dialogue.take(Reply(500, {"error": "oops"}, error=StatusError("oops", status=500))))
     assert (last.status, last.body) == (500, {"error": "oops"})
     assert "before it 1 answer came that does not fit" in str(last.error)
+
+
+def test_an_answer_with_what_no_request_can_hold_is_shown_again_as_one_can() -> None:
+    dialogue = Dialogue(REQUEST, wanted())
+    assert dialogue.take(answer("half \ud83d of a pair, and \x00")) is None
+    assert encode(dialogue.request).count("\ufffd".encode()) == 2
