@@ -359,3 +359,15 @@ def test_a_time_limit_that_is_met_while_the_answer_is_stored_does_not_lose_it(xc
     assert state(asyncio.run(scene())) in ("success", "timed_out")
     assert xcom.head().get("state", "done") == "done"
     assert len(chat.requests) == 1
+
+
+def test_a_worker_removes_pieces_of_a_dead_trigger_although_another_one_has_answered_since(xcom, chat):
+    leave(chat.url)
+    entry = journal().read()
+    for number in range(3):
+        journal().slot._replace(key=f"{KEY}_1_replies_{number}").put("x")
+    journal().write(entry.done("another", record.dump(Reply(200, replies.completion()))))
+    found = journal()
+    found.read()
+    found.clear()
+    assert xcom == {}
