@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-e2e test-e2e-next test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
+.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -30,6 +30,10 @@ lint: .venv/.ready ## ruff, mypy and import-linter
 
 pytest: .venv/.ready ## the tests alone, with the coverage gate
 	$(BIN)/pytest --cov --cov-report=term -m "not e2e"
+
+fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
+	FUZZ_TIMES=50 $(BIN)/pytest tests/core/test_any_reply.py tests/core/test_any_answer.py tests/core/test_answer_words.py \
+		tests/test_journal_fuzz.py tests/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
 	.venv-oldest/bin/pytest -W default -m "not e2e"

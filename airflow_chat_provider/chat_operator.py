@@ -221,6 +221,8 @@ class ChatCompletionOperator(RequestOperator):
         configuration: dict[str, Any],
     ) -> Reply:
         """Ask until there is nothing more to ask for; or defer. ``replies``: those to an earlier try."""
+        # Delivery now, too: what is first imported once an answer is here needs a file, and there may be none left.
+        from airflow_chat_provider import delivery  # noqa: F401
         from airflow_chat_provider.core.record import safe
 
         if replies:

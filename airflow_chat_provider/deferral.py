@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from airflow_chat_provider.core.dialogue import after
 from airflow_chat_provider.core.errors import ChatCompletionError, TransportError
 from airflow_chat_provider.core.journal import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.core.response import Reply
@@ -57,8 +58,9 @@ class Found(NamedTuple):
         """A reply with the error, if there is one."""
         if not isinstance(self.error, ChatCompletionError):
             return None
-        ended = self.entry is not None and self.entry.state == "done"
-        return (self.replies[-1] if ended else Reply(None, None))._replace(error=self.error)
+        if self.entry is not None and self.entry.state == "done":
+            return self.replies[-1]._replace(error=self.error)
+        return after([reply for reply in self.replies if reply.error is None], Reply(None, None, error=self.error))
 
 
 def deferred_call(

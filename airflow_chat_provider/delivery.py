@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.operators import ChatCompletionOperator
     from airflow_chat_provider.xcoms import Slot
 
+_LARGE = 1 << 16  # characters of replies
 _LAST = "configuration"
 """The XCom that a trigger leaves at last: where it is, all are."""
 
@@ -40,7 +41,7 @@ async def leave(journal: Journal, left: Outcome) -> None:
     """In a trigger: set the XComs, the return value among them, and remove the journal: it has nothing more to tell."""
     xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
     for key in sorted(xcoms, key=lambda key: key == _LAST):
-        await journal.slot._replace(key=key).aput(xcoms[key])
+        await journal.slot._replace(key=key).aput(xcoms[key], large=len(journal.entry.replies) > _LARGE)
     await journal.adrop()
 
 

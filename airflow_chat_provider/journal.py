@@ -113,7 +113,7 @@ class Journal:
         self._read_at = _NEVER
 
     def drop(self) -> None:
-        """Remove all that may be there. Raises what Airflow raises."""
+        """Remove all that may be there, also of triggers that nobody knows of here. Raises what Airflow raises."""
         for slot in self.slots():
             slot.drop()
         for slot in self._uncounted():
@@ -124,15 +124,14 @@ class Journal:
     async def adrop(self) -> None:
         for slot in self.slots():
             await slot.adrop()
-        for slot in self._uncounted():
+        for slot in self._uncounted() if self._is_taken_up else ():
             if await slot.aget() is None:
                 return
             await slot.adrop()
 
     def _uncounted(self) -> Iterator[Slot]:
-        """Pieces of a reply that no entry counts: whoever wrote them ended before he wrote the entry."""
-        if self._is_taken_up:
-            yield from (self._piece("replies", number) for number in itertools.count(self._counts["replies"]))
+        """Pieces of a reply that no entry counts: the trigger that wrote them ended before it wrote the entry."""
+        return (self._piece("replies", number) for number in itertools.count(self._counts["replies"]))
 
     def clear(self) -> None:
         """``drop``, by somebody who has what he needs of it."""

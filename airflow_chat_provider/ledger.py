@@ -154,11 +154,13 @@ class Ledger:
 
 
 def key_of_call(idempotency_key: str, call: int, request: dict[str, Any]) -> str:
-    """The Idempotency-Key of one call of a dialogue (counted from 1), made from the first one's."""
+    """The Idempotency-Key of one call of a dialogue (counted from 1): the first one's, and what tells this one apart.
+
+    So an error that names the first one names all that were made after it.
+    """
     if call == 1:
         return idempotency_key
-    digest = hashlib.sha256(encode(request)).hexdigest()
-    return str(uuid.uuid5(uuid.UUID(idempotency_key), f"{call} {digest}"))
+    return f"{idempotency_key}.{call}.{hashlib.sha256(encode(request)).hexdigest()[:12]}"
 
 
 def _uncertain(key: Any, on_uncertain: str) -> None:

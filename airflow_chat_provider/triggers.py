@@ -39,7 +39,7 @@ _LOOK_AGAIN = 10.0  # seconds after which a trigger that was overtaken looks wha
 _SETTLED = 10.0
 _ENDED = "ended"
 _SMALL = 1 << 20  # characters of request and replies; more is for a worker
-_LOOKS = 180
+_LOOKS = 180  # for half an hour: the default deadline
 
 
 class ChatCompletionTrigger(BaseTrigger):
@@ -71,6 +71,7 @@ class ChatCompletionTrigger(BaseTrigger):
         self.version = version
         self.owner = uuid.uuid4().hex
         self._under_way = False
+        self._limit: asyncio.Timeout | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class's path and the arguments to make it anew."""
@@ -124,6 +125,7 @@ class ChatCompletionTrigger(BaseTrigger):
             return "uncertain"
         try:
             async with asyncio.timeout(None if self.expires is None else self.expires - time.time()) as limit:
+                self._limit = limit
                 return await self._converse()
         except Overtaken:
             return await self._stand_by()
@@ -152,7 +154,7 @@ class ChatCompletionTrigger(BaseTrigger):
                     return "done"
                 talk = await self._judged(partial(_heard, talk, reply))
                 if talk is not None and talk.final is None and talk.dialogue is not None:
-                    self.log.info("Asking again: %s", talk.dialogue.why)
+                    self.log.info("Asking again (call %s): %s", talk.dialogue.sends, talk.dialogue.why)
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
             failed = Reply(None, None, error=error)
             return "done" if await self._keep(failed, record.dump(failed)) else "unstored"
@@ -203,6 +205,16 @@ class ChatCompletionTrigger(BaseTrigger):
     async def _keep(self, reply: Reply, dumped: str) -> bool:
         """Store a reply; whether Airflow took it. Raises Overtaken."""
         self._under_way = False
+        if self._limit is not None:  # it is paid for: no time limit of the task's ends this
+            due = self._limit.when()
+            self._limit.reschedule(None)
+            try:
+                return await self._stored(reply, dumped)
+            finally:
+                self._limit.reschedule(due)
+        return await self._stored(reply, dumped)
+
+    async def _stored(self, reply: Reply, dumped: str) -> bool:
         self.journal.doubt()
         key = self.journal.entry.key
         done = await by_size(len(dumped), self.journal.entry.done, self.owner, dumped)
@@ -227,7 +239,7 @@ class ChatCompletionTrigger(BaseTrigger):
 
     @property
     def _is_small(self) -> bool:
-        """Is what would stand in the event, or be looked into here, little enough for a loop that belongs to all?"""
+        """Is what would be looked into and left here little enough for a loop that belongs to all?"""
         entry = self.journal.entry
         return len(entry.call) + 3 * len(entry.replies) < _SMALL
 
@@ -242,7 +254,8 @@ class ChatCompletionTrigger(BaseTrigger):
 
     async def _ended(self, talk: Conversation) -> str:
         """Leave what the task leaves, and end it; "done" where a worker has to do that."""
-        left = talk.outcome() if self._is_small else None
+        size = len(self.journal.entry.replies)
+        left = await by_size(size, talk.outcome) if self._is_small else None
         if left is None or talk.dialogue is None:
             return "done"
         learn(talk.dialogue, self.journal.entry.deferred.configuration["base_url"])

@@ -49,8 +49,9 @@ class Slot(NamedTuple):
             return await _xcom().aget_one(**self._asdict())
         return await in_thread(self.get)
 
-    async def aput(self, value: Any) -> None:
-        if _is_async():
+    async def aput(self, value: Any, *, large: bool = False) -> None:
+        """``large``: more than plain text of a few pages, which Airflow takes apart for a while before it sends it."""
+        if _is_async() and not large:
             await _xcom().aset(value=value, **self._asdict())
         else:
             await in_thread(self.put, value)

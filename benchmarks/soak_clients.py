@@ -24,7 +24,7 @@ STYLES: tuple[dict[str, Any], ...] = (
 )
 """Arguments of a task."""
 _MARK = re.compile(r"ans-\d+\.")
-_KEY = re.compile(r"Idempotency-Key ([\w-]+)")
+_KEY = re.compile(r"Idempotency-Key ([\w.-]*\w)")
 
 
 class Clients:

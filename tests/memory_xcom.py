@@ -41,7 +41,7 @@ class MemoryXCom(dict[str, Any]):
             await asyncio.sleep(0)
             return slot.get()
 
-        async def aput(slot: Slot, value: Any) -> None:
+        async def aput(slot: Slot, value: Any, *, large: bool = False) -> None:
             await asyncio.sleep(0)
             slot.put(value)
 

@@ -356,7 +356,7 @@ def refusing(monkeypatch, times):
     """XCom refuses a reply, and what it may take nobody has to wait for."""
     left, put = ["no"] * times, Slot.aput
 
-    async def refuse(slot, value):
+    async def refuse(slot, value, **more):
         if value["state"] == "done" and left:
             raise ConnectionError(left.pop())
         await put(slot, value)

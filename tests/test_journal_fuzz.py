@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_chat_provider import journal as journals
@@ -25,6 +25,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.journal import Overtaken
 from airflow_chat_provider.testing import replies
 from airflow_chat_provider.xcoms import Slot
+from tests.fuzzing import fuzz
 from tests.memory_xcom import MemoryXCom, leave, trigger
 
 MOST = 3
@@ -236,24 +237,19 @@ def may_be_paid(world: World) -> int:
     return sum(made[0] not in FREE for made in world.sends)
 
 
-fuzz = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
-)
-
-
-@fuzz
+@fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_whatever_happens_to_its_triggers_a_call_is_not_paid_twice(actions):
     assert may_be_paid(simulate(actions, "fail")) <= 1
 
 
-@fuzz
+@fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_a_call_that_may_be_sent_again_is_sent_max_attempts_times_at_most(actions):
     assert len(simulate(actions, "resend").sends) <= MOST
 
 
-@fuzz
+@fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_a_trigger_whose_task_was_cleared_writes_nothing_more(actions):
     ends = [(what, number, *reply) for number in range(6) for what, *reply in (("thaw",), ("answer", GOOD))]

@@ -144,8 +144,10 @@ class TestTemplates:
         assert sent(chat)["messages"][0]["content"] == "please summarise notes.md and config.json"
 
     def test_the_rendered_fields_show_what_was_sent(self, airflow, chat):
+        # Where a trigger ends the task, dag.test() renders anew in a worker that does not come back on a real Airflow.
+        resumed = {"post_execute": lambda context, result=None: None} if airflow.deferrable else {}
         with airflow.dag(params={"t": 0.5}):
-            ask(request={"temperature": "{{ params.t }}"}, prompt="Hi {{ params.t }}")
+            ask(request={"temperature": "{{ params.t }}"}, prompt="Hi {{ params.t }}", **resumed)
         shown = airflow.run().rendered()["request"]
         assert shown == sent(chat)
         assert shown["model"] == "test-model"

@@ -189,7 +189,7 @@ class TestOperator:
         xcoms = run.xcoms()
         assert xcoms["return_value"] == "Hello"
         assert xcoms["messages"][-1] == {"role": "assistant", "content": "Hello"}
-        if not airflow.deferrable:  # in dag.test() a worker renders anew although the trigger has ended the task
+        if not airflow.deferrable:  # in dag.test() a worker renders anew, although the trigger has ended the task
             assert run.rendered()["request"] == chat.requests[0].json
 
     def test_what_came_of_a_broken_stream_is_kept(self, airflow, chat):

@@ -195,7 +195,7 @@ def test_a_reply_that_cannot_be_stored_for_another_has_taken_over_is_not_offered
     tried = []
     aput = Slot.aput
 
-    async def noted(slot, value):
+    async def noted(slot, value, **more):
         tried.append(value["state"])
         await aput(slot, value)
 
@@ -236,7 +236,7 @@ def test_a_triggerer_that_ends_between_two_writes_loses_no_answer_and_asks_for_n
         one = Running(trigger())
         aput = Slot.aput
 
-        async def dying(slot, value):
+        async def dying(slot, value, **more):
             await aput(slot, value)
             if after in (slot.key, isinstance(value, dict) and value.get("state")):
                 one.task.cancel()
@@ -270,7 +270,7 @@ def test_an_xcom_that_airflow_does_not_take_is_left_to_a_worker(xcom, chat, monk
     leave(chat.url)
     aput = Slot.aput
 
-    async def refuse(slot, value):
+    async def refuse(slot, value, **more):
         if slot.key == "messages":
             raise ConnectionError("no")
         await aput(slot, value)
@@ -315,7 +315,7 @@ def test_pieces_of_an_answer_that_no_entry_counts_are_removed_too(xcom, chat, mo
         one = Running(trigger())
         aput = Slot.aput
 
-        async def dying(slot, value):
+        async def dying(slot, value, **more):
             await aput(slot, value)
             if slot.key.endswith("replies_1"):
                 one.task.cancel()
@@ -336,6 +336,37 @@ def test_a_worker_removes_them_when_nobody_knows_what_became_of_the_call(xcom, c
     journal().write(entry.sent("gone", entry.key, 1, 0.0))
     for number in range(3):
         journal().slot._replace(key=f"{KEY}_1_replies_{number}").put("x")
+    found = journal()
+    found.read()
+    found.clear()
+    assert xcom == {}
+
+
+def test_a_time_limit_that_is_met_while_the_answer_is_stored_does_not_lose_it(xcom, chat, monkeypatch):
+    leave(chat.url)
+    aput = Slot.aput
+
+    async def slow(slot, value, **more):
+        if isinstance(value, dict) and value.get("state") == "done":
+            await asyncio.sleep(1.5)
+        await aput(slot, value, **more)
+
+    monkeypatch.setattr(Slot, "aput", slow)
+
+    async def scene():
+        return await Running(trigger(expires=time.time() + 0.7)).fired()
+
+    assert state(asyncio.run(scene())) in ("success", "timed_out")
+    assert xcom.head().get("state", "done") == "done"
+    assert len(chat.requests) == 1
+
+
+def test_a_worker_removes_pieces_of_a_dead_trigger_although_another_one_has_answered_since(xcom, chat):
+    leave(chat.url)
+    entry = journal().read()
+    for number in range(3):
+        journal().slot._replace(key=f"{KEY}_1_replies_{number}").put("x")
+    journal().write(entry.done("another", record.dump(Reply(200, replies.completion()))))
     found = journal()
     found.read()
     found.clear()

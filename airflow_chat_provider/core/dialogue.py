@@ -142,20 +142,9 @@ class Dialogue:
             reply = reply._replace(body=body)
             if error is not None:
                 error.body = body
-        if reply.error is not None and self._unfit:
-            reply = self._with_unfit(reply, reply.error)
+        if reply.error is not None:
+            reply = after(self._unfit, reply, self._usage)
         return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
-
-    def _with_unfit(self, reply: Reply, error: ChatCompletionError) -> Reply:
-        """A call that failed after answers that did not fit: those are paid for, so they are told of and kept."""
-        ids = ", ".join(str(answer.request_id) for answer in self._unfit if answer.request_id)
-        came = "1 answer came that does" if len(self._unfit) == 1 else f"{len(self._unfit)} answers came that do"
-        told = f"{error.message}; before it {came} not fit" + (f" (request id {ids})" if ids else "")
-        if reply.status is None:
-            last = self._unfit[-1]
-            body = {**last.body, "usage": self._usage} if self._usage is not None else last.body
-            reply = reply._replace(status=last.status, body=body, request_id=last.request_id)
-        return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": told}))
 
     def _problem(self, reply: Reply) -> Problem | ChatCompletionError | None:
         wanted, message = self._wanted, reply.message
@@ -182,6 +171,21 @@ class Dialogue:
         message.pop("function_call", None)
         todo = "Call the tool again." if self._tools is not None else "Answer again, with the whole JSON alone."
         return [{"content": "", **message}, {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}]
+
+
+def after(unfit: list[Reply], reply: Reply, usage: Any = None) -> Reply:
+    """A call that failed after answers that did not fit: those are paid for, so they are told of, the last one kept."""
+    error = reply.error
+    if error is None or not unfit:
+        return reply
+    ids = ", ".join(str(answer.request_id) for answer in unfit if answer.request_id)
+    came = "1 answer came that does" if len(unfit) == 1 else f"{len(unfit)} answers came that do"
+    told = f"{error.message}; before it {came} not fit" + (f" (request id {ids})" if ids else "")
+    if reply.status is None:
+        last = unfit[-1]
+        body = {**last.body, "usage": usage} if usage is not None else last.body
+        reply = reply._replace(status=last.status, body=body, request_id=last.request_id)
+    return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": told}))
 
 
 def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:

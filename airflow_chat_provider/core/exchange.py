@@ -182,7 +182,8 @@ def _judge(outcome: Received | TransportError | None, call: Call, now: float) ->
         return Reply(error.status, error.body, error=error)
     body, is_json, refused = outcome.body, True, None
     if body is None:
-        kind, limit = outcome.headers.get("content-type", ""), call.settings.max_response_bytes
+        kind = outcome.headers.get("content-type", "")
+        limit = call.settings.max_response_bytes if 200 <= outcome.status < 300 else 0  # an error holds few values
         body, is_json, refused = parse_body(outcome.content, kind, limit)
     request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
     request_id = call.scrub.name(request_id)[:_LONGEST_ID] if request_id is not None else None

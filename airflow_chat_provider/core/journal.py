@@ -53,6 +53,9 @@ class Deferred(NamedTuple):
     configuration: dict[str, Any]
     ledger: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Deferred({self.conn_id!r})"  # nothing of the request
+
     @property
     def conn_id(self) -> str:
         return str(self.configuration["chat_conn_id"])
@@ -63,7 +66,7 @@ class Deferred(NamedTuple):
         return str(self.ledger["idempotency_key"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Entry:
     """One state of a call's journal.
 
@@ -79,6 +82,9 @@ class Entry:
     elapsed: float = 0.0
     until: float = 0.0
     replies: str = "[]"
+
+    def __repr__(self) -> str:
+        return f"Entry({self.stamp})"  # nothing of request and replies
 
     @classmethod
     def of(cls, deferred: Deferred, key: str, replies: list[Reply] | None = None) -> Entry:

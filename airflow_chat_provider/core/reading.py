@@ -21,10 +21,10 @@ _BOM = b"\xef\xbb\xbf"
 
 DEFAULT_LIMIT = 64 << 20  # of max_response_bytes
 # What values weigh, in units of 60 bytes at most; how much of that any text may hold; and for how many of its bytes, or
-# of the connection's limit, it may hold one more. 64 MB allow for a quarter of a million lists: Python's garbage
-# collector looks at all of them in a single step.
+# of the connection's limit, it may hold one more. 64 MB allow for half a million lists: Python's garbage collector
+# looks at all of them in a single step.
 OBJECT, LIST, SCALAR = 4, 4, 1
-_FREE, _BYTES, _LIMIT_BYTES = 100_000, 3, 64
+_FREE, _BYTES, _LIMIT_BYTES = 100_000, 3, 32
 
 # No repetition is without a limit: a single match would be a step of any length.
 _SPACE = re.compile(rb"[ \t\n\r]{1,65536}")

@@ -42,6 +42,11 @@ class Reply(NamedTuple):
     notes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Nothing of what was said: a reply may stand in a traceback or a log."""
+        error = type(self.error).__name__ if self.error is not None else None
+        return f"Reply(status={self.status}, attempts={self.attempts}, error={error})"
+
     def raise_for_error(self) -> Reply:
         """The reply itself; raises its error where it has one."""
         if self.error is not None:

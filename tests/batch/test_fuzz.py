@@ -7,6 +7,7 @@ import pytest
 
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
+from tests.fuzzing import TIMES
 
 FILES = ("results.jsonl", "errors.jsonl", "manifest.json", "owner.json", ".reserve")
 NAMES = (
@@ -39,7 +40,7 @@ def damage(content, chance):
         content[start:end] = new
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(12 * TIMES))
 def test_whatever_is_damaged_between_two_tries_the_next_ends_with_a_line_for_each_row(batch, seed):
     chance = random.Random(seed)
     batch.texts(12)
@@ -92,7 +93,7 @@ def reply(chance):
 
 
 @pytest.mark.parametrize("result_format", ["raw", "message", "text", "json", "tool_calls"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 * TIMES))
 def test_whatever_a_server_answers_each_row_has_a_line_and_the_batch_goes_on(batch, seed, result_format):
     chance = random.Random(seed)
     batch.texts(150)

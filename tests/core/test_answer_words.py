@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,7 @@ from airflow_chat_provider.core.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.output import Schema, load_output
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import Problem
+from tests.fuzzing import fuzz
 
 CARD = 4111111111111111
 SICK = "Jane Doe has cancer"
@@ -199,9 +200,7 @@ ANSWERS = st.recursive(
     max_leaves=12,
 )
 SCHEMAS: list[Any] = [Person, Loose, *(schema for schema, _, _ in SAID)]
-QUICK = settings(
-    max_examples=150, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+QUICK = fuzz(150)
 
 
 @QUICK

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -16,6 +16,7 @@ from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.output import load_output
 from airflow_chat_provider.core.response import Reply, conversation_message, flaw, incomplete, result
 from airflow_chat_provider.core.sanitize import sanitize
+from tests.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}
 REQUEST: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}
@@ -23,9 +24,7 @@ TREE = {"type": "object", "properties": {"children": {"type": "array", "items": 
 DEEP = '{"children": [' * 400 + "]}" * 400
 FORMATS = ("raw", "message", "text", "json", "tool_calls")
 
-QUICK = settings(
-    max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+QUICK = fuzz(200)
 # Names that mean something somewhere in a completion, and texts that do.
 WORDS = st.sampled_from(
     [

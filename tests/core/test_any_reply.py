@@ -8,7 +8,7 @@ import zlib
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.attempt import Attempt
@@ -18,12 +18,13 @@ from airflow_chat_provider.core.record import dump, load, safe
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.scrub import Scrubber
 from airflow_chat_provider.core.settings import Settings
+from tests.fuzzing import fuzz
 
 KEY, PROMPT, WORD = "sk-canary-5f2b7c", "The kestrel has a broken wing.", "hunter2"
 SETTINGS = Settings(base_url="https://h/v1", api_key=KEY, max_attempts=1, max_response_bytes=20_000)
 REQUEST = {"messages": [{"role": "user", "content": PROMPT}, {"role": "user", "content": WORD}]}
 CALL = Call(SETTINGS, Scrubber(REQUEST, SETTINGS.secrets), (b"{}",))
-QUIET = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+QUIET = fuzz(150)
 
 NAMES = st.sampled_from(
     ["id", "choices", "index", "message", "delta", "content", "tool_calls", "function", "arguments"]

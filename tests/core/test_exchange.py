@@ -225,6 +225,16 @@ def test_the_request_id_is_found_under_each_servers_name(name: str) -> None:
     assert (reply.request_id, reply.error) == ("r", None)
 
 
+def test_an_error_of_more_values_than_errors_have_is_kept_as_text() -> None:
+    content = b'{"error":{"message":"no","details":[' + b"{}," * 100_000 + b"{}]}}"
+    found = judged(Received(500, {}, content))
+    assert (found.status, found.body, str(found)) == (
+        500,
+        content.decode(),
+        "Try again later; the server at https://h/v1 failed (HTTP 500)",
+    )
+
+
 def test_what_had_come_before_the_connection_broke_is_in_the_reply() -> None:
     broken = TransportError("cut", status=200, body='{"choices": [', sent=True)
     reply = judge(broken, Call(Settings()), now=0.0)

@@ -108,3 +108,11 @@ def test_an_entry_that_cannot_be_used_is_refused_by_its_reason(value: Any, why: 
     with pytest.raises(Unusable) as caught:
         Entry.read(value)
     assert caught.value.why == why
+
+
+def test_no_repr_shows_what_was_asked_or_answered() -> None:
+    asked = DEFERRED._replace(request={"messages": [{"role": "user", "content": "canary"}]})
+    told = Reply(200, {"choices": [{"message": {"content": "canary"}}]})
+    entry = Entry.of(asked, "key-1").done("me", record.dump(told))
+    for value in (asked, told, entry, entry.deferred, entry.received()):
+        assert "canary" not in repr(value)
