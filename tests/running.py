@@ -67,14 +67,9 @@ class Run:
     def rendered(self, task_id: str = "ask", map_index: int = -1) -> dict[str, Any]:
         """The rendered fields that the UI shows."""
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
-        from airflow.utils.session import create_session
-        from sqlalchemy import select
 
-        with create_session() as session:
-            row = session.scalars(
-                select(RenderedTaskInstanceFields).filter_by(task_id=task_id, map_index=map_index, **self._where)
-            ).one()
-            return dict(row.rendered_fields)
+        (instance,) = (one for one in self._instances() if (one.task_id, one.map_index) == (task_id, map_index))
+        return dict(RenderedTaskInstanceFields.get_templated_fields(instance) or {})
 
 
 class Airflow:

@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from airflow import sdk
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 from airflow_chat_provider.testing import ChatServer, faults, replies
@@ -20,6 +21,7 @@ from tests.airflow_process import STEP, airflow_for, posts, until
 pytestmark = pytest.mark.e2e
 
 remembers = pytest.mark.skipif(not FINAL_BY_POLICY, reason="Airflow has a task state store from 3.3 on")
+loops = pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
 KEY = "sk-canary-key-e2e-81b2"
 PROMPT = "canary prompt of a deferred call"
 ANSWER = "canary answer of a deferred call"
@@ -33,7 +35,8 @@ import subprocess
 import sys
 from datetime import timedelta
 
-from airflow.sdk import DAG, Asset
+from airflow import sdk
+from airflow.sdk import DAG, Asset, task_group
 from airflow_chat_provider.operators import ChatCompletionOperator
 
 
@@ -44,6 +47,14 @@ def ask(name, count=1, **arguments):
             ChatCompletionOperator(task_id="ask", model=name, result_format="text", prompt={PROMPT!r}, **arguments)
         else:
             task.expand(prompt=[{PROMPT!r} + str(n) for n in range(count)])
+
+
+def ask_in_a_loop(name, **arguments):
+    def body():
+        ChatCompletionOperator(task_id="ask", model=name, prompt="Hi", deferrable=True, **arguments)
+
+    with DAG(name, schedule=None):
+        task_group(body).loop(max_iterations=3)
 
 
 def die_in_the_first_try(context, result=None):
@@ -73,6 +84,9 @@ ask("killed_resuming_resend", on_uncertain="resend", **resumed)
 ask("frozen", deferrable=True)
 ask("streamed", deferrable=True, request={{"stream": True}})
 ask("hundreds", count={HUNDREDS}, deferrable=True)
+if hasattr(sdk, "LoopDecision"):
+    ask_in_a_loop("looped")
+    ask_in_a_loop("looped_resuming", outlets=[Asset("answers")])
 """
 
 
@@ -229,6 +243,13 @@ def test_what_is_rendered_is_what_was_sent_although_no_worker_comes_back(airflow
     (sent,) = posts(model_server, "streamed")
     assert sent.json["stream_options"] == {"include_usage": True}
     assert run.task["rendered_fields"]["request"] == sent.json
+
+
+@loops
+@pytest.mark.parametrize("name", ["looped", "looped_resuming"])
+def test_each_iteration_of_a_loop_has_a_journal_and_a_key_of_its_own(airflow, model_server, name):
+    assert airflow.trigger(name).wait_state() == "success"
+    assert len(keys(model_server, name)) == len(set(keys(model_server, name))) == 3
 
 
 def test_marking_a_deferred_task_as_failed_closes_its_socket(airflow, model_server):

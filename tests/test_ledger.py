@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
+from airflow import sdk
+from airflow.sdk import task_group
 
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.errors import TransportError
@@ -237,14 +240,21 @@ class Store(dict[str, Any]):
         self[key] = value
 
 
-def context(try_number: int = 1, *, store: Any = None, max_tries: int = 1, clear_number: int = 0, began: str = "t0"):
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=try_number, max_tries=max_tries)
+def context(
+    try_number: int = 1, *, store: Any = None, max_tries: int = 1, clear_number: int = 0, began: str = "t0", **more: Any
+):
+    of = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, **more}
+    ti = SimpleNamespace(try_number=try_number, max_tries=max_tries, **of)
     found = {"ti": ti, "dag_run": SimpleNamespace(start_date=began, clear_number=clear_number)}
     return found if store is None else {**found, "task_state_store": store}
 
 
 def key(request: Any = REQUEST, base_url: str = "http://h/v1", **arguments: Any) -> str:
     return Ledger.open(context(**arguments), request, base_url)[0].idempotency_key
+
+
+def in_a_loop() -> None:
+    ask(prompt="Hi")
 
 
 class TestKeys:
@@ -259,11 +269,24 @@ class TestKeys:
             {"began": "another installation's"},
             {"request": {**REQUEST, "n": 2}},
             {"base_url": "http://other/v1"},
+            {"region_id": UUID(int=5), "region_index": 1},
         ],
-        ids=["cleared", "cleared while it ran", "another Airflow", "another request", "another server"],
+        ids=["cleared", "cleared while it ran", "another Airflow", "another request", "another server", "in a loop"],
     )
     def test_another_call_has_another_key(self, other):
         assert key(store=Store()) != key(store=Store(), **other)
+
+    def test_a_task_outside_any_loop_has_the_key_that_it_has_on_an_airflow_without_loops(self):
+        assert key() == key(region_id=UUID(int=0), region_index=-1)
+
+    @pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
+    def test_each_iteration_of_a_loop_is_a_call_of_its_own(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        with airflow.dag():
+            body: Any = task_group(in_a_loop)
+            body.loop(max_iterations=3)
+        assert airflow.run().state == "success"
+        assert len(keys(chat)) == len(set(keys(chat))) == 3
 
     def test_without_a_state_store_each_try_is_a_call_of_its_own(self):
         assert key(try_number=1) == key(try_number=1) != key(try_number=2)

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-LOCKS = ["dev.lock", "oldest.lock"]
+LOCKS = ["dev.lock", "next.lock", "oldest.lock"]
 
 
 def requirements(path: Path) -> list[Requirement]:
@@ -37,7 +37,7 @@ def test_a_lock_has_every_runtime_dependency_in_a_version_that_is_allowed(projec
     }
 
     for dependency in runtime(project):
-        assert pinned[canonicalize_name(dependency.name)] in dependency.specifier
+        assert dependency.specifier.contains(pinned[canonicalize_name(dependency.name)], prereleases=True)
 
 
 def test_the_oldest_environment_has_exactly_the_lower_bounds(project: Path) -> None:

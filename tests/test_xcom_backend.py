@@ -10,6 +10,7 @@ import pytest
 from airflow_chat_provider.core.journal import KEY
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import replies
+from airflow_chat_provider.xcoms import Slot
 from tests.running import Airflow
 
 PROMPT = "canary prompt that is to lie nowhere"
@@ -50,23 +51,62 @@ def test_the_journal_leaves_no_object_behind(run_dag, chat, store, arguments):
         assert any("a fine answer" in text for text in texts(store)), "the backend keeps what the trigger leaves"
 
 
-def test_an_overwritten_xcom_leaves_one_object(run_dag, chat, store):
-    from airflow_chat_provider.xcoms import Slot
+def in_a_task(run_dag, work):
+    """Do something with an XCom in a running task."""
 
-    counts = []
-
-    class Two(ChatCompletionOperator):
+    class Working(ChatCompletionOperator):
         def execute(self, context):
-            slot = Slot.of(context["ti"], "key")
-            for value in ("x" * 50, "y" * 50):
-                slot.put(value)
-                counts.append(len(texts(store)))
-            assert json.loads(texts(store)[0]) == "y" * 50
-            slot.drop()
-            counts.append(len(texts(store)))
+            work(Slot.of(context["ti"], "key"))
 
     airflow = Airflow(run_dag)
     with airflow.dag():
-        Two(task_id="ask", prompt="Hi")
+        Working(task_id="ask", prompt="Hi")
     assert airflow.run().state == "success"
+
+
+def test_an_overwritten_xcom_leaves_one_object(run_dag, chat, store):
+    counts = []
+
+    def work(slot):
+        for value in ("x" * 50, "y" * 50):
+            slot.put(value)
+            counts.append(len(texts(store)))
+        assert json.loads(texts(store)[0]) == "y" * 50
+        slot.drop()
+        counts.append(len(texts(store)))
+
+    in_a_task(run_dag, work)
     assert counts == [1, 1, 0]
+
+
+def test_an_object_that_the_backend_has_overwritten_is_not_purged(run_dag, chat, tmp_path, monkeypatch):
+    from airflow.sdk.bases.xcom import BaseXCom
+    from airflow.sdk.execution_time import xcom
+
+    class Overwriting(BaseXCom):
+        """Keeps a value where the older one of its key is, as Airflow's own backend does from Airflow 3.4 on."""
+
+        @staticmethod
+        def serialize_value(value, *, key=None, **of):
+            (tmp_path / key).write_text(value)
+            return BaseXCom.serialize_value(str(tmp_path / key))
+
+        @staticmethod
+        def deserialize_value(result):
+            return Path(BaseXCom.deserialize_value(result)).read_text("utf-8")
+
+        @classmethod
+        def purge(cls, xcom, *arguments):
+            Path(xcom.value).unlink()
+
+    monkeypatch.setattr(xcom, "XCom", Overwriting)
+    found = []
+
+    def work(slot):
+        for value in ("older", "newer"):
+            slot.put(value)
+        found.append(slot.get())
+        slot.drop()
+
+    in_a_task(run_dag, work)
+    assert found == ["newer"]
