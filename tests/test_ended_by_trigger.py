@@ -204,3 +204,19 @@ def test_with_an_xcom_backend_of_the_users_the_trigger_leaves_its_xcoms_by_it(ru
     with noting_events(events):
         assert airflow.run().state == "success"
     assert {"body", "status", "configuration", "messages", "return_value"} <= set(written)
+
+
+def test_a_decorated_function_ends_in_its_trigger_too(run_dag, chat):
+    from airflow_chat_provider.decorators import chat_completion
+
+    @chat_completion(task_id="ask", result_format="text")
+    def ask(name: str) -> str:
+        return f"Hi {name}"
+
+    airflow, events = Airflow(run_dag, deferrable=True), dict[str, Any]()
+    with airflow.dag():
+        ask("Ann")
+    with noting_events(events):
+        run = airflow.run()
+    assert (run.state, run.xcoms()["return_value"]) == ("success", "Hello")
+    assert isinstance(events["ask"], TaskSuccessEvent)

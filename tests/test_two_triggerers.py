@@ -36,6 +36,22 @@ def keys(chat):
     return [request.headers["idempotency-key"] for request in chat.requests]
 
 
+async def dies_after(wrote: Any) -> None:
+    """A trigger whose triggerer ends once it has made the write for which ``wrote(slot, value)`` is true."""
+    one = Running(trigger())
+    aput = Slot.aput
+
+    async def dying(slot: Slot, value: Any, **more: Any) -> None:
+        await aput(slot, value, **more)
+        if wrote(slot, value):
+            one.task.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Slot, "aput", dying)
+        await asyncio.gather(one.task, return_exceptions=True)
+    assert one.event is None
+
+
 class Frozen:
     """Holds up whoever enters ``method`` of the journal for the first time, as a stopped process would."""
 
@@ -233,18 +249,7 @@ def test_a_triggerer_that_ends_between_two_writes_loses_no_answer_and_asks_for_n
     leave(chat.url)
 
     async def scene():
-        one = Running(trigger())
-        aput = Slot.aput
-
-        async def dying(slot, value, **more):
-            await aput(slot, value)
-            if after in (slot.key, isinstance(value, dict) and value.get("state")):
-                one.task.cancel()
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Slot, "aput", dying)
-            await asyncio.gather(one.task, return_exceptions=True)
-        assert one.event is None
+        await dies_after(lambda slot, value: after in (slot.key, isinstance(value, dict) and value.get("state")))
         return await Running(trigger()).fired()
 
     event = asyncio.run(scene())
@@ -312,17 +317,7 @@ def test_pieces_of_an_answer_that_no_entry_counts_are_removed_too(xcom, chat, mo
     leave(chat.url)
 
     async def scene():
-        one = Running(trigger())
-        aput = Slot.aput
-
-        async def dying(slot, value, **more):
-            await aput(slot, value)
-            if slot.key.endswith("replies_1"):
-                one.task.cancel()
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Slot, "aput", dying)
-            await asyncio.gather(one.task, return_exceptions=True)
+        await dies_after(lambda slot, value: slot.key.endswith("replies_1"))
         assert f"{KEY}_1_replies_1" in xcom
         return await Running(trigger(on_uncertain="resend")).fired()
 
