@@ -137,6 +137,7 @@ class ChatCompletionOperator(RequestOperator):
             return self._take_up(context, found, found.entry.deferred)
 
     def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
+        from airflow_chat_provider import asking
         from airflow_chat_provider.ledger import Ledger
 
         self._show(deferred.request, deferred.configuration["base_url"])
@@ -153,10 +154,15 @@ class ChatCompletionOperator(RequestOperator):
             dialogue, final = self._replayed(question, deferred.rung, found.replies)
             if final is None:
                 self._hand_over(context, dialogue, deferred, ledger, found.replies)
+            if dialogue is not None:
+                asking.learn(dialogue, deferred.configuration["base_url"])
         try:
-            return self._conclude(context, ledger, question, final, deferred.configuration)
-        finally:
+            value = self._conclude(context, ledger, question, final, deferred.configuration)
+        except ChatCompletionError:
             found.journal.clear()
+            raise
+        found.journal.clear()  # not where Airflow took no XCom: then the answer is nowhere else
+        return value
 
     def _replayed(self, question: dict[str, Any], rung: int, replies: list[Reply]) -> tuple[Any, Reply | None]:
         """The dialogue as far as its replies go, and the last one of them, unless there is another call to make."""

@@ -9,6 +9,7 @@ from airflow.sdk import Asset, BaseOperator
 from airflow.triggers.base import TaskSuccessEvent
 from pydantic import BaseModel
 
+from airflow_chat_provider.core.journal import KEY
 from airflow_chat_provider.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
@@ -220,3 +221,18 @@ def test_a_decorated_function_ends_in_its_trigger_too(run_dag, chat):
         run = airflow.run()
     assert (run.state, run.xcoms()["return_value"]) == ("success", "Hello")
     assert isinstance(events["ask"], TaskSuccessEvent)
+
+
+def test_an_answer_that_airflow_takes_into_no_xcom_stays_in_the_journal(run_dag, chat, monkeypatch):
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def refuse(*_arguments: Any, **_more: Any) -> None:
+        raise ConnectionError("no")
+
+    monkeypatch.setattr(RuntimeTaskInstance, "xcom_push", refuse)
+    airflow = Airflow(run_dag, deferrable=True)
+    with airflow.dag():
+        Posts(task_id="ask", prompt="Hi")
+    run = airflow.run()
+    assert run.state == "failed"
+    assert run.xcoms()[f"{KEY}_1"]["state"] == "done"
