@@ -60,13 +60,13 @@ def beside(call: Callable[[], Any], count: Callable[[], int]) -> tuple[Any, int]
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number for each piece of an answer that was worked off."""
+    """For each piece of an answer that was worked off, how many chunks there were until then."""
     taken: list[int] = []
     original = Attempt.pieces
 
     def noted(attempt: Attempt, chunk: bytes) -> Iterator[list[dict[str, Any]]]:
         for chunks in original(attempt, chunk):
-            taken.append(len(chunks))
+            taken.append(len(chunks) + (taken[-1] if taken else 0))
             yield chunks
 
     monkeypatch.setattr(Attempt, "pieces", noted)
@@ -89,8 +89,10 @@ class TestTurns:
     def test_while_many_small_events_come_at_once(self, chat: ChatServer, pieces: list[int]) -> None:
         chunk = {"choices": [{"index": 0, "delta": {"content": "x"}}]}
         end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        chat.script(replies.sse([*[chunk] * 20_000, end]))
-        reply, most = beside(lambda: hook().acreate({**REQUEST, "stream": True}), lambda: sum(pieces))
+        events = "".join(f"data: {json.dumps(event)}\n\n" for event in [*[chunk] * 20_000, end])
+        # All at once: a server in this process would wait for the interpreter's lock at each event.
+        chat.script(raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", events.encode()))
+        reply, most = beside(lambda: hook().acreate({**REQUEST, "stream": True}), lambda: pieces[-1] if pieces else 0)
         assert reply.text == "x" * 20_000
         assert most < 4000
 
