@@ -18,13 +18,12 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from airflow_chat_provider.aside import by_size
-from airflow_chat_provider.core.journal import KEY, Entry, Unusable
+from airflow_chat_provider.core.journal import KEY, TEXTS, Entry, Unusable
 from airflow_chat_provider.loops import PerLoop
 from airflow_chat_provider.xcoms import Slot
 
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
-_TEXTS = ("call", "replies")
 _FRESH = 1.0  # seconds for which what was read or written may be acted upon
 log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
@@ -40,7 +39,7 @@ class Journal:
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self._entry: Entry | None = None
-        self._counts = dict.fromkeys(_TEXTS, 0)
+        self._counts = dict.fromkeys(TEXTS, 0)
         self._is_taken_up = False
         self._read_at = _NEVER
 
@@ -142,7 +141,7 @@ class Journal:
 
     def slots(self) -> Iterator[Slot]:
         """Where the entry lies, its head at last."""
-        for name in _TEXTS:
+        for name in TEXTS:
             for number in range(self._counts[name]):
                 yield self._piece(name, number)
         yield self.slot
@@ -156,7 +155,7 @@ class Journal:
     def _reading(self) -> Generator[Slot, Any, Any]:
         """Each slot to look into, until all is found."""
         head = yield self.slot
-        for name in _TEXTS if isinstance(head, dict) else ():
+        for name in TEXTS if isinstance(head, dict) else ():
             count = head.get(name)
             if isinstance(count, int):
                 self._counts[name] = max(count, self._counts[name])
@@ -172,7 +171,7 @@ class Journal:
     def writing(self, entry: Entry) -> Iterator[tuple[Slot, Any]]:
         """What to put where, the entry itself at last; a text that lies there already is left alone."""
         head = entry.to_dict()
-        for name in _TEXTS:
+        for name in TEXTS:
             text = head[name]
             if len(text) <= PIECE:  # short enough for the entry itself
                 continue
@@ -189,7 +188,7 @@ class Journal:
 
 
 def _length(head: Any) -> int:
-    return sum(len(str(head.get(name))) for name in _TEXTS) if isinstance(head, dict) else 0
+    return sum(len(str(head.get(name))) for name in TEXTS) if isinstance(head, dict) else 0
 
 
 _NEVER = float("-inf"), float("-inf")

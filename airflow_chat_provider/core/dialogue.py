@@ -86,11 +86,6 @@ class Dialogue:
         return {**request, "messages": [*request["messages"], *self._turns]} if self._turns else request
 
     @property
-    def answers(self) -> int:
-        """How many completions have come."""
-        return self._answers
-
-    @property
     def stepped_down(self) -> bool:
         """Did the server refuse a form of the schema, and take another?"""
         return self._refused is not None and self._answers > 0

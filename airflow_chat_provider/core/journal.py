@@ -25,7 +25,8 @@ from airflow_chat_provider.core.response import Reply
 VERSION = 2
 KEY = "chat_journal"
 _STATES = ("ready", "sent", "waiting", "done")
-_TEXTS = ("call", "replies")
+TEXTS = ("call", "replies")
+"""The fields of an entry that grow with what is asked and answered."""
 
 
 class Unusable(Exception):
@@ -105,7 +106,7 @@ class Entry:
     @classmethod
     def read_head(cls, value: Any) -> Entry:
         """The same, of an entry whose texts may lie elsewhere. Raises Unusable."""
-        return cls._shaped({**value, **dict.fromkeys(_TEXTS, "[]")} if isinstance(value, dict) else value)
+        return cls._shaped({**value, **dict.fromkeys(TEXTS, "[]")} if isinstance(value, dict) else value)
 
     @classmethod
     def _shaped(cls, value: Any) -> Entry:
