@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.core.extras import field_error, read_extra, read_extras
+from airflow_chat_provider.core.masking import is_secret_name, maskable, secret_values
 
-_SECRET_NAME = re.compile("key|token|secret|sig|auth|password", re.IGNORECASE)
 DEFAULT_ENDPOINT = "/chat/completions"
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -62,17 +62,23 @@ class Settings(NamedTuple):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must be in no log: the key, every header value, the proxy's password, a key in the query."""
-        proxy = unquote(urlsplit(self.proxy).password or "") if self.proxy else ""
-        query = [value for name, value in self.query.items() if _SECRET_NAME.search(name)]
-        return tuple(filter(None, (self.api_key, *self.headers.values(), proxy, *query)))
+        """What must be in no log: the key, the proxy's password, and what headers and query name as secret."""
+        quoted = (urlsplit(self.proxy).password or "") if self.proxy else ""
+        named = (part for name, value in self._named for part in secret_values(name, value))
+        return tuple(dict.fromkeys(filter(maskable, (self.api_key, unquote(quoted), quoted, *named))))
 
     @property
     def exposes_key(self) -> bool:
-        """Does the key travel in clear to another machine?"""
+        """Does a key travel in clear to another machine?"""
         parts = urlsplit(self.base_url)
-        carries = bool(self.headers) or (bool(self.api_key) and self.auth != "none")
+        carries = any(is_secret_name(name) for name, value in self._named if value)
+        carries = carries or (bool(self.api_key) and self.auth != "none")
         return parts.scheme == "http" and carries and not is_loopback(parts.hostname or "")
+
+    @property
+    def _named(self) -> tuple[tuple[str, str], ...]:
+        """Headers and query parameters."""
+        return (*self.headers.items(), *self.query.items())
 
     @property
     def limits(self) -> dict[str, Any]:

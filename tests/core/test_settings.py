@@ -192,11 +192,22 @@ def test_an_override_that_makes_no_sense_names_itself(given: dict[str, Any]) -> 
     assert caught.value.field == next(iter(given))
 
 
-def test_the_secrets_are_the_key_every_header_the_proxys_password_and_keys_in_the_query() -> None:
+def test_the_secrets_are_the_key_the_proxys_password_and_what_headers_and_query_name_as_secret() -> None:
     settings = Settings(
-        api_key="k1",
-        headers={"X-Team": "h1"},
-        proxy="http://user:p%40ss@proxy:3128",
-        query={"api-version": "2024-10-21", "api_key": "q1"},
+        api_key="key-1",
+        headers={"X-Title": "my pipeline", "x-portkey-provider": "openai", "X-Auth-Token": "header-1"},
+        proxy="http://user:p%40sswd@proxy:3128",
+        query={"api-version": "2024-10-21", "api_key": "query-1"},
     )
-    assert set(settings.secrets) == {"k1", "h1", "p@ss", "q1"}
+    assert set(settings.secrets) == {"key-1", "header-1", "p@sswd", "p%40sswd", "query-1"}
+
+
+@pytest.mark.parametrize("value", ["", "k", "none", "test", "EMPTY", "dummy", "ollama", "sk-no-key-required"])
+def test_a_short_key_and_a_placeholder_for_one_are_no_secrets(value: str) -> None:
+    settings = Settings(api_key=value, headers={"Authorization": f"Bearer {value}", "x-key": value})
+    assert settings.secrets == ()
+
+
+def test_a_key_in_clear_is_not_one_that_only_a_title_goes_with() -> None:
+    assert not Settings(base_url="http://h/v1", headers={"X-Title": "my pipeline"}).exposes_key
+    assert Settings(base_url="http://h/v1", query={"api_key": KEY}).exposes_key
