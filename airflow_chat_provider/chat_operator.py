@@ -196,6 +196,8 @@ class ChatCompletionOperator(RequestOperator):
         built = self._built or building.build(self)
         if built.error is not None:
             raise built.error
+        for warning in built.warnings:
+            self.log.warning("%s", warning)
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self.hook_for(upstream)
         try:
