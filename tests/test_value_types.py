@@ -129,7 +129,7 @@ class TestTypes:
                     "stop": found["stops"],
                 }
 
-            ask_(upstream())
+            ask_(upstream())  # type: ignore[arg-type]  # Airflow hands over its value
         assert airflow.run().state == "success"
         assert sent(chat)["messages"] == [{"role": "user", "content": ISO}]
         assert (sent(chat)["temperature"], sent(chat)["stop"]) == (0.5, ["a", "b"])

@@ -38,7 +38,7 @@ def plain(value: Any, path: str = "$", depth: int = 0, *, exact: bool = False) -
 
 def opened(value: Any) -> Any:
     """An instance of a model's or a dataclass as a dict, an iterator as a list, as far as one looks at it."""
-    if isinstance(value, Mapping | Sequence) or value is UNKNOWN or value is None:
+    if value is None or value is UNKNOWN or isinstance(value, Mapping | Sequence | int | float):
         return value
     try:
         return as_json(value)

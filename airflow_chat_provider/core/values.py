@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import UserString
-from collections.abc import Iterator, MappingView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
@@ -115,15 +115,15 @@ def _array(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, Integral) and not isinstance(value, int):
+    if isinstance(value, Integral):
         return int(value)
-    return float(value) if isinstance(value, Real) and not isinstance(value, int | float) else value
+    return float(value) if isinstance(value, Real) else value
 
 
 def _items(value: Any) -> Any:
-    if not isinstance(value, Iterator | MappingView):
+    if not isinstance(value, Iterator | ItemsView | KeysView | ValuesView):
         return value
-    items = list(islice(iter(value), _MANY + 1))
+    items = list(islice(value, _MANY + 1))
     if len(items) > _MANY:
         raise NotJson(f"is a {type(value).__name__} of more than {_MANY:,} items")
     return items
