@@ -85,10 +85,10 @@ def _check_text(text: str) -> None:
     if twice := _TWICE.match(text):
         scheme = f"{twice[1].lower()}://"
         raise field_error("host", f"has a scheme twice{_instead(scheme + text[twice.end() :])}")
-    scheme = _SCHEME.match(text)
-    if scheme and scheme[2] != "://" and not re.match(r"\d+(/|$)", text[scheme.end() :]):  # not http:80
-        right = f"{scheme[1].lower()}://"
-        raise field_error("host", f"has {scheme[0]} where {right} is due{_instead(right + text[scheme.end() :])}")
+    wrong = _SCHEME.match(text)
+    if wrong and wrong[2] != "://" and not re.match(r"\d+(/|$)", text[wrong.end() :]):  # not http:80
+        right = f"{wrong[1].lower()}://"
+        raise field_error("host", f"has {wrong[0]} where {right} is due{_instead(right + text[wrong.end() :])}")
 
 
 def _instead(url: str) -> str:
