@@ -229,6 +229,7 @@ def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusEr
         "body": reply.body,
         "final": final,
     }
-    location = call.scrub.name(reply.headers.get("location", "").partition("?")[0])
+    location = reply.headers.get("location", "").partition("?")[0] if 300 <= status < 400 else ""
+    location = call.scrub.name(location) if location else ""
     todo = advice(status, said, call.settings, body=reply.body, location=location)
     return (RateLimited if limited else StatusError)(todo, **values)
