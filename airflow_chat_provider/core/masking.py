@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 SHORTEST = 5  # characters; a shorter value stands in other words ("1" in "10000"). Airflow's masker has the same limit
 _SECRET_NAME = re.compile(
-    # Words that hold "key" and are no key: x-portkey-provider, keyword.
-    r"(?<!port)(?<!mon)(?<!tur)(?<!don)key(?!word|board|space|cloak)"
+    # Not x-portkey-provider, Idempotency-Key, keyword.
+    r"(?<!port)(?<!mon)(?<!tur)(?<!don)(?<!idempotency[-_])key(?!word|board|space|cloak)"
     r"|token(?!s|i[sz])"  # not max_tokens, not tokenizer
     r"|auth(?!or(?!i[sz]))"  # authorization, authentication, x-auth; not author, not authority
     r"|secret|password|passwd|passphrase|pwd|credential|cookie|bearer|jwt|signature|(?<![a-z])sig(?![a-z])",

@@ -64,6 +64,7 @@ def test_a_name_that_says_secret_is_one(name: str) -> None:
         "X-Team",
         "x-request-id",
         "X-Monkey",
+        "Idempotency-Key",
     ],
 )
 def test_a_name_that_says_nothing_of_a_secret_is_none(name: str) -> None:
