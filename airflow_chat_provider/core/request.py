@@ -120,15 +120,12 @@ def finish(
 def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()) -> tuple[Any, list[str]]:
     """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
 
-    ``empty``: what ``fold`` found to be so.
-
-    What the DAG's author wrote himself was checked when the DAG was parsed: a null or an empty text that is left to be
-    seen here comes from a template, or from an upstream task.
+    A null that the DAG's author wrote where none may stand broke the import: one that is seen here comes from a
+    template or an upstream task. ``empty``: what ``fold`` found to be so.
     """
     request = plain(request, exact=True)
     request, paths = schema.filled(request) if schema else without_unset(typed(request, None), None)
-    said = "its template gave an empty text, which is taken as not set"
-    return request, [f"{path} is not sent: {said}" for path in (*empty, *paths)]
+    return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 
 def check_known(request: Any, schema: RequestSchema | None) -> None:

@@ -17,7 +17,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 def fill(more: dict[str, Any], schema: Any = "2026-11") -> tuple[dict[str, Any], list[str]]:
     """What of ``more`` is left, and the paths that are warned of."""
     request, warnings = filled({**MINIMAL, **more}, load_schema(schema))
-    assert all("which is taken as not set" in warning for warning in warnings)
+    assert all("an empty text is taken as not set" in warning for warning in warnings)
     return {key: request[key] for key in more if key in request}, [warning.split(" ")[0] for warning in warnings]
 
 
