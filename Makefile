@@ -13,6 +13,10 @@ SHELL := bash
 
 export PYTHON
 BIN := .venv/bin
+# One process for each core runs the tests, each with an Airflow home and a database of its own; `make pytest WORKERS=0`
+# has them run in one. What is too heavy to be there twice (a whole Airflow, the model) stays in one of them.
+WORKERS ?= logical
+PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra local
@@ -29,17 +33,17 @@ lint: .venv/.ready ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 pytest: .venv/.ready ## the tests alone, with the coverage gate
-	$(BIN)/pytest --cov --cov-report=term -m "not e2e"
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "not e2e"
 
 fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
 	FUZZ_TIMES=50 $(BIN)/pytest tests/core/test_any_reply.py tests/core/test_any_answer.py tests/core/test_answer_words.py \
 		tests/test_journal_fuzz.py tests/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest -W default -m "not e2e"
+	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e"
 
 test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
-	.ci/postgres $(BIN)/pytest -m "database and not model"
+	.ci/postgres $(BIN)/pytest $(PARALLEL) -m "database and not model"
 
 test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
 	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
