@@ -7,11 +7,11 @@ that ``temperature`` is a number and ``content`` is text. Only values that canno
 from __future__ import annotations
 
 import ast
-import json
 from typing import Any
 from urllib.parse import unquote
 
 from airflow_chat_provider.core.keywords import discriminator
+from airflow_chat_provider.core.nesting import TooDeep, loads, too_deep
 
 _NUMBERS = {"number", "integer"}
 _LITERAL_LIMIT = 1_000_000  # Python literals are written by hand; the parser is slow and deep
@@ -190,12 +190,14 @@ def _read(text: str, types: frozenset[str]) -> Any:
 
 
 def _from_json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse)
+    return loads(text, parse_constant=_refuse)
 
 
 def _from_python(text: str) -> Any:
     if len(text) > _LITERAL_LIMIT:
         raise ValueError
+    if too_deep(text):
+        raise TooDeep
     return ast.literal_eval(text.strip())
 
 
