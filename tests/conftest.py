@@ -60,6 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("database")
+        if item.get_closest_marker("model"):
+            item.add_marker("slow")
         if config.pluginmanager.hasplugin("xdist"):
             for name in TOGETHER:
                 if item.get_closest_marker(name):

@@ -214,6 +214,7 @@ def test_json_of_more_values_than_its_size_makes_likely_is_kept_as_text_and_refu
     assert "more values" in problem
 
 
+@pytest.mark.slow
 def test_bytes_that_come_one_by_one_take_up_no_more_than_their_number() -> None:
     body = Body(1 << 20)
     tracemalloc.start()

@@ -102,6 +102,7 @@ class TestJson:
         assert read_json(data) == LOGPROBS * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", [b"{}", b"[]", b"1", b'{"a":{}}'])
 def test_more_values_than_a_text_is_worth_are_refused_before_they_are_made(
     item: bytes, monkeypatch: pytest.MonkeyPatch
