@@ -97,13 +97,12 @@ def airflow_db() -> None:
 
 
 def _create_database(server: str, name: str) -> None:
-    import psycopg2
+    from sqlalchemy import create_engine, text
 
-    connection = psycopg2.connect(server.replace("postgresql+psycopg2:", "postgresql:"))
-    connection.autocommit = True  # no database is made within a transaction
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    connection.close()
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")  # no database is made within a transaction
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
 
 
 def _keep_the_api() -> None:

@@ -1,6 +1,7 @@
 """How deep a request, a reply and an answer may be nested, on a real Airflow."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ LIMIT = 200
 
 
 def nested(depth, kind):
-    value = "x"
+    value: Any = "x"
     for index in range(depth):
         value = {"a": value} if kind == "object" or (kind == "mixed" and index % 2) else [value]
     return value
