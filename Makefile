@@ -19,7 +19,7 @@ BIN := .venv/bin
 WORKERS ?= logical
 PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
 # `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
-ONLY ?= not none
+ONLY ?= not e2e
 # The Pythons beside 3.11 that the package is for, and the one that has the next Airflow.
 OTHERS := 3.12 3.13
 NEXT_PYTHON ?= $(PYTHON)
@@ -47,24 +47,24 @@ fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new one
 		tests/test_journal_fuzz.py tests/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and $(ONLY)"
+	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
 
 test-next: .venv-next/.ready ## the same tests on a pre-release of the next Airflow
-	.venv-next/bin/pytest $(PARALLEL) -W default -m "not e2e and $(ONLY)"
+	.venv-next/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
 
 test-pythons: $(UV) ## the same tests on each other Python that the package is for and that is found here
 	@for version in $(OTHERS); do \
 		if python=$$($(FIND_PYTHON) "$$version" 2>/dev/null); then \
 			echo "== Python $$version: $$python"; \
 			$(MAKE) ".venv-$$version/.ready" OTHER="$$python"; \
-			".venv-$$version/bin/pytest" $(PARALLEL) -W default -m "not e2e and $(ONLY)"; \
+			".venv-$$version/bin/pytest" $(PARALLEL) -W default -m "not e2e and ($(ONLY))"; \
 		else \
 			echo "== Python $$version is not found here: nothing was tested on it"; \
 		fi; \
 	done
 
 test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
-	.ci/postgres $(BIN)/pytest $(PARALLEL) -m "database and not model and $(ONLY)"
+	.ci/postgres $(BIN)/pytest $(PARALLEL) -m "database and not model and ($(ONLY))"
 
 test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
 	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
