@@ -31,8 +31,8 @@ from airflow_chat_provider.testing import ChatServer, Received
 from tests import workers as celery
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
-START, STEP, STOP = 120.0, 60.0, 15.0
-"""Seconds: the most that the start takes, anything that a test waits for, and the end."""
+START, STEP, STOP = 300.0, 180.0, 15.0
+"""Seconds: the most that the start takes, anything that a test waits for, and the end; on a machine that is busy."""
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = STEP) -> None:

@@ -16,6 +16,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.row import Row, row_error
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 
 _MAX_LINE = 1 << 28  # bytes; what is longer is no file of requests
 _BUFFER = 1 << 20
@@ -146,11 +147,11 @@ class JsonLines(_File):
 
 def _parsed(line: bytes, index: int, place: str) -> Row:
     try:
-        return _checked(Row(index, place, json.loads(line.decode("utf-8-sig")), size=len(line)))
+        return _checked(Row(index, place, loads(line.decode("utf-8-sig")), size=len(line)))
     except json.JSONDecodeError as error:
-        why = f"it is not JSON: {error.msg} at column {error.colno}"
-    except RecursionError:
-        why = "it is nested too deep"
+        why = "it is not JSON: {0} at column {2}".format(*fault(error))
+    except TooDeep:
+        why = f"it is nested too deep ({LEVELS})"
     except ValueError:
         why = "it holds a number that is too long"
     return Row(index, place, error=row_error(place, why, "json"))

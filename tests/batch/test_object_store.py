@@ -261,6 +261,7 @@ def test_a_run_that_was_taken_over_from_leaves_errors_and_manifest_alone(stored)
     Path(caught.value.message.rpartition(" ")[2]).unlink()
 
 
+@pytest.mark.slow
 def test_it_survives_kills_and_loses_no_more_than_the_open_part(stored, project, store):
     batch, chance = stored.batch, random.Random(5)
     batch.texts(300)
