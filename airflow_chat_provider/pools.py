@@ -11,12 +11,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 from urllib.request import proxy_bypass_environment as bypasses  # type: ignore[attr-defined]  # typeshed lacks it
 
-import httpcore
-import httpx
-
 from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.forks import renew_in_child
+from airflow_chat_provider.http_library import httpcore, httpx
 from airflow_chat_provider.tls import tls_context
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.http_library import httpx
 from airflow_chat_provider.pools import Transport, parsed
 from airflow_chat_provider.rack import Rack
 from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Guard, Live, Note, Stream, failure

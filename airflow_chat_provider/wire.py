@@ -19,9 +19,8 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Self
 
-import httpcore
-
 from airflow_chat_provider.core import head
+from airflow_chat_provider.http_library import httpcore
 
 _PIECE = 1 << 16
 _SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up
