@@ -1,33 +1,38 @@
 """The HTTP library that the transport speaks through: the one that Airflow's task SDK is on.
 
-That is httpx up to Airflow 3.3, and httpx2 with its engine httpcore2 from 3.4 on. A task, a triggerer and a DAG processor
-have loaded it before anything of ours, so that it costs no import. Both have the same names for all that the
-transport needs. Elsewhere (``dag.test()`` in a script, the API server) it is httpx2 where something has loaded it.
+Up to Airflow 3.3 that is httpx, from 3.4 on httpx2 with its engine httpcore2. What the transport needs has the same
+names in both. A task, a triggerer and a DAG processor have loaded the SDK's client, and its library with it, before
+anything of ours. benchmarks/README.md compares the two.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
-_CHOICE = "CHAT_HTTP_LIBRARY"  # for tests and benchmarks, which run both in one environment
+_CHOICE = "CHAT_HTTP_LIBRARY"  # for tests and benchmarks: they run both in one environment
+_SDK = "apache-airflow-task-sdk"
 
 
-def _chosen() -> str:
-    if named := os.environ.get(_CHOICE):
-        return named
-    airflow = sys.modules.get("airflow.sdk.api.client")
-    loaded = sys.modules if airflow is None else vars(airflow)
-    return "httpx2" if "httpx2" in loaded else "httpx"
+def _is_httpx2() -> bool:
+    if chosen := os.environ.get(_CHOICE):
+        return chosen == "httpx2"
+    client = sys.modules.get("airflow.sdk.api.client")
+    if client is not None:
+        return hasattr(client, "httpx2")
+    # Not loaded yet, as in a script. To read what the SDK requires takes 0.7 ms, and to load its client much longer.
+    from importlib.metadata import requires
+
+    return any(re.match(r"httpx2\b", needed) for needed in requires(_SDK) or ())
 
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or not _is_httpx2():
     import httpcore
     import httpx
 else:
-    httpx = importlib.import_module(_chosen())
-    httpcore = importlib.import_module({"httpx": "httpcore", "httpx2": "httpcore2"}[httpx.__name__])
+    import httpcore2 as httpcore
+    import httpx2 as httpx
 
 __all__ = ["httpcore", "httpx"]

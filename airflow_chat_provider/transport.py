@@ -1,7 +1,4 @@
-"""The HTTP clients: one pure exchange, driven by a synchronous and an asynchronous one.
-
-With ``pools`` and ``wire`` the only modules that import httpx and its engine httpcore.
-"""
+"""The HTTP clients: one pure exchange, driven by a synchronous and an asynchronous one."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ class Client:
 
     @property
     def http(self) -> httpx.Client:
-        """An httpx.Client with the connection's base URL, headers, query, proxy, TLS and timeouts."""
+        """The HTTP library's Client, with the connection's base URL, headers, query, proxy, TLS and timeouts."""
         if self._http is None or self._http.is_closed:
             self._http = httpx.Client(transport=self._transport, **_client_options(self._settings))
         return self._http

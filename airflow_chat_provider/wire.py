@@ -1,7 +1,7 @@
 """Sockets under a wall clock, which can be closed from outside.
 
-httpx has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and write gets
-what is left of the attempt.
+The HTTP library has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and
+write gets what is left of the attempt.
 """
 
 from __future__ import annotations

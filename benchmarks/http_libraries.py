@@ -109,9 +109,8 @@ class Pooled:
         limits = library().Limits(max_connections=None, max_keepalive_connections=None)
         self._transport = library().AsyncHTTPTransport(verify=authorities(), limits=limits)
         if sockets is not None:
-            self._transport._pool = core().AsyncConnectionPool(
-                max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0, network_backend=sockets
-            )
+            options = {"max_connections": None, "max_keepalive_connections": None, "keepalive_expiry": 5.0}
+            self._transport._pool = core().AsyncConnectionPool(network_backend=sockets, **options)  # noqa: SLF001
 
     async def call(self):
         await read(self._transport, slow_request())
