@@ -68,7 +68,7 @@ class Worker:
         return json.loads(self._process.stdout.readline())
 
     def stop(self):
-        self._process.stdin.close()
+        self._process.terminate()
         self._process.wait()
 
 
@@ -90,11 +90,11 @@ def run(folder):
         def take_import(lib, where):
             return measured("http_ways.py", where, env=envs[lib])
 
-        yield from rows("our import, CPU ms", by_turns(("alone", "over airflow.sdk", "left httpx"), 7, take_import))
-        one = by_turns(("post", "execute", "TLS"), 25, take)
+        yield from rows("our import, CPU ms", by_turns(("alone", "over airflow.sdk", "left httpx"), 5, take_import))
+        one = by_turns(("post", "execute", "TLS"), 60, take)
         yield from rows("one call, CPU ms", one)
         yield from rows("the same, wall ms", one, "wall")
-        many = by_turns(("ours", "rack, our sockets", "rack", "triggers"), 7, take)
+        many = by_turns(("ours", "rack, our sockets", "rack", "triggers"), 5, take)
         many |= by_turns(("pool, our sockets", "pool", "plain"), 3, take)
         yield from rows(f"{AT_ONCE} at once, CPU ms a call", many)
 
