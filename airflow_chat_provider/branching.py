@@ -125,6 +125,12 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             raise InvalidRequest("Leave tools out: a branch has its own", path="$.tools", keyword="branch")
         return {**request, "tools": choice.tools(), "tool_choice": "required"}
 
+    def _execute(self, context: Context) -> Any:
+        value = super()._execute(context)
+        if self._dry_run:  # nobody picked anything
+            self.do_branch(context, [])
+        return value
+
     def _conclude(self, context: Context, *arguments: Any) -> Any:
         answer = super()._conclude(context, *arguments)
         picked = self._choice().picked(answer) if answer is not None else {}
