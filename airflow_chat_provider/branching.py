@@ -14,7 +14,7 @@ try:
     from airflow.sdk.bases.skipmixin import XCOM_SKIPMIXIN_FOLLOWED, XCOM_SKIPMIXIN_KEY
 except ImportError:  # before Airflow 3.2
     from airflow.providers.standard.operators.branch import BranchMixIn  # type: ignore[assignment]
-    from airflow.providers.standard.utils.skipmixin import (  # type: ignore[no-redef]
+    from airflow.providers.standard.utils.skipmixin import (
         XCOM_SKIPMIXIN_FOLLOWED,
         XCOM_SKIPMIXIN_KEY,
     )
@@ -152,7 +152,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         ]
         self.log.info("Following %s, skipping %s", sorted(followed), skipped)
         if skipped:
-            raise DownstreamTasksSkipped(tasks=skipped)
+            raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
 
 def _indices(task: Any, ti: Any) -> Iterable[int]:

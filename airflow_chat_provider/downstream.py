@@ -11,7 +11,7 @@ class Downstream:
 
     def __init__(self, task: Any) -> None:
         self.tasks: dict[str, Any] = {one.task_id: one for one in (task.downstream_list if task.has_dag() else [])}
-        self._dag = task.get_dag() if task.has_dag() else None
+        self._dag: Any = task.get_dag() if task.has_dag() else None
         self._roots = dict(self._groups())
         self._plain = {name for name, one in self.tasks.items() if _is_plain(one)}
 

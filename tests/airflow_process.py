@@ -239,7 +239,7 @@ class Run:
         """The state of each task instance; of mapped ones by ``task[index]``."""
 
         def name(task: dict[str, Any]) -> str:
-            return task["task_id"] + ("" if task["map_index"] < 0 else f"[{task['map_index']}]")
+            return f"{task['task_id']}" + ("" if task["map_index"] < 0 else f"[{task['map_index']}]")
 
         return {name(task): task["state"] for task in self.tasks if task["state"] != "removed"}
 

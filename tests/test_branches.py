@@ -14,7 +14,7 @@ from tests.asking import sent
 try:
     from airflow.dag_processing.dagbag import DagBag
 except ImportError:  # before Airflow 3.2
-    from airflow.models.dagbag import DagBag
+    from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
 
 def choose(**arguments):
@@ -51,7 +51,7 @@ class TestMapped:
         if request.param == "mapped operator":
             return lambda: ChatCompletionBranchOperator.partial(task_id="ask").expand(prompt=["Which?"] * 2)
 
-        @chat_completion_branch
+        @chat_completion_branch()
         def ask(text="Which?"):
             return text
 
@@ -229,3 +229,11 @@ def test_a_dry_run_picks_nothing(airflow, chat):
     run = airflow.run()
     assert (run.state, run.states()["a"], run.states()["b"]) == ("success", "skipped", "skipped")
     assert chat.requests == []
+
+
+def test_a_branch_leaves_what_it_says_and_no_journal(self, airflow, chat):
+    told(chat, "a")
+    with airflow.dag():
+        with_teardown()
+    left = {"body", "status", "configuration", "messages", "return_value", "arguments", "skipmixin_key"}
+    assert set(airflow.run().xcoms()) == left

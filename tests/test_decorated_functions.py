@@ -70,7 +70,7 @@ class TestAnnotations:
 
     def test_the_answer_is_one_value_whatever_the_function_returns(self, airflow, chat):
         chat.default = replies.ok('{"a": 1, "b": 2}')
-        wanted = {"text": '{"a": 1, "b": 2}', "json": {"a": 1, "b": 2}}
+        wanted: dict[Any, Any] = {"text": '{"a": 1, "b": 2}', "json": {"a": 1, "b": 2}}
         with airflow.dag():
             for function in ANNOTATED:
                 for kind in wanted:
@@ -153,7 +153,7 @@ class TestAsync:
     def test_it_maps(self, airflow, chat):
         with airflow.dag():
 
-            @chat_completion
+            @chat_completion()
             async def ask(text, *, mark):
                 return [{"role": "user", "content": text + mark}]
 
@@ -165,7 +165,7 @@ class TestAsync:
         chat.script(replies.ok('{"branch": "one"}'))
         with airflow.dag():
 
-            @chat_completion_branch
+            @chat_completion_branch()
             async def ask():
                 return "Which?"
 

@@ -20,7 +20,8 @@ def remedy(error: ValidationError) -> str:
 
 
 def _in_list(key: Any, error: ValidationError) -> str | None:
-    value, is_object = error.instance, isinstance(error.instance, dict)
+    value: Any = error.instance
+    is_object = isinstance(value, dict)
     if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
         return _JOIN
     if key == "content" and is_object and "role" in value:
@@ -31,11 +32,12 @@ def _in_list(key: Any, error: ValidationError) -> str | None:
 
 
 def _instead_of_list(key: Any, error: ValidationError) -> str | None:
-    value = error.instance
+    value: Any = error.instance
+    due: Any = error.validator_value
     if key == "content" and isinstance(value, list) and any(isinstance(item, str) for item in value):
         return _JOIN  # where a schema takes text alone
     if key == "messages" and isinstance(value, dict) and "role" in value:
         return _IN_LIST.format("message")
-    if key == "content" and isinstance(value, dict) and "type" in value and "array" in error.validator_value:
+    if key == "content" and isinstance(value, dict) and "type" in value and "array" in due:
         return _IN_LIST.format("part")
     return None

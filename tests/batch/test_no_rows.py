@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import Any
 
 import pytest
 from airflow.sdk import task
@@ -100,7 +101,7 @@ class TestUpstream:
             def rows():
                 return []
 
-            given = rows()
+            given: Any = rows()
             for name, value in {"argument": given, "template": "{{ ti.xcom_pull('rows') }}"}.items():
                 given >> ChatCompletionBatchOperator(
                     task_id=name, input=value, output=str(tmp_path / name), prompt="{{ row.text }}"
@@ -127,7 +128,7 @@ class TestUpstream:
             @task
             def rows(): ...
 
-            given = rows()
+            given: Any = rows()
             goes_on() >> given
             ChatCompletionBatchOperator(
                 task_id="bulk", input=given, output=str(tmp_path / "out"), prompt="Hi", trigger_rule="all_done"
