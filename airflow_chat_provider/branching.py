@@ -80,8 +80,10 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     def resolve_template_files(self) -> None:
         """Check the branches, too: Airflow calls this when a DAG is parsed, and all of its tasks are known."""
         super().resolve_template_files()
+        if not self.branches:
+            return
         after = self._downstream()
-        for name in self.branches or ():
+        for name in self.branches:
             if name in after.tasks and name not in after.possible:
                 raise self._wrong_branches(after, after.why_not(name))
 

@@ -231,7 +231,7 @@ def test_a_dry_run_picks_nothing(airflow, chat):
     assert chat.requests == []
 
 
-def test_a_branch_leaves_what_it_says_and_no_journal(self, airflow, chat):
+def test_a_branch_leaves_what_it_says_and_no_journal(airflow, chat):
     told(chat, "a")
     with airflow.dag():
         with_teardown()
