@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.compat import conf
+from airflow_chat_provider.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
@@ -158,7 +158,7 @@ class ChatCompletionOperator(RequestOperator):
                 asking.learn(dialogue, deferred.configuration["base_url"])
         try:
             value = self._conclude(context, ledger, question, final, deferred.configuration)
-        except ChatCompletionError:
+        except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
         found.journal.clear()  # not where Airflow took no XCom: then the answer is nowhere else

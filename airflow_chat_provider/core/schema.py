@@ -21,6 +21,7 @@ from airflow_chat_provider.core.panic import is_panic
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.patterns import TooMuchWork
 from airflow_chat_provider.core.plain import plain
+from airflow_chat_provider.core.remedy import remedy
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.unset import without_unset
 from airflow_chat_provider.core.wording import describe
@@ -87,7 +88,7 @@ class RequestSchema:
             return
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
         raise InvalidRequest(
-            "Correct the request, nothing was sent: " + _first(lines),
+            f"{remedy(found[0])}, nothing was sent: {_first(lines)}",
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator),
         )
