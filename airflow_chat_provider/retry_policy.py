@@ -50,9 +50,12 @@ class ChatCompletionRetryPolicy(RetryPolicy):
         return cls(**data)
 
 
-def default_policy() -> dict[str, Any]:
-    """The operator's ``retry_policy`` argument where Airflow has one."""
-    return {"retry_policy": ChatCompletionRetryPolicy()} if FINAL_BY_POLICY else {}
+DEFAULT_POLICY = ChatCompletionRetryPolicy() if FINAL_BY_POLICY else None
+
+
+def policy_argument(given: Any) -> dict[str, Any]:
+    """Airflow's argument ``retry_policy``, where it has one. None is the default: ``partial()`` may pass it unasked."""
+    return {"retry_policy": given or DEFAULT_POLICY} if FINAL_BY_POLICY else {}
 
 
 @contextmanager
