@@ -35,6 +35,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     """
 
     ui_color = "#f4e1c6"
+    is_branch = True
 
     def __init__(
         self,
