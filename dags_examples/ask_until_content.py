@@ -32,7 +32,9 @@ if hasattr(sdk, "LoopDecision"):
                 advice = f" Follow this advice: {loop.previous['advice']}" if loop.index else ""
                 return f"Write one sentence about {params['topic']}.{advice}"
 
-            @chat_completion(response_schema=Verdict, result_format="json", request={"temperature": 0, "max_tokens": 200})
+            @chat_completion(
+                response_schema=Verdict, result_format="json", request={"temperature": 0, "max_tokens": 200}
+            )
             def judge(sentence: str) -> str:
                 return f"Are you content with this sentence? If not, advise its author. Answer in JSON.\n\n{sentence}"
 

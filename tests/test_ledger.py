@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 from airflow import sdk
-from airflow.sdk import task_group
+from airflow.sdk import task, task_group
 
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.errors import TransportError
@@ -321,10 +321,6 @@ def key(request: Any = REQUEST, base_url: str = "http://h/v1", **arguments: Any)
     return Ledger.open(context(**arguments), request, base_url)[0].idempotency_key
 
 
-def in_a_loop() -> None:
-    ask(prompt="Hi")
-
-
 class TestKeys:
     def test_the_key_of_a_call_is_known_again_without_any_store(self):
         assert key(store=Store()) == key(store=Store(), try_number=2)
@@ -347,15 +343,6 @@ class TestKeys:
     def test_a_task_outside_any_loop_has_the_key_that_it_has_on_an_airflow_without_loops(self):
         assert key() == key(region_id=UUID(int=0), region_index=-1)
 
-    @pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
-    def test_each_iteration_of_a_loop_is_a_call_of_its_own(self, run_dag, chat):
-        airflow = Airflow(run_dag)
-        with airflow.dag():
-            body: Any = task_group(in_a_loop)
-            body.loop(max_iterations=3)
-        assert airflow.run().state == "success"
-        assert len(keys(chat)) == len(set(keys(chat))) == 3
-
     def test_operators_that_one_task_executes_in_threads_ask_by_keys_of_their_own(self):
         outer = context(store=Store(), id="a task instance of this test's")
 
@@ -372,6 +359,62 @@ class TestKeys:
         first, second = (Ledger.open({"ti": None}, REQUEST, "http://h/v1") for _ in range(2))
         assert first[0].idempotency_key != second[0].idempotency_key
         first[0].keep([GOOD])
+
+
+def looped(body: Any, times: int = 3) -> None:
+    """The loop, and a task ``read`` whose value is that of each iteration's ``ask``."""
+
+    @task
+    def read(ti: Any = None) -> list[Any]:
+        return list(ti.xcom_pull(task_ids="body.ask"))
+
+    group: Any = task_group(group_id="body")(body)
+    group.loop(max_iterations=times) >> read()
+
+
+@pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
+class TestLoops:
+    """Iterations share DAG, run, task and map index. (``dag.test()`` defers nothing in a loop: see test_e2e.py.)"""
+
+    def test_each_iteration_is_a_call_of_its_own(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi"))
+        assert airflow.run().state == "success"
+        assert len(keys(chat)) == len(set(keys(chat))) == 3
+
+    def test_each_uses_the_answer_that_it_got_itself_in_an_earlier_try(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        chat.script(replies.ok("one"), replies.ok("two"), replies.ok("three"))
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi", result_format="text", post_execute=fail_in_the_first_try, **AGAIN))
+        assert airflow.run().xcoms("read")["return_value"] == ["one", "two", "three"]
+        assert len(chat.requests) == 3
+
+    def test_so_does_each_mapped_task_of_each(self, run_dag, chat):
+        chat.default = lambda request: replies.ok(request.json["messages"][0]["content"])
+        airflow = Airflow(run_dag)
+
+        def body() -> None:
+            @task
+            def prompts(*, loop: Any) -> list[str]:
+                return [f"{loop.index}a", f"{loop.index}b"]
+
+            arguments = {"result_format": "text", "post_execute": fail_in_the_first_try, **AGAIN}
+            ChatCompletionOperator.partial(task_id="ask", **arguments).expand(prompt=prompts())
+
+        with airflow.dag():
+            looped(body, 2)
+        assert sorted(airflow.run().xcoms("read")["return_value"]) == ["0a", "0b", "1a", "1b"]
+        assert len(chat.requests) == 4
+
+    def test_a_rate_limit_waits_in_its_own_iteration(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        chat.script(replies.ok("one"), replies.rate_limited(retry_after=0.1), replies.ok("two"))
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi", result_format="text", max_attempts=1), 2)
+        assert airflow.run().xcoms("read")["return_value"] == ["one", "two"]
+        assert len(set(keys(chat))) == 3
 
 
 class TestStore:

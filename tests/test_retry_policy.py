@@ -221,6 +221,19 @@ def test_airflow_asks_the_policy_of_the_default_args(run_dag, chat, kind):
     assert len(chat.requests) == 2
 
 
+@reschedules
+def test_a_server_that_is_full_for_ever_does_not_hold_a_task_for_ever(run_dag, chat):
+    airflow = Airflow(run_dag)
+    chat.default = replies.rate_limited(retry_after=0.1)
+    with airflow.dag():
+        ChatCompletionOperator(
+            task_id="ask", prompt="Hi", max_attempts=1, retry_policy=ChatCompletionRetryPolicy(reschedule_timeout=1)
+        )
+    run = airflow.run()
+    assert (run.state, run.tries()) == ("failed", 1)
+    assert len(chat.requests) >= 2
+
+
 def test_a_mapped_value_that_is_wrong_burns_no_retry(run_dag, chat):
     airflow = Airflow(run_dag)
     with airflow.dag():
