@@ -140,7 +140,8 @@ class Ledger:
         tries, most = (getattr(self._ti, name, None) for name in ("try_number", "max_tries"))
         if not (isinstance(tries, int) and isinstance(most, int)) or tries <= most:
             return True
-        return may_reschedule(getattr(getattr(self._ti, "task", None), "retry_policy", None))
+        policy = getattr(getattr(self._ti, "task", None), "retry_policy", None)
+        return may_reschedule(policy, after_answer=not self._place)  # inside another task, other calls may follow
 
     @property
     def _store_key(self) -> str:

@@ -82,9 +82,10 @@ def waits_for_server(error: BaseException) -> bool:
     return RESCHEDULES and isinstance(error, RateLimited) and not error.final and bool(error.retry_after)
 
 
-def may_reschedule(policy: Any) -> bool:
-    """May ``policy`` have a task that has an answer run again? Ours does so only where the server gave none."""
-    return RESCHEDULES and policy is not None and type(policy) is not ChatCompletionRetryPolicy
+def may_reschedule(policy: Any, *, after_answer: bool) -> bool:
+    """May a task's ``policy`` have it run again? Ours does so for a refusal alone: not ``after_answer``."""
+    ours = type(policy) is ChatCompletionRetryPolicy
+    return RESCHEDULES and policy is not None and not (ours and after_answer)
 
 
 def reschedules(context: Any) -> int:

@@ -15,7 +15,7 @@ from airflow_chat_provider.operators import (
     ChatCompletionBranchOperator,
     ChatCompletionOperator,
 )
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES, ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import faults, replies
 from tests.batch.batching import lines
 from tests.running import Airflow
@@ -209,6 +209,19 @@ class TestRetries:
 
         assert run(outer, retries=1, retry_delay=0).state == "success"
         assert len(set(keys(chat))) == 2
+
+
+@pytest.mark.skipif(not RESCHEDULES, reason="a policy can reschedule a task from Airflow 3.4 on")
+def test_where_the_outer_task_is_rescheduled_each_ask_before_the_refused_one_uses_its_answer(run, chat):
+    chat.script(replies.ok("one"), replies.rate_limited(retry_after=0.1), replies.ok("two"))
+
+    def outer():
+        return [execute(max_attempts=1), execute(max_attempts=1)]
+
+    finished = run(outer, retry_policy=ChatCompletionRetryPolicy())
+    assert finished.xcoms("outer")["return_value"] == ["one", "two"]
+    assert finished.tries("outer") == 1
+    assert len(chat.requests) == len(set(keys(chat))) == 3
 
 
 class TestNotInside:
