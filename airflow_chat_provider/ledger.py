@@ -5,7 +5,8 @@ Airflow 3.3 keeps it in the task state store, which outlives a try. A clear is a
 may be rescheduled, which keeps the number of its try: that counts as another try here.
 
 An operator that is executed inside another task has the other one's task instance. It keeps what it knows under a key
-of its own, made of its task_id, its request, and how often the running try has asked the same before.
+of its own, made of its task_id, its request, and how often the running try has asked the same before. So does whoever
+executes a task's operator more than once.
 
 Whatever Airflow has against it, a reply that is here is paid for: no failure of the store fails a task that has one.
 """
@@ -17,7 +18,6 @@ import itertools
 import json
 import logging
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,8 +33,30 @@ if TYPE_CHECKING:
 KEY = "chat_ledger"
 log = logging.getLogger(__name__)
 _RETENTION = timedelta(days=3)  # more than the longest delay of a retry
-_asks: dict[tuple[Any, ...], Iterator[int]] = {}
-"""How often operators inside other tasks have asked the same: for the task that this process runs."""
+
+
+class _Turns:
+    """Numbers the asks of the same within a try, from 1. Threads may ask at once.
+
+    One that came to nothing leaves its number, and how often it was asked, to the next one, which takes its place.
+    """
+
+    def __init__(self) -> None:
+        self._new = itertools.count(1)
+        self._left: list[tuple[int, int]] = []
+
+    def take(self) -> tuple[int, int]:
+        try:
+            return self._left.pop()
+        except IndexError:
+            return next(self._new), 0
+
+    def leave(self, number: int, asked: int) -> None:
+        self._left.append((number, asked))
+
+
+_turns: dict[tuple[Any, ...], _Turns] = {}
+"""Of the task that this process runs."""
 
 
 class Ledger:
@@ -50,6 +72,7 @@ class Ledger:
         self._asked = asked
         self._digest = digest
         self._place = place
+        self._turn: tuple[_Turns, int] | None = None
         self._answers: list[str] = []
         self._is_out = False
         self.idempotency_key = idempotency_key
@@ -70,12 +93,15 @@ class Ledger:
         Raises TransportError where an earlier try may have been answered and nobody knows: see ``hand_over``.
         """
         digest = hashlib.sha256(base_url.encode() + b"\n" + encode(request)).hexdigest()
-        place = (inside, _nth(context, inside, digest)) if inside is not None else ()
+        turns = _turns_of(context, inside, digest)
+        number, left = turns.take()
+        place = () if inside is None and number == 1 else (inside, number)
         ledger = cls(context, 0, digest, str(uuid.uuid4()), place)
+        ledger._turn = turns, number
         found = ledger._read(on_uncertain)
         if ledger._ti is None or ledger._run is None:
             return ledger, []
-        ledger._asked = found.get("asked", 0) if ledger._store is not None else ledger._ti.try_number
+        ledger._asked = max(found.get("asked", 0), left) if ledger._store is not None else ledger._ti.try_number
         ledger.idempotency_key = ledger._key()
         same = found.get("digest") == digest
         if found.get("out"):
@@ -123,7 +149,11 @@ class Ledger:
 
         What a server refused was no answer: a dialogue goes on after those that it had.
         """
-        if isinstance(error, TransportError):
+        is_unknown = isinstance(error, TransportError)
+        if self._turn is not None and (is_unknown or self._store is not None):
+            turns, number = self._turn
+            turns.leave(number, self._asked + (not is_unknown))
+        if is_unknown:
             self.release()
             return
         answers = self._answers if isinstance(error, StatusError) else []
@@ -193,11 +223,11 @@ class Ledger:
             log.warning("Airflow did not take the reply into its task state store: %s", said)
 
 
-def _nth(context: Any, task_id: str, digest: str) -> int:
-    """Which ask of the same this is, counted from 1 in each try. Threads may ask at once."""
+def _turns_of(context: Any, task_id: str | None, digest: str) -> _Turns:
     ti = context.get("ti")
-    tried = getattr(ti, "id", None), getattr(ti, "try_number", None), reschedules(context)
-    return next(_asks.setdefault((*tried, task_id, digest), itertools.count(1)))
+    if getattr(ti, "id", None) is None:
+        return _Turns()
+    return _turns.setdefault((ti.id, ti.try_number, reschedules(context), task_id, digest), _Turns())
 
 
 def key_of_call(idempotency_key: str, call: int, request: dict[str, Any]) -> str:

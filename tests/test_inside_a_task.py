@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import get_current_context, task
 
-from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import (
     ChatCompletionBatchOperator,
@@ -164,8 +164,68 @@ def test_each_ask_of_one_prompt_is_a_call_of_its_own(run, chat, outer):
     assert len(chat.requests) == len(set(keys(chat))) == 3
 
 
+class Again(ChatCompletionOperator):
+    """Asks twice, as a subclass may."""
+
+    def execute(self, context: Any) -> Any:
+        return [super(Again, self).execute(context) for _ in range(2)]
+
+
+def test_a_subclass_that_asks_twice_makes_two_calls(run_dag, chat):
+    airflow = Airflow(run_dag)
+    with airflow.dag():
+        Again(task_id="ask", prompt="Hi", result_format="text")
+    assert airflow.run().state == "success"
+    assert len(chat.requests) == len(set(keys(chat))) == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "calls"), [(faults.reset(), 1), (replies.status(500), 2)], ids=["broken off", "refused"]
+)
+def test_what_is_asked_again_in_the_same_try_is_the_same_call_unless_it_was_refused(run, chat, failure, calls):
+    chat.script(failure)
+
+    def outer():
+        try:
+            return execute(max_attempts=1)
+        except ChatCompletionError:
+            return execute(max_attempts=1)
+
+    assert run(outer).xcoms("outer")["return_value"] == "Hello"
+    assert len(chat.requests) == 2
+    assert len(set(keys(chat))) == calls
+
+
 @retries
 class TestRetries:
+    def test_an_answer_that_a_second_attempt_of_the_function_got_is_used(self, run, chat):
+        chat.script(replies.status(500), replies.ok("one"))
+
+        def outer():
+            try:
+                answer = execute(max_attempts=1)
+            except ChatCompletionError:
+                answer = execute(max_attempts=1)
+            if first_try():
+                raise RuntimeError("after the answer")
+            return answer
+
+        assert run(outer, retries=1, retry_delay=0).xcoms("outer")["return_value"] == "one"
+        assert len(chat.requests) == 2
+
+    def test_a_subclass_that_asks_twice_uses_both_answers(self, run_dag, chat):
+        chat.script(replies.ok("one"), replies.ok("two"))
+
+        def fail(context, result=None):
+            if context["ti"].try_number == 1:
+                raise RuntimeError("after the answers")
+
+        airflow = Airflow(run_dag)
+        with airflow.dag():
+            Again(task_id="ask", prompt="Hi", result_format="text", post_execute=fail, retries=1, retry_delay=0)
+        assert airflow.run().xcoms()["return_value"] == ["one", "two"]
+        assert len(chat.requests) == 2
+
     def test_each_ask_uses_the_answer_that_it_got_in_an_earlier_try(self, run, chat):
         chat.script(replies.ok("one"), replies.ok("two"), replies.ok("other"))
 
