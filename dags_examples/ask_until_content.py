@@ -28,7 +28,7 @@ if hasattr(sdk, "LoopDecision"):
         @task_group
         def refine() -> None:
             @chat_completion(result_format="text", request={"temperature": 0.7, "max_tokens": 60})
-            def write(*, loop: Any, params: Any) -> str:
+            def write(*, loop: Any = None, params: Any = None) -> str:
                 advice = f" Follow this advice: {loop.previous['advice']}" if loop.index else ""
                 return f"Write one sentence about {params['topic']}.{advice}"
 

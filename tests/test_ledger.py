@@ -397,7 +397,7 @@ class TestLoops:
 
         def body() -> None:
             @task
-            def prompts(*, loop: Any) -> list[str]:
+            def prompts(*, loop: Any = None) -> list[str]:
                 return [f"{loop.index}a", f"{loop.index}b"]
 
             arguments = {"result_format": "text", "post_execute": fail_in_the_first_try, **AGAIN}
