@@ -46,6 +46,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     # first of these, and for the second one where a decorated function is mapped.
     inherits_from_skipmixin = True
     _can_skip_downstream = True
+    is_branch = True
 
     def __init__(
         self,

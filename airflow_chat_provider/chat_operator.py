@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.compat import DownstreamTasksSkipped, conf
@@ -56,6 +56,7 @@ class ChatCompletionOperator(RequestOperator):
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
+    is_branch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -191,8 +192,10 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider import asking, building
+        from airflow_chat_provider.inside import placed
         from airflow_chat_provider.ledger import Ledger
 
+        context, inside = placed(self, context)
         built = self._built or building.build(self)
         if built.error is not None:
             raise built.error
@@ -212,7 +215,9 @@ class ChatCompletionOperator(RequestOperator):
 
                 return print_plan(dialogue.request, hook.settings)
             configuration = upstream.downstream(request, schema, hook.settings)
-            ledger, earlier = Ledger.open(context, request, hook.settings.base_url, on_uncertain=self.on_uncertain)
+            ledger, earlier = Ledger.open(
+                context, request, hook.settings.base_url, on_uncertain=self.on_uncertain, inside=inside
+            )
             reply = self._ask(context, hook, dialogue, ledger, earlier, configuration)
             asking.learn(dialogue, hook.settings.base_url)
             return self._conclude(context, ledger, dialogue.question, reply, configuration)
@@ -286,7 +291,7 @@ class ChatCompletionOperator(RequestOperator):
         from airflow_chat_provider.delivery import deliver
 
         try:
-            return deliver(self, context["ti"], question, reply, configuration)
+            return deliver(self, context.get("ti"), question, reply, configuration)
         except ChatCompletionError as error:
             ledger.close(error)
             raise

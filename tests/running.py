@@ -18,14 +18,19 @@ _NUMBERS = itertools.count(1)
 
 
 def load_dag(file: Path, dag_id: str) -> Any:
-    """A DAG from its file, as the DAG processor reads it."""
+    """A DAG from its file."""
+    return load_dags(file)[dag_id]
+
+
+def load_dags(file: Path) -> dict[str, Any]:
+    """The DAGs of a file by their names, as the DAG processor reads it."""
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
         from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
     bag = DagBag(str(file))
     assert not bag.import_errors
-    return bag.dags[dag_id]
+    return dict(bag.dags)
 
 
 class Run:

@@ -3,11 +3,12 @@
 import os
 import signal
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests import branch_dags
 from tests.airflow_process import STEP, airflow_for, posts, until
@@ -38,6 +39,7 @@ ask("terminated")
 ask("timed_out", execution_timeout=timedelta(seconds=3))
 ask("refused", retries=3, retry_delay=timedelta(seconds=1))
 ask("limited", max_attempts=1, deadline=60, retries=1, retry_delay=timedelta(seconds=600))
+ask("limited_twice", max_attempts=1)
 """
 
 AIRFLOW = tuple(map(int, version("apache-airflow-core").split(".")[:2]))
@@ -57,6 +59,7 @@ def script():
         "terminated": [faults.hang()],
         "timed_out": [faults.hang()],
         "refused": [replies.error(401, f"{PROMPT}: no such key as {KEY}", "invalid_api_key")],
+        "limited_twice": [replies.error(429, "slow down", headers={"Retry-After": "3"})] * 2,
         "limited": [replies.error(429, "slow down", "rate_limit_exceeded", headers={"Retry-After": "2"})],
     }
 
@@ -153,7 +156,7 @@ def test_a_final_error_fails_the_first_try_whatever_retries_there_are(start, mod
 def test_the_scheduler_retries_when_the_server_said_and_not_after_the_retry_delay(start, model_server):
     run, first = start("limited")
     assert run.wait_state() == "success"
-    assert run.task["try_number"] == 2
+    assert run.task["try_number"] == (1 if RESCHEDULES else 2)
     _, second = posts(model_server, "limited")
     assert "the server asked to wait 2 s" in run.airflow.logs
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
@@ -210,6 +213,17 @@ class TestBranches:
         run.clear("clean", "of_b", "of_a")
         assert run.wait_state() == "success"
         assert run.states == dict.fromkeys(ran, "success") | dict.fromkeys(skipped, "skipped")
+
+
+@pytest.mark.skipif(not RESCHEDULES, reason="before Airflow 3.4 a task that is to run again needs a retry")
+def test_a_task_without_retries_waits_for_a_rate_limit_as_long_as_the_server_says(start, model_server):
+    run, _ = start("limited_twice")
+    assert run.wait_state() == "success"
+    assert run.task["try_number"] == 1
+    times = [request.received_at for request in posts(model_server, "limited_twice")]
+    assert all(later - earlier >= 3 for earlier, later in pairwise(times))
+    keys = [request.headers["idempotency-key"] for request in posts(model_server, "limited_twice")]
+    assert len(keys) == len(set(keys)) == 3
 
 
 def test_neither_key_nor_prompt_nor_answer_is_in_a_log_or_printed(airflow_process):
