@@ -296,7 +296,7 @@ class TestSubclasses:
     def test_a_class_that_makes_its_prompt_of_what_the_author_wrote(self, airflow, chat):
         with airflow.dag():
             Texts.partial(task_id="mapped").expand(text=["{{ 3 }}"])
-            Texts(task_id="alone", text="{{ 3 }}")
+            Texts(task_id="alone", text="3")
         assert airflow.run().state == "success"
         assert contents(chat) == sorted(["1 3", "3 2", "3", ""] * 2)
 
