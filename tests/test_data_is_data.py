@@ -6,6 +6,7 @@ from airflow.sdk import task, task_group
 from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
+from tests.asking import user
 
 EVIL = "{{ var.value.SECRET }} {% if %}"
 
@@ -38,10 +39,6 @@ def rows():
 def contents(chat):
     """Every text that the server got, sorted."""
     return sorted(message["content"] for request in chat.requests for message in request.json["messages"])
-
-
-def user(content):
-    return {"role": "user", "content": content}
 
 
 class TestExpand:

@@ -9,27 +9,9 @@ from airflow.sdk import task
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
-from tests.asking import ask, sent
+from tests.asking import ask, sent, setting, system, user
 
 EVIL = "{{ var.value.SECRET }} {% if %}"
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def system(content):
-    return {"role": "system", "content": content}
-
-
-def setting(**values):
-    """For pre_execute: sets the task's attributes."""
-
-    def set_them(context):
-        for name, value in values.items():
-            setattr(context["task"], name, value)
-
-    return set_them
 
 
 ARGUMENTS = {
