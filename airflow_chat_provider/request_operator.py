@@ -108,6 +108,8 @@ class RequestOperator(BaseOperator):
             return
         from airflow_chat_provider.mapped import from_upstream
 
+        if getattr(context.get("task"), "task_id", None) == self.task_id:
+            context["task"] = self  # Airflow 3.1 leaves there the task that this one is a copy of
         data = from_upstream(self, [*template_fields, "response_schema"], context)
         for name in template_fields:
             if name not in self._own_fields and name not in data:

@@ -8,6 +8,8 @@ from typing import Any
 
 from airflow_chat_provider.compat import NOTSET, AirflowNotFoundException, AirflowRuntimeError
 
+OF_AIRFLOW = ("variable", "connection")
+"""An InvalidRequest's ``keyword`` for these: what is missing is not in the request."""
 _MISSING = ("VARIABLE_NOT_FOUND", "CONNECTION_NOT_FOUND")
 _MAY_PASS = ("API_SERVER_ERROR", "GENERIC_ERROR")
 
@@ -40,12 +42,15 @@ class _Store:
         self.__kind = kind
         self.__accessor = accessor
         self.__or = " or does not hold JSON" if holds_json else ""
+        self.__had: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        with self.__reading(name):
-            return getattr(self.__accessor, name)
+        if name not in self.__had:  # asked for once: a batch's rows all have the same
+            with self.__reading(name):
+                self.__had[name] = getattr(self.__accessor, name)
+        return self.__had[name]
 
     def get(self, name: str, *default: Any, **more: Any) -> Any:
         """As the accessor has it; without a default a Variable must be there."""
@@ -62,7 +67,7 @@ class _Store:
     def __reading(self, name: str) -> Iterator[None]:
         try:
             yield
-        except AirflowNotFoundException:
+        except (AirflowNotFoundException, LookupError):  # LookupError: Airflow 3.1 outside of a task's run
             raise Unread(self.__kind, name, f"does not exist{self.__or}") from None
         except AirflowRuntimeError as error:
             code = error_code(error)
@@ -73,8 +78,6 @@ class _Store:
             raise Unread(self.__kind, name, "may not be read by this task") from None
         except ValueError:
             raise Unread(self.__kind, name, "does not hold JSON") from None
-        except ImportError:  # Airflow 3.1, where no task runs (airflow tasks render)
-            raise Unread(self.__kind, name, "is known to a running task alone in this version of Airflow") from None
 
 
 def may_pass(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_CONTAINERS = (dict, list, tuple)
 _SCALARS = (str, int, float, bool, type(None))
 _DEPTH = 200  # deeper than any request; a value that holds itself ends there
 
@@ -23,25 +24,28 @@ def equal(a: Any, b: Any, depth: int = 0) -> bool:
 
 def outline(value: Any, depth: int = 0) -> Any:
     """A copy of the dicts and lists in ``value``, with all else in them as it is: by it a change is seen."""
-    if depth > _DEPTH:
+    kind = type(value)
+    if kind not in _CONTAINERS or depth > _DEPTH:
         return value
-    if isinstance(value, dict):
-        return {key: item if type(item) is str else outline(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [item if type(item) is str else outline(item, depth + 1) for item in value]
-    return value
+    copied = value.copy() if kind is dict else list(value)
+    for key, item in copied.items() if kind is dict else enumerate(copied):
+        if type(item) in _CONTAINERS:
+            copied[key] = outline(item, depth + 1)
+    return copied
 
 
 def unchanged(value: Any, was: Any, depth: int = 0) -> bool:
     """Is ``value`` what it was when ``was`` was made its outline?"""
-    if value is was or depth > _DEPTH:
+    kind = type(value)
+    if value is was or kind not in _CONTAINERS or depth > _DEPTH:
         return value is was
-    if isinstance(value, dict):
-        if not isinstance(was, dict) or len(value) != len(was):
+    if type(was) is not (dict if kind is dict else list) or len(value) != len(was):
+        return False
+    for key, item in value.items() if kind is dict else enumerate(value):
+        try:
+            old = was[key]
+        except KeyError:
             return False
-        return all(key in was and unchanged(item, was[key], depth + 1) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        if not isinstance(was, list) or len(value) != len(was):
+        if item is not old and not unchanged(item, old, depth + 1):
             return False
-        return all(unchanged(item, old, depth + 1) for item, old in zip(value, was, strict=True))
-    return False
+    return True

@@ -1,6 +1,5 @@
 """A template that fails: what is told of it, on each version of Airflow, before anything is sent."""
 
-import json
 import subprocess
 import sys
 
@@ -155,19 +154,21 @@ class TestMissing:
         assert f"{field}: the template fails: {says}" in "".join(capfd.readouterr())
         assert chat.requests == []
 
-    def test_a_template_that_looks_at_a_row(self, airflow, chat, tmp_path):
+    def test_a_template_that_looks_at_a_row_too(self, airflow, chat, tmp_path, capfd):
         if airflow.deferrable:
             pytest.skip("a batch does not defer")
         with airflow.dag(default_args={}):
             ChatCompletionBatchOperator(
                 task_id="ask",
-                input=[{"text": "x"}],
+                input=[{"text": f"row {index}"} for index in range(10)],
                 output=str(tmp_path),
                 prompt="{{ row.text }} {{ var.value.NOT_THERE }}",
+                retries=2,
+                retry_delay=0,
             )
-        assert airflow.run().state == "failed"
-        (line,) = (tmp_path / "errors.jsonl").read_text("utf-8").splitlines()
-        assert "the Variable 'NOT_THERE' does not exist" in json.loads(line)["error"]["message"]
+        run = airflow.run()
+        assert (run.state, run.tries()) == ("failed", 1)
+        assert "prompt: the template fails: the Variable 'NOT_THERE' does not exist" in "".join(capfd.readouterr())
         assert chat.requests == []
 
 
