@@ -21,11 +21,12 @@ _PACKAGE = __name__.partition(".")[0]
 log = logging.getLogger(__name__)
 
 
-def given_by_mapping(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a mapped task is made with, once ``expand()`` is resolved; None for a task that is not mapped."""
-    if not arguments.get("_airflow_from_mapped"):
-        return None
-    return {name: value for name, value in arguments.items() if name not in _OF_EVERY_TASK}
+def given_by_mapping(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a mapped task is made with, once ``expand()`` is resolved, out of all its arguments."""
+    given = {name: value for name, value in arguments.items() if name not in _OF_EVERY_TASK}
+    if "op_kwargs" in given:
+        given["op_kwargs"] = dict(given["op_kwargs"])  # to which Airflow adds what default_args has
+    return given
 
 
 def from_upstream(task: Any, fields: Iterable[str], context: Any) -> frozenset[str]:
@@ -54,7 +55,7 @@ def function_arguments_from_upstream(task: Any, context: Any) -> frozenset[str]:
     if task.given_by_mapping is None:
         return frozenset()
     mapped = _mapped(task)
-    return _data(mapped, task.op_kwargs, mapped.partial_kwargs.get("op_kwargs") or {}, context)
+    return _data(mapped, task.given_by_mapping["op_kwargs"], mapped.partial_kwargs["op_kwargs"], context)
 
 
 def _mapped(task: Any) -> Any:

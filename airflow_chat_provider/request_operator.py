@@ -36,11 +36,11 @@ class RequestOperator(BaseOperator):
 
     def __new__(cls, **kwargs: Any) -> Self:
         """Note what a mapped task is made with, before a subclass makes something else of it."""
-        from airflow_chat_provider.mapped import given_by_mapping
-
         task = super().__new__(cls)
-        if (given := given_by_mapping(kwargs)) is not None:
-            object.__setattr__(task, "given_by_mapping", given)
+        if kwargs.get("_airflow_from_mapped"):
+            from airflow_chat_provider.mapped import given_by_mapping
+
+            object.__setattr__(task, "given_by_mapping", given_by_mapping(kwargs))
         return task
 
     def __init__(self, **kwargs: Any) -> None:

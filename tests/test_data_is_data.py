@@ -238,6 +238,17 @@ class TestFunctions:
         a, b = EVIL, f"b {EVIL}"
         assert contents(chat) == sorted([f"{a} 1", f"{b} 1", f"{a} 2 {a}", f"{b} 2 {b}", f"3  4 {EVIL}", f"{EVIL} 5"])
 
+    def test_an_argument_that_is_of_default_args_is_a_template(self, airflow, chat):
+        with airflow.dag(default_args={"more": "{{ 1 }}", "deferrable": airflow.deferrable}):
+
+            @chat_completion
+            def ask(prompt, more):
+                return f"{prompt} {more}"
+
+            ask.expand_kwargs(rows())
+        assert airflow.run().state == "success"
+        assert contents(chat) == sorted([f"{EVIL} 1", f"b {EVIL} 1"])
+
     def test_arguments_of_a_decorated_branch(self, airflow, chat):
         chat.default = replies.ok('{"branch": "yes"}')
         with airflow.dag():
