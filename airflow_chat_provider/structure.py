@@ -27,7 +27,7 @@ def outline(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind not in _CONTAINERS or depth > _DEPTH:
         return value
-    copied = value.copy() if kind is dict else list(value)
+    copied: Any = value.copy() if kind is dict else list(value)
     for key, item in copied.items() if kind is dict else enumerate(copied):
         if type(item) in _CONTAINERS:
             copied[key] = outline(item, depth + 1)

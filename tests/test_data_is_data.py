@@ -1,9 +1,11 @@
 """Only what the author of a DAG wrote is a template. What an upstream task gave is sent as it came."""
 
+from typing import Any
+
 import pytest
 from airflow.sdk import task, task_group
 
-from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
+from airflow_chat_provider.decorators import chat_completion_branch
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
 from tests.asking import user
@@ -223,7 +225,7 @@ class TestFunctions:
     def test_arguments_of_a_decorated_function(self, airflow, chat):
         with airflow.dag():
 
-            @chat_completion
+            @task.chat_completion
             def ask(text, more="", nested=None):
                 return " ".join([text, more, *(nested or [])])
 
@@ -241,7 +243,7 @@ class TestFunctions:
     def test_an_argument_that_is_of_default_args_is_a_template(self, airflow, chat):
         with airflow.dag(default_args={"more": "{{ 1 }}", "deferrable": airflow.deferrable}):
 
-            @chat_completion
+            @task.chat_completion
             def ask(prompt, more):
                 return f"{prompt} {more}"
 
@@ -321,7 +323,7 @@ class TestSubclasses:
 
 
 def test_a_batch_maps_over_what_upstream_tasks_give(airflow, chat, tmp_path):
-    given = {"input": [{"text": "x"}], "result_format": "text"}
+    given: Any = {"input": [{"text": "x"}], "result_format": "text"}
     with airflow.dag(default_args={}):
         ChatCompletionBatchOperator.partial(
             task_id="one", output=f"{tmp_path}/{{{{ ti.map_index }}}}", system_prompt="{{ row.text }}", **given

@@ -71,7 +71,7 @@ class TestMissing:
             def upstream():
                 return {"a": 1}
 
-            ask(prompt=upstream()["b"])
+            ask(prompt=upstream()["b"])  # type: ignore[index]  # an XComArg stands for the value that it will be
         failed(airflow, chat, "upstream", "prompt", "the upstream task left nothing")
 
     def test_what_is_there_or_has_a_default_is_rendered(self, airflow, chat, monkeypatch):

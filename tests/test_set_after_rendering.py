@@ -2,11 +2,11 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
 from airflow.sdk import task
 
-from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent, setting, system, user
@@ -14,13 +14,13 @@ from tests.asking import ask, sent, setting, system, user
 EVIL = "{{ var.value.SECRET }} {% if %}"
 
 
-ARGUMENTS = {
+ARGUMENTS: dict[str, Any] = {
     "request": {"temperature": "{{ 0.5 }}", "messages": [user("{{ 1 }}")]},
     "prompt": "{{ 2 }}",
     "system_prompt": "{{ 3 }}",
     "model": "{{ 'm' }}",
 }
-RENDERED = {"temperature": 0.5, "messages": [system("3"), user("1"), user("2")], "model": "m"}
+RENDERED: dict[str, Any] = {"temperature": 0.5, "messages": [system("3"), user("1"), user("2")], "model": "m"}
 CASES = [
     ({}, {}),
     ({"prompt": EVIL}, {"messages": [system("3"), user("1"), user(EVIL)]}),
@@ -168,13 +168,13 @@ class TestErrors:
 def test_a_decorated_function(airflow, chat):
     with airflow.dag():
 
-        @chat_completion(
+        @task.chat_completion(
             request={"temperature": "{{ 0.5 }}"}, pre_execute=setting(model=EVIL, system_prompt=EVIL), prompt="{{ 1 }}"
         )
         def ask():
             return [user(EVIL)]
 
-        @chat_completion(pre_execute=setting(prompt="of pre_execute", request={"seed": 7}))
+        @task.chat_completion(pre_execute=setting(prompt="of pre_execute", request={"seed": 7}))
         def other():
             return "of the function"
 

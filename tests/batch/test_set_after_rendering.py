@@ -39,6 +39,7 @@ def test_pre_execute(airflow, chat, tmp_path):
 def test_execute_of_a_subclass(batch):
     class Mine(ChatCompletionBatchOperator):
         def execute(self, context):
+            assert isinstance(self.messages, list)
             self.messages.append(user(EVIL))
             self.prompt = None
             return super().execute(context)
