@@ -3,64 +3,150 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request import filled, fold
 from airflow_chat_provider.core.schema import load_schema, portable
-from airflow_chat_provider.mapped import from_upstream
-from airflow_chat_provider.templating import Renderer, rendered_request, schema_of_data
+from airflow_chat_provider.structure import outline, unchanged
+from airflow_chat_provider.templating import Renderer, no_path, rendered_request, schema_of_data
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
 
-_NEEDED = ("request", "messages", "prompt", "configuration")  # None for one of these: its upstream was skipped
+_NEEDED = ("request", "messages", "prompt", "configuration")
 _CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 
 log = logging.getLogger(__name__)
 
 
-class Built(NamedTuple):
-    """A task's request once its templates are rendered, or why there is none; and warnings, for its run to log."""
+class Folded(NamedTuple):
+    """A task's arguments as one request; and warnings about it, which are for its run to log, not for its rendering."""
 
-    request: Any = None
-    error: InvalidRequest | None = None
-    warnings: Sequence[str] = ()
+    request: Any
+    warnings: Sequence[str]
 
-
-def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
-    """Render a task's fields in place, and fold them into one request."""
-    rendered = render_fields(task, fields, context, env, seen_oids)
-    built = build(task) if rendered.error is None else rendered
-    if built.error is None:
-        task.request = built.request  # what the rendered fields show
-    return built
+    def told(self) -> Any:
+        """The request, with its warnings logged."""
+        for warning in self.warnings:
+            log.warning("%s", warning)
+        return self.request
 
 
-def render_fields(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
-    """Render a task's fields in place; values that a mapped task got from XCom are data and stay as they are."""
-    renderer = Renderer(env, context)
-    empty = []
-    try:
-        data = from_upstream(task, fields, context, seen_oids)
-        for name in fields:
-            value = getattr(task, name)
-            if value is None or name in data:
-                continue
-            rendered = _rendered(renderer, name, value)
-            setattr(task, name, rendered)
-            if rendered is None and name in _NEEDED:
-                empty.append(name)
-    except InvalidRequest as error:
-        return Built(error=error)
-    return Built(error=nothing(empty[0])) if empty else Built()
+class Arguments:
+    """What a task's request is made of: its arguments once rendered, and what is set in their place afterwards.
+
+    ``pre_execute``, a callback or a subclass's ``execute()`` may set them, or change the request that is shown.
+    """
+
+    def __init__(self, task: Any, errors: Mapping[str, InvalidRequest] | None = None) -> None:
+        self._task = task
+        self._errors = dict(errors or {})
+        self._rendered = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        self._folded: Folded | None = None
+        self._seen: dict[str, Any] = {}
+        self.note()
+
+    @property
+    def error(self) -> InvalidRequest | None:
+        """The first template that failed."""
+        return next(iter(self._errors.values()), None)
+
+    def note(self) -> None:
+        """What the task's arguments are now was set by nobody."""
+        self._seen = {name: outline(getattr(self._task, name)) for name in {*REQUEST_FIELDS, *self._errors}}
+
+    def show(self) -> None:
+        """Let the task's rendered fields show the whole request. Raises InvalidRequest where there is none."""
+        self._folded = fold_for(self._task, self._rendered)
+        self._task.request = self._folded.request
+        self.note()
+
+    def request(self) -> dict[str, Any]:
+        """The request for what the arguments are now. Raises InvalidRequest, also for a template that failed."""
+        now = self.now()
+        folded = self._folded if now is self._rendered else None
+        request: dict[str, Any] = (folded or fold_for(self._task, now)).told()
+        return request
+
+    def now(self) -> dict[str, Any]:
+        """The arguments as they were rendered, with what was set since. Raises InvalidRequest for what has none."""
+        was, task = self._seen, self._task
+        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
+        for name, error in self._errors.items():
+            if name not in changed:
+                raise error
+        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
+        if not changed:
+            return self._rendered
+        return self._over(changed) if "request" in changed else {**self._rendered, **changed}
+
+    def _over(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """The arguments for another request: what it has wins over the arguments that nobody changed."""
+        request = changed["request"]
+        if isinstance(request, str):
+            request = rendered_request(request)
+        given = {**self._rendered, **changed, "request": request}
+        if not isinstance(request, Mapping):
+            return given
+        settled = [] if request.get("model") is None else ["model"]
+        if "messages" in request and "messages" not in changed:
+            if self._shows(request["messages"]):
+                given["request"] = {**request, "messages": self._own_messages()}
+            else:
+                settled += ["messages", "prompt", "system_prompt"]
+        return {**given, **{name: None for name in settled if name not in changed}}
+
+    def _shows(self, messages: Any) -> bool:
+        shown = self._seen["request"]
+        return isinstance(shown, Mapping) and "messages" in shown and unchanged(messages, shown["messages"])
+
+    def _own_messages(self) -> Any:
+        """The messages of the argument ``request``, without those that the other arguments add to it."""
+        request = self._rendered["request"]
+        return request.get("messages") if isinstance(request, Mapping) else None
+
+
+def render(task: Any, fields: Iterable[str], context: Any, env: Any, data: frozenset[str]) -> Arguments:
+    """Render a task's fields in place. Those in ``data`` came from an upstream task, and stay as they are."""
+    return Arguments(task, render_fields(task, fields, Renderer(env, context), data, _NEEDED))
+
+
+def render_fields(
+    task: Any, fields: Iterable[str], renderer: Renderer, data: Container[str], needed: Container[str]
+) -> dict[str, InvalidRequest]:
+    """Render a task's fields in place; what failed, by field. None for one in ``needed``: its upstream was skipped."""
+    errors = {}
+    for name in fields:
+        try:
+            if name not in data:
+                _render(task, renderer, name, needed)
+            elif name == "request_schema":
+                schema_of_data(task.request_schema)
+        except InvalidRequest as error:
+            errors[name] = error
+    if "response_schema" in data and isinstance(task.response_schema, str | os.PathLike):
+        errors["response_schema"] = no_path("response_schema")
+    return errors
+
+
+def _render(task: Any, renderer: Renderer, name: str, needed: Container[str]) -> None:
+    value = getattr(task, name)
+    if value is None:
+        return
+    setattr(task, name, rendered := _rendered(renderer, name, value))
+    if rendered is None and name in needed:
+        raise nothing(name)
 
 
 def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
     if name == "request":
         return renderer.request(value)
+    if name == "input":  # a batch's rows
+        return renderer.resolved(value, name)
     return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)
 
 
@@ -73,18 +159,12 @@ def nothing(name: str) -> InvalidRequest:
     )
 
 
-def build(task: Any) -> Built:
-    """Fold a task's arguments, rendered or in no need of it, into one request, in the types that are due."""
-    try:
-        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
-        if isinstance(given["request"], str):
-            given["request"] = rendered_request(given["request"])
-        empty: list[str] = []
-        folded = fold(given.pop("request"), **given, empty=empty)
-        request, warnings = filled(folded, load_schema(task.request_schema), empty)
-        return Built(request, None, warnings)
-    except InvalidRequest as error:
-        return Built(error=error)
+def fold_for(task: Any, arguments: Mapping[str, Any]) -> Folded:
+    """One request of a task's arguments, rendered or in no need of it, in the types that are due."""
+    given, empty = dict(arguments), list[str]()
+    request = given.pop("request")
+    folded = fold(rendered_request(request) if isinstance(request, str) else request, **given, empty=empty)
+    return Folded(*filled(folded, load_schema(task.request_schema), empty))
 
 
 class Upstream(NamedTuple):

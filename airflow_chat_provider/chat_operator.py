@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.compat import DownstreamTasksSkipped, conf
-from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
 from airflow_chat_provider.retry_policy import final_errors
@@ -104,7 +104,7 @@ class ChatCompletionOperator(RequestOperator):
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
         self._dry_run = dry_run  # every operator of Airflow's has a method of that name
-        self._built: building.Built | None = None
+        self._arguments: building.Arguments | None = None
         self._hook: ChatCompletionHook | None = None
         self._check_self()
 
@@ -114,10 +114,27 @@ class ChatCompletionOperator(RequestOperator):
 
         check_arguments(arguments, dag, mapped=mapped)
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider import building
 
-        self._built = building.render(self, fields, context, env, seen_oids)
+        self._arguments = arguments = building.render(self, fields, context, env, data)
+        try:
+            if arguments.error is None:
+                arguments.show()
+        except InvalidRequest as error:  # which execute() finds again
+            return error
+        return arguments.error
+
+    def _built(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - a decorator's function wants it
+        """The request for what the task's arguments are now."""
+        return self._current_arguments().request()
+
+    def _current_arguments(self) -> building.Arguments:
+        from airflow_chat_provider import building
+
+        if self._arguments is None:
+            self._arguments = building.Arguments(self)
+        return self._arguments
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
@@ -196,16 +213,12 @@ class ChatCompletionOperator(RequestOperator):
         from airflow_chat_provider.ledger import Ledger
 
         context, inside = placed(self, context)
-        built = self._built or building.build(self)
-        if built.error is not None:
-            raise built.error
-        for warning in built.warnings:
-            self.log.warning("%s", warning)
+        built = self._built(context)
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self.hook_for(upstream)
         try:
             schema = self.schema_for(upstream, hook.settings)
-            request = hook.prepare(upstream.request(built.request), schema)
+            request = hook.prepare(upstream.request(built), schema)
             want = self._wanted()
             asking.warn(want)
             dialogue = asking.begin(self._question(request), want, hook.settings)
@@ -303,6 +316,7 @@ class ChatCompletionOperator(RequestOperator):
         request = variants(request, base_url)[0]
         if request != self.request:
             self.request, self.overwrite_rtif_after_execution = request, True
+            self._current_arguments().note()
 
     def on_kill(self) -> None:
         """Close the socket of the call, so that the server can stop working for it."""

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
+from airflow.sdk.definitions._internal.types import NOTSET
+from airflow.sdk.exceptions import AirflowRuntimeError
+
 try:
     from airflow.sdk.configuration import conf
 except ImportError:  # before Airflow 3.2
@@ -15,6 +18,8 @@ try:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
+        AirflowSkipException,
         AirflowTaskTimeout,
         DownstreamTasksSkipped,
         XComNotFound,
@@ -24,15 +29,21 @@ except ImportError:  # Airflow 3.1
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
+        AirflowSkipException,
         AirflowTaskTimeout,
         DownstreamTasksSkipped,
         XComNotFound,
     )
 
 __all__ = [
+    "NOTSET",
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRescheduleException",
+    "AirflowRuntimeError",
+    "AirflowSkipException",
     "AirflowTaskTimeout",
     "DownstreamTasksSkipped",
     "XComNotFound",

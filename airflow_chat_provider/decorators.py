@@ -97,41 +97,59 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
         **ChatCompletionOperator.template_fields_renderers,
     }
 
+    _function_error: InvalidRequest | None = None
+    """Why the function's arguments cannot be had."""
+
     def _check_self(self) -> None:
         self._check_arguments(self._to_check(), self.get_dag() if self.has_dag() else None, mapped=True)  # type: ignore[no-untyped-call]
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider import building
 
         # Not folded into one request yet: the function's part of it is still to come.
-        self._built = building.render_fields(self, fields, context, env, seen_oids)
+        self._arguments = building.render(self, fields, context, env, data)
+        return self._function_error or self._arguments.error
 
-    def _execute(self, context: Context) -> Any:
+    def _render_other(self, name: str, context: Any, env: Any) -> None:
+        if name not in DecoratedOperator.template_fields:
+            super()._render_other(name, context, env)
+            return
+        from airflow_chat_provider.function_arguments import rendered
+
+        try:
+            setattr(self, name, rendered(self, name, context, env))
+        except InvalidRequest as error:
+            self._function_error = self._function_error or error
+
+    def _built(self, context: Context) -> dict[str, Any]:
         from airflow_chat_provider import building
 
-        if self._built is None or self._built.error is None:
-            self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context))
-            self._built = building.build(self)
-        return super()._execute(context)
+        if self._function_error is not None:
+            raise self._function_error
+        arguments = self._current_arguments()
+        given = arguments.now()
+        returned = self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context), given["request"])
+        request: dict[str, Any] = building.fold_for(self, {**given, **returned}).told()
+        return request
 
-    def _adopt(self, value: Any) -> None:
+    def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
         """What the function returned, in the place of what the decorator was given."""
         if isinstance(value, str):
             self.prompt = value
-        elif isinstance(value, Mapping):
-            self.request = {**(self.request or {}), **value} if isinstance(self.request, Mapping | None) else value
-        elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-            if value and all(map(_is_part, value)):
-                self.prompt = value
-            else:
-                self.messages = value
-        else:
-            raise InvalidRequest(
-                f"The function of task {self.task_id!r} must return a prompt (text, or a list of parts), messages (a "
-                f"list) or a request (a dict), not {_kind(value)}{_hint(value)}",
-                path="request",
-                keyword="type",
-            )
+            return {"prompt": value}
+        if isinstance(value, Mapping):
+            self.request = {**(request or {}), **value} if isinstance(request, Mapping | None) else value
+            return {"request": self.request}
+        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+            name = "prompt" if value and all(map(_is_part, value)) else "messages"
+            setattr(self, name, value)
+            return {name: value}
+        raise InvalidRequest(
+            f"The function of task {self.task_id!r} must return a prompt (text, or a list of parts), messages (a list) "
+            f"or a request (a dict), not {_kind(value)}{_hint(value)}",
+            path="request",
+            keyword="type",
+        )
 
 
 class _Chosen(_Asked, ChatCompletionBranchOperator):

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, get_current_context
 from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_chat_provider.core.schema import NotGiven
-from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
+from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
     from airflow_chat_provider.building import Upstream
+    from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.core.settings import Settings
     from airflow_chat_provider.hooks import ChatCompletionHook
 
 
 class RequestOperator(BaseOperator):
-    """Arguments are assigned unchanged in ``__init__``, then ``_check_self`` is called.
-
-    Airflow knows values that a mapped task got from XCom by their identity, and would render a copy as a template.
-    """
+    """Arguments are assigned unchanged in ``__init__``, then ``_check_self`` is called."""
 
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
     chat_conn_id: str
@@ -33,6 +31,17 @@ class RequestOperator(BaseOperator):
     max_attempts: int | str | None
     _own_fields: ClassVar[Sequence[str]]
     """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
+    given_by_mapping: Mapping[str, Any] | None = None
+    """What a mapped task was made with."""
+
+    def __new__(cls, **kwargs: Any) -> Self:
+        """Note what a mapped task is made with, before a subclass makes something else of it."""
+        task = super().__new__(cls)
+        if kwargs.get("_airflow_from_mapped"):
+            from airflow_chat_provider.mapped import given_by_mapping
+
+            object.__setattr__(task, "given_by_mapping", given_by_mapping(kwargs))
+        return task
 
     def __init__(self, *, retry_policy: Any = DEFAULT_POLICY, **kwargs: Any) -> None:
         # An argument of ours, so that Airflow takes it from default_args, and ours as the default of partial().
@@ -42,7 +51,8 @@ class RequestOperator(BaseOperator):
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
         raise NotImplementedError
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+        """Render the operator's own fields; those in ``data`` hold no template. What failed is kept for execute()."""
         raise NotImplementedError
 
     def _take_request_schema(self, given: Any) -> None:
@@ -92,8 +102,36 @@ class RequestOperator(BaseOperator):
         seen_oids: set[int],
     ) -> None:
         # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
-        ours = [name for name in template_fields if parent is self and name in self._own_fields]
-        rest = [name for name in template_fields if name not in ours]
-        super()._do_render_template_fields(parent, rest, context, jinja_env, seen_oids)
-        if ours:
-            self._render_request(ours, context, jinja_env, seen_oids)
+        if parent is not self:
+            super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+            return
+        from airflow_chat_provider.mapped import from_upstream
+
+        if getattr(context.get("task"), "task_id", None) == self.task_id:
+            context["task"] = self  # Airflow 3.1 leaves there the task that this one is a copy of
+        data = from_upstream(self, [*template_fields, "response_schema"], context)
+        for name in template_fields:
+            if name not in self._own_fields and name not in data:
+                self._render_other(name, context, jinja_env)
+        own = [name for name in template_fields if name in self._own_fields]
+        error = self._render_request(own, context, jinja_env, data) if own else None
+        if error is not None and _is_only_shown(context):
+            raise error
+
+    def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
+        """A template field of a user's subclass, as Airflow renders it; what fails is said as we say it."""
+        from airflow_chat_provider.stores import naming_what_is_missing
+        from airflow_chat_provider.template_errors import failing_at
+
+        named = cast("Context", naming_what_is_missing(context))
+        with final_errors(), failing_at(name, str(getattr(self, name))):
+            super()._do_render_template_fields(self, [name], named, env, set())
+
+
+def _is_only_shown(context: Any) -> bool:
+    """Is no task running (``airflow tasks render``)? Else an error waits for execute(): a paid answer may be there."""
+    try:
+        get_current_context()
+    except RuntimeError:
+        return context.get("ti") is not None
+    return False

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
 from airflow_chat_provider.core.schema import SHIPPED
 from airflow_chat_provider.leaf import Leaf
+from airflow_chat_provider.stores import naming_what_is_missing
+from airflow_chat_provider.template_errors import failing_at
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,10 +48,11 @@ def markers(options: Mapping[str, Any] | None = None) -> Callable[[Any], bool]:
 def _resolves(value: Any) -> bool:
     """Is this a reference to a value of the run (XComArg, literal, ...)?"""
     kind = type(value)
-    return kind not in (dict, list, int, float, bool, type(None)) and _is_reference(value)
+    return kind not in (dict, list, int, float, bool, type(None)) and is_reference(value)
 
 
-def _is_reference(value: Any) -> bool:
+def is_reference(value: Any) -> bool:
+    """Is this a value of Airflow's that a run resolves (XComArg, what a mapped task group gives, literal, ...)?"""
     return not isinstance(value, os.PathLike) and callable(getattr(value, "resolve", None))
 
 
@@ -60,7 +61,7 @@ class Renderer:
 
     def __init__(self, env: jinja2.Environment, context: Mapping[str, Any]) -> None:
         self.env = env
-        self.context = context
+        self.context = naming_what_is_missing(context)
         self.is_template = markers(
             {
                 "variable_start_string": env.variable_start_string,
@@ -84,7 +85,7 @@ class Renderer:
             return kind(self.render(item, f"{where}[{index}]") for index, item in enumerate(value))
         if value is None or kind in (int, float, bool):
             return value
-        if _is_reference(value):
+        if is_reference(value):
             return self._resolve(value, where)
         return self._text(str(value), where) if isinstance(value, str) and self.is_template(value) else value
 
@@ -132,71 +133,12 @@ class Renderer:
         return parse_text(text if not self.is_template(text) else str(self.render(text, name)), name)
 
     def _resolve(self, reference: Any, where: str) -> Any:
-        try:
+        with failing_at(where, "", "reference to an upstream task"):
             return reference.resolve(self.context)
-        except XComNotFound as error:
-            raise InvalidRequest(
-                f"{where}: the upstream task left nothing (was it skipped, or did it fail?): {error}",
-                path=where,
-                keyword="upstream",
-            ) from None
 
     def _text(self, source: str, where: str) -> Any:
         with failing_at(where, source):
             return Leaf(self.env, source).value(self.context)
-
-
-@contextmanager
-def failing_at(where: str, source: str) -> Iterator[None]:
-    """What the template ``source`` fails with, as an InvalidRequest that names the place and quotes no data."""
-    from jinja2 import TemplateError
-
-    try:
-        yield
-    except InvalidRequest:
-        raise
-    except (
-        TemplateError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        raise _template_error(error, where, source) from None
-
-
-def _template_error(error: Exception, where: str, source: str) -> InvalidRequest:
-    line, name = getattr(error, "lineno", None), getattr(error, "name", None)
-    place = f" ({name}:{line})" if line and name else f" (line {line})" if line else ""
-    said = _said(error, source)
-    why = f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
-    return InvalidRequest(f"{where}: the template fails{place}: {why}", path=where, keyword="template")
-
-
-def _said(error: Exception, source: str) -> str:
-    """The error's own words, unless there may be a value in them, which may be the upstream's text."""
-    from jinja2 import TemplateError, UndefinedError
-
-    if not isinstance(error, TemplateError) and isinstance(error, ValueError | OSError):
-        return ""
-    said = next(iter(str(getattr(error, "message", None) or error).splitlines()), "")
-    if isinstance(error, KeyError):
-        return said if said.strip("'\"") in source else ""
-    if isinstance(error, UndefinedError):
-        for words in (" has no attribute ", " has no element "):
-            what, found, missing = said.partition(words)
-            if found and not _is_written(missing.strip("'\""), source):  # {{ names[row.name] }}
-                return f"{what}{words}of the name that a value gives"
-    return said
-
-
-def _is_written(name: str, source: str) -> bool:
-    """Does the DAG's author say this name, in the template or (as far as one can see) in one that it takes in?"""
-    takes_in = any(tag in source for tag in ("include", "extends", "import"))
-    return name in source or (takes_in and name.isidentifier())
 
 
 def json_or_none(text: str) -> Any:

@@ -17,6 +17,24 @@ def sent(chat, index=-1):
     return chat.requests[index].json
 
 
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def system(content):
+    return {"role": "system", "content": content}
+
+
+def setting(**values):
+    """For ``pre_execute``: sets attributes of the task."""
+
+    def set_them(context):
+        for name, value in values.items():
+            setattr(context["task"], name, value)
+
+    return set_them
+
+
 def failing(operator, context=None):
     """The InvalidRequest of an operator that is run by hand."""
     import jinja2

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
-from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
 from airflow_chat_provider.retry_policy import final_errors
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.template import RowTemplate
+    from airflow_chat_provider.batch.rendering import Rendered
+    from airflow_chat_provider.core.errors import InvalidRequest
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -117,7 +117,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
-        self._template: RowTemplate | InvalidRequest | None = None
+        self._rendered: Rendered | None = None
         self._background: Background | None = None
         self._check_self()
 
@@ -127,10 +127,11 @@ class ChatCompletionBatchOperator(RequestOperator):
 
         check_arguments(arguments, dag, mapped=mapped)
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
+    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.batch.rendering import render
 
-        self._template = render(self, fields, context, env, seen_oids)
+        self._rendered = render(self, fields, context, env, data)
+        return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for every row without a result; raises ChatCompletionError where too many failed, or nothing helps."""
@@ -141,9 +142,9 @@ class ChatCompletionBatchOperator(RequestOperator):
 
         context = known_context(context)
         with final_errors():
-            template = self._template or render(self, REQUEST_FIELDS, context, self.get_template_env(), set())
-            if isinstance(template, InvalidRequest):
-                raise template
+            if self._rendered is None:
+                self._rendered = render(self, REQUEST_FIELDS, context, self.get_template_env(), frozenset())
+            template = self._rendered.template()
             self._background = Background()
             manifest, error = Job(self, template).run(self._background)
             if error is not None:

@@ -2,47 +2,81 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
-from airflow_chat_provider.batch.template import NEEDED, RowTemplate
-from airflow_chat_provider.building import nothing
+from airflow_chat_provider.batch.template import NEEDED, Compiler, Part, RowTemplate
+from airflow_chat_provider.building import nothing, render_fields
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.mapped import from_upstream
+from airflow_chat_provider.structure import outline, unchanged
 from airflow_chat_provider.templating import Renderer
 
 _NEEDED = ("input", "output_path", "configuration")
 
+log = logging.getLogger(__name__)
 
-def render(
-    task: Any, fields: Iterable[str], context: Any, env: Any, seen_oids: set[int]
-) -> RowTemplate | InvalidRequest:
-    """Render a task's fields in place; its request for each row, or why there is none."""
+
+class Rendered:
+    """What a batch asks for each row: its fields once rendered, and what is set in their place afterwards.
+
+    ``pre_execute``, a callback or a subclass's ``execute()`` may set them.
+    """
+
+    def __init__(self, task: Any, renderer: Renderer, data: frozenset[str], errors: dict[str, InvalidRequest]) -> None:
+        self._task = task
+        self._renderer = renderer
+        self._compiler = Compiler(renderer)
+        self._errors = errors
+        self._parts: dict[str, Part] = {}
+        for name in REQUEST_FIELDS:
+            try:
+                self._compile(name, is_data=name in data)
+            except InvalidRequest as error:
+                errors[name] = error
+        self._seen = {name: outline(getattr(task, name)) for name in {*REQUEST_FIELDS, *errors}}
+
+    def _compile(self, name: str, *, is_data: bool) -> None:
+        value = getattr(self._task, name)
+        if value is None:
+            return
+        part = self._compiler.data(name, value) if is_data else self._compiler.field(name, value)
+        if part.source is None and name in NEEDED:
+            raise nothing(name)
+        self._parts[name] = part
+        setattr(self._task, name, part.source)  # what the rendered fields show
+
+    @property
+    def error(self) -> InvalidRequest | None:
+        """The first template that failed."""
+        return next(iter(self._errors.values()), None)
+
+    def template(self) -> RowTemplate:
+        """The request for each row, for what the fields are now. Raises InvalidRequest for a template that failed."""
+        task, was = self._task, self._seen
+        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
+        for name, error in self._errors.items():
+            if name not in changed:
+                raise error
+        parts = {name: part for name, part in self._parts.items() if name not in changed}
+        for name, value in changed.items():
+            if name in REQUEST_FIELDS and value is not None:
+                parts[name] = self._set(name, value)
+        return RowTemplate(parts)
+
+    def _set(self, name: str, value: Any) -> Part:
+        if isinstance(value, str) and value not in self._compiler.templates and self._renderer.is_template(value):
+            log.warning(
+                "Leave the template of %s in the DAG, if it is one: what is set after rendering is data, and each row "
+                "gets it as it is",
+                name,
+            )
+        return self._compiler.data(name, value)
+
+
+def render(task: Any, fields: Iterable[str], context: Any, env: Any, data: frozenset[str]) -> Rendered:
+    """Render a task's fields in place. Those in ``data`` came from an upstream task, and stay as they are."""
     renderer = Renderer(env, context)
-    try:
-        data = from_upstream(task, {*fields, *REQUEST_FIELDS}, context, seen_oids)
-        for name in fields:
-            value = getattr(task, name)
-            # Values that a mapped task got from XCom are data.
-            if name in REQUEST_FIELDS or value is None or name in data:
-                continue
-            rendered = _rendered(renderer, name, value)
-            if rendered is None and name in _NEEDED:
-                raise nothing(name)
-            setattr(task, name, rendered)
-        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
-        template = RowTemplate.compile(given, renderer, data)
-        for name, value in template.source.items():
-            if value is None and name in NEEDED:
-                raise nothing(name)
-            setattr(task, name, value)  # what the rendered fields show
-    except InvalidRequest as error:
-        return error
-    return template
-
-
-def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
-    if name == "input":
-        return renderer.resolved(value, name)
-    return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)
+    once = [name for name in fields if name not in REQUEST_FIELDS]
+    return Rendered(task, renderer, data, render_fields(task, once, renderer, data, _NEEDED))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.batch.caller import Hopeless
 from airflow_chat_provider.batch.ids import SeenIds
 from airflow_chat_provider.batch.row import Row, body_of, row_error
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request import filled, finish
 from airflow_chat_provider.outgoing import with_model
+from airflow_chat_provider.stores import OF_AIRFLOW
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.template import RowTemplate
@@ -42,12 +44,17 @@ class Requests:
         return self._seen.add(name, index)
 
     def of(self, row: Row) -> dict[str, Any]:
-        """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place."""
+        """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place.
+
+        Raises Hopeless for what every row lacks: a Variable, a Connection.
+        """
         if row.error is not None:
             raise row.error
         try:
             return self._checked(self._made(row))
         except InvalidRequest as error:
+            if error.keyword in OF_AIRFLOW:
+                raise Hopeless(error) from None
             if error.path != row.place:
                 error.message = f"{row.place}: {error.message}"
                 error.args = (error.message,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_chat_provider.batch.row import Columns
@@ -10,7 +10,8 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
 from airflow_chat_provider.leaf import Leaf
-from airflow_chat_provider.templating import failing_at, is_path, json_or_none, read_template, rendered_request
+from airflow_chat_provider.template_errors import failing_at
+from airflow_chat_provider.templating import is_path, json_or_none, read_template, rendered_request
 
 if TYPE_CHECKING:
     from airflow_chat_provider.templating import Renderer
@@ -33,31 +34,15 @@ class RowTemplate:
     """The operator's request fields, ready to be filled in for each row. No fields: every row has a request in it."""
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
-        self._parts = dict(parts)
-
-    @classmethod
-    def compile(cls, fields: Mapping[str, Any], renderer: Renderer, data: Container[str] = ()) -> RowTemplate:
-        """``fields`` by their names, those in ``data`` without templates.
-
-        Raises InvalidRequest where a template fails that does not look at a row.
-        """
-        compiler, parts = _Compiler(renderer), dict[str, Part]()
-        for name, value in fields.items():
-            if name in data:
-                parts[name] = _Constant(
-                    rendered_request(value) if name == "request" and isinstance(value, str) else value
-                )
-            elif value is not None:
-                parts[name] = compiler.request(value) if name == "request" else compiler.part(value, name)
-        return cls(parts)
+        self.parts = dict(parts)
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        return bool(self.parts)
 
     @property
     def source(self) -> dict[str, Any]:
         """The fields with all in them that is the same for each row."""
-        return {name: part.source for name, part in self._parts.items()}
+        return {name: part.source for name, part in self.parts.items()}
 
     def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> Any:
         """The request for a row, folded into one; its values are not yet in the types that are due.
@@ -65,16 +50,44 @@ class RowTemplate:
         ``empty`` takes the names of fields that are left out because their text is empty.
         """
         columns = Columns(row)
-        values = {name: part.of(columns) for name, part in self._parts.items()}
+        values = {name: part.of(columns) for name, part in self.parts.items()}
         for name in NEEDED:
             if name in values and values[name] is None:
                 raise InvalidRequest(f"{name}: its template gave None for this row", path=name, keyword="type")
         return fold(values.pop("request", None), **values, empty=empty)
 
 
-class _Compiler:
+class Compiler:
+    """Makes parts of the operator's fields. Raises InvalidRequest where a template fails that does not look at a row.
+
+    ``templates`` has those that look at one, by their sources.
+    """
+
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
+        self.templates: dict[str, _Template] = {}
+
+    def field(self, name: str, value: Any) -> Part:
+        """A field's part, from what the DAG's author wrote."""
+        return self.request(value) if name == "request" else self.part(value, name)
+
+    def data(self, name: str, value: Any) -> Part:
+        """A field's part, from what an upstream task gave, or what was set after rendering: nothing is rendered.
+
+        But a template of the author's that was put there stays one.
+        """
+        if name != "request" or not isinstance(value, str):
+            return self._data(value)
+        known = self.templates.get(value)
+        return _Parsed(known) if known is not None else _Constant(rendered_request(value))
+
+    def _data(self, value: Any) -> Part:
+        kind = type(value)
+        if kind is dict:
+            return _whole(value, {key: self._data(item) for key, item in value.items()})
+        if kind is list or kind is tuple:
+            return _whole(list(value), {i: self._data(item) for i, item in enumerate(value)})
+        return self.templates.get(value) or _Constant(value) if isinstance(value, str) else _Constant(value)
 
     def request(self, value: Any) -> Part:
         """The ``request`` argument, whose text is JSON, or the path of a file, or JSON once it is rendered."""
@@ -109,7 +122,8 @@ class _Compiler:
             with failing_at(where, value):
                 leaf = Leaf(self._renderer.env, value)
                 if leaf.may_use(ROW):
-                    return _Template(leaf, value, leaf.variables(self._renderer.context), where)
+                    template = _Template(leaf, value, leaf.variables(self._renderer.context), where)
+                    return self.templates.setdefault(value, template)
         return _Constant(self._renderer.render(value, where))
 
 
