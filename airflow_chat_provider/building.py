@@ -12,6 +12,7 @@ from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import fold
 from airflow_chat_provider.core.schema import load_schema, portable
 from airflow_chat_provider.mapped import from_upstream
+from airflow_chat_provider.schema_files import dag_of, opened
 from airflow_chat_provider.templating import Renderer, rendered_request, schema_of_data
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def build(task: Any) -> Built:
         if isinstance(given["request"], str):
             given["request"] = rendered_request(given["request"])
         request = plain(fold(given.pop("request"), **given))
-        schema = load_schema(task.request_schema)
+        schema = load_schema(opened(task.request_schema, dag_of(task), "request_schema"))
         return Built(schema.typed(request) if schema else request)
     except InvalidRequest as error:
         return Built(error=error)

@@ -15,6 +15,7 @@ from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.branching import ChatCompletionBranchOperator
 from airflow_chat_provider.chat_operator import ChatCompletionOperator
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.mapping import checked
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -88,14 +89,12 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *TEMPLATE_FIELDS)
     custom_operator_name = "@task.chat_completion"
+    _function_adds = True
     shallow_copy_attrs: Sequence[str] = (*DecoratedOperator.shallow_copy_attrs, "response_schema")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
         **ChatCompletionOperator.template_fields_renderers,
     }
-
-    def _check_self(self) -> None:
-        self._check_arguments(self._to_check(), self.get_dag() if self.has_dag() else None, mapped=True)  # type: ignore[no-untyped-call]
 
     def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
         from airflow_chat_provider import building
@@ -145,11 +144,11 @@ def _called(function: Callable[..., Any], op_args: Any, op_kwargs: Mapping[str, 
 
 def chat_completion(python_callable: Callable[..., Any] | None = None, **arguments: Unpack[Arguments]) -> TaskDecorator:
     """A function that returns a prompt, messages or a request, as a chat completion task."""
-    return task_decorator_factory(python_callable, decorated_operator_class=_Asked, **arguments)
+    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Asked, **arguments))
 
 
 def chat_completion_branch(
     python_callable: Callable[..., Any] | None = None, **arguments: Unpack[BranchArguments]
 ) -> TaskDecorator:
     """The same, for a ChatCompletionBranchOperator."""
-    return task_decorator_factory(python_callable, decorated_operator_class=_Chosen, **arguments)
+    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Chosen, **arguments))

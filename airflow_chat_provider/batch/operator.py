@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.template import RowTemplate
+    from airflow_chat_provider.kinds import Kind
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -123,9 +124,17 @@ class ChatCompletionBatchOperator(RequestOperator):
 
     @classmethod
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        from airflow_chat_provider.batch.checks import check_arguments
+        from airflow_chat_provider.parsing import check_request
 
-        check_arguments(arguments, dag, mapped=mapped)
+        cls._check_each(arguments, dag)
+        if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
+            check_request(arguments, dag, mapped=mapped)
+
+    @classmethod
+    def _kinds(cls) -> Mapping[str, Kind]:
+        from airflow_chat_provider.batch.checks import ARGUMENTS
+
+        return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> None:
         from airflow_chat_provider.batch.rendering import render
@@ -142,6 +151,7 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._template or render(self, REQUEST_FIELDS, context, self.get_template_env(), set())
             if isinstance(template, InvalidRequest):
                 raise template
+            self._check_filled()
             self._background = Background()
             manifest, error = Job(self, template).run(self._background)
             if error is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.plain import plain
-from airflow_chat_provider.core.rules import check_names, check_rules
+from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.schema import RequestSchema
 
 
@@ -69,6 +69,9 @@ def fold(
         folded["model"] = model
     if messages is not None:
         folded["messages"] = messages
+    for name, text in (("prompt", prompt), ("system_prompt", system_prompt)):
+        if isinstance(text, str) and not text:
+            raise InvalidRequest(f"Give {name} a text, or leave it out: it is empty", path=name, keyword="minLength")
     if prompt is not None or system_prompt is not None:
         folded["messages"] = _with_prompts(folded.get("messages"), prompt, system_prompt)
     return folded
@@ -110,9 +113,27 @@ def finish(
     return request, check_rules(request, base_url=base_url, known=known)
 
 
-def check_known(request: Any, schema: RequestSchema | None) -> None:
-    """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those."""
+def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> None:
+    """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those.
+
+    ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits.
+    """
     request = plain(request)
-    if schema is not None and request is not UNKNOWN:
-        schema.validate(schema.typed(request))
-        check_names(request, known=schema.properties)
+    if request is UNKNOWN:
+        return
+    known = schema.properties if schema else None
+    if schema is not None:
+        request = schema.typed(request)
+        schema.validate(request)
+    if isinstance(request, dict):
+        check_rules(_Growing(request) if may_grow else request, known=known)
+
+
+class _Growing(dict[str, Any]):
+    """A request of which each key that is not there may still come."""
+
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - there is no absence to have a default for
+        return super().get(key, UNKNOWN)
+
+    def __missing__(self, key: str) -> Any:
+        return UNKNOWN
