@@ -16,8 +16,11 @@ _REMEDY = (
     "Correct the template; a text that is meant as it stands goes between {% raw %} and {% endraw %}, or into "
     "literal(...) of airflow.sdk"
 )
-# Nothing can be wrong with {{ name.name }}, and most templates are no more than that: they need no parser.
-_PLAIN = re.compile(r"\{\{-?\s*(?!(?:and|else|if|in|is|not|or)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\s*-?\}\}", re.ASCII)
+# Nothing can be wrong with {{ name.name | filter }}, and most templates are no more than that: they need no parser.
+_PLAIN = re.compile(
+    r"\{\{-?\s*(?!(?:and|else|if|in|is|not|or)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\s*(?:\|\s*([a-z_]\w*)\s*)?-?\}\}",
+    re.ASCII,
+)
 
 
 class Syntax:
@@ -45,7 +48,7 @@ class Syntax:
                 self._sound.add(text)
 
     def _check_text(self, source: str, where: str) -> None:
-        if self._has_usual_marks and not self.is_template(_PLAIN.sub("", source)):
+        if self._has_usual_marks and self._is_plain(source):
             return
         from jinja2 import TemplateError
 
@@ -55,6 +58,11 @@ class Syntax:
             line = getattr(error, "lineno", None)
             place = f"{where} (line {line})" if line else where
             raise InvalidRequest(f"{_REMEDY}: {place}: {_said(error)}", path=where, keyword="template") from None
+
+    def _is_plain(self, source: str) -> bool:
+        filters = set(filter(None, _PLAIN.findall(source)))
+        unknown = self._knows_names and filters and not filters <= self._environment().filters.keys()
+        return not unknown and not self.is_template(_PLAIN.sub("", source))
 
     def _read(self, env: jinja2.Environment, source: str) -> None:
         from jinja2 import nodes
