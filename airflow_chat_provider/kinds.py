@@ -12,6 +12,7 @@ from airflow_chat_provider.core.extras import read_extra
 from airflow_chat_provider.templating import markers
 
 Check = Callable[[str, Any], None]
+_LARGEST = 10**18
 _TEMPLATED = {*TEMPLATE_FIELDS, *BATCH_FIELDS}
 
 
@@ -29,10 +30,14 @@ def wrong(name: str, what: str, value: Any, keyword: str = "type", hint: str = "
 
 def shown(value: Any) -> str:
     """A wrong value, for its author; a long or large one by its type."""
-    if value is None or isinstance(value, bool | int | float | str):
-        text = repr(value[:64] if isinstance(value, str) else value)
-        return text if len(text) < 100 else f"a {type(value).__name__}"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**64):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value[:64])
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _switch(name: str, value: Any) -> None:
@@ -53,6 +58,8 @@ def choice(*allowed: str) -> Kind:
 
 def limit(name: str, value: Any) -> None:
     """A limit that the connection has, too: read as its extra is."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise wrong(name, "a number that a clock or a counter can hold", value, "maximum")
     try:
         read_extra(name, value)
     except InvalidConnection as error:

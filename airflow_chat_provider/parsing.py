@@ -24,9 +24,12 @@ _ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
 
 def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: Iterable[str], dag: Any) -> None:
     """Check each argument by itself, and the templates in ``fields``; raises InvalidRequest."""
-    check_values(arguments, kinds, dag and dag.jinja_environment_kwargs)
-    _answer(arguments, dag)
+    options = dag and dag.jinja_environment_kwargs
+    check_values(arguments, kinds, options)
     _check_templates(arguments, fields, dag)
+    if not markers(options)(source := arguments.get("request_schema")):
+        load_schema(opened(source, dag, "request_schema"))
+    _answer(arguments, dag)
 
 
 def _answer(arguments: Mapping[str, Any], dag: Any) -> Any:

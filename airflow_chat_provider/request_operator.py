@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import NotGiven
 from airflow_chat_provider.retry_policy import default_policy
 
@@ -31,6 +31,9 @@ def naming(task_id: str) -> Iterator[None]:
         error.message = f"Task {task_id!r}: {error.message}"
         error.args = (error.message,)
         raise
+    except RecursionError:
+        why = f"Task {task_id!r}: Correct the arguments: one is nested too deep, or holds itself"
+        raise InvalidRequest(why, path="$", keyword="json") from None
 
 
 class RequestOperator(BaseOperator):

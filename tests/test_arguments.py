@@ -167,6 +167,13 @@ def test_a_wrong_value_of_a_batch_is_named(arguments, says):
     assert says in error.message
 
 
+def test_an_argument_that_holds_itself_or_a_number_without_end_is_refused():
+    endless = {}
+    endless["stop"] = endless
+    assert "nested too deep" in refused(ask, prompt="x", request=endless).message
+    assert refused(ask, prompt="x", timeout=-(10**5000)).message.endswith(", not an int")
+
+
 def test_what_a_batch_takes_passes():
     batch(part_rows="500", part_seconds="0.5", max_concurrency="8", max_failures=None, file_mode=None)
     batch(input=[{"text": "{#1}"}], shard="1000:", requests_per_minute="1.5", max_failures="{{ params.most }}")
