@@ -36,6 +36,7 @@ __all__ = [
     "conf",
     "has_success_listeners",
     "in_thread",
+    "literal_module",
     "loop_reaches_airflow",
     "uncut",
 ]
@@ -79,3 +80,10 @@ def has_success_listeners() -> bool:
     except ImportError:  # before Airflow 3.2
         from airflow.listeners.listener import get_listener_manager as manager
     return bool(manager().hook.on_task_instance_success.get_hookimpls())
+
+
+def literal_module() -> str:
+    """Where a DAG's author finds ``literal``, which keeps a text from being rendered."""
+    import airflow.sdk
+
+    return "airflow.sdk" if hasattr(airflow.sdk, "literal") else "airflow.sdk.definitions.template"  # Airflow 3.1.0

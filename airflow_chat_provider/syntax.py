@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.compat import literal_module
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import jinja2
 
 _REMEDY = (
-    "Correct the template; a text that is meant as it stands goes between {% raw %} and {% endraw %}, or into "
-    "literal(...) of airflow.sdk"
+    "Correct the template; a text that is meant as it stands goes between {{% raw %}} and {{% endraw %}}, or into "
+    "literal(...) of {literal}"
 )
 # Nothing can be wrong with {{ name.name | filter }}, and most templates are no more than that: they need no parser.
 _PLAIN = re.compile(
@@ -57,7 +58,8 @@ class Syntax:
         except (TemplateError, ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
             line = getattr(error, "lineno", None)
             place = f"{where} (line {line})" if line else where
-            raise InvalidRequest(f"{_REMEDY}: {place}: {_said(error)}", path=where, keyword="template") from None
+            remedy = _REMEDY.format(literal=literal_module())
+            raise InvalidRequest(f"{remedy}: {place}: {_said(error)}", path=where, keyword="template") from None
 
     def _is_plain(self, source: str) -> bool:
         filters = set(filter(None, _PLAIN.findall(source)))

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+from importlib import import_module
 
 import pytest
-from airflow.sdk import DAG, literal
+from airflow.sdk import DAG
+from airflow.sdk.definitions.template import literal
 
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
@@ -29,7 +31,8 @@ def test_the_field_and_the_line_are_named_and_the_remedies(text):
     assert "prompt (line 2): " in error.message or text is LONG
     assert len(error.message) < 500
     assert "{% raw %}" in error.message
-    assert "literal(" in error.message
+    module = error.message.partition("literal(...) of ")[2].split(":")[0]
+    assert import_module(module).literal is literal
 
 
 @pytest.mark.parametrize(
