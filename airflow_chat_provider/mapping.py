@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.bases.decorator import _TaskDecorator
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
@@ -89,10 +89,9 @@ class _CheckedTask(_TaskDecorator):  # type: ignore[type-arg]
         check_partial(operator, {"result_format": "raw", **self.kwargs, "multiple_outputs": self.multiple_outputs})
 
 
-def checked(decorator: TaskDecorator) -> TaskDecorator:
-    """Airflow's decorator, or its maker, whose mapped tasks are checked."""
+def checked(decorator: Any) -> TaskDecorator:
+    """What Airflow's factory made, a decorated function or a maker of one: where it is mapped, it is checked."""
     if isinstance(decorator, _TaskDecorator):
         decorator.__class__ = _CheckedTask
-        return decorator
-    make: Any = decorator
-    return lambda function: checked(make(function))  # type: ignore[return-value]
+        return cast("TaskDecorator", decorator)
+    return cast("TaskDecorator", lambda function: checked(decorator(function)))

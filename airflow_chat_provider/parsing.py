@@ -18,7 +18,7 @@ from airflow_chat_provider.schema_files import opened
 from airflow_chat_provider.syntax import Syntax
 from airflow_chat_provider.templating import is_path, json_or_none, markers, no_path, read_template
 
-_LAST: dict[str, tuple[ref[Any], Syntax]] = {}  # of the DAG that is being made
+_LAST: dict[str, tuple[Callable[[], Any], Syntax]] = {}  # of the DAG that is being made
 _ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
 
 
@@ -82,7 +82,8 @@ def _syntax(dag: Any) -> Syntax:
         return Syntax(SandboxedEnvironment, markers(), knows_names=False)
     if (known := _LAST.get("syntax")) is not None and known[0]() is dag:
         return known[1]
-    there, options = ref(dag), dag.jinja_environment_kwargs
+    there: Callable[[], Any] = ref(dag)
+    options = dag.jinja_environment_kwargs
     syntax = Syntax(cache(lambda: there().get_template_env(force_sandboxed=True)), markers(options), options)
     _LAST["syntax"] = (there, syntax)
     return syntax

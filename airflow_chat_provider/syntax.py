@@ -72,11 +72,9 @@ class Syntax:
         tree = env.parse(source)
         if not self._knows_names:
             return
-        for node in tree.find_all((nodes.Filter, nodes.Test, nodes.Block)):
-            known = env.tests if isinstance(node, nodes.Test) else env.filters
-            if isinstance(node, nodes.Block) or node.name not in known:
-                env.compile(tree)  # Jinja's own verdict: in a condition an unknown name is none of its business
-                return
+        named = {*(f.name for f in tree.find_all(nodes.Filter)), *(t.name for t in tree.find_all(nodes.Test))}
+        if named - env.filters.keys() - env.tests.keys() or tree.find(nodes.Block) is not None:
+            env.compile(tree)  # Jinja's own verdict: a name that a condition guards may be unknown
 
 
 def _said(error: Exception) -> str:

@@ -168,7 +168,7 @@ def test_a_wrong_value_of_a_batch_is_named(arguments, says):
 
 
 def test_an_argument_that_holds_itself_or_a_number_without_end_is_refused():
-    endless = {}
+    endless: dict[str, object] = {}
     endless["stop"] = endless
     assert "nested too deep" in refused(ask, prompt="x", request=endless).message
     assert refused(ask, prompt="x", timeout=-(10**5000)).message.endswith(", not an int")
@@ -276,7 +276,7 @@ class TestMapped:
             assert refused(ChatCompletionBranchOperator.partial, task_id="b", branches="a").path == "branches"
 
     def test_a_mapped_function_s_arguments_are_checked(self):
-        @chat_completion(dry_run="false")
+        @task.chat_completion(dry_run="false")
         def summarise(text):
             return text
 

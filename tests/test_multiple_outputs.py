@@ -43,9 +43,9 @@ class TestRefused:
     @pytest.mark.parametrize("key", OURS)
     def test_where_a_key_would_overwrite_an_xcom_of_the_task(self, key):
         given = {"prompt": "x", "multiple_outputs": True, "result_format": "json"}
-        for says in ({"response_schema": {"properties": {key: {}}}}, {"request": answer_format(**{key: {}})}):
+        for name, says in (("response_schema", {"properties": {key: {}}}), ("request", answer_format(**{key: {}}))):
             with pytest.raises(InvalidRequest) as caught:
-                ask(**given, **says)
+                ask(**given, **{name: says})
             assert caught.value.path == "multiple_outputs"
             assert repr(key) in caught.value.message
 

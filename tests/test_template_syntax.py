@@ -3,6 +3,7 @@
 import itertools
 import json
 from importlib import import_module
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG
@@ -92,7 +93,7 @@ def test_what_can_be_read_passes(text):
 
 
 def test_rows_of_a_batch_are_data_and_its_templates_are_not():
-    given = {"task_id": "bulk", "output": "out", "input": [{"text": "{#1}"}]}
+    given: dict[str, Any] = {"task_id": "bulk", "output": "out", "input": [{"text": "{#1}"}]}
     ChatCompletionBatchOperator(prompt="{{ row.text }}", **given)
     for wrong in ({"prompt": "{{ row.text"}, {"prompt": "x", "output": "out/{{ x"}, {"prompt": "x", "shard": "{{ x"}):
         with pytest.raises(InvalidRequest, match=r"literal\("):
