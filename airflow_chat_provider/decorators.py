@@ -144,15 +144,11 @@ def _called(function: Callable[..., Any], op_args: Any, op_kwargs: Mapping[str, 
 
 def chat_completion(python_callable: Callable[..., Any] | None = None, **arguments: Unpack[Arguments]) -> TaskDecorator:
     """A function that returns a prompt, messages or a request, as a chat completion task."""
-    return cast(
-        "TaskDecorator", checked(task_decorator_factory(python_callable, decorated_operator_class=_Asked, **arguments))
-    )
+    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Asked, **arguments))
 
 
 def chat_completion_branch(
     python_callable: Callable[..., Any] | None = None, **arguments: Unpack[BranchArguments]
 ) -> TaskDecorator:
     """The same, for a ChatCompletionBranchOperator."""
-    return cast(
-        "TaskDecorator", checked(task_decorator_factory(python_callable, decorated_operator_class=_Chosen, **arguments))
-    )
+    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Chosen, **arguments))
