@@ -40,7 +40,8 @@ def shown(value: Any) -> str:
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
-def _switch(name: str, value: Any) -> None:
+def switch(name: str, value: Any) -> None:
+    """True or False, and nothing that only counts as one of them."""
     if not isinstance(value, bool):
         hint = "; write it without quotes" if str(value).strip().lower() in ("true", "false") else ""
         raise wrong(name, "True or False", value, hint=hint)
@@ -135,18 +136,17 @@ ARGUMENTS: dict[str, Kind] = {
     "response_schema": Kind(_response_schema, optional=True),
     "output_retries": Kind(_retries),
     "result_format": choice("raw", "message", "text", "json", "tool_calls"),
-    "check_status": Kind(_switch),
+    "check_status": Kind(switch),
     "on_incomplete": choice("warn", "fail", "ignore"),
-    "push_messages": Kind(_switch),
+    "push_messages": Kind(switch),
     "timeout": Kind(limit, optional=True),
     "deadline": Kind(limit, optional=True),
     "max_attempts": Kind(limit, optional=True),
-    "deferrable": Kind(_switch),
+    "deferrable": Kind(switch),
     "on_uncertain": choice("fail", "resend"),
-    "dry_run": Kind(_switch),
+    "dry_run": Kind(switch),
     "branches": Kind(_branches, optional=True),
     "choose_by": choice("enum", "tool"),
-    "keep_row": Kind(_switch),
 }
 
 

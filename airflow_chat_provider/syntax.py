@@ -25,7 +25,7 @@ _PLAIN = re.compile(
 
 
 class Syntax:
-    """The Jinja of one DAG. ``environment`` makes it, if need be; ``knows_names``: are all filters and tests in it?"""
+    """The Jinja of one DAG. ``environment`` makes it, if need be; ``knows_names``: are all filters and tags in it?"""
 
     def __init__(
         self,
@@ -56,6 +56,8 @@ class Syntax:
         try:
             self._read(self._environment(), source)
         except (TemplateError, ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
+            if not self._knows_names and "unknown tag" in str(error):
+                return
             line = getattr(error, "lineno", None)
             place = f"{where} (line {line})" if line else where
             remedy = _REMEDY.format(literal=literal_module())

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 from airflow.sdk.definitions.template import literal
 
 from airflow_chat_provider.errors import InvalidRequest
@@ -15,7 +15,7 @@ from tests.asking import ask, sent
 
 NUMBERS = itertools.count()
 LONG = "{{ " + "9" * 5000 + " }}"
-BROKEN = ["{#1}", '{{"x": 1}}', "{% if x %}y", "{{ x", "{{ a b }}", "{% nosuch %}", "{{ not }}", LONG]
+BROKEN = ["{#1}", '{{"x": 1}}', "{% if x %}y", "{{ x", "{{ a b }}", "{{ not }}", LONG]
 
 
 def broken(**arguments):
@@ -73,9 +73,10 @@ def test_filters_and_tests_are_those_of_the_dag():
         ask(prompt="{{ params.x | mine }} {{ ds | ds_nodash }} {% if x is defined %}{{ x | nosuch }}{% endif %}")
         assert "No filter named 'nosuch'" in broken(prompt="{{ params.x | nosuch }}").message
         assert "No filter named 'nosuch'" in broken(prompt="{{ params.x | mine | nosuch(1) }}").message
+        assert "unknown tag 'nosuch'" in broken(prompt="{% nosuch %}").message
         assert "No test named 'nosuch'" in broken(prompt="{{ x is nosuch }}").message
         assert "defined twice" in broken(prompt="{% block a %}{% endblock %}{% block a %}{% endblock %}").message
-    ask(prompt="{{ x | nosuch }}")  # without a DAG nobody knows
+    ask(prompt="{{ x | nosuch }}{% nosuch %}")  # without a DAG nobody knows
 
 
 def test_marks_are_those_of_the_dag():
@@ -106,6 +107,18 @@ def test_the_literals_of_a_mapped_task_are_templates_too():
         with pytest.raises(InvalidRequest, match=r"literal\("):
             partial.expand(prompt=["x", "{#1}"])
         partial.expand(prompt=["x"])
+
+
+def test_an_operator_that_a_task_executes_is_given_data(airflow, chat):
+    with airflow.dag():
+
+        @task
+        def outer():
+            ChatCompletionOperator(task_id="inner", prompt="{#1} {{ a b }}", deferrable=False).execute({"ti": None})
+
+        outer()
+    airflow.run()
+    assert sent(chat)["messages"][0]["content"] == "{#1} {{ a b }}"
 
 
 @pytest.mark.parametrize("text", ["{#1}", '{{"x": 1}}'])

@@ -12,7 +12,7 @@ from airflow_chat_provider import kinds
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.kinds import Kind, choice, text, wrong
+from airflow_chat_provider.kinds import Kind, choice, switch, text, wrong
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these in a row's line means something already.
@@ -133,7 +133,7 @@ def _file_mode(name: str, value: Any) -> None:  # noqa: ARG001 - the error names
 _SHARED = (
     *REQUEST_FIELDS,
     *("chat_conn_id", "configuration", "request_schema", "response_schema", "output_retries", "result_format"),
-    *("on_incomplete", "timeout", "deadline", "max_attempts", "keep_row"),
+    *("on_incomplete", "timeout", "deadline", "max_attempts"),
 )
 ARGUMENTS: dict[str, Kind] = {
     **{name: kinds.ARGUMENTS[name] for name in _SHARED},
@@ -141,6 +141,7 @@ ARGUMENTS: dict[str, Kind] = {
     "output": Kind(_folder),
     "response_key": Kind(_response_key, optional=True),
     "id_key": Kind(text),
+    "keep_row": Kind(switch),
     "shard": Kind(_shard, optional=True),
     "max_concurrency": Kind(_number),
     "requests_per_minute": Kind(_number, optional=True),
