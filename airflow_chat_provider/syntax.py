@@ -44,7 +44,7 @@ class Syntax:
     def check(self, value: Any, where: str) -> None:
         """Check each template in ``value``; raises InvalidRequest, which names the place and the line."""
         for text, place in _texts(value, where):
-            if text not in self._sound and self.is_template(text):
+            if self.is_template(text) and text not in self._sound:
                 self._check_text(text, place)
                 self._sound.add(text)
 
