@@ -19,13 +19,22 @@ _NUMBERS = itertools.count(1)
 
 def load_dag(file: Path, dag_id: str) -> Any:
     """A DAG from its file, as the DAG processor reads it."""
+    bag = _read(file)
+    assert not bag.import_errors
+    return bag.dags[dag_id]
+
+
+def import_errors(file: Path) -> dict[str, str]:
+    """What Airflow shows of a file that it cannot import."""
+    return dict(_read(file).import_errors)
+
+
+def _read(file: Path) -> Any:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
         from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
-    bag = DagBag(str(file))
-    assert not bag.import_errors
-    return bag.dags[dag_id]
+    return DagBag(str(file))
 
 
 class Run:

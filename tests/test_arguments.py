@@ -17,6 +17,7 @@ from airflow_chat_provider.operators import (
     ChatCompletionOperator,
 )
 from tests.asking import ask
+from tests.running import import_errors
 
 OPERATORS = [ChatCompletionOperator, ChatCompletionBranchOperator, ChatCompletionBatchOperator]
 SWITCHES = ["check_status", "push_messages", "deferrable", "dry_run"]
@@ -374,6 +375,16 @@ class TestTheTaskIsNamed:
             {"response_schema": {"type": "objct"}},
         ):
             assert refused(ask, **{"prompt": "x", **wrong}).message.startswith("Task 'ask': ")
+
+    def test_in_what_airflow_says_of_the_file(self, tmp_path):
+        (tmp_path / "wrong.py").write_text(
+            "from airflow.sdk import DAG, TaskGroup\n"
+            "from airflow_chat_provider.operators import ChatCompletionOperator\n"
+            "with DAG('wrong', schedule=None), TaskGroup('group'):\n"
+            "    ChatCompletionOperator(task_id='ask', prompt='x', dry_run='false')\n"
+        )
+        (told,) = import_errors(tmp_path / "wrong.py").values()
+        assert "Task 'group.ask': dry_run must be True or False, not 'false'" in told
 
     def test_and_the_error_is_the_same_otherwise(self):
         error = refused(ask, prompt="x", request={"temperature": 3})

@@ -114,7 +114,8 @@ def test_an_operator_that_a_task_executes_is_given_data(airflow, chat):
 
         @task
         def outer():
-            ChatCompletionOperator(task_id="inner", prompt="{#1} {{ a b }}", deferrable=False).execute({"ti": None})
+            context: Any = {"ti": None}
+            ChatCompletionOperator(task_id="inner", prompt="{#1} {{ a b }}", deferrable=False).execute(context)
 
         outer()
     airflow.run()
