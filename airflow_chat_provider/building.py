@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.plain import plain
-from airflow_chat_provider.core.request import fold
+from airflow_chat_provider.core.request import filled, fold
 from airflow_chat_provider.core.schema import load_schema, portable
 from airflow_chat_provider.mapped import from_upstream
 from airflow_chat_provider.schema_files import dag_of, opened
@@ -25,10 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class Built(NamedTuple):
-    """A task's request once its templates are rendered, or why there is none."""
+    """A task's request once its templates are rendered, or why there is none; and warnings, for its run to log."""
 
     request: Any = None
     error: InvalidRequest | None = None
+    warnings: Sequence[str] = ()
 
 
 def render(task: Any, fields: list[str], context: Any, env: Any, seen_oids: set[int]) -> Built:
@@ -80,9 +80,11 @@ def build(task: Any) -> Built:
         given = {name: getattr(task, name) for name in REQUEST_FIELDS}
         if isinstance(given["request"], str):
             given["request"] = rendered_request(given["request"])
-        request = plain(fold(given.pop("request"), **given))
+        empty: list[str] = []
+        folded = fold(given.pop("request"), **given, empty=empty)
         schema = load_schema(opened(task.request_schema, dag_of(task), "request_schema"))
-        return Built(schema.typed(request) if schema else request)
+        request, warnings = filled(folded, schema, empty)
+        return Built(request, None, warnings)
     except InvalidRequest as error:
         return Built(error=error)
 

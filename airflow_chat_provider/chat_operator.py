@@ -215,6 +215,8 @@ class ChatCompletionOperator(RequestOperator):
         if built.error is not None:
             raise built.error
         self._check_filled()
+        for warning in built.warnings:
+            self.log.warning("%s", warning)
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self.hook_for(upstream)
         try:

@@ -11,6 +11,7 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_chat_provider.compat import in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
+from airflow_chat_provider.core.base_url import root_hint
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
 from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, exchange, judge
 from airflow_chat_provider.core.request import finish
@@ -267,10 +268,9 @@ class ChatCompletionHook(BaseHook):
             if isinstance(reply.body, dict) and isinstance(reply.body.get("data"), list):
                 return _models(self.settings, reply.body["data"])
             if reply.status in (404, 405):
-                return (
-                    False,
-                    f"{self.settings.base_url} was reached, but has no /models (HTTP {reply.status})",
-                )
+                hint = root_hint(self.settings.base_url)
+                found = f"{self.settings.base_url} was reached, but has no /models (HTTP {reply.status})"
+                return False, f"{found}; {hint}" if hint else found
             return False, str(reply.error or "no answer")
         except ChatCompletionError as error:
             return False, error.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Leaf:
         for _ in rendered:
             pass
         value = context.vars["value"]
+        if isinstance(value, Iterator):  # of a filter like map: it can be read only once, and fails here where it fails
+            return list(value)
         return str(value) if isinstance(value, Undefined) else value  # strict: raises; lenient: ""
 
     @property

@@ -6,7 +6,9 @@ import json
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
+from airflow_chat_provider.core.masking import is_secret_name
 from airflow_chat_provider.core.plain import encode
 from airflow_chat_provider.outgoing import variants
 
@@ -17,7 +19,7 @@ _KEY = "CHAT_API_KEY"
 
 
 def curl(request: dict[str, Any], settings: Settings) -> str:
-    """The command. The key is a variable of the shell's, any other header of the connection's is left to the reader."""
+    """The command. The key and any other secret header are variables of the shell's."""
     sent = variants(request, settings.base_url)[0]
     size, messages = len(encode(sent)), sent.get("messages")
     count = len(messages) if isinstance(messages, list) else 0
@@ -32,23 +34,28 @@ def curl(request: dict[str, Any], settings: Settings) -> str:
 
 
 def _headers(settings: Settings) -> list[str]:
-    """In double quotes, in which a shell fills in its variables."""
-    known = {"openai-organization": settings.organization, "openai-project": settings.project}
+    """A secret as a variable of the shell's, in double quotes, in which a shell fills it in; the rest as it is."""
     found = []
     for name, value in settings.request_headers().items():
-        if settings.api_key and settings.api_key in value:
-            shown = value.replace(settings.api_key, f"${_KEY}")
+        if not is_secret_name(name) and not any(secret in value for secret in settings.secrets):
+            found.append(shlex.quote(f"{name}: {value}"))
+        elif settings.api_key and value in (settings.api_key, f"Bearer {settings.api_key}"):
+            found.append(f'"{name}: {value.removesuffix(settings.api_key)}${_KEY}"')
         else:
-            shown = known.get(name) or f"${name.upper().replace('-', '_')}"
-        found.append(f'"{name}: {shown}"')
+            found.append(f'"{name}: ${name.upper().replace("-", "_")}"')
     return found
 
 
 def _url(settings: Settings) -> str:
-    url = settings.url(settings.endpoint)
+    """With ``***`` for what is secret in it, however short."""
+    url = settings.base_url + "/" + settings.endpoint.lstrip("/")
     for secret in settings.secrets:
         url = url.replace(secret, "***")
-    return url
+    shown = (
+        f"{quote_plus(name)}={'***' if is_secret_name(name) else quote_plus(value)}"
+        for name, value in settings.query.items()
+    )
+    return "?".join(filter(None, (url, "&".join(shown))))
 
 
 def print_plan(request: Mapping[str, Any], settings: Settings) -> None:

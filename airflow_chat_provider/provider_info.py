@@ -68,6 +68,11 @@ def _field(label: str, description: str, kind: str, **more: Any) -> dict[str, An
     return {"label": label, "description": description, "schema": {"type": [kind, "null"], **more}}
 
 
+_MASKED = (
+    "Masked in logs where the name has key, token, auth, secret, password, credential, cookie or signature in it; "
+    "other values are shown."
+)
+
 _EXTRA_FIELDS: dict[str, Any] = {
     "model": _field("Model", "The model where a request names none.", "string"),
     "auth": _field(
@@ -78,8 +83,10 @@ _EXTRA_FIELDS: dict[str, Any] = {
     ),
     "organization": _field("Organization", "Sent as OpenAI-Organization.", "string"),
     "project": _field("Project", "Sent as OpenAI-Project.", "string"),
-    "headers": _field("Headers", "Further request headers: an object of names and texts.", "object"),
-    "query": _field("Query", 'Query parameters: an object, like {"api-version": "…"} for Azure.', "object"),
+    "headers": _field("Headers", f"Further request headers: an object of names and texts. {_MASKED}", "object"),
+    "query": _field(
+        "Query", f'Query parameters: an object, like {{"api-version": "…"}} for Azure. {_MASKED}', "object"
+    ),
     "endpoint": _field("Endpoint", "The path under the base URL. Default: /chat/completions", "string", minLength=1),
     "request_schema": _field(
         "Request schema",

@@ -139,6 +139,10 @@ def _trace(attempt: Attempt, event: str, info: Mapping[str, Any]) -> None:
     """Called by httpcore as a request goes its way."""
     if _is_start(event, info):
         attempt.sent = True
+    elif event.endswith("connect_tcp.complete"):
+        attempt.connected = True
+    elif event.endswith("send_request_headers.started"):
+        attempt.tunnelled = True
 
 
 def _is_start(event: str, info: Mapping[str, Any]) -> bool:

@@ -84,13 +84,30 @@ def masked(text: str) -> str:
 
 
 @both
-def test_the_key_and_the_headers_are_masked_in_every_log(server: ChatServer, connect: Connect, create: Create) -> None:
+def test_the_key_and_secret_headers_are_masked_in_every_log_and_other_headers_are_shown(
+    server: ChatServer, connect: Connect, create: Create
+) -> None:
     # Secrets of this test alone: what is masked once stays so for the process.
-    key, value = f"sk-masked-{create.__name__}", f"header-masked-{create.__name__}"
-    assert masked(f"a task logs {key}{value}") == f"a task logs {key}{value}"
-    connect(server.url, password=key, extra={"headers": {"X-Plain": value}})
+    key, value, part = (f"{kind}-masked-{create.__name__}" for kind in ("sk", "header", "query"))
+    title = f"title {create.__name__}"
+    said = f"a task logs {key} and {value} and {part} and {title}"
+    assert masked(said) == said
+    headers = {"X-Access-Token": f"Bearer {value}", "X-Title": title}
+    connect(server.url, password=key, extra={"headers": headers, "query": {"api_key": part, "api-version": "2024"}})
     create(ChatCompletionHook())
-    assert masked(f"a task logs {key} and {value}") == "a task logs *** and ***"
+    assert masked(said) == f"a task logs *** and *** and *** and {title}"
+
+
+@both
+def test_an_error_keeps_the_words_of_headers_that_are_not_secret_and_numbers_whole(
+    chat: ChatServer, connect: Connect, create: Create, log: Log
+) -> None:
+    headers = {"X-Title": "my pipeline", "X-Limit": "1", "Authorization": "Bearer canary-bearer-7", "X-Key": "abc"}
+    connect(chat.url, extra={"headers": headers})
+    chat.script(replies.error(400, "my pipeline is over its limit 10000 (abc): canary-bearer-7"))
+    error = failure(create, ChatCompletionHook())
+    assert error.message.endswith("my pipeline is over its limit 10000 (abc): ***")
+    assert "canary" not in log.text
 
 
 @both

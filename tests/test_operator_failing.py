@@ -18,10 +18,10 @@ class TestFailing:
 
     def test_a_value_that_json_cannot_hold_is_named_by_its_path(self, airflow, chat, capfd):
         with airflow.dag():
-            ask(request={"messages": [{"role": "user", "content": "{{ dag_run.start_date }}"}]})
+            ask(request={"messages": [{"role": "user", "content": "{{ macros.uuid.uuid4 }}"}]})
         assert airflow.run().state == "failed"
         out = capfd.readouterr()
-        assert "$.messages[0].content: is a datetime, which JSON cannot hold" in out.out + out.err
+        assert "$.messages[0].content: is a function, which JSON cannot hold" in out.out + out.err
 
     @pytest.mark.parametrize("name", ["timeout", "deadline", "max_attempts"])
     def test_a_limit_that_is_no_number_is_named(self, chat, name):

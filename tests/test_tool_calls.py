@@ -226,6 +226,21 @@ class TestDryRun:
         assert sent(chat)["messages"][0]["content"] == 'It\'s $HOME "quoted" ü\nand more'
         assert json.loads(chat.requests[0].body) == sent(chat)
 
+    def test_the_command_shows_what_is_not_secret_and_hides_what_is(self, airflow, chat, connect, capfd):
+        extra = {
+            "headers": {"X-Title": "it's my pipeline", "X-Token": "canary-1", "X-Key": "abc"},
+            "query": {"api-version": "2024", "sig": "canary/2", "code": "1"},
+        }
+        connect(chat.url, password="canary-3", extra=extra)
+        with airflow.dag():
+            ask(prompt="Hi", dry_run=True, request={"model": "m"})
+        airflow.run()
+        printed = "".join(capfd.readouterr())
+        for shown in "X-Title: it'\"'\"'s my pipeline'", '"x-token: $X_TOKEN"', '"x-key: $X_KEY"':
+            assert shown.lower() in printed.lower()
+        assert "?api-version=2024&sig=***&code=1'" in printed
+        assert "canary" not in printed
+
     def test_a_request_that_is_wrong_fails_as_it_would(self, airflow, chat):
         with airflow.dag(params={"t": 7}):
             ask(prompt="Hi", request={"temperature": "{{ params.t }}"}, dry_run=True)

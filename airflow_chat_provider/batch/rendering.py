@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
-from airflow_chat_provider.batch.template import RowTemplate
+from airflow_chat_provider.batch.template import NEEDED, RowTemplate
 from airflow_chat_provider.building import nothing
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.mapped import from_upstream
@@ -34,7 +34,7 @@ def render(
         given = {name: getattr(task, name) for name in REQUEST_FIELDS}
         template = RowTemplate.compile(given, renderer, data)
         for name, value in template.source.items():
-            if value is None:
+            if value is None and name in NEEDED:
                 raise nothing(name)
             setattr(task, name, value)  # what the rendered fields show
     except InvalidRequest as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_chat_provider.batch.ids import SeenIds
 from airflow_chat_provider.batch.row import Row, body_of, row_error
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request import finish
+from airflow_chat_provider.core.request import filled, finish
 from airflow_chat_provider.outgoing import with_model
 
 if TYPE_CHECKING:
@@ -64,13 +64,19 @@ class Requests:
         if not self._template:
             what = "it is no line of the OpenAI Batch file format (custom_id, method, url, body)"
             raise row_error(row.place, f"{what}, and the task has no request", "required")
-        return self._template.request(row.value)
+        empty: list[str] = []
+        request, warnings = filled(self._template.request(row.value, empty), self._schema, empty)
+        self._warn(warnings)
+        return request
 
     def _checked(self, request: Any) -> dict[str, Any]:
         request = with_model(request, self._settings, self._schema)
         prepared, warnings = finish(request, self._schema, base_url=self._settings.base_url)
+        self._warn(warnings)
+        return prepared
+
+    def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:
             if warning not in self._warned and len(self._warned) < _WARNINGS:
                 self._warned.add(warning)
                 log.warning("%s (said once for the whole batch)", warning)
-        return prepared

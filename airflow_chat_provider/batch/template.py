@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_chat_provider.batch.row import Columns
+from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
 from airflow_chat_provider.leaf import Leaf
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.templating import Renderer
 
 ROW = "row"
+NEEDED = ("request", "messages", "prompt")  # None for one of these is not the same as none given
 
 
 class Part(Protocol):
@@ -57,11 +59,17 @@ class RowTemplate:
         """The fields with all in them that is the same for each row."""
         return {name: part.source for name, part in self._parts.items()}
 
-    def request(self, row: Mapping[str, Any]) -> Any:
-        """The request for a row, folded into one; its values are not yet in the types that are due."""
+    def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> Any:
+        """The request for a row, folded into one; its values are not yet in the types that are due.
+
+        ``empty`` takes the names of fields that are left out because their text is empty.
+        """
         columns = Columns(row)
         values = {name: part.of(columns) for name, part in self._parts.items()}
-        return fold(values.pop("request", None), **values)
+        for name in NEEDED:
+            if name in values and values[name] is None:
+                raise InvalidRequest(f"{name}: its template gave None for this row", path=name, keyword="type")
+        return fold(values.pop("request", None), **values, empty=empty)
 
 
 class _Compiler:

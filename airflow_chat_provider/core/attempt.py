@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
@@ -12,7 +12,37 @@ from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.core.stream import StreamReader
 
 _E = TypeVar("_E", bound=TransportError)
+# What TLS says of bytes that are none of its own, and of a connection that ends where it should begin.
+_NO_TLS = frozenset(
+    f"TLS: {reason}"
+    for reason in (
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "HTTPS_PROXY_REQUEST",
+        "UNKNOWN_PROTOCOL",
+        "PACKET_LENGTH_TOO_LONG",
+    )
+)
+_MAYBE_NO_TLS = frozenset(
+    f"TLS: {reason}"
+    for reason in ("UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "SSLEOFError", "SSLZeroReturnError")
+)
 _KEPT_OF_TOO_LARGE = 1 << 20  # enough to see what it was
+
+
+class _Scheme(NamedTuple):
+    """A scheme to write, and in which field; whose it is."""
+
+    scheme: str
+    field: str
+    whose: str
+
+
+def _if_so(hint: _Scheme | None) -> str:
+    if hint is None:
+        return ""
+    speaks = "speaks TLS" if hint.scheme == "https://" else "speaks plain http"
+    return f"; if the {hint.whose} {speaks}, write {hint.scheme} in the {hint.field}"
 
 
 class Attempt:
@@ -30,6 +60,10 @@ class Attempt:
         self.content = send.content
         self.sent = False
         """May the server have begun? Set by the client when the first byte of the request leaves."""
+        self.connected = False
+        """Has somebody taken the connection, the server or a proxy? Set by the client, as is ``tunnelled``."""
+        self.tunnelled = False
+        """Was a proxy asked for a tunnel?"""
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The response line and headers are here."""
@@ -98,14 +132,34 @@ class Attempt:
 
     def failed(self, why: str) -> TransportError:
         """The connection failed: ``why`` in the words of the network."""
-        base = self._settings.base_url
+        base, conn_id = self._settings.base_url, self._settings.conn_id
+        hint = self._other_scheme(why)
         if self._status is not None:
             todo = f"Try again: the answer of {base} (HTTP {self._status}) was cut off"
         elif self.sent:
             todo = f"Try again: the connection to {base} broke before an answer"
+        elif hint is not None and why in _NO_TLS:
+            who = f"the server at {base}" if hint.whose == "server" else "the proxy"
+            todo, hint = (
+                f"Write {hint.scheme} in the {hint.field} of connection {conn_id!r}: {who} does not speak TLS",
+                None,
+            )
         else:
-            todo = f"Check the base URL {base} of connection {self._settings.conn_id!r}, and its proxy and TLS extras"
-        return self._error(TransportError, f"{todo} ({why})")
+            todo = f"Check the base URL {base} of connection {conn_id!r}, and its proxy and TLS extras"
+        return self._error(TransportError, f"{todo} ({why}){_if_so(hint)}")
+
+    def _other_scheme(self, why: str = "") -> _Scheme | None:
+        """The scheme to write instead, where the server may speak the other one."""
+        secure, proxy = self._settings.base_url.startswith("https:"), self._settings.proxy or ""
+        if self._status is not None:
+            return None
+        if self.sent:
+            return None if secure else _Scheme("https://", "base URL (host)", "server")
+        if not self.connected or (why.startswith("TLS: ") and why not in _NO_TLS | _MAYBE_NO_TLS):
+            return None
+        if proxy.startswith("https:") and not self.tunnelled:
+            return _Scheme("http://", "extra 'proxy'", "proxy")
+        return _Scheme("http://", "base URL (host)", "server") if secure else None
 
     def timed_out(self, *, connecting: bool = False, stalled: bool = False) -> TransportTimeout:
         """The wall clock ran out; or ``connecting``, connect_timeout if that is less, or ``stalled``, stall_timeout."""
@@ -122,7 +176,8 @@ class Attempt:
         if connecting and self._settings.connect_timeout < seconds:
             limit, seconds = "connect_timeout", self._settings.connect_timeout
         text = f"Check that {base} of connection {self._settings.conn_id!r} can be reached: "
-        return self._error(TransportTimeout, f"{text}no connection within {seconds:.4g} s ({limit})")
+        text = f"{text}no connection within {seconds:.4g} s ({limit})"
+        return self._error(TransportTimeout, text + _if_so(self._other_scheme()))
 
     def _error(self, cls: type[_E], message: str) -> _E:
         if self._stream is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.base_url import root_hint
 from airflow_chat_provider.core.body import parse_body
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
@@ -204,6 +205,8 @@ def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> Ch
             f"Check that {call.settings.base_url} of connection {call.settings.conn_id!r} is a chat completions API: "
             f"HTTP {reply.status} came with {why}"
         )
+        if not isinstance(reply.body, dict) and (hint := root_hint(call.settings.base_url)):
+            message += f"; {hint}"
     error = protocol_error(message, reply)
     error.code = _clean(read_error(reply.body), call).code if _tells(reply.body) else None
     return error
@@ -226,4 +229,7 @@ def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusEr
         "body": reply.body,
         "final": final,
     }
-    return (RateLimited if limited else StatusError)(advice(status, said, call.settings), **values)
+    location = reply.headers.get("location", "").partition("?")[0] if 300 <= status < 400 else ""
+    location = call.scrub.name(location) if location else ""
+    todo = advice(status, said, call.settings, body=reply.body, location=location)
+    return (RateLimited if limited else StatusError)(todo, **values)

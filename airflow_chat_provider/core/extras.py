@@ -9,17 +9,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_chat_provider.core.errors import InvalidConnection
+from airflow_chat_provider.core.base_url import field_error
 from airflow_chat_provider.core.wording import close_to
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Set for each request from what is sent; a fixed value could only be wrong.
 _OWN_HEADERS = frozenset({"content-length", "content-encoding", "content-type", "transfer-encoding", "accept-encoding"})
-
-
-def field_error(field: str, why: str) -> InvalidConnection:
-    """The error of one field of a connection."""
-    return InvalidConnection(f"{field} {why}", field=field)
 
 
 def read_extras(extra: str | None) -> dict[str, Any]:

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import json
 import math
+from collections import UserString
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.values import NotJson, as_json, checked, number
 
 _DEPTH = 200  # deeper than any request that a server takes, shallow enough for Python's own recursion
 _BITS = 14_000  # Python refuses to write out more than 4,300 digits
 
 
-def plain(value: Any, path: str = "$", depth: int = 0) -> Any:
-    """``value`` in JSON's own types: any mapping a dict, any sequence a list; InvalidRequest names what is neither.
+def plain(value: Any, path: str = "$", depth: int = 0, *, exact: bool = False) -> Any:
+    """``value`` in JSON's own types: any mapping a dict, any sequence a list; InvalidRequest names what has no form.
 
-    The same object where nothing had to change. ``UNKNOWN`` passes.
+    The same object where nothing had to change. ``UNKNOWN`` passes. ``exact``: so does a Decimal, which ``typed`` makes
+    a text or a number of, whichever is due.
     """
     if value is None or value is UNKNOWN or type(value) in (str, bool):
         return value
     if depth > _DEPTH:
         raise InvalidRequest(f"{path}: is nested more than {_DEPTH} deep", path=path, keyword="json")
     if isinstance(value, Mapping):
-        return _plain_object(value, path, depth)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        new = [plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return _plain_object(value, path, depth, exact=exact)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | UserString):
+        new = [plain(item, f"{path}[{index}]", depth + 1, exact=exact) for index, item in enumerate(value)]
         return value if type(value) is list and all(map(_same, new, value)) else new
-    return _plain_scalar(value, path)
+    return _plain_scalar(value, path, depth, exact=exact)
 
 
-def _plain_object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
+def opened(value: Any) -> Any:
+    """An instance of a model's or a dataclass as a dict, an iterator as a list, as far as one looks at it."""
+    if value is None or value is UNKNOWN or isinstance(value, Mapping | Sequence | int | float):
+        return value
+    try:
+        return as_json(value)
+    except NotJson:
+        return value  # what it is wanted for says what it should be
+
+
+def _plain_object(value: Mapping[Any, Any], path: str, depth: int, *, exact: bool) -> dict[str, Any]:
     new = {}
     for key, item in value.items():
         if not isinstance(key, str):
@@ -42,7 +56,7 @@ def _plain_object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, 
                 keyword="json",
             )
         scalar = item is None or type(item) is str
-        new[key] = item if scalar else plain(item, path + step(key), depth + 1)
+        new[key] = item if scalar else plain(item, path + step(key), depth + 1, exact=exact)
     return value if type(value) is dict and all(map(_same, new.values(), value.values())) else new
 
 
@@ -50,7 +64,7 @@ def _same(a: Any, b: Any) -> bool:
     return a is b
 
 
-def _plain_scalar(value: Any, path: str) -> Any:
+def _plain_scalar(value: Any, path: str, depth: int, *, exact: bool) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -60,11 +74,13 @@ def _plain_scalar(value: Any, path: str) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidRequest(f"{path}: is {value}, which JSON cannot hold", path=path, keyword="json")
-        return value
-    hint = "list it" if isinstance(value, set | frozenset) else "end the template with '| string' to send it as text"
-    raise InvalidRequest(
-        f"{path}: is a {type(value).__name__}, which JSON cannot hold; {hint}", path=path, keyword="json"
-    )
+        return value if type(value) is float else float(value)
+    try:
+        if isinstance(value, Decimal):
+            return checked(value) if exact else number(checked(value))
+        return plain(as_json(value), path, depth + 1, exact=exact)
+    except NotJson as error:
+        raise InvalidRequest(f"{path}: {error}", path=path, keyword="json") from None
 
 
 def encode(request: dict[str, Any]) -> bytes:

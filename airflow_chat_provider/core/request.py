@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
-from airflow_chat_provider.core.plain import plain
+from airflow_chat_provider.core.plain import opened, plain
 from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.schema import RequestSchema
+from airflow_chat_provider.core.typed import typed
+from airflow_chat_provider.core.unset import is_blank, without_unset
 
 
 def parse_text(text: str, where: str = "request") -> Any:
@@ -43,7 +45,8 @@ def mask_templates(value: Any, is_template: Callable[[Any], bool]) -> Any:
         return {key: mask_templates(item, is_template) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [mask_templates(item, is_template) for item in value]
-    return UNKNOWN if is_template(value) else value
+    # An iterator can be read only once, and the run has to.
+    return UNKNOWN if is_template(value) or isinstance(value, Iterator) else value
 
 
 def fold(
@@ -53,19 +56,24 @@ def fold(
     model: Any = None,
     prompt: Any = None,
     system_prompt: Any = None,
+    empty: list[str] | None = None,
 ) -> Any:
     """One request from the operator's shorthands, which win over the same keys in ``request``.
 
-    ``prompt`` is added to the messages as the user's, ``system_prompt`` becomes the one leading system message.
+    ``prompt`` is added to the messages as the user's, ``system_prompt`` becomes the one leading system message. An
+    empty ``model`` is not set: its name goes into ``empty``.
     """
-    request = {} if request is None else request
+    request = {} if request is None else opened(request)
     if request is UNKNOWN:
         return request
     if not isinstance(request, Mapping):
         kind = "text" if isinstance(request, str) else f"a {type(request).__name__}"
         raise InvalidRequest(f"request must be a mapping or its JSON text, not {kind}", path="$", keyword="type")
     folded = dict(request)
-    if model is not None:
+    if is_blank(model):
+        if empty is not None:
+            empty.append("model")
+    elif model is not None:
         folded["model"] = model
     if messages is not None:
         folded["messages"] = messages
@@ -82,15 +90,14 @@ def _with_prompts(messages: Any, prompt: Any, system_prompt: Any) -> Any:
         return messages
     if isinstance(messages, str):
         messages = parse_text(messages, "messages")
-    if messages is None:
-        messages = []
+    messages = [] if messages is None else opened(messages)
     if isinstance(messages, str) or not isinstance(messages, Sequence):
         raise InvalidRequest(
             f"$.messages: must be an array for prompt to be added to it, got a {type(messages).__name__}",
             path="$.messages",
             keyword="type",
         )
-    conversation = list(messages)
+    conversation = list(map(opened, messages))
     if system_prompt is not None:
         leads = conversation and isinstance(conversation[0], Mapping) and conversation[0].get("role") == "system"
         conversation[: 1 if leads else 0] = [{"role": "system", "content": system_prompt}]
@@ -103,14 +110,25 @@ def finish(
     request: Any, schema: RequestSchema | None, *, base_url: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """The request as it will be sent, proved against schema and rules, and a warning for each doubtful thing in it."""
-    request = plain(request)
+    request = plain(request, exact=True)
     known = schema.properties if schema else None
+    request = schema.typed(request) if schema else typed(request, None)
     if schema is not None:
-        request = schema.typed(request)
         schema.validate(request)
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
     return request, check_rules(request, base_url=base_url, known=known)
+
+
+def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()) -> tuple[Any, list[str]]:
+    """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
+
+    A null that the DAG's author wrote where none may stand broke the import: one that is seen here comes from a
+    template or an upstream task. ``empty``: what ``fold`` found to be so.
+    """
+    request = plain(request, exact=True)
+    request, paths = schema.filled(request) if schema else without_unset(typed(request, None), None)
+    return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 
 def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> None:
@@ -118,7 +136,7 @@ def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = 
 
     ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits.
     """
-    request = plain(request)
+    request = plain(request, exact=True)
     if request is UNKNOWN:
         return
     known = schema.properties if schema else None

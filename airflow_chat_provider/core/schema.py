@@ -21,6 +21,7 @@ from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.patterns import TooMuchWork
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.typed import Node, typed
+from airflow_chat_provider.core.unset import without_unset
 from airflow_chat_provider.core.wording import describe
 
 
@@ -65,6 +66,10 @@ class RequestSchema:
     def typed(self, request: Any) -> Any:
         """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
         return typed(request, self._types)
+
+    def filled(self, request: Any) -> tuple[Any, list[str]]:
+        """``typed``, without what a template left empty; the paths of the empty texts among that."""
+        return without_unset(self.typed(request), self._types)
 
     def validate(self, request: Any) -> None:
         """Raise InvalidRequest naming the first broken path, and briefly the next ones."""

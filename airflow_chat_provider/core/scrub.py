@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_chat_provider.core.masking import maskable
+
 _SHOWN = 300
 _LOOKED_AT = 2 * _SHOWN  # characters of a server's text
 _RUN = 16  # characters in a row that no server says by chance as the prompt says them
@@ -30,7 +32,7 @@ class Scrubber:
 
     def __init__(self, request: Any = None, secrets: tuple[str, ...] = ()) -> None:
         self._request = request
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._secrets = tuple(filter(maskable, secrets))
 
     def __call__(self, text: str) -> str:
         cut = len(text) > _LOOKED_AT

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
+from airflow_chat_provider.core.base_url import root_hint
 from airflow_chat_provider.core.retry import QUOTA
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.scrub import printable
@@ -25,6 +28,14 @@ _ADVICE = {
     498: "Wait, or lower the rate of requests",
 }
 _LONGEST_CODE = 200  # characters
+_LONGEST_URL = 200
+_NOT_FOUND = frozenset({"model_not_found", "model_not_available"})
+# nginx and Cloudflare, Apache, Go, HAProxy and others, on a port where they speak TLS.
+_WANTS_TLS = re.compile(
+    r"plain http request|http request to an? https|plain http to an ssl|https port|ssl-enabled|requires? (?:tls|https)",
+    re.IGNORECASE,
+)
+_LOOKED_AT = 4096  # characters of a page
 
 
 class ServerError(NamedTuple):
@@ -79,21 +90,72 @@ def _detail(item: Any) -> str:
     return ": ".join(filter(None, (place, said if isinstance(said, str) else _word(said))))
 
 
-def advice(status: int, said: ServerError, settings: Settings) -> str:
-    """What to do about a status, and the status: the beginning of an error message."""
-    names = {"conn": repr(settings.conn_id), "base": settings.base_url}
+def advice(status: int, said: ServerError, settings: Settings, *, body: Any = None, location: str = "") -> str:
+    """What to do about a status, and the status: the beginning of an error message.
+
+    ``location``: where the server redirects, without a quotation.
+    """
     code = f", {printable(str(said.code)[:64])}" if said.code is not None and str(said.code) != str(status) else ""
-    return f"{_todo(status, said, settings).format(**names)} (HTTP {status}{code})"
+    if 300 <= status < 400:
+        todo = _redirected(location, settings)
+    else:
+        names = {"conn": repr(settings.conn_id), "base": settings.base_url}
+        todo = _todo(status, said, settings, body).format(**names)
+    return f"{todo} (HTTP {status}{code})"
 
 
-def _todo(status: int, said: ServerError, settings: Settings) -> str:
+def _todo(status: int, said: ServerError, settings: Settings, body: Any) -> str:
     if status == 401:
         have = "Check the API key (password)" if settings.api_key else "Set an API key (password, now empty)"
         return have + " of connection {conn}"
     if status == 429 and said.codes & QUOTA:
         return "Raise the quota or pay the bill of the account behind connection {conn}; waiting does not help"
-    if 300 <= status < 400:
-        return "Check the base URL {base} of connection {conn}: it redirects, and redirects are not followed"
     if status >= 500:
         return "Try again later; the server at {base} failed"
-    return _ADVICE.get(status, "Correct the request or connection {conn}")
+    if settings.base_url.startswith("http:") and _WANTS_TLS.search(_text(body)):
+        return "Write https:// in the base URL (host) of connection {conn}: the server at {base} wants TLS"
+    todo = _ADVICE.get(status, "Correct the request or connection {conn}")
+    return todo + _of_the_path(said, settings, body) if status in (404, 405) else todo
+
+
+def _of_the_path(said: ServerError, settings: Settings, body: Any) -> str:
+    """What more there is to say where nothing is found: the path of the base URL may be missing or wrong."""
+    hint = "" if said.codes & _NOT_FOUND else root_hint(settings.base_url)
+    page = "a web page came, not the answer of an API" if _text(body).lstrip()[:1] == "<" else ""
+    return "".join(f"; {part}" for part in (hint, page) if part)
+
+
+def _text(body: Any) -> str:
+    if isinstance(body, Mapping):
+        body = read_error(body).message
+    return body[:_LOOKED_AT] if isinstance(body, str) else ""
+
+
+def _redirected(location: str, settings: Settings) -> str:
+    """What to set where the server redirects: by its Location, as far as that is the way to the same endpoint."""
+    base, why = settings.base_url, "and redirects are not followed"
+    of = f"of connection {settings.conn_id!r}"
+    check = f"Check the base URL {base} {of}: it redirects"
+    try:
+        target = urlsplit(urljoin(settings.url(settings.endpoint), location))
+        origin = f"{target.scheme}://{target.hostname}" + (f":{target.port}" if target.port else "")
+    except ValueError:
+        return f"{check}, {why}"
+    path = target.path.rstrip("/")
+    ends = (end.rstrip("/") for end in (settings.endpoint, "/models"))
+    end = next((end for end in ends if end and path.endswith(end)), "")
+    new = origin + path.removesuffix(end)
+    if not location or not target.hostname or not _showable(new):
+        return f"{check}, {why}"
+    if not end:
+        return f"{check} to {origin}, {why}"
+    if new == base:
+        return (
+            f"Write {target.path[len(path) - len(end) :]} in the extra 'endpoint' {of}: {base} redirects there, {why}"
+        )
+    return f"Write {new} in the base URL (host) {of}: {base} redirects there, {why}"
+
+
+def _showable(url: str) -> bool:
+    """Is it a URL that may stand in an error, and in a connection?"""
+    return len(url) <= _LONGEST_URL and re.fullmatch(r"https?://[\w.:/\[\]~-]+", url, re.ASCII) is not None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import json
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
 from airflow_chat_provider.core.keywords import discriminator
+from airflow_chat_provider.core.values import digits, number
 
 _NUMBERS = {"number", "integer"}
 _LITERAL_LIMIT = 1_000_000  # Python literals are written by hand; the parser is slow and deep
@@ -62,6 +64,17 @@ class Node:
             told = alternatives and {} not in alternatives  # else nothing is known below, however deep
             self._children[slot] = Node(alternatives, self._root) if told else None
         return self._children[slot]
+
+    def requires(self, key: str) -> bool:
+        """Has this property to be there, in one of the alternatives at least?"""
+        stated = (schema.get("required") for schema in self._schemas)
+        return any(isinstance(names, list) and key in names for names in stated)
+
+    @property
+    def takes_empty_text(self) -> bool:
+        """May ``""`` stand here?"""
+        texts = [schema for schema in self._schemas if "string" in schema.get("type", "string")]
+        return any("" in schema.get("enum", ("",)) and not schema.get("minLength") for schema in texts)
 
     def branch(self, instance: dict[str, Any]) -> Node:
         """The node for the branch that the discriminator of ``instance`` names; of any other nothing is known."""
@@ -129,14 +142,19 @@ def _resolve(reference: str, root: Any) -> Any:
 
 
 def typed(value: Any, node: Node | None) -> Any:
-    """``value`` in the types that ``node`` states; the same object where nothing had to change."""
+    """``value`` in the types that ``node`` states; the same object where nothing had to change.
+
+    A Decimal is a number where nothing is stated.
+    """
     if node is None:
-        return value
+        return _untyped(value)
     types = node.types
     if isinstance(value, str):
         if types is None or "string" in types:
             return value
         value = _read(value, types)
+    if isinstance(value, Decimal):
+        return _written(value, types)
     if types is not None and isinstance(value, bool):
         return str(value) if "string" in types and "boolean" not in types else value
     if types is not None and isinstance(value, int | float):
@@ -148,19 +166,38 @@ def typed(value: Any, node: Node | None) -> Any:
     return value
 
 
+def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
+    """A decimal with all its digits where text is due, and no number may stand."""
+    if types is not None and "string" in types and not types & _NUMBERS:
+        return digits(value)
+    return number(value, whole=types is not None and "integer" in types and "number" not in types)
+
+
+def _untyped(value: Any) -> Any:
+    """``value`` with numbers for its Decimals."""
+    if isinstance(value, Decimal):
+        return number(value)
+    if isinstance(value, list):
+        return _changed_list(value, [_untyped(item) for item in value])
+    if isinstance(value, dict):
+        return _changed_dict(value, {key: _untyped(item) for key, item in value.items() if type(item) is not str})
+    return value
+
+
 def _typed_object(value: dict[str, Any], node: Node) -> dict[str, Any]:
-    changed = {}
-    for key, item in value.items():
-        new = typed(item, node.child(key))
-        if new is not item:
-            changed[key] = new
-    return {**value, **changed} if changed else value
+    return _changed_dict(value, {key: typed(item, node.child(key)) for key, item in value.items()})
 
 
 def _typed_array(value: list[Any], node: Node | None) -> list[Any]:
-    if node is None:
-        return value
-    new = [typed(item, node) for item in value]
+    return _changed_list(value, [typed(item, node) for item in value])
+
+
+def _changed_dict(value: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    changed = {key: item for key, item in new.items() if item is not value[key]}
+    return {**value, **changed} if changed else value
+
+
+def _changed_list(value: list[Any], new: list[Any]) -> list[Any]:
     return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
 
 

@@ -144,6 +144,31 @@ def test_a_message_begins_with_what_can_be_done(status: int, said: ServerError, 
     assert advice(status, said, SETTINGS) == text
 
 
+@pytest.mark.parametrize(
+    ("base_url", "hint"),
+    [
+        ("https://h", "; most servers want /v1 at the end of the base URL"),
+        ("http://localhost:8000", "; most servers want /v1 at the end of the base URL"),
+        ("https://x.openai.azure.com", "; azure.com wants /openai/v1 at the end of the base URL"),
+        ("https://openrouter.ai", "; openrouter.ai wants /api/v1 at the end of the base URL"),
+        ("https://h/v1", ""),
+        ("https://h/api", ""),
+    ],
+)
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_base_url_without_a_path_is_told_what_it_may_lack(base_url: str, hint: str, status: int) -> None:
+    said = advice(status, ServerError(), Settings(base_url=base_url))
+    assert said.endswith(f"{hint} (HTTP {status})")
+    assert ("at the end of" in said) is bool(hint)
+
+
+def test_only_over_plain_http_a_server_can_want_tls() -> None:
+    body = "The plain HTTP request was sent to HTTPS port"
+    assert advice(400, ServerError(), Settings(base_url="http://h"), body=body).startswith("Write https:// in")
+    assert advice(400, ServerError(), SETTINGS, body=body) == "Correct the request (HTTP 400)"
+    assert advice(400, ServerError(), Settings(base_url="http://h"), body=[1]) == "Correct the request (HTTP 400)"
+
+
 def test_where_no_key_is_set_the_advice_is_to_set_one() -> None:
     assert advice(401, ServerError(), Settings()).startswith("Set an API key (password, now empty) of connection")
 

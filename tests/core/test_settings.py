@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_chat_provider.core.base_url import DEFAULT_BASE_URL, is_loopback
 from airflow_chat_provider.core.errors import InvalidConnection
-from airflow_chat_provider.core.settings import DEFAULT_BASE_URL, Settings, is_loopback, settings_from
+from airflow_chat_provider.core.settings import Settings, settings_from
 
 KEY = "sk-kestrel-7f3a"
 
@@ -68,9 +69,95 @@ def test_the_base_url_is_kept_however_it_was_written(parts: dict[str, Any], base
     assert settings_from("mine", **parts).base_url == base_url
 
 
+NEARLY: list[tuple[str, str, str]] = [
+    ("https://https://api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
+    ("http://https://api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
+    ("HTTPS://HTTP://api.x.com:8000", "has a scheme twice", "http://api.x.com:8000"),
+    ("https://https//api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
+    ("https://https:/api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
+    ("https//api.x.com/v1", "has https// where https:// is due", "https://api.x.com/v1"),
+    ("http//localhost:8000", "has http// where http:// is due", "http://localhost:8000"),
+    ("https:/api.x.com/v1", "has https:/ where https:// is due", "https://api.x.com/v1"),
+    ("https:api.x.com/v1", "has https: where https:// is due", "https://api.x.com/v1"),
+    ("https;//api.x.com/v1", "has https;// where https:// is due", "https://api.x.com/v1"),
+    ("https:\\\\api.x.com\\v1", "has a backslash", "https://api.x.com/v1"),
+    ("https://api.x.com\\v1", "has a backslash", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/v1", "has /v1 twice", "https://api.x.com/v1"),
+    ("https://api.x.com/v1beta/v1beta/openai", "has /v1beta twice", "https://api.x.com/v1beta/openai"),
+    ("https://api.x.com/v1/v1/chat/completions", "has /v1 twice", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/completions", "ends in /completions", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/responses/", "ends in /responses", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/embeddings", "ends in /embeddings", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/messages", "ends in /messages", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/models", "ends in /models", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/chat", "ends in /chat", "https://api.x.com/v1"),
+    ("api.x.com/v1/chat/completions/", "ends in /chat/completions", "https://api.x.com/v1"),
+    (
+        "https://api.x.com:8443/v1/chat/completions?api-version=1",
+        "the extra 'query', and leave out /chat/completions",
+        "https://api.x.com:8443/v1",
+    ),
+    ("https://api.x.com/v1/models?key=" + KEY, "the extra 'query', and leave out /models", "https://api.x.com/v1"),
+    ("https://api.x.com/v1?a=1", "the extra 'query'", "https://api.x.com/v1"),
+]
+
+
+@pytest.mark.parametrize(("host", "words", "right"), NEARLY)
+def test_a_base_url_that_is_nearly_right_is_answered_with_the_right_one(host: str, words: str, right: str) -> None:
+    error = refusal(host=host)
+    assert error.field == "host"
+    assert words in str(error)
+    assert str(error).endswith(f"; write {right}")
+    assert settings_from("mine", host=right).base_url == right
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "httpbin.org/v1",
+        "https.example.com",
+        "http:8080/v1",
+        "https://x.services.ai.azure.com/models",
+        "https://h/v1/my-gateway/v1",
+        "https://h/v10/v1",
+        "https://h/chat/v1",
+        "https://h/api",
+    ],
+)
+def test_a_base_url_that_only_looks_odd_is_taken(host: str) -> None:
+    assert settings_from("mine", host=host).base_url.endswith(host)
+
+
+@pytest.mark.parametrize(
+    "host", [f"https:/{KEY}@h", f"https://https://{KEY}@h", f"https://h\\v1?{KEY}", f"https//h#{KEY}"]
+)
+def test_what_may_hold_a_key_is_not_written_out(host: str) -> None:
+    assert KEY not in str(refusal(host=host).to_dict())
+
+
+def test_a_version_in_the_base_url_and_in_the_endpoint_is_once_too_often() -> None:
+    error = refusal(host="https://h/v1", extra='{"endpoint": "/v1/chat/completions"}')
+    assert (error.field, str(error).endswith("which the base URL ends in; write /chat/completions")) == (
+        "endpoint",
+        True,
+    )
+    own = settings_from("mine", host="https://h", extra='{"endpoint": "/v1/chat/completions"}')
+    assert own.url(own.endpoint) == "https://h/v1/chat/completions"
+
+
+def test_with_an_endpoint_of_ones_own_the_base_url_may_end_in_another() -> None:
+    assert (
+        settings_from("mine", host="https://h/v1/messages", extra='{"endpoint": "/x"}').base_url
+        == "https://h/v1/messages"
+    )
+
+
 BAD_HOSTS: list[tuple[dict[str, Any], str, str]] = [
     ({"host": "https://"}, "host", "names no host"),
     ({"host": "https:///v1"}, "host", "names no host"),
+    ({"host": "https:// api.example.com"}, "host", "names no host: there is a space in it"),
+    ({"host": "'https://api.example.com/v1'"}, "host", "begins with a quotation mark"),
+    ({"host": "htps://api.example.com"}, "host", "has the scheme 'htps'; use http:// or https://"),
     ({"port": 8080}, "host", "names no host"),
     ({"schema": "v1"}, "host", "names no host"),
     ({"host": "api example.com"}, "host", "names no host"),
@@ -192,11 +279,22 @@ def test_an_override_that_makes_no_sense_names_itself(given: dict[str, Any]) -> 
     assert caught.value.field == next(iter(given))
 
 
-def test_the_secrets_are_the_key_every_header_the_proxys_password_and_keys_in_the_query() -> None:
+def test_the_secrets_are_the_key_the_proxys_password_and_what_headers_and_query_name_as_secret() -> None:
     settings = Settings(
-        api_key="k1",
-        headers={"X-Team": "h1"},
-        proxy="http://user:p%40ss@proxy:3128",
-        query={"api-version": "2024-10-21", "api_key": "q1"},
+        api_key="key-1",
+        headers={"X-Title": "my pipeline", "x-portkey-provider": "openai", "X-Auth-Token": "header-1"},
+        proxy="http://user:p%40sswd@proxy:3128",
+        query={"api-version": "2024-10-21", "api_key": "query-1"},
     )
-    assert set(settings.secrets) == {"k1", "h1", "p@ss", "q1"}
+    assert set(settings.secrets) == {"key-1", "header-1", "p@sswd", "p%40sswd", "query-1"}
+
+
+@pytest.mark.parametrize("value", ["", "k", "none", "test", "EMPTY", "dummy", "ollama", "sk-no-key-required"])
+def test_a_short_key_and_a_placeholder_for_one_are_no_secrets(value: str) -> None:
+    settings = Settings(api_key=value, headers={"Authorization": f"Bearer {value}", "x-key": value})
+    assert settings.secrets == ()
+
+
+def test_a_key_in_clear_is_not_one_that_only_a_title_goes_with() -> None:
+    assert not Settings(base_url="http://h/v1", headers={"X-Title": "my pipeline"}).exposes_key
+    assert Settings(base_url="http://h/v1", query={"api_key": KEY}).exposes_key
