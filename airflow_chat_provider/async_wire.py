@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
-import httpcore
-
 from airflow_chat_provider.core.head import TRAILERS, Head, HeadError
+from airflow_chat_provider.http_library import httpcore
 
 _PIECE = 1 << 15  # bytes that are handed over at once
 _WITHOUT_DATA = 1 << 13  # bytes of a body in which something of it has to come; only what follows it is longer

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.chat_operator import ChatCompletionOperator
+from airflow_chat_provider.compat import DownstreamTasksSkipped
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.request_operator import naming
 
 try:
     from airflow.sdk.bases.branch import BranchMixIn
+    from airflow.sdk.bases.skipmixin import XCOM_SKIPMIXIN_FOLLOWED, XCOM_SKIPMIXIN_KEY
 except ImportError:  # before Airflow 3.2
     from airflow.providers.standard.operators.branch import BranchMixIn  # type: ignore[assignment]
+    from airflow.providers.standard.utils.skipmixin import (
+        XCOM_SKIPMIXIN_FOLLOWED,
+        XCOM_SKIPMIXIN_KEY,
+    )
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_chat_provider.core.choice import Choice
     from airflow_chat_provider.core.dialogue import Wanted
+    from airflow_chat_provider.downstream import Downstream
 
 _OURS = ("result_format", "response_schema", "multiple_outputs")
 
@@ -30,11 +38,16 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     arguments of each picked task by its id. An id that is not downstream is asked for again ``output_retries`` times.
 
     :param branches: the ids to pick from, in a list or with a description (or description and parameters) each;
-        else all tasks directly downstream
+        else all tasks directly downstream but setups and teardowns
     :param choose_by: enum (one id, in an answer of JSON) or tool (one or more, each with arguments)
     """
 
     ui_color = "#f4e1c6"
+    # Let the scheduler skip what was not picked, also where it is cleared or expanded later on. Airflow asks for the
+    # first of these, and for the second one where a decorated function is mapped.
+    inherits_from_skipmixin = True
+    _can_skip_downstream = True
+    is_branch = True
 
     def __init__(
         self,
@@ -62,29 +75,39 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
                 if branch.get("parameters"):
                     load_parameters(name, branch["parameters"])
 
+    def resolve_template_files(self) -> None:
+        """Check the branches, too: Airflow calls this when a DAG is parsed, and all of its tasks are known."""
+        super().resolve_template_files()
+        if not self.branches:
+            return
+        after = self._downstream()
+        for name in self.branches:
+            if name in after.tasks and name not in after.possible:
+                with naming(self.task_id):
+                    raise self._wrong_branches(after, after.why_not(name))
+
+    def _downstream(self) -> Downstream:
+        from airflow_chat_provider.downstream import Downstream
+
+        return Downstream(self)
+
     def _choice(self) -> Choice:
         from airflow_chat_provider.core.choice import Choice, described
 
-        branches = described(self.branches if self.branches is not None else sorted(self.downstream_task_ids))
-        strange = sorted(set(branches) - self._possible())
-        if strange or not branches:
-            what = f"{strange[0]!r} is not downstream" if strange else "there is no task downstream"
-            listed = ", ".join(sorted(self._possible()))
-            raise InvalidRequest(
-                f"Correct branches of task {self.task_id!r}: {what}; downstream are: {listed}",
-                path="branches",
-                keyword="enum",
-            )
+        after = self._downstream()
+        branches = described(self.branches if self.branches is not None else after.offered)
+        what = next(filter(None, map(after.why_not, sorted(branches))), None)
+        if what or not branches:
+            raise self._wrong_branches(after, what or "there is no task downstream that can be picked")
         return Choice(branches)
 
-    def _possible(self) -> set[str]:
-        """The tasks directly downstream, and the groups whose first tasks are."""
-        ids = set(self.downstream_task_ids)
-        dag = self.get_dag() if self.has_dag() else None  # type: ignore[no-untyped-call]
-        groups = dag.task_group.get_task_group_dict() if dag is not None else {}
-        return ids | {
-            name for name, group in groups.items() if name and {root.task_id for root in group.get_roots()} <= ids
-        }
+    def _wrong_branches(self, after: Downstream, what: str | None) -> InvalidRequest:
+        listed = ", ".join(sorted(after.possible))
+        return InvalidRequest(
+            f"Correct branches of task {self.task_id!r}: {what}; downstream are: {listed}",
+            path="branches",
+            keyword="enum",
+        )
 
     def _wanted(self) -> Wanted:
         from airflow_chat_provider.core.dialogue import Wanted
@@ -103,6 +126,12 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             raise InvalidRequest("Leave tools out: a branch has its own", path="$.tools", keyword="branch")
         return {**request, "tools": choice.tools(), "tool_choice": "required"}
 
+    def _execute(self, context: Context) -> Any:
+        value = super()._execute(context)
+        if self._dry_run:  # nobody picked anything
+            self.do_branch(context, [])
+        return value
+
     def _conclude(self, context: Context, *arguments: Any) -> Any:
         answer = super()._conclude(context, *arguments)
         picked = self._choice().picked(answer) if answer is not None else {}
@@ -112,3 +141,27 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             context["ti"].xcom_push(key="return_value", value=value)
         self.do_branch(context, list(picked))
         return value
+
+    def skip_all_except(self, ti: Any, branch_task_ids: str | Iterable[str] | None) -> None:
+        """Airflow's, which would skip teardowns too, and before 3.4 leaves out tasks that are expanded already."""
+        after = self._downstream()
+        picked = [branch_task_ids] if isinstance(branch_task_ids, str) else branch_task_ids or ()
+        followed = after.followed(picked)
+        ti.xcom_push(key=XCOM_SKIPMIXIN_KEY, value={XCOM_SKIPMIXIN_FOLLOWED: sorted(followed)})
+        skipped = [
+            (name, index) for name, one in after.tasks.items() if name not in followed for index in _indices(one, ti)
+        ]
+        self.log.info("Following %s, skipping %s", sorted(followed), skipped)
+        if skipped:
+            raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
+
+
+def _indices(task: Any, ti: Any) -> Iterable[int]:
+    """The map indices of a task after ``ti`` that are to be skipped now. The scheduler skips the rest."""
+    if ti.map_index >= 0:  # in a mapped group; from Airflow 3.4 on the scheduler knows what to do
+        return () if hasattr(ti, "region_id") else (ti.map_index,)
+    known = getattr(task, "get_parse_time_mapped_ti_count", None)  # until Airflow 3.1, whose scheduler skips none
+    try:
+        return (-1, *range(known() if known is not None else 0))
+    except Exception:  # noqa: BLE001 - it is not mapped, or over an upstream task's list, and not yet expanded
+        return (-1,)

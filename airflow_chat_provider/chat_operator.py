@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 from airflow_chat_provider.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.compat import conf
+from airflow_chat_provider.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.request_operator import RequestOperator
@@ -57,6 +57,7 @@ class ChatCompletionOperator(RequestOperator):
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
+    is_branch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class ChatCompletionOperator(RequestOperator):
                 asking.learn(dialogue, deferred.configuration["base_url"])
         try:
             value = self._conclude(context, ledger, question, final, deferred.configuration)
-        except ChatCompletionError:
+        except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
         found.journal.clear()  # not where Airflow took no XCom: then the answer is nowhere else
@@ -209,8 +210,10 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider import asking, building
+        from airflow_chat_provider.inside import placed
         from airflow_chat_provider.ledger import Ledger
 
+        context, inside = placed(self, context)
         built = self._built or building.build(self)
         if built.error is not None:
             raise built.error
@@ -232,7 +235,9 @@ class ChatCompletionOperator(RequestOperator):
 
                 return print_plan(dialogue.request, hook.settings)
             configuration = upstream.downstream(request, schema, hook.settings)
-            ledger, earlier = Ledger.open(context, request, hook.settings.base_url, on_uncertain=self.on_uncertain)
+            ledger, earlier = Ledger.open(
+                context, request, hook.settings.base_url, on_uncertain=self.on_uncertain, inside=inside
+            )
             reply = self._ask(context, hook, dialogue, ledger, earlier, configuration)
             asking.learn(dialogue, hook.settings.base_url)
             return self._conclude(context, ledger, dialogue.question, reply, configuration)
@@ -306,7 +311,7 @@ class ChatCompletionOperator(RequestOperator):
         from airflow_chat_provider.delivery import deliver
 
         try:
-            return deliver(self, context["ti"], question, reply, configuration)
+            return deliver(self, context.get("ti"), question, reply, configuration)
         except ChatCompletionError as error:
             ledger.close(error)
             raise

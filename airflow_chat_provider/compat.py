@@ -16,6 +16,7 @@ try:
         AirflowFailException,
         AirflowNotFoundException,
         AirflowTaskTimeout,
+        DownstreamTasksSkipped,
         XComNotFound,
     )
 except ImportError:  # Airflow 3.1
@@ -24,6 +25,7 @@ except ImportError:  # Airflow 3.1
         AirflowFailException,
         AirflowNotFoundException,
         AirflowTaskTimeout,
+        DownstreamTasksSkipped,
         XComNotFound,
     )
 
@@ -32,6 +34,7 @@ __all__ = [
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowTaskTimeout",
+    "DownstreamTasksSkipped",
     "XComNotFound",
     "conf",
     "has_success_listeners",

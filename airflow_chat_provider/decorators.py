@@ -5,9 +5,12 @@ Imported from here they have types, which Airflow's own ``task`` cannot know: ed
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
@@ -85,7 +88,7 @@ class BranchArguments(Arguments, total=False):
 
 
 class _Asked(DecoratedOperator, ChatCompletionOperator):
-    """The function returns a prompt, a list of messages, or a request; none of it is rendered."""
+    """The function returns a prompt, a list of messages, or a request; none of it is rendered. It may be ``async``."""
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *TEMPLATE_FIELDS)
     custom_operator_name = "@task.chat_completion"
@@ -116,13 +119,15 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
             self.prompt = value
         elif isinstance(value, Mapping):
             self.request = {**(self.request or {}), **value} if isinstance(self.request, Mapping | None) else value
-        elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-            self.messages = value
+        elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+            if value and all(map(_is_part, value)):
+                self.prompt = value
+            else:
+                self.messages = value
         else:
-            kind = "None" if value is None else f"a {type(value).__name__}"
             raise InvalidRequest(
-                f"The function of task {self.task_id!r} must return a prompt (text), messages (a list) or a request (a "
-                f"dict), not {kind}",
+                f"The function of task {self.task_id!r} must return a prompt (text, or a list of parts), messages (a "
+                f"list) or a request (a dict), not {_kind(value)}{_hint(value)}",
                 path="request",
                 keyword="type",
             )
@@ -133,22 +138,76 @@ class _Chosen(_Asked, ChatCompletionBranchOperator):
 
 
 def _called(function: Callable[..., Any], op_args: Any, op_kwargs: Mapping[str, Any], context: Context) -> Any:
-    """The function's value, with what it names of the task's context."""
+    """The function's value, with what it names of the task's context; awaited where it is to be."""
     parameters = inspect.signature(function).parameters.values()
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     bound = {parameter.name for parameter, _ in zip(parameters, op_args, strict=False)}
     named = {parameter.name for parameter in parameters} - bound
     of_context = {name: context[name] for name in context if takes_all or name in named}  # type: ignore[literal-required]
-    return function(*op_args, **{**of_context, **op_kwargs})
+    value = function(*op_args, **{**of_context, **op_kwargs})
+    return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
+
+
+def _is_part(value: Any) -> bool:
+    """Is it a part of a message's content, and not a message?"""
+    return isinstance(value, Mapping) and "type" in value and "role" not in value
+
+
+def _kind(value: Any) -> str:
+    name = "async generator" if inspect.isasyncgen(value) else type(value).__name__
+    if value is None:
+        return name
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _hint(value: Any) -> str:
+    """How to make of it what is due."""
+    if isinstance(value, bytes | bytearray):
+        return "; decode it: value.decode()"
+    if isinstance(value, Iterator | AsyncIterator | AbstractSet):
+        return '; join its texts, "\\n".join(...), or make a list of its messages'
+    if is_dataclass(value):
+        return "; make a dict of it: dataclasses.asdict(value)"
+    if callable(getattr(value, "model_dump", None)):
+        return "; make a dict of it: value.model_dump()"
+    return ""
+
+
+def _decorator(
+    operator: type[_Asked], function: Callable[..., Any] | None, arguments: Mapping[str, Any]
+) -> TaskDecorator:
+    # Never inferred: the function's annotation tells of the request, multiple_outputs of the answer.
+    given = {**arguments, "multiple_outputs": arguments.get("multiple_outputs") or False}
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        _check_function(function)
+        return checked(task_decorator_factory(function, decorated_operator_class=operator, **given))
+
+    return cast("TaskDecorator", decorate if function is None else decorate(function))
+
+
+def _check_function(function: Any) -> None:
+    """One that yields could never be asked for: its task would fail in each run."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidRequest(
+            f"Let {getattr(function, '__name__', 'the function')!r} return instead of yield: a prompt (text, or a list "
+            "of parts), messages (a list) or a request (a dict)",
+            path="request",
+            keyword="type",
+        )
 
 
 def chat_completion(python_callable: Callable[..., Any] | None = None, **arguments: Unpack[Arguments]) -> TaskDecorator:
-    """A function that returns a prompt, messages or a request, as a chat completion task."""
-    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Asked, **arguments))
+    """A function that returns a prompt, messages or a request, as a chat completion task. It may be ``async``."""
+    return _decorator(_Asked, python_callable, arguments)
 
 
 def chat_completion_branch(
     python_callable: Callable[..., Any] | None = None, **arguments: Unpack[BranchArguments]
 ) -> TaskDecorator:
     """The same, for a ChatCompletionBranchOperator."""
-    return checked(task_decorator_factory(python_callable, decorated_operator_class=_Chosen, **arguments))
+    return _decorator(_Chosen, python_callable, arguments)

@@ -32,7 +32,7 @@ def deliver(
     left = outcome(delivery_of(task), request, reply, configuration)
     for warning in left.warnings:
         task.log.warning("%s", warning)
-    if task.do_xcom_push:
+    if task.do_xcom_push and ti is not None:
         for key, value in left.xcoms.items():
             ti.xcom_push(key=key, value=value)
     if left.error is not None:

@@ -24,6 +24,7 @@ from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
     from airflow_chat_provider.streaming import AsyncStream, Guard, Note, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
@@ -125,8 +126,12 @@ class ChatCompletionHook(BaseHook):
                     self._client.abort()
             return self._client
 
-    def get_conn(self) -> httpx.Client:
-        """An ``httpx.Client`` with the connection's base URL, authentication, headers, query, proxy and TLS."""
+    def get_conn(self) -> httpx.Client | httpx2.Client:
+        """A Client of the HTTP library that Airflow's task SDK is on: httpx, or httpx2 from Airflow 3.4 on.
+
+        It has the connection's base URL, authentication, headers, query, proxy and TLS, and raises that library's own
+        errors.
+        """
         return self.client.http
 
     def create(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Reply:

@@ -90,8 +90,6 @@ class _CheckedTask(_TaskDecorator):  # type: ignore[type-arg]
 
 
 def checked(decorator: Any) -> TaskDecorator:
-    """What Airflow's factory made, a decorated function or a maker of one: where it is mapped, it is checked."""
-    if isinstance(decorator, _TaskDecorator):
-        decorator.__class__ = _CheckedTask
-        return cast("TaskDecorator", decorator)
-    return cast("TaskDecorator", lambda function: checked(decorator(function)))
+    """A function that Airflow's factory has decorated: where it is mapped, it is checked."""
+    decorator.__class__ = _CheckedTask
+    return cast("TaskDecorator", decorator)

@@ -1,4 +1,4 @@
-"""Connection pools for a connection's settings: TLS, proxies, and the transports of httpx over them."""
+"""Connection pools for a connection's settings: TLS, proxies, and the HTTP library's transports over them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 from urllib.request import proxy_bypass_environment as bypasses  # type: ignore[attr-defined]  # typeshed lacks it
 
-import httpcore
-import httpx
-
 from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.forks import renew_in_child
+from airflow_chat_provider.http_library import httpcore, httpx
 from airflow_chat_provider.tls import tls_context
 
 if TYPE_CHECKING:
@@ -28,8 +26,9 @@ _PROXY_NAMES = [name for scheme in ("http", "https", "all") for name in (f"{sche
 
 
 class Transport(httpx.HTTPTransport):
-    """httpx's transport over a pool of our own making: its own constructor takes no network backend, and makes a TLS
-    context (18 ms) for ``http://`` too.
+    """The library's transport over a pool of our own making.
+
+    Its own constructor takes no network backend, and makes a TLS context (18 ms) for ``http://`` too.
     """
 
     def __init__(self, settings: Settings, backend: Backend) -> None:
@@ -113,7 +112,7 @@ def _socks(*, is_async: bool) -> Any:
         import socksio  # noqa: F401 - httpcore says that it needs it only when it connects
     except ImportError:
         raise InvalidConnection(
-            "Install httpx[socks]: the proxy of this connection is a SOCKS proxy", field="proxy"
+            f"Install {httpx.__name__}[socks]: the proxy of this connection is a SOCKS proxy", field="proxy"
         ) from None
     return httpcore.AsyncSOCKSProxy if is_async else httpcore.SOCKSProxy
 

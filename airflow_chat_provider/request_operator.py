@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import NotGiven
-from airflow_chat_provider.retry_policy import default_policy
+from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
 
 if TYPE_CHECKING:
     import jinja2
@@ -52,10 +52,9 @@ class RequestOperator(BaseOperator):
     _own_fields: ClassVar[Sequence[str]]
     """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        if kwargs.get("retry_policy") is None:  # not setdefault: partial() passes every argument, None too
-            kwargs |= default_policy()
-        super().__init__(**kwargs)
+    def __init__(self, *, retry_policy: Any = DEFAULT_POLICY, **kwargs: Any) -> None:
+        # An argument of ours, so that Airflow takes it from default_args, and ours as the default of partial().
+        super().__init__(**policy_argument(retry_policy), **kwargs)
 
     @classmethod
     def _kinds(cls) -> Mapping[str, Kind]:

@@ -12,11 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from airflow_chat_provider.aside import by_size
 from airflow_chat_provider.async_wire import Socket
 from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep, salvaged
+from airflow_chat_provider.http_library import httpx
 from airflow_chat_provider.wire import Clock, proxy_words, words_of
 
 if TYPE_CHECKING:

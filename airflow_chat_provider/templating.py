@@ -6,7 +6,6 @@ template that fails with all that stands in it.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.compat import XComNotFound
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
 from airflow_chat_provider.core.schema import SHIPPED
@@ -202,8 +202,8 @@ def _is_written(name: str, source: str) -> bool:
 def json_or_none(text: str) -> Any:
     """``text`` as JSON; None where it is none (yet)."""
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        loads(text)
+    except ValueError:
         return None
     return parse_text(text)
 

@@ -1,7 +1,4 @@
-"""The HTTP clients: one pure exchange, driven by a synchronous and an asynchronous one.
-
-With ``pools`` and ``wire`` the only modules that import httpx and its engine httpcore.
-"""
+"""The HTTP clients: one pure exchange, driven by a synchronous and an asynchronous one."""
 
 from __future__ import annotations
 
@@ -11,12 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from airflow_chat_provider.core.attempt import Attempt
 from airflow_chat_provider.core.body import ACCEPT_ENCODING
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.http_library import httpx
 from airflow_chat_provider.pools import Transport, parsed
 from airflow_chat_provider.rack import Rack
 from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Guard, Live, Note, Stream, failure
@@ -41,7 +37,7 @@ class Client:
 
     @property
     def http(self) -> httpx.Client:
-        """An httpx.Client with the connection's base URL, headers, query, proxy, TLS and timeouts."""
+        """The HTTP library's Client, with the connection's base URL, headers, query, proxy, TLS and timeouts."""
         if self._http is None or self._http.is_closed:
             self._http = httpx.Client(transport=self._transport, **_client_options(self._settings))
         return self._http

@@ -1,7 +1,7 @@
 """Sockets under a wall clock, which can be closed from outside.
 
-httpx has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and write gets
-what is left of the attempt.
+The HTTP library has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and
+write gets what is left of the attempt.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Self
 
-import httpcore
-
 from airflow_chat_provider.core import head
+from airflow_chat_provider.http_library import httpcore
 
 _PIECE = 1 << 16
 _SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up

@@ -31,8 +31,8 @@ from airflow_chat_provider.testing import ChatServer, Received
 from tests import workers as celery
 
 COMPONENTS = ("api-server", "dag-processor", "scheduler", "triggerer")
-START, STEP, STOP = 120.0, 60.0, 15.0
-"""Seconds: the most that the start takes, anything that a test waits for, and the end."""
+START, STEP, STOP = 300.0, 180.0, 15.0
+"""Seconds: the most that the start takes, anything that a test waits for, and the end; on a machine that is busy."""
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = STEP) -> None:
@@ -234,9 +234,24 @@ class Run:
         """How often each mapped task was begun."""
         return {task["map_index"]: task["try_number"] for task in self.tasks}
 
-    def clear(self) -> None:
-        """What "Clear" in the UI does, for all of the run."""
-        body = {"dag_run_id": self.run_id, "dry_run": False, "only_failed": False, "reset_dag_runs": True}
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of each task instance; of mapped ones by ``task[index]``."""
+
+        def name(task: dict[str, Any]) -> str:
+            return f"{task['task_id']}" + ("" if task["map_index"] < 0 else f"[{task['map_index']}]")
+
+        return {name(task): task["state"] for task in self.tasks if task["state"] != "removed"}
+
+    def clear(self, *task_ids: str) -> None:
+        """What "Clear" in the UI does, for all of the run or for some tasks alone."""
+        body: dict[str, Any] = {
+            "dag_run_id": self.run_id,
+            "dry_run": False,
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        body |= {"task_ids": task_ids} if task_ids else {}
         self.airflow.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
 
     def fail_task(self) -> None:

@@ -4,6 +4,7 @@ import atexit
 import functools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -19,14 +20,23 @@ from airflow_chat_provider.testing import ChatServer
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-chat-tests-"))
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
 
-# `make test-postgres` names another database, an empty one.
-DATABASE = os.environ.get("AIRFLOW_CHAT_TEST_DATABASE") or f"sqlite:///{AIRFLOW_HOME}/airflow.db"
+# Set where pytest-xdist has several processes run the tests: each imports this file, and so has a home of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+# The workers compare what they collected, and the name of a test may be made of a set.
+os.environ.setdefault("PYTHONHASHSEED", str(random.randrange(2**32)))
+
+# `make test-postgres` names a server, with an empty database in it.
+SERVER = os.environ.get("AIRFLOW_CHAT_TEST_DATABASE")
+DATABASE = f"sqlite:///{AIRFLOW_HOME}/airflow.db"
+if SERVER:
+    DATABASE = SERVER.replace("@/postgres?", f"@/{WORKER}?") if WORKER else SERVER
 # `make test-e2e` names a Redis too: only a whole Airflow with workers has a use for it.
 BROKER = os.environ.get("AIRFLOW_CHAT_TEST_BROKER")
 
 # The developer's own Airflow, connections and proxies must not decide what a test sees.
 for _name in list(os.environ):
-    if _name.startswith("AIRFLOW") or _name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
+    ours = _name.startswith("AIRFLOW_CHAT_TEST_")  # the workers inherit it
+    if (_name.startswith("AIRFLOW") and not ours) or _name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
         del os.environ[_name]
 
 DAGS_FOLDER = AIRFLOW_HOME / "dags"
@@ -41,10 +51,21 @@ if BROKER:
     os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+TOGETHER = ("scheduler", "e2e", "model")
+"""Marks whose tests share what is too heavy to be there twice: with xdist's ``--dist loadgroup`` one worker has all."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for its groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("database")
+        if item.get_closest_marker("model"):
+            item.add_marker("slow")
+        if config.pluginmanager.hasplugin("xdist"):
+            for name in TOGETHER:
+                if item.get_closest_marker(name):
+                    item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
@@ -67,10 +88,21 @@ def dags_folder() -> Path:
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     """An empty metadata database. It takes seconds, so only the tests that need it ask for it."""
+    if SERVER and WORKER:
+        _create_database(SERVER, WORKER)
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     _keep_the_api()
+
+
+def _create_database(server: str, name: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")  # no database is made within a transaction
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
 
 
 def _keep_the_api() -> None:

@@ -18,10 +18,15 @@ _NUMBERS = itertools.count(1)
 
 
 def load_dag(file: Path, dag_id: str) -> Any:
-    """A DAG from its file, as the DAG processor reads it."""
+    """A DAG from its file."""
+    return load_dags(file)[dag_id]
+
+
+def load_dags(file: Path) -> dict[str, Any]:
+    """The DAGs of a file by their names, as the DAG processor reads it."""
     bag = _read(file)
     assert not bag.import_errors
-    return bag.dags[dag_id]
+    return dict(bag.dags)
 
 
 def import_errors(file: Path) -> dict[str, str]:

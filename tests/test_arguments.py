@@ -39,7 +39,7 @@ def own_arguments(operator):
         for cls in operator.__mro__
         if cls.__module__.startswith("airflow_chat_provider")
         for name, parameter in inspect.signature(cls.__init__).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("python_callable", "op_args", "op_kwargs")
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "retry_policy"
     }
 
 

@@ -124,7 +124,7 @@ class TestFunctions:
             ask.expand(text=["a", "b"])
         assert airflow.run().xcoms(map_index=1)["return_value"] == {"good": True}
 
-    @pytest.mark.parametrize(("value", "kind"), [(None, "None"), (7, "a int"), (b"x", "a bytes")])
+    @pytest.mark.parametrize(("value", "kind"), [(None, "None"), (7, "an int"), (b"x", "a bytes")])
     def test_any_other_value_is_told(self, airflow, chat, capfd, value, kind):
         with airflow.dag():
 

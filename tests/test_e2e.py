@@ -14,7 +14,7 @@ import time
 import pytest
 from airflow import sdk
 
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests.airflow_process import STEP, airflow_for, posts, until
 
@@ -27,6 +27,8 @@ PROMPT = "canary prompt of a deferred call"
 ANSWER = "canary answer of a deferred call"
 MANY = 6
 HUNDREDS = 200
+LOOP = 4 * STEP
+"""Seconds for a loop: its tasks run one after another."""
 
 DAGS = f"""
 import os
@@ -55,6 +57,26 @@ def ask_in_a_loop(name, **arguments):
 
     with DAG(name, schedule=None):
         task_group(body).loop(max_iterations=3)
+
+
+def ask_many_in_a_loop(name):
+    def body():
+        @sdk.task
+        def prompts(*, loop):
+            return [f"{{loop.index}}-{{n}}" for n in range({MANY})]
+
+        ChatCompletionOperator.partial(task_id="ask", model=name, deferrable=True, result_format="text").expand(
+            prompt=prompts()
+        )
+
+    with DAG(name, schedule=None):
+
+        @sdk.task
+        def check(ti=None):
+            expected = [f"{{index}}-{{n}}" for index in range(2) for n in range({MANY})]
+            assert sorted(ti.xcom_pull(task_ids="body.ask")) == expected
+
+        task_group(body).loop(max_iterations=2) >> check()
 
 
 def die_in_the_first_try(context, result=None):
@@ -87,6 +109,7 @@ ask("hundreds", count={HUNDREDS}, deferrable=True)
 if hasattr(sdk, "LoopDecision"):
     ask_in_a_loop("looped")
     ask_in_a_loop("looped_resuming", outlets=[Asset("answers")])
+    ask_many_in_a_loop("looped_many")
 """
 
 
@@ -112,6 +135,8 @@ def model_server(gate):
     scripted = replies.by_model(script, replies.ok(ANSWER))
 
     def answer(request):
+        if request.json["model"] == "looped_many":
+            return replies.ok(request.json["messages"][0]["content"])
         gated = request.json["model"] in ("careful", "resending")
         return faults.hang() if gated and not gate.is_set() else scripted(request)
 
@@ -248,8 +273,16 @@ def test_what_is_rendered_is_what_was_sent_although_no_worker_comes_back(airflow
 @loops
 @pytest.mark.parametrize("name", ["looped", "looped_resuming"])
 def test_each_iteration_of_a_loop_has_a_journal_and_a_key_of_its_own(airflow, model_server, name):
-    assert airflow.trigger(name).wait_state() == "success"
+    assert airflow.trigger(name).wait_state(LOOP) == "success"
     assert len(keys(model_server, name)) == len(set(keys(model_server, name))) == 3
+
+
+@loops
+def test_calls_that_wait_at_once_in_one_iteration_have_a_journal_each_and_the_next_iteration_has_others(
+    airflow, model_server
+):
+    assert airflow.trigger("looped_many").wait_state(LOOP) == "success"
+    assert len(keys(model_server, "looped_many")) == len(set(keys(model_server, "looped_many"))) == 2 * MANY
 
 
 def test_marking_a_deferred_task_as_failed_closes_its_socket(airflow, model_server):
@@ -278,6 +311,7 @@ def test_the_execution_timeout_of_a_deferred_task_closes_its_socket(airflow, mod
 def test_a_deferred_rate_limit_leaves_the_wait_to_the_scheduler(airflow, model_server):
     run = airflow.trigger("limited")
     assert run.wait_state() == "success"
+    assert run.task["try_number"] == (1 if RESCHEDULES else 2)
     first, second = keys(model_server, "limited")
     assert first != second, "what was refused was not paid for: another call"
 

@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from airflow import sdk
 
 from airflow_chat_provider.testing import replies
 from tests.batch.batching import lines
-from tests.running import Run, load_dag
+from tests.running import Run, load_dag, load_dags
 
 pytestmark = pytest.mark.model
 
@@ -129,6 +130,28 @@ def test_typed_answers_classifies_to_a_class_and_takes_one_branch(run):
     states = finished.states()
     assert sorted((states["refund"], states["thank"])) == ["skipped", "success"]
     assert states[finished.xcoms("decide")["return_value"]] == "success"
+
+
+@pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
+def test_ask_until_content_asks_until_the_judge_is_content(run, chat):
+    verdicts = [{"content": False, "advice": "Be brief."}, {"content": True, "advice": ""}]
+    for number, verdict in enumerate(verdicts):
+        chat.script(replies.ok(f"Sentence {number}."), replies.ok_json(verdict))
+    finished = run("ask_until_content", {"topic": "lamps"}, chat=chat)
+    assert finished.state == "success"
+    assert finished.xcoms("last")["return_value"] == "Sentence 1."
+    asked = [request.json["messages"][-1]["content"] for request in chat.requests]
+    assert asked[::2] == [
+        "Write one sentence about lamps.",
+        "Write one sentence about lamps. Follow this advice: Be brief.",
+    ]
+    assert asked[1].endswith("Sentence 0.")
+    assert len({request.headers["idempotency-key"] for request in chat.requests}) == 4
+
+
+def test_ask_until_content_can_be_imported_on_an_airflow_without_loops_too(project):
+    dags = load_dags(project / "dags_examples" / "ask_until_content.py")
+    assert list(dags) == (["ask_until_content"] if hasattr(sdk, "LoopDecision") else [])
 
 
 @pytest.mark.parametrize(

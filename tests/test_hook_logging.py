@@ -24,8 +24,8 @@ def test_a_call_is_one_line_of_log_with_its_numbers_and_no_words(
     server: ChatServer, connect: Connect, create: Create, log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    caplog.set_level("INFO", "httpx")
-    caplog.set_level("INFO", "httpcore")
+    for library in "httpx", "httpcore", "httpx2", "httpcore2":
+        caplog.set_level("INFO", library)
     connect(server.url, password=KEY, extra={"headers": {"X-Secret": "canary-header-9"}})
     server.script(
         replies.error(500, f"no {KEY} {PROMPT}", headers=AT_ONCE),

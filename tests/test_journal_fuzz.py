@@ -237,18 +237,21 @@ def may_be_paid(world: World) -> int:
     return sum(made[0] not in FREE for made in world.sends)
 
 
+@pytest.mark.slow
 @fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_whatever_happens_to_its_triggers_a_call_is_not_paid_twice(actions):
     assert may_be_paid(simulate(actions, "fail")) <= 1
 
 
+@pytest.mark.slow
 @fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_a_call_that_may_be_sent_again_is_sent_max_attempts_times_at_most(actions):
     assert len(simulate(actions, "resend").sends) <= MOST
 
 
+@pytest.mark.slow
 @fuzz(150)
 @given(st.lists(ACTIONS, max_size=30))
 def test_a_trigger_whose_task_was_cleared_writes_nothing_more(actions):

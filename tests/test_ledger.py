@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +10,13 @@ from uuid import UUID
 
 import pytest
 from airflow import sdk
-from airflow.sdk import task_group
+from airflow.sdk import task, task_group
 
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.ledger import KEY, Ledger
 from airflow_chat_provider.operators import ChatCompletionOperator
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
+from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES, ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import faults, replies
 from tests.asking import ask
 from tests.running import Airflow
@@ -110,6 +111,73 @@ class TestRetries:
             ask(prompt="Hi", do_xcom_push=False, post_execute=fail_in_the_first_try, **AGAIN)
         assert airflow.run().state == "success"
         assert len(chat.requests) == 2
+
+
+def rescheduling():
+    """A policy of a user's: whatever went wrong, the task runs again."""
+    from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+
+    rule = RetryRule(
+        exception=Exception,
+        action=RetryAction.RESCHEDULE,  # type: ignore[attr-defined]
+        retry_delay=timedelta(0),
+        max_reschedules=1,  # type: ignore[call-arg]
+    )
+    return ExceptionRetryPolicy(rules=[rule])
+
+
+def fail_unless_rescheduled(context, result=None):
+    if not context["task_reschedule_count"]:
+        raise RuntimeError("after the answer")
+
+
+@pytest.mark.skipif(not RESCHEDULES, reason="a policy can reschedule a task from Airflow 3.4 on")
+class TestReschedules:
+    """The same try runs again, without a retry: it finds what it knew, and what was refused is another call."""
+
+    LIMITED = replies.rate_limited(retry_after=0.1)
+
+    def test_a_rate_limit_uses_no_retry_and_what_was_refused_is_another_call(self, airflow, chat):
+        chat.script(self.LIMITED, self.LIMITED)
+        with airflow.dag():
+            ask(prompt="Hi", max_attempts=1)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 1, 3)
+        assert len(set(keys(chat))) == 3
+
+    def test_a_dialogue_goes_on_after_the_answers_that_it_had(self, airflow, chat):
+        chat.script(replies.ok("{}"), self.LIMITED, replies.ok('{"a": 1}'))
+        with airflow.dag():
+            ask(prompt="Hi", response_schema={"type": "object", "required": ["a"]}, max_attempts=1)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 1, 3)
+        assert chat.requests[1].json == chat.requests[2].json
+        assert len(set(keys(chat))) == 3
+        assert run.xcoms()["body"]["usage"]["total_tokens"] == 22
+
+    def test_an_answer_is_used_where_a_policy_of_the_user_s_has_the_task_run_again(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Hi", retry_policy=rescheduling(), post_execute=fail_unless_rescheduled)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 1, 1)
+
+    def test_what_nobody_answered_may_be_the_same_call_and_has_the_same_key(self, airflow, chat):
+        chat.script(faults.reset())
+        with airflow.dag():
+            ask(prompt="Hi", retry_policy=rescheduling(), max_attempts=1)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("success", 1, 2)
+        assert len(set(keys(chat))) == 1
+
+
+@retries
+def test_a_dialogue_whose_second_call_was_refused_goes_on_after_the_answer_that_it_had(airflow, chat):
+    chat.script(replies.ok("{}"), replies.status(500), replies.ok('{"a": 1}'))
+    with airflow.dag():
+        ask(prompt="Hi", response_schema={"type": "object", "required": ["a"]}, **AGAIN)
+    run = airflow.run()
+    assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 3)
+    assert len(set(keys(chat))) == 3
 
 
 def airflows_own():
@@ -253,10 +321,6 @@ def key(request: Any = REQUEST, base_url: str = "http://h/v1", **arguments: Any)
     return Ledger.open(context(**arguments), request, base_url)[0].idempotency_key
 
 
-def in_a_loop() -> None:
-    ask(prompt="Hi")
-
-
 class TestKeys:
     def test_the_key_of_a_call_is_known_again_without_any_store(self):
         assert key(store=Store()) == key(store=Store(), try_number=2)
@@ -279,14 +343,14 @@ class TestKeys:
     def test_a_task_outside_any_loop_has_the_key_that_it_has_on_an_airflow_without_loops(self):
         assert key() == key(region_id=UUID(int=0), region_index=-1)
 
-    @pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
-    def test_each_iteration_of_a_loop_is_a_call_of_its_own(self, run_dag, chat):
-        airflow = Airflow(run_dag)
-        with airflow.dag():
-            body: Any = task_group(in_a_loop)
-            body.loop(max_iterations=3)
-        assert airflow.run().state == "success"
-        assert len(keys(chat)) == len(set(keys(chat))) == 3
+    def test_operators_that_one_task_executes_in_threads_ask_by_keys_of_their_own(self):
+        outer = context(store=Store(), id="a task instance of this test's")
+
+        def of_one(number: int) -> str:
+            return Ledger.open(outer, REQUEST, "u", inside="inner")[0].idempotency_key
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(of_one, range(200)))) == 200
 
     def test_without_a_state_store_each_try_is_a_call_of_its_own(self):
         assert key(try_number=1) == key(try_number=1) != key(try_number=2)
@@ -297,6 +361,62 @@ class TestKeys:
         first[0].keep([GOOD])
 
 
+def looped(body: Any, times: int = 3) -> None:
+    """The loop, and a task ``read`` whose value is that of each iteration's ``ask``."""
+
+    @task
+    def read(ti: Any = None) -> list[Any]:
+        return list(ti.xcom_pull(task_ids="body.ask"))
+
+    group: Any = task_group(group_id="body")(body)
+    group.loop(max_iterations=times) >> read()
+
+
+@pytest.mark.skipif(not hasattr(sdk, "LoopDecision"), reason="Airflow has loops from 3.4 on")
+class TestLoops:
+    """Iterations share DAG, run, task and map index. (``dag.test()`` defers nothing in a loop: see test_e2e.py.)"""
+
+    def test_each_iteration_is_a_call_of_its_own(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi"))
+        assert airflow.run().state == "success"
+        assert len(keys(chat)) == len(set(keys(chat))) == 3
+
+    def test_each_uses_the_answer_that_it_got_itself_in_an_earlier_try(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        chat.script(replies.ok("one"), replies.ok("two"), replies.ok("three"))
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi", result_format="text", post_execute=fail_in_the_first_try, **AGAIN))
+        assert airflow.run().xcoms("read")["return_value"] == ["one", "two", "three"]
+        assert len(chat.requests) == 3
+
+    def test_so_does_each_mapped_task_of_each(self, run_dag, chat):
+        chat.default = lambda request: replies.ok(request.json["messages"][0]["content"])
+        airflow = Airflow(run_dag)
+
+        def body() -> None:
+            @task
+            def prompts(*, loop: Any = None) -> list[str]:
+                return [f"{loop.index}a", f"{loop.index}b"]
+
+            arguments = {"result_format": "text", "post_execute": fail_in_the_first_try, **AGAIN}
+            ChatCompletionOperator.partial(task_id="ask", **arguments).expand(prompt=prompts())
+
+        with airflow.dag():
+            looped(body, 2)
+        assert sorted(airflow.run().xcoms("read")["return_value"]) == ["0a", "0b", "1a", "1b"]
+        assert len(chat.requests) == 4
+
+    def test_a_rate_limit_waits_in_its_own_iteration(self, run_dag, chat):
+        airflow = Airflow(run_dag)
+        chat.script(replies.ok("one"), replies.rate_limited(retry_after=0.1), replies.ok("two"))
+        with airflow.dag():
+            looped(lambda: ask(prompt="Hi", result_format="text", max_attempts=1), 2)
+        assert airflow.run().xcoms("read")["return_value"] == ["one", "two"]
+        assert len(set(keys(chat))) == 3
+
+
 class TestStore:
     def test_the_first_try_asks_no_store(self):
         class Unasked(Store):
@@ -305,12 +425,37 @@ class TestStore:
 
         assert key(store=Unasked())
 
+    def test_a_try_that_was_rescheduled_asks_it(self):
+        store = Store()
+        Ledger.open(context(store=store), REQUEST, "u")[0].keep([GOOD])
+        again = {**context(store=store), "task_reschedule_count": 1}
+        assert [reply.status for reply in Ledger.open(again, REQUEST, "u")[1]] == [200]
+
+    @pytest.mark.parametrize(
+        ("policy", "written"),
+        [(ChatCompletionRetryPolicy, False), (object, RESCHEDULES)],
+        ids=["ours", "one of the user's"],
+    )
+    def test_where_no_retry_can_follow_an_answer_is_kept_for_a_policy_that_may_reschedule_the_task(
+        self, policy, written
+    ):
+        store = Store()
+        task = SimpleNamespace(retry_policy=policy())
+        Ledger.open(context(store=store, max_tries=0, task=task), REQUEST, "u")[0].keep([GOOD])
+        assert bool(store) is written
+
     @pytest.mark.parametrize("cleared", [{"max_tries": 2}, {"clear_number": 1}])
     def test_a_clear_forgets_the_answer(self, cleared):
         store = Store()
         Ledger.open(context(store=store), REQUEST, "u")[0].keep([GOOD])
-        assert Ledger.open(context(2, store=store), REQUEST, "u")[1] is not None
+        assert Ledger.open(context(2, store=store), REQUEST, "u")[1] != []
         assert Ledger.open(context(2, store=store, **cleared), REQUEST, "u")[1] == []
+
+    def test_an_answer_of_another_iteration_of_a_loop_is_not_used_even_if_a_store_took_them_for_one(self):
+        store = Store()
+        Ledger.open(context(store=store, region_id=UUID(int=5), region_index=1), REQUEST, "u")[0].keep([GOOD])
+        assert Ledger.open(context(2, store=store, region_id=UUID(int=5), region_index=1), REQUEST, "u")[1] != []
+        assert Ledger.open(context(2, store=store, region_id=UUID(int=5), region_index=2), REQUEST, "u")[1] == []
 
     @pytest.mark.parametrize("strange", ["text", [1], {}, {"epoch": "x"}, {KEY: 1}])
     def test_what_somebody_else_wrote_there_is_ignored(self, strange):

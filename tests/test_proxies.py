@@ -10,6 +10,7 @@ import pytest
 
 from airflow_chat_provider.errors import InvalidConnection, StatusError
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.http_library import httpx
 from airflow_chat_provider.testing import ChatServer
 from tests.calling import KEY, Create, Log, acreate, both, create, failure, free_port, outcome, transport_error
 from tests.certs import Certificates, make_certificates
@@ -218,4 +219,4 @@ def test_a_socks_proxy_without_its_library_says_what_to_install(
     error = failure(create, ChatCompletionHook())
     assert isinstance(error, InvalidConnection)
     assert error.field == "proxy"
-    assert "httpx[socks]" in error.message
+    assert f"{httpx.__name__}[socks]" in error.message

@@ -189,4 +189,4 @@ def test_a_call_that_is_cancelled_leaves_no_connection_wherever_it_was(
         assert await asyncio.to_thread(chat.wait_all_closed)
         return moment
 
-    assert asyncio.run(at_every_moment()) > 3
+    assert asyncio.run(at_every_moment()) > 1  # httpcore2 waits less often than httpcore

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpcore
 import pytest
 
 from airflow_chat_provider.errors import RateLimited, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.http_library import httpcore
 from airflow_chat_provider.testing import ChatServer, End, Reply, faults, replies
 from airflow_chat_provider.wire import Backend, Clock
 from tests.calling import AT_ONCE, REQUEST, Create, acreate, both, create, deaf_port, failure, outcome, transport_error

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from airflow_chat_provider import tls
 from airflow_chat_provider.async_wire import AsyncBackend
 from airflow_chat_provider.errors import InvalidConnection
 from airflow_chat_provider.hooks import ChatCompletionHook
@@ -83,6 +84,24 @@ def test_an_unknown_ca_is_the_same_error_for_both_clients_and_no_key_is_sent(
 @both
 @pytest.mark.parametrize("verify", [False, "false"])
 def test_verify_false_trusts_every_server(secure: ChatServer, connect: Connect, create: Create, verify: Any) -> None:
+    connect(secure.url, extra={"verify": verify})
+    assert create(ChatCompletionHook()).text == "Hello"
+
+
+@both
+@pytest.mark.parametrize("verify", [None, True])
+def test_the_authorities_that_the_environment_names_are_trusted(
+    *,
+    secure: ChatServer,
+    connect: Connect,
+    certificates: Certificates,
+    create: Create,
+    monkeypatch: pytest.MonkeyPatch,
+    verify: Any,
+) -> None:
+    """Both HTTP libraries read it, whatever they trust without it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    monkeypatch.setattr(tls, "_context", tls._context.__wrapped__)  # no context that this process has made already
     connect(secure.url, extra={"verify": verify})
     assert create(ChatCompletionHook()).text == "Hello"
 

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpcore
-import httpx
 import pytest
 
 from airflow_chat_provider.async_wire import last_failure
@@ -17,6 +15,7 @@ from airflow_chat_provider.errors import (
     ProtocolError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.http_library import httpcore, httpx
 from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
 from airflow_chat_provider.wire import words_of
 from tests.behaviours import BODY, FAULTS, GOOD, ODD, json_text

@@ -127,6 +127,7 @@ def test_deep_nesting_that_the_model_wrote_is_kept_as_text(airflow, chat):
     assert json.dumps(run.xcoms()["return_value"]).count("[") == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result_format", ["raw", "text"])
 def test_a_reply_of_megabytes_is_kept_whole(airflow, chat, result_format):
     text = "é\U0001f600 and more " * 250_000

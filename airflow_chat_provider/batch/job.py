@@ -17,7 +17,7 @@ from airflow_chat_provider.batch.limits import allow_sockets
 from airflow_chat_provider.batch.lines import Shape
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.batch.shard import Shard
-from airflow_chat_provider.batch.source import open_source, surveyed
+from airflow_chat_provider.batch.source import open_source
 from airflow_chat_provider.batch.store import ERRORS, IDENTITY, MANIFEST, RESULTS, identity_in, new_identity, store_for
 from airflow_chat_provider.batch.tally import Tally
 from airflow_chat_provider.building import Upstream
@@ -45,7 +45,9 @@ class Job:
         self._wanted = asking.wanted(task)
         asking.warn(self._wanted)
         self._source = open_source(task.input)
-        self._survey = surveyed(self._source)
+        self._survey = self._source.survey()
+        if not self._survey.rows:
+            log.info("Nothing is sent: %s has no rows", self._source.name)
         shard = Shard.parse(task.shard)
         self._rows = shard.indices(self._survey.rows)
         self._speed = Speed(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.batch.row import Row
 from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.response import Reply, incomplete, incomplete_error, result
 from airflow_chat_provider.core.sanitize import sanitize
 
@@ -129,8 +130,8 @@ def read_line(line: bytes) -> Recorded | None:
     A disk that lost its power leaves NULs, before a line that was written afterwards too.
     """
     try:
-        value = json.loads(line.strip(b"\0 \r\n"))
-    except (ValueError, RecursionError):
+        value = loads(line.strip(b"\0 \r\n"))
+    except ValueError:
         return None
     return _recorded(value) if isinstance(value, dict) else None
 

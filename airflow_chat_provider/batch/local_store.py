@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import time
@@ -21,6 +20,7 @@ from airflow_chat_provider.batch.files import NO_ROOM, file_error, readable
 from airflow_chat_provider.batch.spill import Spill, reason, write_all, write_lines
 from airflow_chat_provider.batch.store import ERRORS, MANIFEST, OWNER, RESULTS, StoreError, new_owner, taken_over
 from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.nesting import loads
 
 _RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
 _LOCK_WAIT = 30.0  # seconds; a task whose worker was lost may take this long to end
@@ -286,6 +286,6 @@ def _read(path: str) -> bytes:
 
 def _is_whole(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(loads(line), dict)
+    except ValueError:
         return False

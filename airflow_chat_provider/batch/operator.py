@@ -146,7 +146,9 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import Job
         from airflow_chat_provider.batch.rendering import render
+        from airflow_chat_provider.inside import known_context, outer_task
 
+        context = known_context(context)
         with final_errors():
             template = self._template or render(self, REQUEST_FIELDS, context, self.get_template_env(), set())
             if isinstance(template, InvalidRequest):
@@ -155,7 +157,7 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._background = Background()
             manifest, error = Job(self, template).run(self._background)
             if error is not None:
-                if self.do_xcom_push:
+                if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
                 raise error
             return manifest

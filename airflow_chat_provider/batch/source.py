@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -15,16 +16,17 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.row import Row, row_error
-from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 
 _MAX_LINE = 1 << 28  # bytes; what is longer is no file of requests
 _BUFFER = 1 << 20
+_MARK = codecs.BOM_UTF8
 
 Wanted = Callable[[int], bool]
 
 
 class Survey(NamedTuple):
-    """What one pass over the input tells: how many rows it has, and a digest of all that is in it."""
+    """What one pass over the input tells: how many rows it has (0 is no mistake), and a digest of all that is in it."""
 
     rows: int
     digest: str
@@ -121,9 +123,17 @@ class JsonLines(_File):
             while line := file.readline(_MAX_LINE):
                 number += 1
                 digest.update(line)
-                count += not line.isspace()
+                count += not _is_blank(line)
                 self._check(line, number)
+        if not count:
+            self._check_compressed()
         return Survey(count, digest.hexdigest())
+
+    def _check_compressed(self) -> None:
+        """Python takes a compressed file of no bytes at all for an empty one; it is an upload that was cut off."""
+        with readable("input", self.path):
+            if self.name.endswith(".gz") and (local_path(self.path) or stored(self.path, "input")).stat().st_size == 0:
+                raise EOFError
 
     def _check(self, line: bytes, number: int) -> None:
         if len(line) == _MAX_LINE:
@@ -137,20 +147,25 @@ class JsonLines(_File):
         with self._open() as file:
             index = -1
             for number, line in enumerate(file, 1):
-                if line.isspace():
+                if _is_blank(line):
                     continue
                 index += 1
                 if wanted(index):
                     yield _parsed(line, index, f"{self.name}:{number}")
 
 
+def _is_blank(line: bytes) -> bool:
+    """Nothing but white space; and the mark with which some programs begin an empty file."""
+    return line.isspace() or (line.startswith(_MARK) and not line[len(_MARK) :].strip())
+
+
 def _parsed(line: bytes, index: int, place: str) -> Row:
     try:
-        return _checked(Row(index, place, json.loads(line.decode("utf-8-sig")), size=len(line)))
+        return _checked(Row(index, place, loads(line.decode("utf-8-sig")), size=len(line)))
     except json.JSONDecodeError as error:
-        why = f"it is not JSON: {error.msg} at column {error.colno}"
-    except RecursionError:
-        why = "it is nested too deep"
+        why = "it is not JSON: {0} at column {2}".format(*fault(error))
+    except TooDeep:
+        why = f"it is nested too deep ({LEVELS})"
     except ValueError:
         why = "it holds a number that is too long"
     return Row(index, place, error=row_error(place, why, "json"))
@@ -199,8 +214,9 @@ class Csv(_File):
             with self._open() as file:
                 reader = csv.reader(self._lines(file, seen), delimiter=self._delimiter, strict=True)
                 header = self._next(reader)
-                if header is None:
-                    raise file_error("input", self.path, "is empty; its first line must name the columns")
+                if not header:  # it is cut off, or of another kind: an export of no rows has its header
+                    why = "is empty" if header is None else "has an empty first line"
+                    raise file_error("input", self.path, f"{why}; its first line must name the columns")
                 self._check_header(header)
                 yield header, self._cells(reader)
         finally:
@@ -234,11 +250,3 @@ class Csv(_File):
         if bad is not None:
             why = f"has two columns {bad!r}" if bad.strip() else "has a column without a name"
             raise file_error("input", self.path, f"{why} in its first line")
-
-
-def surveyed(source: Source) -> Survey:
-    """``source.survey()``, of an input that has rows."""
-    survey = source.survey()
-    if not survey.rows:
-        raise InvalidRequest(f"Correct input: {source.name!r} holds no row", path="input", keyword="file")
-    return survey

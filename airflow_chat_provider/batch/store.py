@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from airflow_chat_provider.batch.files import StoreError, file_error, local_path
 from airflow_chat_provider.batch.spill import Spill
+from airflow_chat_provider.core.nesting import loads
 
 __all__ = ["StoreError"]
 
@@ -117,8 +118,8 @@ def identity_in(store: Store) -> dict[str, Any] | None:
 def _ours(content: bytes) -> dict[str, Any] | None:
     """A small file of a batch's; None for anything else."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = loads(content)
+    except ValueError:
         return None
     return found if isinstance(found, dict) and found.get("kept_for") == KEPT_FOR else None
 

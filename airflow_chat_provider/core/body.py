@@ -6,12 +6,14 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep
 from airflow_chat_provider.core.reading import DEFAULT_LIMIT, TooMuch, read_json, read_text
 
 ACCEPT_ENCODING = "gzip, deflate"
 _STEP = 1 << 20
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "identity"})
 TOO_MUCH = "its JSON holds more values than max_response_bytes allows for, or a text that is too long"
+_TOO_DEEP = f"it is not JSON that is read here: it is nested too deep ({LEVELS})"
 
 
 class TooLarge(Exception):
@@ -118,7 +120,9 @@ def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = 
         return Parsed(read_json(content, limit), is_json=True)
     except TooMuch:
         problem = TOO_MUCH
-    except (ValueError, RecursionError):
+    except TooDeep:
+        problem = _TOO_DEEP
+    except ValueError:
         pass
     charset = content_type.lower().partition("charset=")[2].partition(";")[0].strip(" \"'")
     return Parsed(read_text(content, charset), is_json=False, problem=problem)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_chat_provider.core.base_url import field_error
+from airflow_chat_provider.core.nesting import DEPTH, TooDeep, fault, loads
 from airflow_chat_provider.core.wording import close_to
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -22,7 +23,7 @@ def read_extras(extra: str | None) -> dict[str, Any]:
     if not extra or not extra.strip():
         return {}
     try:
-        values = json.loads(extra)
+        values = loads(extra)
     except ValueError:
         raise field_error("extra", "is not JSON") from None
     if not isinstance(values, dict):
@@ -86,7 +87,7 @@ def _texts(kind: str, name_ok: Callable[[str], Any]) -> Callable[[Any], dict[str
     def read(value: Any) -> dict[str, str]:
         if isinstance(value, str):
             try:
-                value = json.loads(value)
+                value = loads(value)
             except ValueError:
                 value = None
         if not isinstance(value, dict):
@@ -141,9 +142,11 @@ def _schema(value: Any) -> Any:
         return None
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
-            return json.loads(value)
+            return loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+            raise ValueError("JSON: {} at line {}, column {}".format(*fault(error))) from None
+        except TooDeep:
+            raise ValueError(f"nested no deeper than {DEPTH} levels") from None
     if not isinstance(value, str | dict):
         raise TypeError("the name of a schema, the path of a .json file, a JSON Schema, or none")
     return value

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import holds_unknown
 from airflow_chat_provider.core.model_errors import problem_of_model
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, loads
 from airflow_chat_provider.core.schema import Problem, RequestSchema, load_user_schema, text_of_schema
 
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -77,10 +78,12 @@ def load_output(source: Schema) -> OutputSchema | None:
 
 def _read(path: str) -> Any:
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        return loads(Path(path).read_text("utf-8"))
     except OSError as error:
         why = f"the file cannot be read ({error.strerror or type(error).__name__})"
-    except (ValueError, RecursionError):
+    except TooDeep:
+        why = f"the file is nested too deep ({LEVELS})"
+    except ValueError:
         why = "the file is not JSON in UTF-8"
     raise _unusable(path, why)
 
@@ -184,8 +187,10 @@ class Tools:
         if name in self._free:
             return ToolCall(identity, name, text)
         try:
-            arguments = json.loads(text) if text else {}
-        except (ValueError, RecursionError, TypeError):
+            arguments = loads(text) if text else {}
+        except TooDeep:
+            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are nested too deep ({LEVELS})"))
+        except (ValueError, TypeError, AttributeError):
             return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not JSON"))
         if not isinstance(arguments, dict):
             return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not a JSON object"))

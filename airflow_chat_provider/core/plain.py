@@ -11,10 +11,10 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
+from airflow_chat_provider.core.nesting import DEPTH
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.values import NotJson, as_json, checked, number
 
-_DEPTH = 200  # deeper than any request that a server takes, shallow enough for Python's own recursion
 _BITS = 14_000  # Python refuses to write out more than 4,300 digits
 
 
@@ -26,8 +26,8 @@ def plain(value: Any, path: str = "$", depth: int = 0, *, exact: bool = False) -
     """
     if value is None or value is UNKNOWN or type(value) in (str, bool):
         return value
-    if depth > _DEPTH:
-        raise InvalidRequest(f"{path}: is nested more than {_DEPTH} deep", path=path, keyword="json")
+    if depth > DEPTH:
+        raise InvalidRequest(f"{path}: is nested more than {DEPTH} deep", path=path, keyword="json")
     if isinstance(value, Mapping):
         return _plain_object(value, path, depth, exact=exact)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | UserString):

@@ -11,12 +11,13 @@ import json
 import re
 from typing import Any
 
+from airflow_chat_provider.core.nesting import DEPTH, TooDeep, too_deep
+
 LARGE = 1 << 18
 """Bytes that ``json`` may read in one step: that takes 20 ms, whatever they are."""
 _STEP = 1 << 18  # bytes or characters of a long text that are looked at in one step
 _WIDEST = 1 << 23  # characters of a text that is not ASCII: each takes up to four bytes, and all are moved in one step
 _DIGITS = 64  # of an integer: the time to read or write one grows with the square of its length
-_DEPTH = 900  # json itself gives up near here
 _BOM = b"\xef\xbb\xbf"
 
 DEFAULT_LIMIT = 64 << 20  # of max_response_bytes
@@ -54,28 +55,44 @@ def allowance(size: int, limit: int = DEFAULT_LIMIT) -> int:
 
 def weight(value: Any) -> int:
     """What a parsed value counts against an allowance."""
-    total, stack = 0, [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            total += OBJECT
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            total += LIST
-            stack.extend(item)
-        else:
-            total += SCALAR
-    return total
+    return _measured(value)[0]
+
+
+def _measured(value: Any) -> tuple[int, int]:
+    """A parsed value's weight, and how many levels it has."""
+    total, levels, level = 0, 0, [value]
+    while level:
+        below: list[Any] = []
+        inner = 0
+        for item in level:
+            if isinstance(item, dict):
+                total += OBJECT
+                inner = 1
+                below.extend(item.values())
+            elif isinstance(item, list):
+                total += LIST
+                inner = 1
+                below.extend(item)
+            else:
+                total += SCALAR
+        levels += inner
+        level = below
+    return total, levels
 
 
 def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
-    """The value of a JSON text in UTF-8; raises ValueError, TooMuch among them, or RecursionError.
+    """The value of a JSON text in UTF-8; raises ValueError, TooMuch and TooDeep among them.
 
     Bytes that are not UTF-8 become U+FFFD, integers of more than 64 digits stay text.
     """
     start = len(_BOM) if data.startswith(_BOM) else 0
     if len(data) <= LARGE:
-        return _DECODER.decode(data[start:].decode("utf-8", "replace"))
+        if too_deep(data):
+            raise TooDeep
+        try:
+            return _DECODER.decode(data[start:].decode("utf-8", "replace"))
+        except RecursionError:  # the caller stands so deep that little is left
+            raise TooDeep from None
     return _Reader(data, start, allowance(len(data), limit)).document()
 
 
@@ -201,15 +218,20 @@ class _Reader:
         whole = self._window.value(self._at)
         if whole is not None:
             value, self._at = whole
-            self._weigh(weight(value))
+            units, levels = _measured(value)
+            self._weigh(units)
+            self._check_depth(levels)
             return value
-        if len(self._open) >= _DEPTH:
-            raise ValueError("nested too deep")
+        self._check_depth(1)
         value = {} if byte == 0x7B else []
         self._weigh(OBJECT if byte == 0x7B else LIST)
         self._at += 1
         self._open.append(value)
         return value
+
+    def _check_depth(self, levels: int) -> None:
+        if len(self._open) + levels > DEPTH:
+            raise TooDeep
 
     def _weigh(self, units: int) -> None:
         self._room -= units

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.plain import opened, plain
 from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.schema import RequestSchema
@@ -19,11 +20,11 @@ from airflow_chat_provider.core.unset import is_blank, without_unset
 def parse_text(text: str, where: str = "request") -> Any:
     """``text`` as JSON; InvalidRequest with line and column where it is not, or where a key stands twice."""
     try:
-        return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
+        return loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
     except json.JSONDecodeError as error:
-        why = f"{error.msg} at line {error.lineno}, column {error.colno}"
-    except RecursionError:
-        why = "it is nested too deep"
+        why = "{} at line {}, column {}".format(*fault(error))
+    except TooDeep:
+        why = f"it is nested too deep ({LEVELS})"
     except ValueError as error:  # InvalidRequest of _unique, or an integer with thousands of digits
         if isinstance(error, InvalidRequest):
             raise

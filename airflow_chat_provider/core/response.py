@@ -14,6 +14,7 @@ from airflow_chat_provider.core.errors import (
     InvalidOutput,
     ProtocolError,
 )
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.panic import is_panic
 
 _CUT = {
@@ -170,11 +171,13 @@ def _json_of(reply: Reply, text: str) -> Any:
 def parsed(text: str) -> tuple[Any, str | None]:
     """An answer's text as JSON, which may stand in a Markdown fence; else where it is none."""
     try:
-        return json.loads(_unfenced(text)), None
+        return loads(_unfenced(text)), None
     except json.JSONDecodeError as error:
-        return None, f"line {error.lineno}, column {error.colno} of {len(text)} characters"
-    except (RecursionError, ValueError):
-        return None, f"nested too deep, or a number too long, in {len(text)} characters"
+        return None, "line {1}, column {2} of {0} characters".format(len(text), *fault(error)[1:])
+    except TooDeep:
+        return None, f"too large or nested too deep: {LEVELS} in {len(text)} characters"
+    except ValueError:
+        return None, f"a number too long, in {len(text)} characters"
 
 
 def _unfenced(text: str) -> str:

@@ -16,10 +16,12 @@ from jsonschema.validators import validator_for
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import flat_validator
 from airflow_chat_provider.core.links import BadSchema, link
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.panic import is_panic
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.patterns import TooMuchWork
 from airflow_chat_provider.core.plain import plain
+from airflow_chat_provider.core.remedy import remedy
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.unset import without_unset
 from airflow_chat_provider.core.wording import describe
@@ -86,7 +88,7 @@ class RequestSchema:
             return
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
         raise InvalidRequest(
-            "Correct the request, nothing was sent: " + _first(lines),
+            f"{remedy(found[0])}, nothing was sent: {_first(lines)}",
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator),
         )
@@ -154,7 +156,7 @@ def portable(source: SchemaSource) -> dict[str, Any] | str | None:
     """``source`` as another task can use it: in the place of a path what is in the file."""
     if source is None or isinstance(source, Mapping):
         return source if source is None else dict(source)
-    return str(source) if str(source) in SHIPPED else dict(json.loads(_read(str(source))))
+    return str(source) if str(source) in SHIPPED else dict(loads(_read(str(source))))
 
 
 def text_of_schema(schema: Any, name: str, argument: str) -> str:
@@ -196,17 +198,19 @@ def load_user_schema(text: str, name: str, argument: str = _ARGUMENT, *, all_pat
     InvalidRequest names ``argument``.
     """
     try:
-        schema = json.loads(text)
+        schema = loads(text)
         draft = _draft(schema)
         # Patterns are Rust's, not Python's, and `link` looks at them; no other format of a schema's is checked.
         draft.check_schema(schema, format_checker=FormatChecker(()))
         linked = link(schema, draft, all_patterns=all_patterns)
     except json.JSONDecodeError as error:
-        why = f"it is not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        why = "it is not JSON at line {1}, column {2}: {0}".format(*fault(error))
     except SchemaError as error:
         why = f"it is not a JSON Schema at {join(error.absolute_path)}: {describe(error)}"
     except BadSchema as error:
         why = str(error)
+    except TooDeep:
+        why = f"it is nested too deep ({LEVELS})"
     except ValueError:
         why = "it holds a number that is too long"
     except BaseException as error:

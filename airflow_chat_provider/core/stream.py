@@ -7,12 +7,13 @@ from typing import Any
 
 from airflow_chat_provider.core.assembly import Assembly, Overfull
 from airflow_chat_provider.core.body import TOO_MUCH, BadEncoding, Inflater
+from airflow_chat_provider.core.nesting import LEVELS, TooDeep
 from airflow_chat_provider.core.reading import TooMuch, read_json, read_text
 from airflow_chat_provider.core.sse import LineTooLong, SSEDecoder
 
 _LONGEST_LINE = 16 << 20  # an image or audio in one chunk; more is no chat
 _STEP = 1 << 14  # bytes that are looked at in one step: a thousand events, if they are small
-_TOO_DEEP = "an event of the stream is nested too deeply"
+_TOO_DEEP = f"an event of the stream is nested too deep ({LEVELS})"
 
 
 class StreamReader:
@@ -83,7 +84,10 @@ class StreamReader:
         except TooMuch:
             self._stop(f"an event of the stream is refused: {TOO_MUCH}")
             return
-        except (ValueError, RecursionError):
+        except TooDeep:
+            self._stop(_TOO_DEEP)
+            return
+        except ValueError:
             if event == "error":
                 self._error = read_text(data)
             self._stop("the stream holds an error" if event == "error" else "an event of the stream is not JSON")
@@ -100,8 +104,6 @@ class StreamReader:
     def _add(self, chunk: dict[str, Any], size: int, chunks: list[dict[str, Any]]) -> None:
         try:
             self._assembly.add(chunk, size)
-        except RecursionError:
-            self._stop(_TOO_DEEP)
         except Overfull as full:
             self._stop(str(full))
         else:
@@ -113,9 +115,5 @@ class StreamReader:
 
     def body(self) -> Any:
         """The completion as far as it came, with the error that ended it; None before anything came."""
-        try:
-            body = None if self._assembly.empty else self._assembly.body()
-        except RecursionError:  # json reads deeper than Python code can follow
-            self.problem = self.problem or _TOO_DEEP
-            body = None
+        body = None if self._assembly.empty else self._assembly.body()
         return body if self._error is None else {**(body or {}), "error": self._error}

@@ -7,12 +7,12 @@ that ``temperature`` is a number and ``content`` is text. Only values that canno
 from __future__ import annotations
 
 import ast
-import json
 from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
 from airflow_chat_provider.core.keywords import discriminator
+from airflow_chat_provider.core.nesting import TooDeep, loads, too_deep
 from airflow_chat_provider.core.values import digits, number
 
 _NUMBERS = {"number", "integer"}
@@ -227,12 +227,14 @@ def _read(text: str, types: frozenset[str]) -> Any:
 
 
 def _from_json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse)
+    return loads(text, parse_constant=_refuse)
 
 
 def _from_python(text: str) -> Any:
     if len(text) > _LITERAL_LIMIT:
         raise ValueError
+    if too_deep(text):
+        raise TooDeep
     return ast.literal_eval(text.strip())
 
 

@@ -32,14 +32,6 @@ class TestInput:
     def test_that_is_missing(self, batch):
         assert re.search(r"Correct input: '.*rows.jsonl' does not exist", refused(batch))
 
-    @pytest.mark.parametrize("content", ["", "\n\n  \n"])
-    def test_that_is_empty(self, batch, content):
-        batch.input.write_text(content)
-        assert "holds no row" in refused(batch)
-
-    def test_that_is_an_empty_list(self, batch):
-        assert "holds no row" in refused(batch, input=[])
-
     def test_that_is_no_utf_8(self, batch):
         batch.input.write_bytes(b'{"text": "a"}\n' * 100 + '{"text": "ä"}\n'.encode("latin-1"))
         assert "is not UTF-8 (line 101)" in refused(batch)
@@ -67,7 +59,6 @@ class TestInput:
             ("text,text\na,b\n", "two columns 'text'"),
             ("text,\na,b\n", "a column without a name"),
             ('text\n"a\n', "is no CSV (line 2)"),
-            ("text\n", "holds no row"),
         ],
     )
     def test_that_is_no_table(self, batch, tmp_path, content, told):

@@ -40,6 +40,7 @@ def damage(content, chance):
         content[start:end] = new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12 * TIMES))
 def test_whatever_is_damaged_between_two_tries_the_next_ends_with_a_line_for_each_row(batch, seed):
     chance = random.Random(seed)
@@ -92,6 +93,7 @@ def reply(chance):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("result_format", ["raw", "message", "text", "json", "tool_calls"])
 @pytest.mark.parametrize("seed", range(4 * TIMES))
 def test_whatever_a_server_answers_each_row_has_a_line_and_the_batch_goes_on(batch, seed, result_format):

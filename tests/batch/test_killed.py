@@ -45,6 +45,7 @@ def killed(batch, project):
     return Killed(batch, project)
 
 
+@pytest.mark.slow
 def test_every_row_ends_with_one_result_and_is_paid_for_once_whenever_the_process_is_killed(killed):
     batch, chance = killed.batch, random.Random(20)
     batch.texts(ROWS)

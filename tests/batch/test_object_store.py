@@ -261,6 +261,7 @@ def test_a_run_that_was_taken_over_from_leaves_errors_and_manifest_alone(stored)
     Path(caught.value.message.rpartition(" ")[2]).unlink()
 
 
+@pytest.mark.slow
 def test_it_survives_kills_and_loses_no_more_than_the_open_part(stored, project, store):
     batch, chance = stored.batch, random.Random(5)
     batch.texts(300)
@@ -291,3 +292,21 @@ def test_the_parts_of_another_folder_with_the_same_beginning_are_not_its_own(sto
     other.claim()
     other.put("results-1.jsonl", b"{}\n")
     assert stored.run()["succeeded"] == 1
+
+
+def test_an_input_without_rows_leaves_a_manifest_and_no_part(stored):
+    stored.batch.write()
+    manifest = stored.run()
+    assert (manifest["total"], manifest["missing"]) == (0, 0)
+    assert json.loads((stored.folder / "manifest.json").read_text()) == manifest
+    assert (stored.found("results"), stored.found("errors"), stored.parts("results")) == ([], [], [])
+    assert stored.run()["total"] == 0
+    assert stored.batch.chat.requests == []
+
+
+def test_an_input_that_says_it_is_compressed_and_has_no_byte_was_cut_off(stored):
+    compressed = stored.batch.input.with_suffix(".jsonl.gz")
+    compressed.touch()
+    stored.arguments["input"] += ".gz"
+    with pytest.raises(InvalidRequest, match="is cut off"):
+        stored.run()

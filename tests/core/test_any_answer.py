@@ -66,6 +66,7 @@ WANTED = st.builds(
 )
 
 
+@pytest.mark.slow
 @QUICK
 @given(bodies=st.lists(BODIES, min_size=1, max_size=3), wanted=WANTED)
 def test_a_dialogue_ends_with_a_reply_and_sends_only_what_is_json(bodies: list[Any], wanted: Wanted) -> None:

@@ -99,12 +99,14 @@ def test_lists_of_nothing_are_refused_before_they_fill_the_memory(chunk: bytes) 
     assert "more values" in reader.problem
 
 
+@pytest.mark.slow
 def test_a_value_that_replaces_another_is_not_counted_twice() -> None:
     usage = b'{"choices":[],"usage":{"total_tokens":%d,"details":[1,2,3,4,5,6,7,8]},"x":{"y":[1,2,3]}}'
     reader = streamed(*(usage % n for n in range(30_000)))
     assert reader.body()["usage"]["total_tokens"] == 29_999
 
 
+@pytest.mark.slow
 def test_log_probabilities_of_a_long_answer_are_taken() -> None:
     token = b'{"token":"abc","logprob":-0.1,"bytes":[97,98,99]}'
     one = b'{"token":"abc","logprob":-0.1,"bytes":[97,98,99],"top_logprobs":[%s]}' % b",".join([token] * 20)

@@ -185,13 +185,18 @@ PARSED: list[tuple[bytes, str, Any, bool]] = [
     (b"\xc3\xa9", "text/html; charset=hex", "é", False),
     (b"\xc3\xa9", "text/html; charset=a\0b", "é", False),
     (b"x\x00\xff", "", "x\x00\ufffd", False),
-    (b"[" * 100_000, "application/json", "[" * 100_000, False),
 ]
 
 
 @pytest.mark.parametrize(("content", "kind", "body", "is_json"), PARSED, ids=range(len(PARSED)))
 def test_a_body_is_its_json_or_else_its_text(content: bytes, kind: str, body: Any, is_json: bool) -> None:
     assert parse_body(content, kind) == (body, is_json, None)
+
+
+def test_a_body_that_is_nested_too_deep_is_kept_as_text_and_named() -> None:
+    body, is_json, problem = parse_body(b"[" * 201 + b"]" * 201, "application/json")
+    assert (body, is_json) == ("[" * 201 + "]" * 201, False)
+    assert problem == "it is not JSON that is read here: it is nested too deep (more than 200 levels)"
 
 
 def test_numbers_that_json_does_not_have_are_read_as_python_reads_them() -> None:
@@ -209,6 +214,7 @@ def test_json_of_more_values_than_its_size_makes_likely_is_kept_as_text_and_refu
     assert "more values" in problem
 
 
+@pytest.mark.slow
 def test_bytes_that_come_one_by_one_take_up_no_more_than_their_number() -> None:
     body = Body(1 << 20)
     tracemalloc.start()

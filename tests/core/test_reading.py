@@ -92,7 +92,7 @@ class TestJson:
         assert math.isnan(not_a_number)
         assert others == [-math.inf, math.inf, 0, 0.01, int("1" * 64), "1" * 65]
 
-    def test_nesting_that_json_would_not_follow_is_refused(self) -> None:
+    def test_nesting_without_an_end_is_refused(self) -> None:
         assert read(b"[" * 100_000) == "not JSON"
         assert read(b'{"a":' * 100_000) == "not JSON"
 
@@ -102,6 +102,7 @@ class TestJson:
         assert read_json(data) == LOGPROBS * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", [b"{}", b"[]", b"1", b'{"a":{}}'])
 def test_more_values_than_a_text_is_worth_are_refused_before_they_are_made(
     item: bytes, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +158,7 @@ def test_what_is_looked_at_in_vain_is_bounded(monkeypatch: pytest.MonkeyPatch) -
         return scan(text, at)
 
     monkeypatch.setattr(reading, "_scan_once", noted)
-    data = b'{"a":' * 800 + b'"' + b"x" * (1 << 19) + b'"' + b"}" * 800
+    data = b'{"a":' * 190 + b'"' + b"x" * (1 << 19) + b'"' + b"}" * 190
     read_json(data)
     assert sum(looked) < 4 * len(data)
 

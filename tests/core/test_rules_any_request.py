@@ -111,6 +111,7 @@ REQUESTS = st.dictionaries(st.sampled_from(sorted(API_NAMES)) | KEYS, JSON, max_
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(REQUESTS, st.sampled_from(SERVERS))
 def test_any_json_object_is_at_worst_an_invalid_request(body: dict[str, Any], base_url: str | None) -> None:

@@ -20,7 +20,7 @@ def refusal(body: Any, schema: Any = DEFAULT_SCHEMA) -> InvalidRequest:
 
 
 def message(body: Any, schema: Any = DEFAULT_SCHEMA) -> str:
-    return str(refusal(body, schema)).removeprefix("Correct the request, nothing was sent: ")
+    return str(refusal(body, schema)).partition(", nothing was sent: ")[2]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -94,7 +94,7 @@ WORDINGS = [
 @pytest.mark.parametrize(("change", "keyword", "words"), WORDINGS)
 def test_an_error_says_where_what_is_allowed_and_what_came(change: dict[str, Any], keyword: str, words: str) -> None:
     error = refusal({**MINIMAL, **change})
-    assert (error.keyword, str(error)) == (keyword, f"Correct the request, nothing was sent: {words}")
+    assert (error.keyword, str(error).partition(", nothing was sent: ")[2]) == (keyword, words)
     assert words.startswith(f"{error.path}: ")
 
 
@@ -251,3 +251,35 @@ def test_a_loaded_schema_knows_its_properties_and_is_kept() -> None:
     assert "max_completion_tokens" not in loaded.properties
     assert load_schema("2023-12") is loaded
     assert load_schema({"type": "object"}) is load_schema({"type": "object"})
+
+
+PART = {"type": "text", "text": "Hi"}
+MESSAGE = {"role": "user", "content": "Hi"}
+JOIN = 'Join the list of texts into one text with "\\n".join(...)'
+
+
+@pytest.mark.parametrize("schema", SHIPPED)
+@pytest.mark.parametrize(
+    ("messages", "remedy"),
+    [
+        ([{"role": "user", "content": ["a", "b"]}], JOIN),
+        ([{"role": "user", "content": [PART, "b"]}], JOIN),
+        ([{"role": "system", "content": ["a", "b"]}, MESSAGE], JOIN),
+        (["a", "b"], JOIN),
+        (
+            [{"role": "user", "content": [MESSAGE]}],
+            "Give the messages as messages: a prompt is a text or a list of parts",
+        ),
+        ([PART], 'Put the parts into a message, {"role": "user", "content": [...]}'),
+        (MESSAGE, "Put the message into a list"),
+        ([{"role": "user", "content": PART}], "Put the part into a list"),
+        ([{"role": "user", "content": [7]}], "Correct the request"),
+        ([{"role": "user", "content": {"a": 1}}], "Correct the request"),
+    ],
+)
+def test_messages_in_a_shape_that_is_often_taken_for_another_are_told_what_to_do(
+    messages: Any, remedy: str, schema: str
+) -> None:
+    assert str(refusal({"model": "m", "messages": messages}, schema)).startswith(
+        f"{remedy}, nothing was sent: $.messages"
+    )

@@ -98,7 +98,7 @@ SHAPES: list[tuple[str, Any, str, Any, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("server", "body", "message", "code", "codes"), SHAPES, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("server", "body", "message", "code", "codes"), SHAPES, ids=[shape[0] for shape in SHAPES])
 def test_an_error_is_read_in_each_servers_shape(
     server: str, body: Any, message: str, code: Any, codes: set[str]
 ) -> None:

@@ -117,7 +117,7 @@ def test_an_error_that_is_null_is_none() -> None:
     [
         (b"{", "an event of the stream is not JSON"),
         (b"<html>", "an event of the stream is not JSON"),
-        (b"[" * 100_000, "an event of the stream is not JSON"),
+        (b"[" * 100_000, "an event of the stream is nested too deep (more than 200 levels)"),
         (b"[1]", "an event of the stream is no JSON object"),
         (b"null", "an event of the stream is no JSON object"),
         (b'"text"', "an event of the stream is no JSON object"),
@@ -131,10 +131,10 @@ def test_an_event_that_is_no_chunk_ends_a_stream(data: bytes, problem: str) -> N
 @pytest.mark.parametrize(("start", "end"), [('{"a":', "}"), ("[", "]")])
 def test_an_event_nested_too_deeply_is_a_problem_and_no_crash(start: str, end: str) -> None:
     deep = json.loads('{"choices": [{"index": 0, "delta": {"x": 1}}]}')
-    raw = json.dumps(deep).replace("1", start * 900 + "1" + end * 900).encode()
+    raw = json.dumps(deep).replace("1", start * 900 + "1" + end * 900).encode()  # which Python 3.13 reads
     reader, _ = read(b"data: " + raw + b"\n\n" + event(END))
-    reader.body()
-    assert reader.problem in ("an event of the stream is nested too deeply", "an event of the stream is not JSON")
+    assert reader.body() is None
+    assert reader.problem == "an event of the stream is nested too deep (more than 200 levels)"
 
 
 @pytest.mark.parametrize("raw", [b"data:\n\n", b"data\n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n"])

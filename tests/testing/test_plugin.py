@@ -65,6 +65,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_in_the_readme(project: Path, user: Path, environment: dict[str, str]) -> None:
     section = (project / "README.md").read_text("utf-8").partition(HEADING)[2].partition("\n## ")[0]
     names = re.findall(r"`([\w/]+\.py)`", section)

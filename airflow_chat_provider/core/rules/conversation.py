@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.rules.content import check_parts
 from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted, unsure
 from airflow_chat_provider.core.rules.tools import NAME, check_function_name, deprecated
@@ -95,8 +95,8 @@ def _is_json_object(text: str) -> bool:
     if len(text) > _ARGUMENTS_READ:
         return text[:_ARGUMENTS_READ].lstrip()[:1] == "{" and text[-_ARGUMENTS_READ:].rstrip()[-1:] == "}"
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        return isinstance(loads(text), dict)
+    except ValueError:
         return False
 
 

@@ -1,0 +1,43 @@
+"""What to do about messages in a shape that is often taken for another: the first words of an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonschema import ValidationError
+
+_JOIN = 'Join the list of texts into one text with "\\n".join(...)'
+_AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
+_AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
+_IN_LIST = "Put the {} into a list"
+
+
+def remedy(error: ValidationError) -> str:
+    """Start an error with this. Of a request, not of an answer: a hint would tell something of its content."""
+    *_, key, last = None, None, *error.absolute_path
+    found = _in_list(key, error) if isinstance(last, int) else _instead_of_list(last, error)
+    return found or "Correct the request"
+
+
+def _in_list(key: Any, error: ValidationError) -> str | None:
+    value: Any = error.instance
+    is_object = isinstance(value, dict)
+    if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
+        return _JOIN
+    if key == "content" and is_object and "role" in value:
+        return _AS_MESSAGES
+    if key == "messages" and is_object and "type" in value and "role" not in value:
+        return _AS_CONTENT
+    return None
+
+
+def _instead_of_list(key: Any, error: ValidationError) -> str | None:
+    value: Any = error.instance
+    due: Any = error.validator_value
+    if key == "content" and isinstance(value, list) and any(isinstance(item, str) for item in value):
+        return _JOIN  # where a schema takes text alone
+    if key == "messages" and isinstance(value, dict) and "role" in value:
+        return _IN_LIST.format("message")
+    if key == "content" and isinstance(value, dict) and "type" in value and "array" in due:
+        return _IN_LIST.format("part")
+    return None
