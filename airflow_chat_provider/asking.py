@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.dialogue import RUNGS, Dialogue, Wanted
 from airflow_chat_provider.core.output import load_output
+from airflow_chat_provider.schema_files import dag_of, opened
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -18,7 +19,7 @@ _RUNGS: dict[tuple[str, Any], int] = {}
 
 def wanted(task: Any) -> Wanted:
     """What a task's arguments say of its answers."""
-    schema = load_output(task.response_schema)
+    schema = load_output(opened(task.response_schema, dag_of(task), "response_schema"))
     return Wanted(schema, task.result_format == "tool_calls", task.output_retries, task.result_format)
 
 

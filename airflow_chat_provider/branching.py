@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_chat_provider.chat_operator import ChatCompletionOperator
 from airflow_chat_provider.compat import DownstreamTasksSkipped
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.request_operator import naming
 
 try:
     from airflow.sdk.bases.branch import BranchMixIn
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.dialogue import Wanted
     from airflow_chat_provider.downstream import Downstream
 
-_OURS = ("result_format", "response_schema")
+_OURS = ("result_format", "response_schema", "multiple_outputs")
 
 
 class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
@@ -55,28 +56,24 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         choose_by: Literal["enum", "tool"] = "enum",
         **kwargs: Any,
     ) -> None:
-        given = next((name for name in _OURS if kwargs.get(name) not in (None, "raw")), None)
-        if given is not None:
-            raise InvalidRequest(f"Leave {given} out: a branch has its own", path=given, keyword="branch")
         self.branches = branches
         self.choose_by = choose_by
         super().__init__(**kwargs)
         self.result_format = "tool_calls" if choose_by == "tool" else "json"
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        from airflow_chat_provider.core.choice import described
-        from airflow_chat_provider.parsing import check_choices
-
-        check_choices(arguments, {"choose_by": ("enum", "tool")})
-        branches = described(arguments.get("branches") or ())
+    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
+        given = next((name for name in _OURS if arguments.get(name) not in (None, "raw", False)), None)
+        if given is not None:
+            raise InvalidRequest(f"Leave {given} out: a branch has its own", path=given, keyword="branch")
+        super()._check_each(arguments, dag)
         if arguments.get("choose_by") == "tool":
+            from airflow_chat_provider.core.choice import described
             from airflow_chat_provider.core.output import load_parameters
 
-            for name, branch in branches.items():
+            for name, branch in described(arguments.get("branches") or ()).items():
                 if branch.get("parameters"):
                     load_parameters(name, branch["parameters"])
-        super()._check_arguments(arguments, dag, mapped=mapped)
 
     def resolve_template_files(self) -> None:
         """Check the branches, too: Airflow calls this when a DAG is parsed, and all of its tasks are known."""
@@ -86,7 +83,8 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         after = self._downstream()
         for name in self.branches:
             if name in after.tasks and name not in after.possible:
-                raise self._wrong_branches(after, after.why_not(name))
+                with naming(self.task_id):
+                    raise self._wrong_branches(after, after.why_not(name))
 
     def _downstream(self) -> Downstream:
         from airflow_chat_provider.downstream import Downstream

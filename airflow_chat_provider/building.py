@@ -11,6 +11,7 @@ from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request import filled, fold
 from airflow_chat_provider.core.schema import load_schema, portable
+from airflow_chat_provider.schema_files import dag_of, opened
 from airflow_chat_provider.structure import outline, unchanged
 from airflow_chat_provider.templating import Renderer, no_path, rendered_request, schema_of_data
 
@@ -164,7 +165,8 @@ def fold_for(task: Any, arguments: Mapping[str, Any]) -> Folded:
     given, empty = dict(arguments), list[str]()
     request = given.pop("request")
     folded = fold(rendered_request(request) if isinstance(request, str) else request, **given, empty=empty)
-    return Folded(*filled(folded, load_schema(task.request_schema), empty))
+    schema = load_schema(opened(task.request_schema, dag_of(task), "request_schema"))
+    return Folded(*filled(folded, schema, empty))
 
 
 class Upstream(NamedTuple):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.response import Reply
     from airflow_chat_provider.deferral import Found
     from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.kinds import Kind
     from airflow_chat_provider.ledger import Ledger
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_heard", "_wanted")
@@ -110,9 +111,17 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        from airflow_chat_provider.parsing import check_arguments
+        from airflow_chat_provider.parsing import check_multiple_outputs, check_request
 
-        check_arguments(arguments, dag, mapped=mapped)
+        cls._check_each(arguments, dag)
+        request = check_request(arguments, dag, mapped=mapped, may_grow=cls._function_adds)
+        check_multiple_outputs(arguments, request, dag)
+
+    @classmethod
+    def _kinds(cls) -> Mapping[str, Kind]:
+        from airflow_chat_provider.kinds import ARGUMENTS
+
+        return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider import building
@@ -135,6 +144,15 @@ class ChatCompletionOperator(RequestOperator):
         if self._arguments is None:
             self._arguments = building.Arguments(self)
         return self._arguments
+
+    def _check_outputs(self, request: Any) -> None:
+        """Of a mapped task only now all is known that decides whether each key of the answer can be an XCom."""
+        if getattr(self, "multiple_outputs", False):
+            from airflow_chat_provider.kinds import arguments_of
+            from airflow_chat_provider.parsing import check_multiple_outputs
+            from airflow_chat_provider.schema_files import dag_of
+
+            check_multiple_outputs(arguments_of(self), request, dag_of(self))
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
@@ -214,11 +232,13 @@ class ChatCompletionOperator(RequestOperator):
 
         context, inside = placed(self, context)
         built = self._built(context)
+        self._check_filled()
         upstream = building.Upstream.of(self.configuration)
         self._hook = hook = self.hook_for(upstream)
         try:
             schema = self.schema_for(upstream, hook.settings)
             request = hook.prepare(upstream.request(built), schema)
+            self._check_outputs(request)
             want = self._wanted()
             asking.warn(want)
             dialogue = asking.begin(self._question(request), want, hook.settings)

@@ -50,6 +50,8 @@ __all__ = [
     "conf",
     "has_success_listeners",
     "in_thread",
+    "is_running",
+    "literal_module",
     "loop_reaches_airflow",
     "uncut",
 ]
@@ -93,3 +95,21 @@ def has_success_listeners() -> bool:
     except ImportError:  # before Airflow 3.2
         from airflow.listeners.listener import get_listener_manager as manager
     return bool(manager().hook.on_task_instance_success.get_hookimpls())
+
+
+def is_running() -> bool:
+    """Does this process run a task just now? Else it reads a DAG, or is a user's own."""
+    from airflow.sdk import get_current_context
+
+    try:
+        get_current_context()
+    except (RuntimeError, AirflowException):
+        return False
+    return True
+
+
+def literal_module() -> str:
+    """Where a DAG's author finds ``literal``, which keeps a text from being rendered."""
+    import airflow.sdk
+
+    return "airflow.sdk" if hasattr(airflow.sdk, "literal") else "airflow.sdk.definitions.template"  # Airflow 3.1.0

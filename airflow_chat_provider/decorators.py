@@ -18,6 +18,7 @@ from airflow_chat_provider.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.branching import ChatCompletionBranchOperator
 from airflow_chat_provider.chat_operator import ChatCompletionOperator
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.mapping import checked
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -91,6 +92,7 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
 
     template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *TEMPLATE_FIELDS)
     custom_operator_name = "@task.chat_completion"
+    _function_adds = True
     shallow_copy_attrs: Sequence[str] = (*DecoratedOperator.shallow_copy_attrs, "response_schema")
     template_fields_renderers: ClassVar[dict[str, str]] = {
         **DecoratedOperator.template_fields_renderers,
@@ -99,9 +101,6 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
 
     _function_error: InvalidRequest | None = None
     """Why the function's arguments cannot be had."""
-
-    def _check_self(self) -> None:
-        self._check_arguments(self._to_check(), self.get_dag() if self.has_dag() else None, mapped=True)  # type: ignore[no-untyped-call]
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider import building
@@ -204,7 +203,7 @@ def _decorator(
 
     def decorate(function: Callable[..., Any]) -> Any:
         _check_function(function)
-        return task_decorator_factory(function, decorated_operator_class=operator, **given)
+        return checked(task_decorator_factory(function, decorated_operator_class=operator, **given))
 
     return cast("TaskDecorator", decorate if function is None else decorate(function))
 

@@ -2,80 +2,136 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
+from weakref import ref
 
-from airflow_chat_provider.arguments import REQUEST_FIELDS
+from airflow_chat_provider.arguments import ATTRIBUTES, REQUEST_FIELDS, XCOMS
+from airflow_chat_provider.compat import is_running
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.plain import plain
 from airflow_chat_provider.core.request import check_known, fold, mask_templates, parse_text
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, SHIPPED, load_schema
+from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, load_schema
+from airflow_chat_provider.kinds import Kind, check_values
+from airflow_chat_provider.schema_files import opened
+from airflow_chat_provider.syntax import Syntax
 from airflow_chat_provider.templating import is_path, json_or_none, markers, no_path, read_template
 
-REPLY_CHOICES = {
-    "result_format": ("raw", "message", "text", "json", "tool_calls"),
-    "on_incomplete": ("warn", "fail", "ignore"),
-}
-_CHOICES = {**REPLY_CHOICES, "on_uncertain": ("fail", "resend")}
+_LAST: dict[str, tuple[Callable[[], Any], Syntax]] = {}  # of the DAG that is being made
+_ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
 
 
-def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = False) -> None:
-    """Check every argument, and every leaf that holds no template against the schema; raises InvalidRequest.
+def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: Iterable[str], dag: Any) -> None:
+    """Check each argument by itself, and the templates in ``fields``; raises InvalidRequest."""
+    options = dag and dag.jinja_environment_kwargs
+    check_values(arguments, kinds, options)
+    _check_templates(arguments, fields, dag)
+    if not markers(options)(source := arguments.get("request_schema")):
+        load_schema(opened(source, dag, "request_schema"))
+    _answer(arguments, dag)
 
-    ``mapped``: ``partial()`` has only some of them; the messages may come with ``expand()``.
+
+def _answer(arguments: Mapping[str, Any], dag: Any) -> Any:
+    """What an answer has to be; None: anything."""
+    if arguments.get("response_schema") is None:
+        return None
+    from airflow_chat_provider.core.output import load_output
+
+    return load_output(opened(arguments["response_schema"], dag, "response_schema"))
+
+
+def check_multiple_outputs(arguments: Mapping[str, Any], request: Any, dag: Any) -> None:
+    """Each key of the answer becomes an XCom: it must be a dict, and none of its keys one of the task's own XComs."""
+    if not arguments.get("multiple_outputs"):
+        return
+    if arguments.get("result_format", "json") != "json":
+        why = f"only an answer in JSON has keys of its own, and result_format is {arguments['result_format']!r}"
+    else:
+        answer = _answer(arguments, dag)
+        schema = answer.schema if answer is not None else _response_format(request)
+        taken = [name for name in XCOMS if name in _mapping(_mapping(schema).get("properties"))]
+        if taken:
+            why = f"the answer's key {taken[0]!r} would overwrite the task's own XCom of that name"
+        elif _mapping(schema).get("type", "object") not in ("object", ["object"]):
+            why = "the answer's schema describes no object"
+        else:
+            return
+    raise InvalidRequest(
+        f"Leave multiple_outputs out and read the whole answer (return_value): {why}",
+        path="multiple_outputs",
+        keyword="multiple_outputs",
+    )
+
+
+def _response_format(request: Any) -> Any:
+    """The answer's schema, as far as the request says it."""
+    response_format = _mapping(_mapping(request).get("response_format"))
+    return _mapping(response_format.get("json_schema")).get("schema")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _syntax(dag: Any) -> Syntax:
+    """The Jinja of a DAG: one for all of its tasks."""
+    if dag is None:  # which may come later, with filters of its own
+        from jinja2.sandbox import SandboxedEnvironment
+
+        return Syntax(SandboxedEnvironment, markers(), knows_names=False)
+    if (known := _LAST.get("syntax")) is not None and known[0]() is dag:
+        return known[1]
+    there: Callable[[], Any] = ref(dag)
+    options = dag.jinja_environment_kwargs
+    syntax = Syntax(cache(lambda: there().get_template_env(force_sandboxed=True)), markers(options), options)
+    _LAST["syntax"] = (there, syntax)
+    return syntax
+
+
+def _check_templates(arguments: Mapping[str, Any], fields: Iterable[str], dag: Any) -> None:
+    """Check the Jinja of all templates that the DAG's author wrote."""
+    if dag is None and is_running():
+        return  # an operator that a task makes and executes: nothing renders what it is given
+    syntax = _syntax(dag)
+    for field in fields:
+        name = _ARGUMENT_OF.get(field, field)
+        value = arguments.get(name)
+        if name == "request":
+            syntax.check(_request_text(value, dag, syntax.is_template), "$")
+        elif name != "input" or isinstance(value, str):  # a list of rows is data
+            syntax.check(value, name)
+
+
+def _request_text(value: Any, dag: Any, is_template: Callable[[Any], bool]) -> Any:
+    """The request, read where it is JSON in a text or a file; a text that is JSON only when it is rendered."""
+    if not isinstance(value, str):
+        return value
+    parsed = json_or_none(value)
+    if parsed is None and dag is not None and is_path(value) and not is_template(value):
+        value = read_template(dag.get_template_env(force_sandboxed=True), value.strip())
+        parsed = json_or_none(value)
+    return value if parsed is None else parsed
+
+
+def check_request(arguments: Mapping[str, Any], dag: Any, *, mapped: bool, may_grow: bool = False) -> Any:
+    """Check what is known of the request against schema and rules, and return that; raises InvalidRequest.
+
+    ``mapped``: ``partial()`` has only a part of it; the messages may come with ``expand()``. ``may_grow``: keys may be
+    added to it when the task runs.
     """
-    check_choices(arguments, _CHOICES)
-    check_output(arguments)
-    check_request(arguments, dag, mapped=mapped)
-
-
-def without_paths(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with nothing in them that would make the checks read a file."""
-    request, schema, answer = (arguments.get(name) for name in ("request", "request_schema", "response_schema"))
-    return {
-        **arguments,
-        "request": UNKNOWN if isinstance(request, str) and is_path(request) else request,
-        "request_schema": schema if isinstance(schema, Mapping) or schema in SHIPPED else None,
-        "response_schema": None if isinstance(answer, str | os.PathLike) else answer,
-    }
-
-
-def check_output(arguments: Mapping[str, Any]) -> None:
-    """Check what says how an answer has to be."""
-    retries = arguments.get("output_retries", 1)
-    if type(retries) is not int or retries < 0:
-        raise InvalidRequest(
-            f"output_retries must be a number of 0 or more, not {str(retries)[:64]!r}",
-            path="output_retries",
-            keyword="minimum",
-        )
-    if arguments.get("response_schema") is not None:
-        from airflow_chat_provider.core.output import load_output
-
-        load_output(arguments["response_schema"])
-
-
-def check_choices(arguments: Mapping[str, Any], choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Check the arguments that have one of few values."""
-    for name, allowed in choices.items():
-        if (value := arguments.get(name, allowed[0])) not in allowed:
-            listed = ", ".join(map(repr, allowed))
-            raise InvalidRequest(f"{name} must be one of {listed}, not {value!r}", path=name, keyword="enum")
-
-
-def check_request(arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-    """Check what is known of the request."""
+    may_grow = may_grow or (mapped and "request" not in arguments)
     is_template = markers(dag and dag.jinja_environment_kwargs)
     source = arguments.get("request_schema", DEFAULT_SCHEMA)
     request = _known(arguments, dag, is_template, mapped=mapped)
     if not is_template(source):
-        check_known(request, load_schema(source))
+        check_known(request, load_schema(opened(source, dag, "request_schema")), may_grow=may_grow)
     if arguments.get("result_format") == "tool_calls" and isinstance(request, dict):
         from airflow_chat_provider.core.output import Tools
 
         Tools(plain(request))  # whose arguments are checked by the tools' own schemas
+    return request
 
 
 def _known(arguments: Mapping[str, Any], dag: Any, is_template: Callable[[Any], bool], *, mapped: bool) -> Any:
@@ -100,7 +156,7 @@ def _known_text(text: str, dag: Any, is_template: Callable[[Any], bool]) -> Any:
         if dag is None:
             return UNKNOWN
         where = text.strip()
-        text = read_template(dag.get_template_env(), where)
+        text = read_template(dag.get_template_env(force_sandboxed=True), where)
         parsed = json_or_none(text)
     if parsed is None:
         return UNKNOWN if is_template(text) else parse_text(text, where)

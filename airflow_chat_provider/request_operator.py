@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from airflow.sdk import BaseOperator, get_current_context
-from airflow.sdk.definitions._internal.contextmanager import DagContext
 
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
 
@@ -16,9 +17,23 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_chat_provider.building import Upstream
-    from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.core.settings import Settings
     from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.kinds import Kind
+
+
+@contextmanager
+def naming(task_id: str) -> Iterator[None]:
+    """Let an error that breaks the import of a DAG begin with its task: a DAG file has many."""
+    try:
+        yield
+    except ChatCompletionError as error:
+        error.message = f"Task {task_id!r}: {error.message}"
+        error.args = (error.message,)
+        raise
+    except RecursionError:
+        why = f"Task {task_id!r}: Correct the arguments: one is nested too deep, or holds itself"
+        raise InvalidRequest(why, path="$", keyword="json") from None
 
 
 class RequestOperator(BaseOperator):
@@ -29,6 +44,8 @@ class RequestOperator(BaseOperator):
     timeout: float | str | None
     deadline: float | str | None
     max_attempts: int | str | None
+    _function_adds: ClassVar[bool] = False
+    """Does a function that is called when the task runs add to the request?"""
     _own_fields: ClassVar[Sequence[str]]
     """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
     given_by_mapping: Mapping[str, Any] | None = None
@@ -48,8 +65,21 @@ class RequestOperator(BaseOperator):
         super().__init__(**policy_argument(retry_policy), **kwargs)
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _kinds(cls) -> Mapping[str, Kind]:
+        """What each argument may be."""
         raise NotImplementedError
+
+    @classmethod
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+        """Check all arguments when the DAG is parsed; ``mapped``: as far as they are there."""
+        raise NotImplementedError
+
+    @classmethod
+    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
+        """Check each of these by itself."""
+        from airflow_chat_provider.parsing import check_each
+
+        check_each(arguments, cls._kinds(), cls._own_fields, dag)
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         """Render the operator's own fields; those in ``data`` hold no template. What failed is kept for execute()."""
@@ -62,7 +92,11 @@ class RequestOperator(BaseOperator):
 
     def schema_for(self, upstream: Upstream, settings: Settings) -> Any:
         """The task's own request_schema, where it names one; else upstream's or the connection's."""
-        return self.request_schema if self._names_schema else upstream.schema(settings)
+        if not self._names_schema:
+            return upstream.schema(settings)
+        from airflow_chat_provider.schema_files import dag_of, opened
+
+        return opened(self.request_schema, dag_of(self), "request_schema")
 
     def hook_for(self, upstream: Upstream) -> ChatCompletionHook:
         """The hook for the task's connection, with the task's own limits."""
@@ -76,22 +110,32 @@ class RequestOperator(BaseOperator):
         )
 
     def _check_self(self) -> None:
-        dag = self.get_dag() if self.has_dag() else None  # type: ignore[no-untyped-call]
-        self._check_arguments(self._to_check(), dag, mapped=False)
+        """Check the arguments when the DAG is parsed.
 
-    def _to_check(self) -> Mapping[str, Any]:
-        """The arguments, without the paths of a mapped task, which may be data of an upstream's: no file is read."""
-        if not getattr(self, "_BaseOperator__from_mapped", False):
-            return vars(self)
-        from airflow_chat_provider.parsing import without_paths
+        Not those of a mapped task, which is made when it runs: what an upstream task left is data, and is neither a
+        template nor the path of a file. ``_check_filled`` and the request's own checks look at them.
+        """
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        from airflow_chat_provider.kinds import arguments_of
+        from airflow_chat_provider.schema_files import dag_of
 
-        return without_paths(vars(self))
+        with naming(self.task_id):
+            self._check_arguments(arguments_of(self), dag_of(self), mapped=self._function_adds)
+
+    def _check_filled(self) -> None:
+        """Check the arguments once their templates are rendered: what parsing knew nothing of is looked at now."""
+        from airflow_chat_provider.kinds import check_filled
+
+        check_filled(self, self._kinds())
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Airflow's ``partial``, whose arguments are checked like the operator's."""
-        cls._check_arguments(kwargs, kwargs.get("dag") or DagContext.get_current(), mapped=True)
-        return super().partial(**kwargs)
+        """Airflow's ``partial``, whose arguments are checked like the operator's, as are those of ``expand()``."""
+        from airflow_chat_provider.mapping import check_partial, checked_partial
+
+        check_partial(cls, kwargs)
+        return checked_partial(super().partial(**kwargs))
 
     def _do_render_template_fields(
         self,

@@ -181,8 +181,8 @@ def no_path(argument: str) -> InvalidRequest:
     )
 
 
-def read_template(env: jinja2.Environment, name: str) -> str:
-    """A file's text, found as Airflow finds templates: next to the DAG, or in its template_searchpath."""
+def read_template(env: jinja2.Environment, name: str, argument: str = "request") -> str:
+    """The text of an argument's file, found as Airflow finds templates: next to the DAG, or in template_searchpath."""
     from jinja2 import TemplateNotFound
 
     try:
@@ -197,7 +197,7 @@ def read_template(env: jinja2.Environment, name: str) -> str:
         why = f"is in none of {', '.join(_places(env))}"
     except OSError as error:
         why = f"cannot be read: {error.strerror or error}"
-    raise InvalidRequest(f"request: the file {name!r} {why}", path="request", keyword="file")
+    raise InvalidRequest(f"{argument}: the file {name!r} {why}", path=argument, keyword="file")
 
 
 def _places(env: jinja2.Environment) -> Iterator[str]:

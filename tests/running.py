@@ -24,13 +24,22 @@ def load_dag(file: Path, dag_id: str) -> Any:
 
 def load_dags(file: Path) -> dict[str, Any]:
     """The DAGs of a file by their names, as the DAG processor reads it."""
+    bag = _read(file)
+    assert not bag.import_errors
+    return dict(bag.dags)
+
+
+def import_errors(file: Path) -> dict[str, str]:
+    """What Airflow shows of a file that it cannot import."""
+    return dict(_read(file).import_errors)
+
+
+def _read(file: Path) -> Any:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
         from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
-    bag = DagBag(str(file))
-    assert not bag.import_errors
-    return dict(bag.dags)
+    return DagBag(str(file))
 
 
 class Run:

@@ -165,7 +165,6 @@ class TestTemplates:
         [
             ("{{ params.nope }}", "UndefinedError"),
             ("{{ 1 / 0 }}", "ZeroDivisionError"),
-            ("{{ unclosed", "TemplateSyntaxError"),
             ("{% include 'nowhere.md' %}", "nowhere.md"),
             ("{{ macros.datetime.strptime('secret text', '%Y') }}", "ValueError"),
             ("{{ {'a': 1}[params.key] }}", "'dict object' has no attribute of the name that a value gives"),

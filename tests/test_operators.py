@@ -177,7 +177,8 @@ class TestChaining:
 
     @pytest.mark.parametrize("configuration", ["text", ["chat_default"], 5])
     def test_a_configuration_that_is_no_mapping_is_refused(self, chat, configuration):
-        assert failing(ask(prompt="x", configuration=configuration)).path == "configuration"
+        task = ask(prompt="x", configuration="{{ params.configuration }}")
+        assert failing(task, {"params": {"configuration": configuration}}).path == "configuration"
 
     def test_the_base_url_of_a_configuration_is_never_used_only_compared(self, airflow, chat, caplog):
         with airflow.dag():
@@ -192,7 +193,8 @@ class TestChaining:
         assert airflow.run().xcoms()["configuration"]["request_schema"] == schema
 
     def test_a_configuration_with_a_strange_key_is_refused(self, chat):
-        failure = failing(ask(prompt="x", configuration={"modle": "m"}))
+        task = ask(prompt="x", configuration="{{ params.configuration }}")
+        failure = failing(task, {"params": {"configuration": {"modle": "m"}}})
         assert failure.path == "configuration"
         assert "'modle'" in failure.message
 

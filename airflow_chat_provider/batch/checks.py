@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_chat_provider import kinds
 from airflow_chat_provider.arguments import REQUEST_FIELDS
+from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.parsing import REPLY_CHOICES, check_choices, check_output, check_request
-from airflow_chat_provider.templating import markers
+from airflow_chat_provider.kinds import Kind, choice, switch, text, wrong
 
-_CHOICES = {**REPLY_CHOICES, "on_changed": ("fail", "restart")}
+_WHOLE = ("max_concurrency", "part_rows")
 # Each of these in a row's line means something already.
 _TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
 DEFAULT_MODE = 0o600
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
-
-
-def check_arguments(arguments: Mapping[str, Any], dag: Any, *, mapped: bool = False) -> None:
-    """Check every argument that holds no template; raises InvalidRequest. ``mapped``: not all are there."""
-    from airflow_chat_provider.batch.shard import Shard
-
-    check_choices(arguments, _CHOICES)
-    check_output(arguments)
-    if arguments.get("response_key") in _TAKEN:
-        listed = ", ".join(_TAKEN)
-        raise InvalidRequest(
-            f"response_key must be another name than {listed}: a result has those", path="response_key", keyword="enum"
-        )
-    is_template = markers(dag and dag.jinja_environment_kwargs)
-    for name in ("max_concurrency", "part_rows", "part_seconds", "requests_per_minute", "tokens_per_minute"):
-        if not is_template(arguments.get(name)):
-            number(arguments, name)
-    if not is_template(arguments.get("max_failures")):
-        most_failures(arguments.get("max_failures"), 0)
-    file_mode(arguments.get("file_mode", DEFAULT_MODE))
-    if not is_template(arguments.get("shard")):
-        Shard.parse(arguments.get("shard"))
-    if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
-        check_request(arguments, dag, mapped=mapped)
 
 
 def number(arguments: Mapping[str, Any], name: str) -> float | None:
@@ -50,10 +28,10 @@ def number(arguments: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     found = _float(value)
-    least = 0.0 if "per_minute" in name or name == "part_seconds" else 1.0
-    if not (least <= found < math.inf) or found == 0:
-        what = "a number of 1 or more" if least else "a number over 0"
-        raise InvalidRequest(f"{name} must be {what}, not {str(value)[:64]!r}", path=name, keyword="minimum")
+    whole = name in _WHOLE
+    if not 0 < found < math.inf or (whole and not found.is_integer()):
+        what = "a number of 1 or more" if whole else "a number over 0"
+        raise wrong(name, what, value, "minimum")
     return found
 
 
@@ -91,5 +69,87 @@ def _float(value: Any) -> float:
     """NaN for what is no number."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def _number(name: str, value: Any) -> None:
+    if value is None:
+        raise wrong(name, "a number", value)
+    number({name: value}, name)
+
+
+def _input(name: str, value: Any) -> None:
+    from airflow_chat_provider.batch.source import open_source
+
+    if isinstance(value, bytes | bytearray) or not (isinstance(value, str | Sequence) or _is_path(value)):
+        raise wrong(name, "the path of a .jsonl or .csv file, or a list of rows", value)
+    open_source(value)  # which reads nothing yet
+
+
+def _folder(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        text(name, value)
+        check_folder(value)
+    elif not _is_path(value):
+        raise wrong(name, "the path of a folder", value)
+
+
+def check_folder(name: str) -> None:
+    """Refuse what is plainly the name of a file."""
+    if name.endswith((".jsonl", ".csv", ".json")):
+        why = "is a file's name; name a folder, for results, errors and a manifest"
+        raise file_error("output", name, why)
+
+
+def _is_path(value: Any) -> bool:
+    """An ObjectStoragePath, too, which is no os.PathLike."""
+    return isinstance(value, os.PathLike) or hasattr(type(value), "joinpath")
+
+
+def _response_key(name: str, value: Any) -> None:
+    text(name, value)
+    if value in _TAKEN:
+        listed = ", ".join(_TAKEN)
+        raise InvalidRequest(
+            f"response_key must be another name than {listed}: a result has those", path="response_key", keyword="enum"
+        )
+
+
+def _shard(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+    from airflow_chat_provider.batch.shard import Shard
+
+    Shard.parse(value)
+
+
+def _max_failures(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+    most_failures(value, 0)
+
+
+def _file_mode(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+    file_mode(value)
+
+
+_SHARED = (
+    *REQUEST_FIELDS,
+    *("chat_conn_id", "configuration", "request_schema", "response_schema", "output_retries", "result_format"),
+    *("on_incomplete", "timeout", "deadline", "max_attempts"),
+)
+ARGUMENTS: dict[str, Kind] = {
+    **{name: kinds.ARGUMENTS[name] for name in _SHARED},
+    "input": Kind(_input),
+    "output": Kind(_folder),
+    "response_key": Kind(_response_key, optional=True),
+    "id_key": Kind(text),
+    "keep_row": Kind(switch),
+    "shard": Kind(_shard, optional=True),
+    "max_concurrency": Kind(_number),
+    "requests_per_minute": Kind(_number, optional=True),
+    "tokens_per_minute": Kind(_number, optional=True),
+    "max_failures": Kind(_max_failures, optional=True),
+    "on_changed": choice("fail", "restart"),
+    "file_mode": Kind(_file_mode, optional=True),
+    "part_rows": Kind(_number),
+    "part_seconds": Kind(_number),
+}
+"""What each argument of the batch operator may be."""

@@ -59,8 +59,8 @@ class Job:
         allow_sockets(self._speed.max_concurrency)
         self._store = store_for(
             f"{str(task.output_path).rstrip('/')}/shard-{shard}" if task.shard else task.output_path,
-            part_rows=task.part_rows,
-            part_seconds=task.part_seconds,
+            part_rows=int(number(vars(task), "part_rows") or 1),
+            part_seconds=number(vars(task), "part_seconds") or 1.0,
             in_flight=self._speed.max_concurrency,
             file_mode=file_mode(task.file_mode),
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.rendering import Rendered
     from airflow_chat_provider.core.errors import InvalidRequest
+    from airflow_chat_provider.kinds import Kind
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -123,9 +124,17 @@ class ChatCompletionBatchOperator(RequestOperator):
 
     @classmethod
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        from airflow_chat_provider.batch.checks import check_arguments
+        from airflow_chat_provider.parsing import check_request
 
-        check_arguments(arguments, dag, mapped=mapped)
+        cls._check_each(arguments, dag)
+        if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
+            check_request(arguments, dag, mapped=mapped)
+
+    @classmethod
+    def _kinds(cls) -> Mapping[str, Kind]:
+        from airflow_chat_provider.batch.checks import ARGUMENTS
+
+        return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.batch.rendering import render
@@ -145,6 +154,7 @@ class ChatCompletionBatchOperator(RequestOperator):
             if self._rendered is None:
                 self._rendered = render(self, REQUEST_FIELDS, context, self.get_template_env(), frozenset())
             template = self._rendered.template()
+            self._check_filled()
             self._background = Background()
             manifest, error = Job(self, template).run(self._background)
             if error is not None:

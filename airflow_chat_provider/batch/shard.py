@@ -30,7 +30,10 @@ class Shard(NamedTuple):
             if not 1 <= part <= of:
                 raise _bad(text)
             return cls(part - 1, None, of)
-        return cls(int(match["start"] or 0), int(match["stop"]) if match["stop"] else None)
+        start, stop = int(match["start"] or 0), int(match["stop"]) if match["stop"] else None
+        if stop is not None and stop <= start:
+            raise _bad(text)
+        return cls(start, stop)
 
     def indices(self, total: int) -> range:
         """Of ``total`` rows those that are meant."""

@@ -11,7 +11,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.plain import opened, plain
-from airflow_chat_provider.core.rules import check_names, check_rules
+from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.schema import RequestSchema
 from airflow_chat_provider.core.typed import typed
 from airflow_chat_provider.core.unset import is_blank, without_unset
@@ -78,6 +78,9 @@ def fold(
         folded["model"] = model
     if messages is not None:
         folded["messages"] = messages
+    for name, text in (("prompt", prompt), ("system_prompt", system_prompt)):
+        if isinstance(text, str) and not text:
+            raise InvalidRequest(f"Give {name} a text, or leave it out: it is empty", path=name, keyword="minLength")
     if prompt is not None or system_prompt is not None:
         folded["messages"] = _with_prompts(folded.get("messages"), prompt, system_prompt)
     return folded
@@ -129,9 +132,27 @@ def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()
     return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 
-def check_known(request: Any, schema: RequestSchema | None) -> None:
-    """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those."""
+def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> None:
+    """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those.
+
+    ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits.
+    """
     request = plain(request, exact=True)
-    if schema is not None and request is not UNKNOWN:
-        schema.validate(schema.typed(request))
-        check_names(request, known=schema.properties)
+    if request is UNKNOWN:
+        return
+    known = schema.properties if schema else None
+    if schema is not None:
+        request = schema.typed(request)
+        schema.validate(request)
+    if isinstance(request, dict):
+        check_rules(_Growing(request) if may_grow else request, known=known)
+
+
+class _Growing(dict[str, Any]):
+    """A request of which each key that is not there may still come."""
+
+    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - there is no absence to have a default for
+        return super().get(key, UNKNOWN)
+
+    def __missing__(self, key: str) -> Any:
+        return UNKNOWN

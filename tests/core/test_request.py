@@ -54,6 +54,12 @@ def test_text_that_is_no_json_is_an_error_with_the_place(text: str, words: str) 
     assert (error.path, error.keyword) == ("request", "json")
 
 
+@pytest.mark.parametrize("name", ["prompt", "system_prompt"])
+def test_a_shorthand_without_a_text_is_refused(name: str) -> None:
+    error = refusal(fold, None, **{name: ""})
+    assert (error.path, error.message) == (name, f"Give {name} a text, or leave it out: it is empty")
+
+
 class Role(StrEnum):
     USER = "user"
 
@@ -149,7 +155,6 @@ DEVELOPER = {"role": "developer", "content": "Be brief."}
         (None, {"messages": UNKNOWN, "prompt": "Hi"}, {"messages": UNKNOWN}),
         (None, {"prompt": "Hi"}, {"messages": [HI]}),
         (None, {"prompt": UNKNOWN}, {"messages": [{"role": "user", "content": UNKNOWN}]}),
-        (None, {"prompt": "", "system_prompt": "Be brief."}, {"messages": [SYSTEM, {"role": "user", "content": ""}]}),
         ({"messages": [HI]}, {"prompt": "Hi"}, {"messages": [HI, HI]}),
         ({"messages": (HI,)}, {"prompt": "Hi"}, {"messages": [HI, HI]}),
         ({"messages": json.dumps([SYSTEM])}, {"prompt": "Hi"}, {"messages": [SYSTEM, HI]}),

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.rules.content import check_parts
-from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted
+from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted, unsure
 from airflow_chat_provider.core.rules.tools import NAME, check_function_name, deprecated
 
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
@@ -28,7 +28,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
         if role == "assistant":
             _check_assistant(message, path, report)
             answers_end = _check_answers(messages, index, report)
-        elif role == "tool" and index >= answers_end:
+        elif role == "tool" and index >= answers_end and not _may_follow_calls(messages, index):
             _orphan(path, report)
         elif role == "function":
             deprecated(f"{path}.role", report)
@@ -118,19 +118,33 @@ def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
     if not calls:
         return end
     waiting = _call_ids(calls, f"$.messages[{index}].tool_calls", report)
-    answered: set[str] = set()
+    any_id = any(unsure(call, as_dict(call).get("id")) for call in calls)
+    answered: set[Any] = set()
     while end < len(messages) and as_dict(messages[end]).get("role") == "tool":
         answer = messages[end].get("tool_call_id")
-        if not isinstance(answer, str) or answer not in waiting:
+        if not unsure(answer) and not any_id and (not isinstance(answer, str) or answer not in waiting):
             _orphan(f"$.messages[{end}]", report)
-        if answer in answered:
+        if isinstance(answer, str) and answer in answered:
             _twice(f"$.messages[{end}].tool_call_id", "answers a call that is answered already", report)
-        answered.add(answer)
+        if isinstance(answer, str) or unsure(answer):
+            answered.add(answer)
         end += 1
-    for call_id, path in waiting.items():
-        if call_id not in answered:
-            _unanswered(path, call_id, report)
+    if not unsure(*answered) and not (end < len(messages) and _may_be_anything(messages[end])):
+        for call_id, path in waiting.items():
+            if call_id not in answered:
+                _unanswered(path, call_id, report)
     return end
+
+
+def _may_be_anything(message: Any) -> bool:
+    """Is it known only when the task runs whose message this is?"""
+    return unsure(message, as_dict(message).get("role"))
+
+
+def _may_follow_calls(messages: Sequence[Any], index: int) -> bool:
+    """May the tool message at ``index`` answer what is known only when the task runs?"""
+    before = next((m for m in reversed(messages[:index]) if as_dict(m).get("role") != "tool"), None)
+    return _may_be_anything(before) or unsure(as_dict(before).get("tool_calls"))
 
 
 def _call_ids(calls: Sequence[Any], path: str, report: Report) -> dict[str, str]:

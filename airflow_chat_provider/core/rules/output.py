@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_chat_provider.core.rules.content import mentions_json
 from airflow_chat_provider.core.rules.function_schema import check_schema
-from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, more_than
+from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, more_than, unsure
 from airflow_chat_provider.core.rules.tools import check_function_name
 
 
@@ -50,8 +50,10 @@ def _check_json_schema(json_schema: dict[str, Any], report: Report) -> None:
 
 
 def _check_audio(request: Mapping[str, Any], report: Report) -> None:
-    wanted = "audio" in as_list(request.get("modalities"))
-    described = request.get("audio") is not None
+    modalities, audio = request.get("modalities"), request.get("audio")
+    wanted, described = "audio" in as_list(modalities), audio is not None
+    if unsure(modalities, audio, *as_list(modalities)):
+        return
     if wanted and not described:
         problem = "asks for audio, but the request has no audio parameter"
         report.error("audio_parameter", "$.modalities", problem, "add audio with voice and format")

@@ -13,6 +13,7 @@ from airflow_chat_provider.core.rules.report import (
     child,
     more_than,
     shown,
+    unsure,
 )
 
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
@@ -32,20 +33,26 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def _check_needs(request: Mapping[str, Any], report: Report) -> None:
-    if request.get("top_logprobs") is not None and request.get("logprobs") is not True:
+    if _lacks(request, "top_logprobs", "logprobs"):
         problem, remedy = (
             "is set, but logprobs is not true",
             "set logprobs to true, or leave top_logprobs out",
         )
         report.error("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy)
-    if request.get("stream_options") is not None and request.get("stream") is not True:
+    if _lacks(request, "stream_options", "stream"):
         problem, remedy = "is set, but stream is not true", "set stream to true, or leave stream_options out"
         report.error("stream_options_without_stream", "$.stream_options", problem, remedy)
 
 
+def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
+    """Is ``name`` set, and what it needs not true?"""
+    value, switch = request.get(name), request.get(needed)
+    return value is not None and switch is not True and not unsure(value, switch)
+
+
 def _check_token_limits(request: Mapping[str, Any], report: Report) -> None:
     limits = {key: request.get(key) for key in ("max_tokens", "max_completion_tokens")}
-    if all(value is not None for value in limits.values()):
+    if all(value is not None for value in limits.values()) and not unsure(*limits.values()):
         problem = "is set together with max_completion_tokens"
         report.error("two_token_limits", "$.max_tokens", problem, "leave the deprecated max_tokens out")
     for key, value in limits.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.rules.server import Server
 
@@ -58,6 +59,14 @@ def quoted(name: str) -> str:
 def shown(value: float) -> str:
     """A number for a message; Python refuses to write integers of more than 4,300 digits."""
     return "out of all bounds" if abs(value) >= 10**18 else str(value)
+
+
+def unsure(*values: Any) -> bool:
+    """Is one of these known only when the task runs? Before that a rule that depends on it stays silent.
+
+    Its template may give None, too, which is as good as no value.
+    """
+    return any(value is UNKNOWN for value in values)
 
 
 def as_dict(value: Any) -> dict[str, Any]:

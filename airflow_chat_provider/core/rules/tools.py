@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.rules import function_schema
-from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted
+from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted, unsure
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _MOST_TOOLS = 128
@@ -21,8 +22,10 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     _check_all(list(_definitions(tools)), report)
     _check_all([(f"$.functions[{i}]", "function", as_dict(f)) for i, f in enumerate(functions)], report)
     _check_needs(request, report)
-    _check_choice(request.get("tool_choice"), tools, report)
-    _check_function_call(request.get("function_call"), functions, report)
+    if not unsure(request.get("tools")) and not any(map(_may_define_anything, tools)):
+        _check_choice(request.get("tool_choice"), tools, report)
+    if not unsure(request.get("functions"), *functions, *(as_dict(f).get("name") for f in functions)):
+        _check_function_call(request.get("function_call"), functions, report)
     _check_deprecated(request, report)
 
 
@@ -79,19 +82,25 @@ def _check_description(description: Any, path: str, report: Report) -> None:
 
 
 def _check_needs(request: Mapping[str, Any], report: Report) -> None:
-    choice = request.get("tool_choice")
     if not request.get("tools"):
-        if choice is not None and choice != "none":
+        if request.get("tool_choice") not in (None, "none", UNKNOWN):
             _useless("tool_choice", "tools", report)
-        if request.get("parallel_tool_calls") is not None:
+        if request.get("parallel_tool_calls") not in (None, UNKNOWN):
             _useless("parallel_tool_calls", "tools", report)
-    if request.get("function_call") is not None and not request.get("functions"):
+    if request.get("function_call") not in (None, UNKNOWN) and not request.get("functions"):
         _useless("function_call", "functions", report)
 
 
 def _useless(key: str, needed: str, report: Report) -> None:
     remedy = f"define {needed}, or leave {key} out"
     report.error(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
+
+
+def _may_define_anything(tool: Any) -> bool:
+    """Is its name, or what kind of tool it is, known only when the task runs?"""
+    kind = as_dict(tool).get("type")
+    definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
+    return unsure(tool, kind, definition, as_dict(definition).get("name"))
 
 
 def _check_choice(choice: Any, tools: Sequence[Any], report: Report) -> None:
