@@ -54,6 +54,7 @@ class Checked(OperatorPartial):
 
     def _check(self, given: Mapping[str, Any]) -> None:
         operator: Any = self.operator_class
+        self._expand_called = True  # where the check fails, Airflow would warn that nothing was expanded
         with naming(self.kwargs["task_id"]):
             operator._check_each(given, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
 

@@ -24,10 +24,14 @@ class TestFailing:
         assert "$.messages[0].content: is a function, which JSON cannot hold" in out.out + out.err
 
     @pytest.mark.parametrize("name", ["timeout", "deadline", "max_attempts"])
-    def test_a_limit_that_is_no_number_is_named(self, chat, name):
-        failure = failing(ask(prompt="Hi", **{name: "soon"}))
+    def test_a_limit_that_a_template_makes_no_number_is_named(self, airflow, chat, name):
+        with airflow.dag(params={"limit": "soon"}):
+            ask(prompt="Hi", **{name: "{{ params.limit }}"})
+        assert airflow.run().state == "failed"
+        failure = airflow.error()
         assert failure.path == name
         assert name in failure.message
+        assert chat.requests == []
 
     def test_a_limit_may_be_a_template(self, airflow, chat):
         chat.script(replies.status(503), replies.status(503))

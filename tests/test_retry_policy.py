@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, TaskGroup
+from airflow.sdk import DAG, TaskGroup, task
 
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import InvalidRequest, RateLimited, StatusError, TransportError
@@ -237,8 +237,8 @@ def test_a_server_that_is_full_for_ever_does_not_hold_a_task_for_ever(run_dag, c
 def test_a_mapped_value_that_is_wrong_burns_no_retry(run_dag, chat):
     airflow = Airflow(run_dag)
     with airflow.dag():
-        ChatCompletionOperator.partial(task_id="ask", retries=2, retry_delay=0, prompt="Hi").expand(
-            result_format=["nonsense"]
-        )
+        formats = task(task_id="formats")(lambda: ["nonsense"])()
+        partial = ChatCompletionOperator.partial(task_id="ask", retries=2, retry_delay=0, prompt="Hi")
+        partial.expand(result_format=formats)
     run = airflow.run()
     assert (run.state, run.tries(), chat.requests) == ("failed", 1, [])
