@@ -51,6 +51,7 @@ if BROKER:
     os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
+CORE = Path(__file__).parent / "core"
 TOGETHER = ("scheduler", "e2e", "model")
 """Marks whose tests share what is too heavy to be there twice: with xdist's ``--dist loadgroup`` one worker has all."""
 
@@ -62,6 +63,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("database")
         if item.get_closest_marker("model"):
             item.add_marker("slow")
+        if item.path.is_relative_to(CORE):
+            item.add_marker("core")
         if config.pluginmanager.hasplugin("xdist"):
             for name in TOGETHER:
                 if item.get_closest_marker(name):

@@ -19,6 +19,8 @@ from airflow_chat_provider.operators import (
 from tests.asking import ask
 from tests.running import import_errors
 
+pytestmark = pytest.mark.templates
+
 OPERATORS = [ChatCompletionOperator, ChatCompletionBranchOperator, ChatCompletionBatchOperator]
 SWITCHES = ["check_status", "push_messages", "deferrable", "dry_run"]
 CHOICES = ["result_format", "on_incomplete", "on_uncertain"]

@@ -10,6 +10,8 @@ from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCom
 from airflow_chat_provider.testing import replies
 from tests.asking import user
 
+pytestmark = pytest.mark.templates
+
 EVIL = "{{ var.value.SECRET }} {% if %}"
 
 

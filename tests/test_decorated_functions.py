@@ -17,6 +17,8 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent
 
+pytestmark = pytest.mark.templates
+
 if TYPE_CHECKING:
     from nowhere import Request  # type: ignore[import-not-found]
 

@@ -12,6 +12,8 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 from tests.asking import ask, user
 
+pytestmark = pytest.mark.templates
+
 MISSING = [
     ("{{ var.value.NOT_THERE }}", "variable", "the Variable 'NOT_THERE' does not exist"),
     ("{{ var.value['not.there'] }}", "variable", "the Variable 'not.there' does not exist"),

@@ -14,6 +14,8 @@ from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import replies
 from tests.asking import ask
 
+pytestmark = pytest.mark.templates
+
 
 class Letter(BaseModel):
     subject: str

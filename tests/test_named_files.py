@@ -10,6 +10,8 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionOperator
 from tests.asking import ask, sent
 
+pytestmark = pytest.mark.templates
+
 SECRET = '{"messages": [{"role": "user", "content": "{{ var.value.SECRET }}"}]}'
 
 

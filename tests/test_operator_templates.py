@@ -6,6 +6,8 @@ from airflow.sdk import task
 from airflow_chat_provider.operators import ChatCompletionOperator
 from tests.asking import ask, sent
 
+pytestmark = pytest.mark.templates
+
 
 class TestTemplates:
     @pytest.mark.parametrize("native", [False, True])

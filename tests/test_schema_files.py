@@ -10,6 +10,8 @@ from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent
 from tests.running import load_dag
 
+pytestmark = pytest.mark.templates
+
 ARGUMENTS = ["request_schema", "response_schema"]
 DAG_FILE = """
 from airflow.sdk import DAG

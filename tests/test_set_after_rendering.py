@@ -11,6 +11,8 @@ from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCo
 from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent, setting, system, user
 
+pytestmark = pytest.mark.templates
+
 EVIL = "{{ var.value.SECRET }} {% if %}"
 
 

@@ -13,6 +13,8 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 from tests.asking import ask, sent
 
+pytestmark = pytest.mark.templates
+
 NUMBERS = itertools.count()
 LONG = "{{ " + "9" * 5000 + " }}"
 BROKEN = ["{#1}", '{{"x": 1}}', "{% if x %}y", "{{ x", "{{ a b }}", "{{ not }}", LONG]

@@ -19,6 +19,8 @@ from tests.asking import ask, sent
 from tests.calling import Log
 from tests.running import Airflow
 
+pytestmark = pytest.mark.templates
+
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ISO = "2026-11-01T12:00:00+00:00"
 FORM = {"none": None, "empty": "", "blank": " "}

@@ -7,6 +7,8 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from tests.asking import setting, system, user
 
+pytestmark = pytest.mark.templates
+
 EVIL = "{{ var.value.SECRET }} {% if %}"
 
 
