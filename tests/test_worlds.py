@@ -22,6 +22,7 @@ from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.errors import ChatCompletionError, IncompleteReply, InvalidOutput
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
+from airflow_chat_provider.retry_policy import ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import ChatServer, faults, replies
 from tests import behaviours
 from tests.behaviours import BEHAVIOURS, Behaviour
@@ -90,7 +91,8 @@ def connected(server):
 @pytest.fixture(scope="module")
 def world(server, connected, run_dag):
     airflow = Airflow(run_dag)
-    with airflow.dag():
+    # Nobody waits here for as long as a server says: Airflow 3.4 would reschedule the task.
+    with airflow.dag(default_args={"retry_policy": ChatCompletionRetryPolicy(reschedule_timeout=0)}):
         for name in BEHAVIOURS:
             make(name, "sync")
             make(name, "deferred")
