@@ -15,9 +15,9 @@ SHELL := bash
 export PYTHON
 BIN := .venv/bin
 # One process for each core runs the tests, each with an Airflow home and a database of its own; `make pytest WORKERS=0`
-# has them run in one. What is too heavy to be there twice (a whole Airflow, the model) stays in one of them.
+# has them run in one. A file's tests stay together: they share what is slow to make, such as a whole Airflow.
 WORKERS ?= logical
-PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile
 # `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
 ONLY ?= not e2e
 # The Pythons beside 3.11 that the package is for, and the one that has the next Airflow.

@@ -52,12 +52,9 @@ if BROKER:
 
 
 CORE = Path(__file__).parent / "core"
-TOGETHER = ("scheduler", "e2e", "model")
-"""Marks whose tests share what is too heavy to be there twice: with xdist's ``--dist loadgroup`` one worker has all."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for its groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("database")
@@ -65,10 +62,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("slow")
         if item.path.is_relative_to(CORE):
             item.add_marker("core")
-        if config.pluginmanager.hasplugin("xdist"):
-            for name in TOGETHER:
-                if item.get_closest_marker(name):
-                    item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
