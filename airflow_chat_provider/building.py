@@ -18,7 +18,8 @@ from airflow_chat_provider.templating import Renderer, no_path, rendered_request
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
 
-_NEEDED = ("request", "messages", "prompt", "configuration")
+NEEDED = ("request", "messages", "prompt")  # None for one of these is not the same as none given
+_NEEDED = (*NEEDED, "configuration")
 _CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 
 log = logging.getLogger(__name__)
@@ -37,19 +38,16 @@ class Folded(NamedTuple):
         return self.request
 
 
-class Arguments:
-    """What a task's request is made of: its arguments once rendered, and what is set in their place afterwards.
+class Watched:
+    """A task's fields once rendered: whose templates failed, and what is set in their place afterwards.
 
-    ``pre_execute``, a callback or a subclass's ``execute()`` may set them, or change the request that is shown.
+    ``pre_execute``, a callback or a subclass's ``execute()`` may set them.
     """
 
     def __init__(self, task: Any, errors: Mapping[str, InvalidRequest] | None = None) -> None:
         self._task = task
         self._errors = dict(errors or {})
-        self._rendered = {name: getattr(task, name) for name in REQUEST_FIELDS}
-        self._folded: Folded | None = None
         self._seen: dict[str, Any] = {}
-        self.note()
 
     @property
     def error(self) -> InvalidRequest | None:
@@ -59,6 +57,25 @@ class Arguments:
     def note(self) -> None:
         """What the task's arguments are now was set by nobody."""
         self._seen = {name: outline(getattr(self._task, name)) for name in {*REQUEST_FIELDS, *self._errors}}
+
+    def changed(self) -> dict[str, Any]:
+        """The request's arguments that were set since. Raises InvalidRequest for a failed template that stands."""
+        was, task = self._seen, self._task
+        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
+        for name, error in self._errors.items():
+            if name not in changed:
+                raise error
+        return {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
+
+
+class Arguments(Watched):
+    """What a task's request is made of: its arguments, or the request that is shown, which may be changed, too."""
+
+    def __init__(self, task: Any, errors: Mapping[str, InvalidRequest] | None = None) -> None:
+        super().__init__(task, errors)
+        self._rendered = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        self._folded: Folded | None = None
+        self.note()
 
     def show(self) -> None:
         """Let the task's rendered fields show the whole request. Raises InvalidRequest where there is none."""
@@ -75,12 +92,7 @@ class Arguments:
 
     def now(self) -> dict[str, Any]:
         """The arguments as they were rendered, with what was set since. Raises InvalidRequest for what has none."""
-        was, task = self._seen, self._task
-        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
-        for name, error in self._errors.items():
-            if name not in changed:
-                raise error
-        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
+        changed = self.changed()
         if not changed:
             return self._rendered
         return self._over(changed) if "request" in changed else {**self._rendered, **changed}

@@ -48,9 +48,9 @@ __all__ = [
     "DownstreamTasksSkipped",
     "XComNotFound",
     "conf",
+    "current_context",
     "has_success_listeners",
     "in_thread",
-    "is_running",
     "literal_module",
     "loop_reaches_airflow",
     "uncut",
@@ -97,15 +97,14 @@ def has_success_listeners() -> bool:
     return bool(manager().hook.on_task_instance_success.get_hookimpls())
 
 
-def is_running() -> bool:
-    """Does this process run a task just now? Else it reads a DAG, or is a user's own."""
+def current_context() -> Any:
+    """The context of the task that this process runs just now; None where it reads a DAG, or is a user's own."""
     from airflow.sdk import get_current_context
 
     try:
-        get_current_context()
+        return get_current_context()
     except (RuntimeError, AirflowException):
-        return False
-    return True
+        return None
 
 
 def literal_module() -> str:

@@ -176,10 +176,11 @@ def _is_part(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    name = "async generator" if inspect.isasyncgen(value) else type(value).__name__
+    from airflow_chat_provider.core.wording import with_article
+
     if value is None:
-        return name
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+        return "NoneType"
+    return with_article("async generator" if inspect.isasyncgen(value) else type(value).__name__)
 
 
 def _hint(value: Any) -> str:

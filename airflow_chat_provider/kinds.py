@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.arguments import ATTRIBUTES, BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.extras import read_extra
+from airflow_chat_provider.core.wording import with_article
+from airflow_chat_provider.structure import leaves
 from airflow_chat_provider.templating import markers
 
 Check = Callable[[str, Any], None]
@@ -36,8 +38,7 @@ def shown(value: Any) -> str:
         return repr(value[:64])
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    return with_article(type(value).__name__)
 
 
 def switch(name: str, value: Any) -> None:
@@ -189,7 +190,7 @@ def arguments_of(task: Any) -> dict[str, Any]:
 
 
 def _check_no_template(name: str, value: Any, is_template: Callable[[Any], bool]) -> None:
-    if isinstance(value, type) or not any(map(is_template, _leaves(value))):
+    if isinstance(value, type) or not any(map(is_template, leaves(value))):
         return
     hint = "; a schema with such marks in its texts can stand in a .json file" if name == "response_schema" else ""
     raise InvalidRequest(
@@ -197,14 +198,3 @@ def _check_no_template(name: str, value: Any, is_template: Callable[[Any], bool]
         path=name,
         keyword="template",
     )
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    stack, seen = [value], set[int]()
-    while stack:
-        item = stack.pop()
-        if not isinstance(item, Mapping | list | tuple):
-            yield item
-        elif id(item) not in seen:
-            seen.add(id(item))
-            stack.extend(item.values() if isinstance(item, Mapping) else item)

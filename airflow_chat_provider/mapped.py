@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from airflow_chat_provider.structure import equal
+from airflow_chat_provider.structure import equal, leaves
 from airflow_chat_provider.templating import is_reference
 
 _ARGUMENTS = {"output_path": "output"}  # where a field has another name
@@ -122,18 +122,10 @@ def _tell(task: Any, computed: Iterable[str]) -> None:
 
     is_template = markers(task.get_dag().jinja_environment_kwargs)
     for field in sorted(computed):
-        if _holds(getattr(task, field), is_template):
+        if any(map(is_template, leaves(getattr(task, field)))):
             log.warning(
                 "Keep the data in an attribute of the task, and name that in the template ({{ task.name }}): %s of "
                 "task %r is sent as it is, with the template in it, for its class makes it of what an upstream gave",
                 field,
                 task.task_id,
             )
-
-
-def _holds(value: Any, is_template: Callable[[Any], bool]) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds(item, is_template) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_holds(item, is_template) for item in value)
-    return is_template(value)

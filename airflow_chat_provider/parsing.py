@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from airflow_chat_provider.arguments import ATTRIBUTES, REQUEST_FIELDS, XCOMS
-from airflow_chat_provider.compat import is_running
+from airflow_chat_provider.compat import current_context
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.plain import plain
@@ -92,7 +92,7 @@ def _syntax(dag: Any) -> Syntax:
 
 def _check_templates(arguments: Mapping[str, Any], fields: Iterable[str], dag: Any) -> None:
     """Check the Jinja of all templates that the DAG's author wrote."""
-    if dag is None and is_running():
+    if dag is None and current_context() is not None:
         return  # an operator that a task makes and executes: nothing renders what it is given
     syntax = _syntax(dag)
     for field in fields:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from airflow.sdk import BaseOperator, get_current_context
+from airflow.sdk import BaseOperator
 
+from airflow_chat_provider.compat import current_context
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
@@ -28,8 +29,7 @@ def naming(task_id: str) -> Iterator[None]:
     try:
         yield
     except ChatCompletionError as error:
-        error.message = f"Task {task_id!r}: {error.message}"
-        error.args = (error.message,)
+        error.reword(f"Task {task_id!r}: {error.message}")
         raise
     except RecursionError:
         why = f"Task {task_id!r}: Correct the arguments: one is nested too deep, or holds itself"
@@ -174,8 +174,4 @@ class RequestOperator(BaseOperator):
 
 def _is_only_shown(context: Any) -> bool:
     """Is no task running (``airflow tasks render``)? Else an error waits for execute(): a paid answer may be there."""
-    try:
-        get_current_context()
-    except RuntimeError:
-        return context.get("ti") is not None
-    return False
+    return current_context() is None and context.get("ti") is not None

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from airflow_chat_provider.core.nesting import DEPTH as _DEPTH  # a value that holds itself ends there
 
 _CONTAINERS = (dict, list, tuple)
 _SCALARS = (str, int, float, bool, type(None))
-_DEPTH = 200  # deeper than any request; a value that holds itself ends there
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """All in ``value`` that is no container, in no order; a container that is met again is passed over."""
+    stack, seen = [value], set[int]()
+    while stack:
+        item = stack.pop()
+        if not isinstance(item, Mapping | list | tuple):
+            yield item
+        elif id(item) not in seen:
+            seen.add(id(item))
+            stack.extend(item.values() if isinstance(item, Mapping) else item)
 
 
 def equal(a: Any, b: Any, depth: int = 0) -> bool:

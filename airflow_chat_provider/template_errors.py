@@ -36,7 +36,7 @@ def failing_at(where: str, source: str, what: str = "template") -> Iterator[None
         raise _failed(error, where, source, what) from None
 
 
-def left_nothing(where: str, why: object = "") -> InvalidRequest:
+def left_nothing(where: str, why: object) -> InvalidRequest:
     """An upstream task left nothing for ``where``."""
     said = f": {why}" if why else ""
     return InvalidRequest(

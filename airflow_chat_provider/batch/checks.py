@@ -17,7 +17,6 @@ from airflow_chat_provider.kinds import Kind, choice, switch, text, wrong
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these in a row's line means something already.
 _TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
-DEFAULT_MODE = 0o600
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
-from airflow_chat_provider.batch.template import NEEDED, Compiler, Part, RowTemplate
-from airflow_chat_provider.building import nothing, render_fields
+from airflow_chat_provider.batch.template import Compiler, Part, RowTemplate
+from airflow_chat_provider.building import NEEDED, Watched, nothing, render_fields
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.structure import outline, unchanged
 from airflow_chat_provider.templating import Renderer
 
 _NEEDED = ("input", "output_path", "configuration")
@@ -18,24 +17,20 @@ _NEEDED = ("input", "output_path", "configuration")
 log = logging.getLogger(__name__)
 
 
-class Rendered:
-    """What a batch asks for each row: its fields once rendered, and what is set in their place afterwards.
-
-    ``pre_execute``, a callback or a subclass's ``execute()`` may set them.
-    """
+class Rendered(Watched):
+    """What a batch asks for each row."""
 
     def __init__(self, task: Any, renderer: Renderer, data: frozenset[str], errors: dict[str, InvalidRequest]) -> None:
-        self._task = task
+        super().__init__(task, errors)
         self._renderer = renderer
         self._compiler = Compiler(renderer)
-        self._errors = errors
         self._parts: dict[str, Part] = {}
         for name in REQUEST_FIELDS:
             try:
                 self._compile(name, is_data=name in data)
             except InvalidRequest as error:
-                errors[name] = error
-        self._seen = {name: outline(getattr(task, name)) for name in {*REQUEST_FIELDS, *errors}}
+                self._errors[name] = error
+        self.note()
 
     def _compile(self, name: str, *, is_data: bool) -> None:
         value = getattr(self._task, name)
@@ -47,21 +42,12 @@ class Rendered:
         self._parts[name] = part
         setattr(self._task, name, part.source)  # what the rendered fields show
 
-    @property
-    def error(self) -> InvalidRequest | None:
-        """The first template that failed."""
-        return next(iter(self._errors.values()), None)
-
     def template(self) -> RowTemplate:
         """The request for each row, for what the fields are now. Raises InvalidRequest for a template that failed."""
-        task, was = self._task, self._seen
-        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
-        for name, error in self._errors.items():
-            if name not in changed:
-                raise error
+        changed = self.changed()
         parts = {name: part for name, part in self._parts.items() if name not in changed}
         for name, value in changed.items():
-            if name in REQUEST_FIELDS and value is not None:
+            if value is not None:
                 parts[name] = self._set(name, value)
         return RowTemplate(parts)
 

@@ -56,8 +56,7 @@ class Requests:
             if error.keyword in OF_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
-                error.message = f"{row.place}: {error.message}"
-                error.args = (error.message,)
+                error.reword(f"{row.place}: {error.message}")
             raise
 
     def _made(self, row: Row) -> Any:

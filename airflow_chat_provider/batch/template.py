@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_chat_provider.batch.row import Columns
+from airflow_chat_provider.building import NEEDED
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.templating import Renderer
 
 ROW = "row"
-NEEDED = ("request", "messages", "prompt")  # None for one of these is not the same as none given
 
 
 class Part(Protocol):
@@ -34,15 +34,15 @@ class RowTemplate:
     """The operator's request fields, ready to be filled in for each row. No fields: every row has a request in it."""
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
-        self.parts = dict(parts)
+        self._parts = dict(parts)
 
     def __bool__(self) -> bool:
-        return bool(self.parts)
+        return bool(self._parts)
 
     @property
     def source(self) -> dict[str, Any]:
         """The fields with all in them that is the same for each row."""
-        return {name: part.source for name, part in self.parts.items()}
+        return {name: part.source for name, part in self._parts.items()}
 
     def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> Any:
         """The request for a row, folded into one; its values are not yet in the types that are due.
@@ -50,7 +50,7 @@ class RowTemplate:
         ``empty`` takes the names of fields that are left out because their text is empty.
         """
         columns = Columns(row)
-        values = {name: part.of(columns) for name, part in self.parts.items()}
+        values = {name: part.of(columns) for name, part in self._parts.items()}
         for name in NEEDED:
             if name in values and values[name] is None:
                 raise InvalidRequest(f"{name}: its template gave None for this row", path=name, keyword="type")

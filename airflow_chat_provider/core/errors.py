@@ -33,6 +33,11 @@ class ChatCompletionError(Exception):
     retry_after: float | None
     body: Any
 
+    def reword(self, message: str) -> None:
+        """Let it say something else; Python's own text of it, too."""
+        self.message = message
+        self.args = (message,)
+
     def to_dict(self) -> dict[str, Any]:
         """The error as JSON-ready data; ``ChatCompletionError.from_dict`` reads it back."""
         values = {name: getattr(self, name) for name in self.fields}

@@ -167,8 +167,7 @@ def _told(call: Call, reply: Reply) -> Reply:
     if isinstance(error, StatusError | ProtocolError):
         said = read_error(reply.body)
         if said.message and (isinstance(error, StatusError) or _tells(reply.body)):
-            error.message += f": {call.scrub(said.message)}"
-            error.args = (error.message,)
+            error.reword(f"{error.message}: {call.scrub(said.message)}")
     return reply
 
 

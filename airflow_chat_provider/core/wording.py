@@ -41,6 +41,11 @@ def kind(value: Any, *, quote: bool = True) -> str:
     return "an array" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
+def with_article(name: str) -> str:
+    """``a str``, ``an int``: the name of a class, for whoever wrote the value."""
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for a float, not for one of both
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
