@@ -71,7 +71,7 @@ def read_base_url(host: str | None, port: int | None, schema: str | None, endpoi
         raise field_error("port", f"is {port}; a port is between 1 and 65535")
     if port and own_port and port != own_port:
         raise field_error("port", f"is {port}, but host states port {own_port}")
-    url = f"{_origin(parts, own_port or port)}{parts.path.rstrip('/')}" + (f"/{quote(path.strip('/'))}" if path else "")
+    url = f"{origin(parts, own_port or port)}{parts.path.rstrip('/')}" + (f"/{quote(path.strip('/'))}" if path else "")
     _check_end(url, endpoint)
     return url
 
@@ -97,7 +97,8 @@ def _instead(url: str) -> str:
     return f"; write {url}" if shown else ""
 
 
-def _origin(parts: SplitResult, port: int | None) -> str:
+def origin(parts: SplitResult, port: int | None) -> str:
+    """Scheme, host and port, an IPv6 address in the brackets that a URL wants."""
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{name}:{port}" if port else f"{parts.scheme}://{name}"
 
@@ -113,7 +114,7 @@ def _check_url(parts: SplitResult) -> None:
     if parts.query or parts.fragment:
         path, end = parts.path.rstrip("/"), _endpoint_of(parts.path.rstrip("/"))
         also = f", and leave out {end}" if end else ""
-        base = _origin(parts, parts.port) + path.removesuffix(end)
+        base = origin(parts, parts.port) + path.removesuffix(end)
         raise field_error("host", f"holds a query; put its parameters into the extra 'query'{also}{_instead(base)}")
     if not parts.path.isascii() or any(char <= " " for char in parts.path):
         raise field_error("host", "has a path with a space or a character that is not ASCII")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from airflow_chat_provider.core.base_url import root_hint
+from airflow_chat_provider.core.base_url import origin, root_hint
 from airflow_chat_provider.core.retry import QUOTA
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.scrub import printable
@@ -138,17 +138,17 @@ def _redirected(location: str, settings: Settings) -> str:
     check = f"Check the base URL {base} {of}: it redirects"
     try:
         target = urlsplit(urljoin(settings.url(settings.endpoint), location))
-        origin = f"{target.scheme}://{target.hostname}" + (f":{target.port}" if target.port else "")
+        begin = origin(target, target.port)
     except ValueError:
         return f"{check}, {why}"
     path = target.path.rstrip("/")
     ends = (end.rstrip("/") for end in (settings.endpoint, "/models"))
     end = next((end for end in ends if end and path.endswith(end)), "")
-    new = origin + path.removesuffix(end)
+    new = begin + path.removesuffix(end)
     if not location or not target.hostname or not _showable(new):
         return f"{check}, {why}"
     if not end:
-        return f"{check} to {origin}, {why}"
+        return f"{check} to {begin}, {why}"
     if new == base:
         return (
             f"Write {target.path[len(path) - len(end) :]} in the extra 'endpoint' {of}: {base} redirects there, {why}"

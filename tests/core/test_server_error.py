@@ -175,3 +175,8 @@ def test_where_no_key_is_set_the_advice_is_to_set_one() -> None:
 
 def test_braces_in_a_name_are_only_braces() -> None:
     assert "'{x}'" in advice(402, ServerError(code="{y}"), Settings(conn_id="{x}"))
+
+
+def test_a_redirect_to_an_ipv6_address_keeps_its_brackets() -> None:
+    told = advice(308, ServerError(), SETTINGS, location="https://[2001:db8::1]:8443/v1/chat/completions")
+    assert told.startswith("Write https://[2001:db8::1]:8443/v1 in the base URL (host) of connection 'mine': ")
