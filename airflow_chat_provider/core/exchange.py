@@ -54,7 +54,8 @@ class Sleep(NamedTuple):
 class Received(NamedTuple):
     """One response: its bytes, or the ``body`` that a stream was put together to.
 
-    ``problem`` says why that is not all. Names of headers are lower case.
+    ``problem`` says why that is not all, ``doubts`` what was read otherwise than it was written. Names of headers are
+    lower case.
     """
 
     status: int
@@ -62,6 +63,7 @@ class Received(NamedTuple):
     content: bytes | bytearray
     problem: str | None = None
     body: Any = None
+    doubts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:  # without the answer
         return f"Received(status={self.status}, {len(self.content)} bytes, problem={self.problem!r})"
@@ -187,7 +189,7 @@ def _judge(outcome: Received | TransportError | None, call: Call, now: float) ->
         body, is_json, refused = parse_body(outcome.content, kind, limit)
     request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
     request_id = call.scrub.name(request_id)[:_LONGEST_ID] if request_id is not None else None
-    reply = Reply(outcome.status, body, outcome.headers, request_id)
+    reply = Reply(outcome.status, body, outcome.headers, request_id, doubts=outcome.doubts)
     if not 200 <= outcome.status < 300:
         return reply._replace(error=_status_error(reply, outcome.status, call, now))
     return reply._replace(error=_flaw(reply, call, outcome.problem or refused, is_json=is_json))

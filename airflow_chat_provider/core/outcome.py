@@ -41,6 +41,7 @@ def outcome(how: Delivery, request: dict[str, Any], reply: Reply, configuration:
     warnings: list[str] = []
     if reply.changes:
         warnings.append(f"The reply was changed so that XCom can keep it: {'; '.join(reply.changes)}")
+    warnings.extend(reply.doubts)
     if reply.status is not None:
         xcoms |= {"body": reply.body, "status": reply.status}
     try:

@@ -10,6 +10,8 @@ from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.writing import write_json
 
+_TUPLES = ("notes", "changes", "doubts")
+
 
 def safe(reply: Reply) -> Reply:
     """The reply with a body that XCom can keep; ``changes`` names what had to be changed for that."""
@@ -26,7 +28,7 @@ def dump(reply: Reply) -> str:
     if error is not None and reply.error is not None and reply.error.body is reply.body:
         del error["body"]
     fields = reply._replace(headers={}, error=None)._asdict()
-    return write_json({**fields, "notes": list(reply.notes), "changes": list(reply.changes), "error": error})
+    return write_json({**fields, **{name: list(fields[name]) for name in _TUPLES}, "error": error})
 
 
 def safe_dump(reply: Reply) -> tuple[Reply, str]:
@@ -41,4 +43,4 @@ def load(text: str) -> Reply:
     error = fields["error"]
     if error is not None:
         fields["error"] = ChatCompletionError.from_dict({"body": fields["body"], **error})
-    return Reply(**{**fields, "notes": tuple(fields["notes"]), "changes": tuple(fields["changes"])})
+    return Reply(**{**fields, **{name: tuple(fields.get(name, ())) for name in _TUPLES}})

@@ -30,7 +30,8 @@ class Reply(NamedTuple):
     """The server's last answer to one call, however many attempts it took.
 
     ``body`` is parsed JSON, or text where the server sent none. ``error`` is what is wrong with it, if anything;
-    ``status`` is None where no response began. ``changes`` names what was made safe for XCom in ``body``.
+    ``status`` is None where no response began. ``changes`` names what was made safe for XCom in ``body``,
+    ``doubts`` what was read otherwise than the server wrote it: sentences for a log, which quote nothing of the answer.
     """
 
     status: int | None
@@ -42,6 +43,7 @@ class Reply(NamedTuple):
     error: ChatCompletionError | None = None
     notes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Nothing of what was said: a reply may stand in a traceback or a log."""

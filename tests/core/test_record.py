@@ -29,7 +29,7 @@ ERRORS = [
 
 
 def test_a_reply_is_read_back_as_it_was_but_for_its_headers() -> None:
-    reply = safe(Reply(200, BODY, {"x": "y"}, "req_1", 2, 1.25, None, ("a note",)))
+    reply = safe(Reply(200, BODY, {"x": "y"}, "req_1", 2, 1.25, None, ("a note",), doubts=("a doubt",)))
     assert load(dump(reply)) == reply._replace(headers={})
 
 
