@@ -16,6 +16,7 @@ from airflow_chat_provider.operators import (
     ChatCompletionBranchOperator,
     ChatCompletionOperator,
 )
+from airflow_chat_provider.schema import check_rules
 from tests.asking import ask
 from tests.running import import_errors
 
@@ -370,7 +371,7 @@ class TestTheTaskIsNamed:
     def test_for_every_kind_of_mistake(self):
         for wrong in (
             {"request": {"tempreture": 1}},
-            {"request": {"top_logprobs": 1}},
+            {"request": {"max_tokens": 0}},
             {"request": "{"},
             {"prompt": "{#1}"},
             {"request_schema": "2024-01"},
@@ -403,10 +404,17 @@ class TestRules:
     """The rules hold on what is known."""
 
     BREAKS = (
-        ({"top_logprobs": 2, "temperature": "{{ params.t }}"}, "$.top_logprobs"),
-        ({"modalities": ["text", "audio"]}, "$.modalities"),
-        ({"tool_choice": "auto"}, "$.tool_choice"),
-        ({"max_tokens": 5, "max_completion_tokens": 5}, "$.max_tokens"),
+        ({"max_tokens": 0, "temperature": "{{ params.t }}"}, "$.max_tokens"),
+        ({"max_completion_tokens": -5}, "$.max_completion_tokens"),
+    )
+    # At another server than OpenAI's each of these is taken, or makes no difference.
+    SOMEWHERE_TAKEN = (
+        {"top_logprobs": 2},
+        {"modalities": ["text", "audio"]},
+        {"tool_choice": "auto"},
+        {"parallel_tool_calls": False},
+        {"max_tokens": 5, "max_completion_tokens": 5},
+        {"tools": [{"type": "function", "function": {"name": "mail.send"}}]},
     )
 
     @pytest.mark.parametrize(("request_", "path"), BREAKS)
@@ -416,10 +424,16 @@ class TestRules:
             assert refused(ChatCompletionOperator.partial, task_id="ask", request=request_).path == path
         assert refused(batch, request=request_).path == path
 
-    def test_an_unanswered_call_breaks_it_too(self):
-        call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}]
-        assert refused(ask, messages=messages, prompt="go on").path == "$.messages[1].tool_calls[0].id"
+    def test_a_file_that_nobody_can_read_breaks_it_too(self):
+        part = {"type": "file", "file": {"filename": "a.pdf", "file_data": "{no file}"}}
+        assert refused(ask, prompt=[part]).path == "$.messages[0].content[0].file.file_data"
+
+    @pytest.mark.parametrize("request_", SOMEWHERE_TAKEN)
+    def test_what_some_server_takes_breaks_no_import_and_is_refused_where_openai_is_asked(self, request_):
+        ask(prompt="x", request=request_)
+        whole = {"model": "m", "messages": [{"role": "user", "content": "x"}], **request_}
+        with pytest.raises(InvalidRequest):
+            check_rules(whole, base_url="https://api.openai.com/v1")
 
     @pytest.mark.parametrize(
         "request_",

@@ -24,5 +24,7 @@ def test_rules_beyond_the_schema_are_checked_on_their_own():
     request = {**REQUEST, "top_logprobs": 2}
     schema.validate_request(request)
     with pytest.raises(InvalidRequest) as caught:
-        schema.check_rules(request)
+        schema.check_rules(request, base_url="https://api.openai.com/v1")
     assert caught.value.path == "$.top_logprobs"
+    (warning,) = schema.check_rules(request)
+    assert warning.startswith("$.top_logprobs is set, but logprobs is not true")

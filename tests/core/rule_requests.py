@@ -12,6 +12,9 @@ DASHSCOPE = "https://dashscope-intl.aliyuncs.com/compatible-mode/v1"
 GROQ = "https://api.groq.com/openai/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"
 MISTRAL = "https://api.mistral.ai/v1"
+DEEPSEEK = "https://api.deepseek.com/v1"
+GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai"
+MOONSHOT = "https://api.moonshot.ai/v1"
 OLLAMA = "http://localhost:11434/v1"
 
 HI = {"role": "user", "content": "Hi"}
@@ -90,9 +93,13 @@ def strict(**schema: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """``kind`` "openai": an error at OpenAI, a warning elsewhere."""
+    """``kind`` "error": no server takes it. "closed": an error here, and a warning for who says that it is wanted.
 
-    kind: Literal["error", "warning", "openai"]
+    "openai": an error at OpenAI, a warning elsewhere; "openai alone": the same, and nothing at a server that is known
+    to be another.
+    """
+
+    kind: Literal["error", "closed", "warning", "openai", "openai alone"]
     rule: str
     path: str
     breaks: dict[str, Any]
@@ -101,5 +108,7 @@ class Case:
 
 
 E: Literal["error"] = "error"
+C: Literal["closed"] = "closed"
 W: Literal["warning"] = "warning"
 O: Literal["openai"] = "openai"  # noqa: E741
+A: Literal["openai alone"] = "openai alone"

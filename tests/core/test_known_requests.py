@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.request import check_known
+from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.schema import load_schema
 from tests.core import rule_cases_messages, rule_cases_parameters, rule_cases_tools
+from tests.core.rule_requests import OPENAI
 from tests.core.test_rules_any_request import BODIES
 
 CASES = [*rule_cases_messages.CASES, *rule_cases_tools.CASES, *rule_cases_parameters.CASES]
-ERRORS = [case for case in CASES if case.kind == "error" and case.at is None]
+ERRORS = [case for case in CASES if case.kind in ("error", "closed") and case.at is None]
 SCHEMA = load_schema("2026-11")
 REQUESTS = [*(body["body"] for body in BODIES), *(case.passes for case in CASES), *(case.breaks for case in CASES)]
 
@@ -24,6 +26,15 @@ REQUESTS = [*(body["body"] for body in BODIES), *(case.passes for case in CASES)
 def broken(request: Any, schema: Any = SCHEMA, **how: Any) -> InvalidRequest | None:
     try:
         check_known(request, schema, **how)
+    except InvalidRequest as error:
+        return error
+    return None
+
+
+def refused(request: Any, base_url: str = OPENAI) -> InvalidRequest | None:
+    """By the rules of a server that is known."""
+    try:
+        check_rules(request, base_url=base_url)
     except InvalidRequest as error:
         return error
     return None
@@ -61,6 +72,8 @@ def test_one_unknown_value_makes_no_valid_request_wrong(index: int) -> None:
     for place in places(request):
         assert broken(masked(request, {place})) is None, place
         assert broken(masked(request, {place}), may_grow=True) is None, place
+        if place and refused(request) is None:
+            assert refused(masked(request, {place})) is None, place
 
 
 @settings(max_examples=500, deadline=None)
@@ -105,7 +118,7 @@ USER = {"role": "user", "content": "Hi"}
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_known_beside_it_is_held_to_the_rules(request_: dict[str, Any], keyword: str) -> None:
-    error = broken({"model": "m", **request_})
+    error = refused({"model": "m", **request_})
     assert error is not None
     assert error.keyword == keyword
 
@@ -124,7 +137,7 @@ def test_what_is_known_beside_it_is_held_to_the_rules(request_: dict[str, Any], 
     ],
 )
 def test_a_call_and_an_answer_may_be_what_is_unknown(messages: list[Any]) -> None:
-    assert broken({"model": "m", "messages": messages}, None) is None
+    assert refused({"model": "m", "messages": messages}) is None
 
 
 def test_the_cases_are_worth_something() -> None:

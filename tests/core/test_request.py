@@ -217,7 +217,7 @@ def test_without_a_schema_finish_converts_nothing() -> None:
         ({**MINIMAL, "temperature": "warm"}, "2026-11", "$.temperature"),
         ({**MINIMAL, "n": float("nan")}, "2026-11", "$.n"),
         ({**MINIMAL, "n": float("nan")}, None, "$.n"),
-        ({**MINIMAL, "tools": [{"type": "function", "function": {"name": "a b"}}]}, "2026-11", None),
+        ({**MINIMAL, "max_tokens": 0}, "2026-11", "$.max_tokens"),
         ("text", None, "$"),
         ([], "2026-11", "$"),
         ([], {}, "$"),

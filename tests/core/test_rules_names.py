@@ -59,6 +59,19 @@ def test_a_misspelt_name_is_an_error_that_says_what_was_meant(slip: str, meant: 
     assert caught.value.path in {f"$.{slip}", f"$['{slip}']"}
 
 
+def test_a_misspelt_name_is_a_warning_in_the_open_form_and_nothing_unchecked() -> None:
+    for base_url in None, OPENAI, VLLM:
+        (warning,) = check_rules(request(tempreture=0.2), base_url=base_url, mode="open")
+        assert warning.startswith("$.tempreture is not a parameter of a chat completion (the nearest is 'temperature')")
+        assert check_rules(request(tempreture=0.2), base_url=base_url, mode="unchecked") == []
+
+
+def test_an_error_of_a_misspelt_name_says_how_to_send_it_all_the_same() -> None:
+    remedy = r'^Rename or remove the key, or send it as it is with request_schema="open": \$\.tempreture is not'
+    with pytest.raises(InvalidRequest, match=remedy):
+        check_names({"tempreture": 1})
+
+
 def test_the_rules_of_a_request_include_its_names() -> None:
     with pytest.raises(InvalidRequest, match="did you mean 'temperature'"):
         check_rules(request(tempreture=0.2))
@@ -101,7 +114,7 @@ def test_a_name_of_the_users_own_schema_passes_even_where_it_looks_misspelt(base
 
 def test_an_unknown_name_is_a_warning_that_names_what_is_near() -> None:
     (warning,) = check_rules(request(logit_biases={}))
-    assert warning.startswith("$.logit_biases is no parameter of a chat completion (the nearest is 'logit_bias')")
+    assert warning.startswith("$.logit_biases is not a parameter of a chat completion (the nearest is 'logit_bias')")
 
 
 def test_a_wrapper_of_client_libraries_is_answered_with_where_its_content_belongs() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from airflow_chat_provider.core.rules.report import Report, as_dict, as_list
+from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, unsure
 
 # Base64 is judged by its two ends: enough to tell a file name, a URL or JSON from data of any size.
 _SAMPLE = 64
@@ -23,24 +23,27 @@ def check_parts(parts: Sequence[Any], path: str, report: Report) -> None:
                 _check_image(holder.get("url"), f"{place}.url", report)
             elif kind == "input_audio":
                 _check_audio(holder.get("data"), f"{place}.data", report)
-            else:
+            elif not unsure(part.get(kind)):
                 _check_file(holder, place, report)
 
 
-def mentions_json(messages: Sequence[Any]) -> bool:
-    """Does any text hold "json"? Read in pieces, so that a hit early in a long text ends the search."""
-    return any("json" in piece.lower() for text in _texts(messages) for piece in _pieces(text))
+def may_mention_json(messages: Any) -> bool:
+    """Does any text hold "json", or may one? Read in pieces, so that a hit early in a long text ends the search."""
+    texts = list(_texts(messages))
+    return unsure(*texts) or any(
+        "json" in piece.lower() for text in texts if isinstance(text, str) for piece in _pieces(text)
+    )
 
 
-def _texts(messages: Sequence[Any]) -> Iterator[str]:
-    for message in messages:
+def _texts(messages: Any) -> Iterator[Any]:
+    """Each text, and whatever is known only when the task runs."""
+    if unsure(messages):
+        yield messages
+    for message in as_list(messages):
         content = as_dict(message).get("content")
-        if isinstance(content, str):
-            yield content
+        yield message if unsure(message) else content
         for part in as_list(content):
-            text = as_dict(part).get("text")
-            if isinstance(text, str):
-                yield text
+            yield part if unsure(part) else as_dict(part).get("text")
 
 
 def _pieces(text: str) -> Iterable[str]:
@@ -82,6 +85,8 @@ def _check_audio(data: Any, path: str, report: Report) -> None:
 
 def _check_file(file: dict[str, Any], path: str, report: Report) -> None:
     data = file.get("file_data")
+    if unsure(data, file.get("file_id"), file.get("filename")):
+        return
     if file.get("file_id") is None and data is None:
         remedy = "give the file_id of an uploaded file, or filename and file_data"
         report.refused_by_openai("file_source", path, "names no file", remedy)

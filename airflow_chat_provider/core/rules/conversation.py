@@ -9,7 +9,7 @@ from typing import Any
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.rules.content import check_parts
 from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted, unsure
-from airflow_chat_provider.core.rules.tools import NAME, check_function_name, deprecated
+from airflow_chat_provider.core.rules.tools import NAMES, deprecated, fits
 
 _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 _ID_LIMIT = 40
@@ -60,12 +60,12 @@ def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None
         report.refused_by_openai("empty_tool_calls", f"{path}.tool_calls", problem, remedy)
     said = (message.get(key) for key in ("content", "function_call", "refusal", "audio"))
     if not calls and all(value is None for value in said):
-        report.error(
-            "assistant_content",
-            f"{path}.content",
+        problem, remedy = (
             "is missing or null, and the message calls no tool",
             "give the assistant message its text, or drop the message",
         )
+        here = report.server.ollama  # vLLM takes it
+        report.refused_by_openai("assistant_content", f"{path}.content", problem, remedy, here=here)
     for number, call in enumerate(as_list(calls)):
         _check_call(as_dict(call), f"{path}.tool_calls[{number}]", report)
     if message.get("function_call") is not None:
@@ -76,11 +76,11 @@ def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None
 def _check_call(call: dict[str, Any], path: str, report: Report) -> None:
     _check_id(call.get("id"), f"{path}.id", report)
     _check_called(as_dict(call.get("function")), f"{path}.function", report)
-    check_function_name(as_dict(call.get("custom")).get("name"), f"{path}.custom.name", report)
+    _check_called_name(as_dict(call.get("custom")).get("name"), f"{path}.custom.name", report)
 
 
 def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
-    check_function_name(function.get("name"), f"{path}.name", report)
+    _check_called_name(function.get("name"), f"{path}.name", report)
     arguments = function.get("arguments")
     if isinstance(arguments, str) and not _is_json_object(arguments):
         report.warn(
@@ -89,6 +89,13 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
             "is not the JSON text of an object",
             "some servers refuse such a call in the history; write it as a JSON object",
         )
+
+
+def _check_called_name(name: Any, path: str, report: Report) -> None:
+    """A model may have made the name up (``assistant<|channel|>analysis``): where it is let pass, the talk goes on."""
+    if isinstance(name, str) and not fits(name) and not (report.server.moonshot and name.startswith("$")):
+        remedy = "give the call another name, here and in each message that repeats it"
+        report.refused_by_openai("called_name", path, f"is {quoted(name)}, and {NAMES}", remedy)
 
 
 def _is_json_object(text: str) -> bool:
@@ -164,25 +171,30 @@ def _twice(path: str, problem: str, report: Report) -> None:
 
 
 def _orphan(path: str, report: Report) -> None:
-    report.error(
-        "tool_message_without_call",
-        f"{path}.tool_call_id",
+    problem, remedy = (
         "answers no tool call of the assistant message before it",
         "put the tool message right after the assistant message whose tool_calls has its id",
     )
+    place, here = f"{path}.tool_call_id", _wants_pairs(report)
+    report.refused_by_openai("tool_message_without_call", place, problem, remedy, here=here)
 
 
 def _unanswered(path: str, call_id: str, report: Report) -> None:
-    report.error(
-        "tool_call_without_answer",
-        path,
+    problem, remedy = (
         f"is the call {quoted(call_id)}, which no tool message answers before the conversation goes on",
         "add a tool message with this tool_call_id right after the assistant message",
     )
+    report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=_wants_pairs(report))
+
+
+def _wants_pairs(report: Report) -> bool:
+    """Does this server, other than OpenAI, refuse a call without its answer? A local one leaves it to the template."""
+    server = report.server
+    return server.anthropic or server.deepseek or server.mistral
 
 
 def _check_name(name: Any, path: str, report: Report) -> None:
-    if isinstance(name, str) and not NAME.fullmatch(name):
+    if isinstance(name, str) and not fits(name):
         problem = f"is {quoted(name)}, which is not 1 to 64 letters, digits, '_' or '-'"
         report.warn("message_name", f"{path}.name", problem, "rename the speaker, or leave name out")
 
@@ -210,7 +222,8 @@ def _check_ends(request: Mapping[str, Any], messages: Sequence[Any], report: Rep
         report.warn("no_prompt", "$.messages", problem, "add the message that the model shall answer")
     last = as_dict(messages[-1])
     flags = (request.get("continue_final_message"), last.get("prefix"), last.get("partial"))
-    if last.get("role") == "assistant" and True not in flags:  # each a vendor's way to ask for a continuation
+    calls = last.get("tool_calls") or last.get("function_call")
+    if last.get("role") == "assistant" and not calls and True not in flags:  # a vendor's way to ask for a continuation
         problem = "is an assistant message at the end, which some servers continue and others refuse"
         remedy = "end the conversation with a user or tool message"
         report.warn("assistant_last", f"$.messages[{len(messages) - 1}]", problem, remedy)

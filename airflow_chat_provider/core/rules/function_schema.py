@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, child
+from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, child, unsure
 
 # Deeper and larger than any schema that a server takes; the limits keep a hostile or circular one harmless.
 _DEEPEST = 64
@@ -37,6 +37,8 @@ def check_schema(schema: dict[str, Any], path: str, report: Report, *, strict: b
 
 
 def _check_root(parameters: dict[str, Any], path: str, report: Report) -> None:
+    if unsure(parameters.get("type")):
+        return
     if not _is(parameters, "object"):
         problem, remedy = "has no type object at its root", 'set its "type" to "object"'
         report.refused_by_openai("parameters_root", path, problem, remedy)
@@ -46,9 +48,11 @@ def _check_root(parameters: dict[str, Any], path: str, report: Report) -> None:
 
 
 def _check_strict(node: dict[str, Any], path: str, report: Report) -> None:
-    if node.get("additionalProperties") is not False:
+    if node.get("additionalProperties") is not False and not unsure(node.get("additionalProperties")):
         problem = "is an object of a strict schema without additionalProperties: false"
         report.refused_by_openai("strict_schema", path, problem, _STRICT_REMEDY)
+    if unsure(node.get("required"), *as_list(node.get("required"))):
+        return
     required = {name for name in as_list(node.get("required")) if isinstance(name, str)}
     missing = next((name for name in as_dict(node.get("properties")) if name not in required), None)
     if missing is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import error_text, step
+from airflow_chat_provider.core.rules.report import WAY_OUT
 from airflow_chat_provider.core.rules.vendor_names import AZURE_NAMES, VENDOR_NAMES
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def check_names(request: Mapping[str, Any], *, known: Collection[str] | None = N
         meant = next((candidate for candidate in _meant(name) if candidate not in request), None)
         if meant is not None:
             path = "$" + step(name)
-            problem = f"is no parameter of a chat completion; did you mean {meant!r}?"
-            raise InvalidRequest(error_text(path, problem, _remedy(name)), path=path, keyword="unknown_key")
+            problem = f"is not a parameter of a chat completion; did you mean {meant!r}?"
+            remedy = f"{_remedy(name)}, {WAY_OUT}"
+            raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword="unknown_key")
 
 
 def check_unknown(request: Mapping[str, Any], report: Report, known: Collection[str] | None) -> None:
@@ -51,7 +53,7 @@ def check_unknown(request: Mapping[str, Any], report: Report, known: Collection[
     if report.server.openai:
         expected = AZURE_NAMES if report.server.azure else frozenset()
     for name in _strangers(request, expected, known):
-        problem = f"is no parameter of a chat completion{_hint(name, request)}"
+        problem = f"is not a parameter of a chat completion{_hint(name, request)}"
         if name in VENDOR_NAMES - _WRAPPERS:
             problem = "is a parameter of other servers, and this one refuses what it does not know"
         report.refused_by_openai("unknown_key", "$" + step(name), problem, _remedy(name))
@@ -66,7 +68,7 @@ def _strangers(request: Mapping[Any, Any], expected: AbstractSet[str], known: Co
 def _remedy(name: str) -> str:
     if name in _WRAPPERS:
         return "move what it holds to the top level of the request, or to the connection's headers or query"
-    return "rename or remove the key, or allow it in a request_schema of your own"
+    return "rename or remove the key"
 
 
 def _hint(name: str, request: Mapping[str, Any]) -> str:

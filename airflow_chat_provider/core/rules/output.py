@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_chat_provider.core.rules.content import mentions_json
+from airflow_chat_provider.core.rules.content import may_mention_json
 from airflow_chat_provider.core.rules.function_schema import check_schema
 from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, more_than, unsure
-from airflow_chat_provider.core.rules.tools import check_function_name
+from airflow_chat_provider.core.rules.tools import check_name
 
 
 def check(request: Mapping[str, Any], report: Report) -> None:
@@ -29,18 +29,17 @@ def _check_json_object(request: Mapping[str, Any], response_format: dict[str, An
     # llama.cpp enforces a schema beside json_object, and needs no word about JSON.
     if "schema" in response_format and not report.server.openai:
         return
-    if mentions_json(as_list(request.get("messages"))):
+    if may_mention_json(request.get("messages")):
         return
     path, problem = "$.response_format", "is json_object, but no message has the word JSON in its text"
     remedy = "ask for JSON in a message; a model that is not told may write white space until the token limit"
-    if report.server.dashscope:
-        report.error("json_object_without_json", path, problem, remedy)
-    report.refused_by_openai("json_object_without_json", path, problem, remedy)
+    here = report.server.dashscope or report.server.groq
+    report.refused_by_openai("json_object_without_json", path, problem, remedy, here=here)
 
 
 def _check_json_schema(json_schema: dict[str, Any], report: Report) -> None:
     path = "$.response_format.json_schema"
-    check_function_name(json_schema.get("name"), f"{path}.name", report, rule="json_schema_name")
+    check_name(json_schema.get("name"), f"{path}.name", report, rule="json_schema_name")
     schema = json_schema.get("schema")
     if schema is None:
         problem = "has no schema, which leaves the server nothing to enforce"
@@ -56,10 +55,11 @@ def _check_audio(request: Mapping[str, Any], report: Report) -> None:
         return
     if wanted and not described:
         problem = "asks for audio, but the request has no audio parameter"
-        report.error("audio_parameter", "$.modalities", problem, "add audio with voice and format")
+        report.refused_by_openai("audio_parameter", "$.modalities", problem, "add audio with voice and format")
     if described and not wanted:
         problem = "is set, but modalities does not ask for audio"
-        report.error("audio_parameter", "$.audio", problem, 'add "audio" to modalities, or leave audio out')
+        remedy = 'add "audio" to modalities, or leave audio out'
+        report.refused_by_openai("audio_parameter", "$.audio", problem, remedy)
 
 
 def _unpredictable(request: Mapping[str, Any]) -> Iterator[str]:

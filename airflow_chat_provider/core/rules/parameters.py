@@ -38,10 +38,12 @@ def _check_needs(request: Mapping[str, Any], report: Report) -> None:
             "is set, but logprobs is not true",
             "set logprobs to true, or leave top_logprobs out",
         )
-        report.error("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy)
+        here = report.server.deepseek  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
+        report.refused_by_openai("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy, here=here)
     if _lacks(request, "stream_options", "stream"):
         problem, remedy = "is set, but stream is not true", "set stream to true, or leave stream_options out"
-        report.error("stream_options_without_stream", "$.stream_options", problem, remedy)
+        here = report.server.deepseek  # and at vLLM; llama.cpp and Ollama pass over it
+        report.refused_by_openai("stream_options_without_stream", "$.stream_options", problem, remedy, here=here)
 
 
 def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
@@ -53,8 +55,8 @@ def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
 def _check_token_limits(request: Mapping[str, Any], report: Report) -> None:
     limits = {key: request.get(key) for key in ("max_tokens", "max_completion_tokens")}
     if all(value is not None for value in limits.values()) and not unsure(*limits.values()):
-        problem = "is set together with max_completion_tokens"
-        report.error("two_token_limits", "$.max_tokens", problem, "leave the deprecated max_tokens out")
+        problem = "is set together with max_completion_tokens, and which of them counts is up to the server"
+        report.refused_by_openai("two_token_limits", "$.max_tokens", problem, "leave the deprecated max_tokens out")
     for key, value in limits.items():
         limit = as_number(value)
         if limit is not None and limit < 1:
@@ -63,23 +65,27 @@ def _check_token_limits(request: Mapping[str, Any], report: Report) -> None:
 
 def _too_few(key: str, limit: float, report: Report) -> None:
     path, remedy = f"$.{key}", "set it to 1 or more, or leave it out for no limit"
-    if limit == -1:
-        problem = "is -1, which is no limit to llama.cpp and an error elsewhere"
+    if limit in (-1, -2):
+        problem = f"is {limit}, which means no limit to llama.cpp and Ollama, and is an error elsewhere"
         report.refused_by_openai("token_limit", path, problem, remedy)
     else:
-        report.error("token_limit", path, f"is {shown(limit)}, and leaves no token for an answer", remedy)
+        report.refuse("token_limit", path, f"is {shown(limit)}, and leaves no token for an answer", remedy)
 
 
 def _check_logit_bias(biases: dict[str, Any], report: Report) -> None:
     for key, value in biases.items():
         token = str(key)
         if not (token.isascii() and token.isdecimal()):
-            problem = "is no token id, which is a whole number written in digits"
-            report.error("logit_bias", child("$.logit_bias", key), problem, "use the model's token ids as keys")
+            # llama.cpp takes the text of tokens, too.
+            problem = "is not a token id, which is a whole number written in digits"
+            remedy = "use the model's token ids as keys"
+            report.refused_by_openai("logit_bias", child("$.logit_bias", key), problem, remedy)
         bias = as_number(value)
         if bias is not None and not -_LARGEST_BIAS <= bias <= _LARGEST_BIAS:
+            # vLLM brings it within these bounds itself.
             problem = f"is {shown(bias)}, and a bias is -{_LARGEST_BIAS} to {_LARGEST_BIAS}"
-            report.error("logit_bias", child("$.logit_bias", key), problem, "bring it within these bounds")
+            remedy = "bring it within these bounds"
+            report.refused_by_openai("logit_bias_range", child("$.logit_bias", key), problem, remedy)
 
 
 def _check_choices(n: Any, report: Report) -> None:
@@ -87,8 +93,9 @@ def _check_choices(n: Any, report: Report) -> None:
         return
     problem, remedy = f"is {shown(n)}", "set n to 1, and map the task for more than one answer"
     if report.server.groq or report.server.anthropic:
-        report.error("several_choices", "$.n", f"{problem}, and this server takes 1 only", remedy)
-    report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
+        report.refuse("several_choices", "$.n", f"{problem}, and this server takes 1 only", remedy)
+    else:
+        report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
 
 
 def _check_stop(stop: Any, report: Report) -> None:
@@ -98,7 +105,7 @@ def _check_stop(stop: Any, report: Report) -> None:
             continue
         path = "$.stop" if index is None else f"$.stop[{index}]"
         if report.server.anthropic:
-            report.error("blank_stop", path, "is blank, and this server takes no blank stop sequence", "leave it out")
+            report.refuse("blank_stop", path, "is blank, and this server takes no blank stop sequence", "leave it out")
         elif not sequence:
             report.warn("blank_stop", path, "is an empty text, which stops nothing or everything", "leave it out")
         elif not report.server.openai:  # OpenAI's own example of a stop sequence is a line break.
@@ -107,12 +114,12 @@ def _check_stop(stop: Any, report: Report) -> None:
 
 def _check_metadata(request: Mapping[str, Any], report: Report) -> None:
     metadata = as_dict(request.get("metadata"))
-    if metadata and request.get("store") is not True:
+    if metadata and request.get("store") is not True and not unsure(request.get("store")):
         problem, remedy = "is set, but store is not true", "set store to true, or leave metadata out"
-        report.refused_by_openai("metadata_without_store", "$.metadata", problem, remedy)
+        report.refused_by_openai_alone("metadata_without_store", "$.metadata", problem, remedy)
     for path, problem in _oversized(metadata):
         remedy = f"keep to {_METADATA_PAIRS} pairs of {_METADATA_KEY} and {_METADATA_VALUE} characters"
-        report.refused_by_openai("metadata_limits", path, problem, remedy)
+        report.refused_by_openai_alone("metadata_limits", path, problem, remedy)
 
 
 def _oversized(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:

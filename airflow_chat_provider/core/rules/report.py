@@ -11,30 +11,48 @@ from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.rules.server import Server
 
 _LONGEST = 64
+WAY_OUT = 'or send it as it is with request_schema="open"'
 
 
 class Report:
-    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out")."""
+    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
 
-    __slots__ = ("_found", "_places", "server")
+    ``is_open``: the user has chosen to send what the rules refuse; only what no server takes is an error.
+    """
 
-    def __init__(self, server: Server) -> None:
+    __slots__ = ("_found", "_is_open", "_places", "server")
+
+    def __init__(self, server: Server, *, is_open: bool = False) -> None:
         self.server = server
+        self._is_open = is_open
         self._found: dict[str, tuple[str, str, str]] = {}
         self._places: dict[str, int] = {}
 
     def error(self, rule: str, path: str, problem: str, remedy: str) -> NoReturn:
+        """For what no server takes."""
         raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword=rule)
+
+    def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        """For what this server refuses, or what is a mistake nearly always: the user can send it all the same."""
+        if not self._is_open:
+            self.error(rule, path, problem, f"{remedy}, {WAY_OUT}")
+        self.warn(rule, path, problem, remedy)
 
     def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:
         self._found.setdefault(rule, (path, problem, remedy))
         self._places[rule] = self._places.get(rule, 0) + 1
 
-    def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str) -> None:
-        """An error at OpenAI and Azure; a warning elsewhere, where servers are known to let it pass."""
-        if self.server.openai:
-            self.error(rule, path, problem, remedy)
-        self.warn(rule, path, problem, remedy)
+    def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str, *, here: bool = False) -> None:
+        """Refused at OpenAI and Azure, and where ``here``; a warning elsewhere: some servers let it pass."""
+        if self.server.openai or here:
+            self.refuse(rule, path, problem, remedy)
+        else:
+            self.warn(rule, path, problem, remedy)
+
+    def refused_by_openai_alone(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        """The same for what has no meaning at any other server: there is nothing to say where it is another one."""
+        if self.server.openai or not self.server.known:
+            self.refused_by_openai(rule, path, problem, remedy)
 
     def warnings(self) -> list[str]:
         return [self._sentence(rule) for rule in self._found]

@@ -17,8 +17,11 @@ class Server(NamedTuple):
     azure: bool = False
     anthropic: bool = False
     dashscope: bool = False
+    deepseek: bool = False
+    gemini: bool = False
     groq: bool = False
     mistral: bool = False
+    moonshot: bool = False
     ollama: bool = False
 
 
@@ -35,8 +38,11 @@ def server_at(base_url: str | None) -> Server:
         azure=azure,
         anthropic=host == "api.anthropic.com",
         dashscope=host.startswith("dashscope") and host.endswith(".aliyuncs.com"),
+        deepseek=host == "api.deepseek.com",
+        gemini=host == "generativelanguage.googleapis.com" or host.endswith("aiplatform.googleapis.com"),
         groq=host == "api.groq.com",
         mistral=host == "api.mistral.ai",
+        moonshot=host in ("api.moonshot.ai", "api.moonshot.cn"),
         # A local Ollama has no host name of its own, only the port that it listens on by default.
         ollama=host == "ollama.com" or port == 11434,
     )

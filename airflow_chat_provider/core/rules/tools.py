@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.rules import function_schema
 from airflow_chat_provider.core.rules.report import Report, as_dict, as_list, quoted, unsure
 
-NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ANTHROPIC_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_GEMINI_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
+NAMES = "OpenAI and other servers take 1 to 64 letters (a-z), digits, '_' or '-' only"
 _MOST_TOOLS = 128
 _LONGEST_DESCRIPTION = 1024
 _KINDS = ("function", "custom")
@@ -29,10 +32,23 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     _check_deprecated(request, report)
 
 
-def check_function_name(name: Any, path: str, report: Report, rule: str = "function_name") -> None:
-    if isinstance(name, str) and not NAME.fullmatch(name):
-        problem = f"is {quoted(name)}, and a name is 1 to 64 letters (a-z), digits, '_' or '-'"
-        report.error(rule, path, problem, "rename it everywhere it is used")
+def fits(name: str) -> bool:
+    """Is this a name that every server takes?"""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: Any, path: str, report: Report, rule: str, *, here: bool = False) -> None:
+    if isinstance(name, str) and not fits(name):
+        problem, remedy = f"is {quoted(name)}, and {NAMES}", "rename it everywhere it is used"
+        report.refused_by_openai(rule, path, problem, remedy, here=here)
+
+
+def _check_function_name(name: Any, path: str, report: Report) -> None:
+    server = report.server
+    own = _GEMINI_NAME if server.gemini else _ANTHROPIC_NAME if server.anthropic else None
+    if not (own and isinstance(name, str) and own.fullmatch(name)):
+        here = server.anthropic or server.deepseek or server.mistral or server.moonshot
+        check_name(name, path, report, "function_name", here=here)
 
 
 def deprecated(path: str, report: Report) -> None:
@@ -63,7 +79,7 @@ def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: R
     names: set[str] = set()
     for path, kind, definition in definitions:
         name = definition.get("name")
-        check_function_name(name, f"{path}.name", report)
+        _check_function_name(name, f"{path}.name", report)
         if isinstance(name, str):
             if name in names:
                 problem = f"is {quoted(name)}, a name that a tool before it has already"
@@ -84,23 +100,24 @@ def _check_description(description: Any, path: str, report: Report) -> None:
 def _check_needs(request: Mapping[str, Any], report: Report) -> None:
     if not request.get("tools"):
         if request.get("tool_choice") not in (None, "none", UNKNOWN):
-            _useless("tool_choice", "tools", report)
+            _useless("tool_choice", "tools", report.refused_by_openai)
         if request.get("parallel_tool_calls") not in (None, UNKNOWN):
-            _useless("parallel_tool_calls", "tools", report)
+            _useless("parallel_tool_calls", "tools", report.refused_by_openai_alone)
     if request.get("function_call") not in (None, UNKNOWN) and not request.get("functions"):
-        _useless("function_call", "functions", report)
+        _useless("function_call", "functions", report.refused_by_openai)
 
 
-def _useless(key: str, needed: str, report: Report) -> None:
+def _useless(key: str, needed: str, refused: Callable[[str, str, str, str], None]) -> None:
     remedy = f"define {needed}, or leave {key} out"
-    report.error(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
+    refused(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
 
 
 def _may_define_anything(tool: Any) -> bool:
-    """Is its name, or what kind of tool it is, known only when the task runs?"""
+    """Is its name, or what kind of tool it is, not to be seen here: known when the task runs, or to a vendor?"""
     kind = as_dict(tool).get("type")
     definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
-    return unsure(tool, kind, definition, as_dict(definition).get("name"))
+    is_builtin = isinstance(kind, str) and kind not in _KINDS
+    return is_builtin or unsure(tool, kind, definition, as_dict(definition).get("name"))
 
 
 def _check_choice(choice: Any, tools: Sequence[Any], report: Report) -> None:
@@ -130,7 +147,7 @@ def _check_function_call(choice: Any, functions: Sequence[Any], report: Report) 
 
 def _undefined(path: str, name: str, place: str, report: Report) -> None:
     problem = f"is {quoted(name)}, which $.{place} does not define"
-    report.error("undefined_tool", path, problem, f"define it in {place}, or name one that is there")
+    report.refused_by_openai("undefined_tool", path, problem, f"define it in {place}, or name one that is there")
 
 
 def _check_deprecated(request: Mapping[str, Any], report: Report) -> None:
