@@ -124,7 +124,18 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             return {**request, "messages": with_instruction(request["messages"], choice.prompt())}
         if request.get("tools"):
             raise InvalidRequest("Leave tools out: a branch has its own", path="$.tools", keyword="branch")
-        return {**request, "tools": choice.tools(), "tool_choice": "required"}
+        return self._taken({**request, "tools": choice.tools(), "tool_choice": "required"})
+
+    def _taken(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The question with what the model needs to take the tools, which the user has not written."""
+        from airflow_chat_provider.core.rules.reasoning import effort_for_tools
+
+        if self._hook is None:
+            return question
+        question, warnings = effort_for_tools(question, self._hook.settings.base_url)
+        for warning in warnings:
+            self.log.warning("%s", warning)
+        return question
 
     def _execute(self, context: Context) -> Any:
         value = super()._execute(context)
