@@ -21,7 +21,7 @@ def unnamed(index: int) -> str:
 
 
 class Shape(NamedTuple):
-    """What the user wants of a row's line. A line of the OpenAI Batch file format is answered in that format."""
+    """What the user wants of a row's line. A line of a batch file is answered in the OpenAI Batch file format."""
 
     id_key: str = "custom_id"
     result_format: str = "raw"
@@ -65,13 +65,14 @@ class Shape(NamedTuple):
             "request_id": error.request_id,
         }
         if row.is_request_line:
-            has = error.status is not None
-            line["response"] = _response(error.status, error.request_id, error.body) if has else None
-        elif error.body is not None:
-            line["body"] = error.body
+            line |= _failed_response(error, told)
+        else:
+            line["error"] = told
+            if error.body is not None:
+                line["body"] = error.body
         if usage:
             line["usage"] = usage
-        return encode_line({**line, "error": told, "asked": asked})
+        return encode_line({**line, "asked": asked})
 
     def _head(self, row: Row) -> dict[str, Any]:
         if row.is_request_line:
@@ -81,7 +82,25 @@ class Shape(NamedTuple):
 
 
 def _response(status: int | None, request_id: str | None, body: Any) -> dict[str, Any]:
-    return {"status_code": status, "request_id": request_id, "body": body}
+    # Readers take no null for the id (vLLM's among them): it is empty where the server named none.
+    return {"status_code": status, "request_id": request_id or "", "body": body}
+
+
+def _failed_response(error: ChatCompletionError, told: dict[str, Any]) -> dict[str, Any]:
+    """A failure where OpenAI's error file has it: a refusal's words in the response's body, and ``error`` null.
+
+    ``error`` has what no server has said. ``failure`` is what the line of any other row has as its error. OpenAI's
+    codes are text and its bodies objects: what came in another form is ``body``, as for any other row.
+    """
+    body = error.body
+    kept = body if isinstance(body, dict) else None
+    has_said = (error.status or 0) >= 400 and kept is not None and isinstance(kept.get("error"), dict)
+    line: dict[str, Any] = {
+        "response": None if error.status is None else _response(error.status, error.request_id, kept),
+        "error": None if has_said else {"code": str(told["code"]), "message": told["message"]},
+        "failure": told,
+    }
+    return line if body is kept or body is None else {**line, "body": body}
 
 
 def encode_line(line: Mapping[str, Any]) -> bytes:
@@ -141,7 +160,7 @@ def _recorded(value: dict[str, Any]) -> Recorded:
     if type(index) is not int or index < 0 or "id" not in value:
         raise Foreign
     is_request_line = "custom_id" in value
-    failed = isinstance(value.get("error"), dict) and asked is not None
+    failed = asked is not None
     name = value["custom_id" if is_request_line else "id"]
     body = _body_of(value) if is_request_line else value.get("body")
     body = body if isinstance(body, dict) else {}

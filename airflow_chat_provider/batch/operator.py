@@ -127,7 +127,8 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.parsing import check_request
 
         cls._check_each(arguments, dag)
-        if any(arguments.get(name) is not None for name in REQUEST_FIELDS):  # else the rows are requests
+        asks = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
+        if any(arguments.get(name) is not None for name in asks):
             check_request(arguments, dag, mapped=mapped)
 
     @classmethod

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.schema import RequestSchema
     from airflow_chat_provider.core.settings import Settings
 
+_AS_IT_IS = "Rows of only custom_id and a body with messages are sent as they are; what the task asks is for the others"
 _WARNINGS = 20  # different ones; the rest of a batch says nothing new
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """The requests of a batch: made by its template, or lines of the OpenAI Batch file format."""
+    """The requests of a batch: made by its template, or lines of a batch file (OpenAI's, Together's, Mistral's)."""
 
     def __init__(
         self, template: RowTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
@@ -66,9 +67,11 @@ class Requests:
         if other is not None:
             raise row_error(row.place, f"its id is that of row {other}, too (counted from 0)", "uniqueItems")
         if lines:
-            return body_of(row.value, row.place, self._settings.endpoint)
+            if row.is_bare_line and self._template:
+                self._warn([_AS_IT_IS])
+            return self._template.with_model(body_of(row.value, row.place, self._settings.endpoint), row.value)
         if not self._template:
-            what = "it is no line of the OpenAI Batch file format (custom_id, method, url, body)"
+            what = "it is not a line of a batch file (custom_id and body, or custom_id, method, url and body)"
             raise row_error(row.place, f"{what}, and the task has no request", "required")
         empty: list[str] = []
         request, warnings = filled(self._template.request(row.value, empty), self._schema, empty)

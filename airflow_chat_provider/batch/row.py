@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 
 _ID_BITS = 4096  # Python refuses to write out more than 4,300 digits
-_REQUEST_LINE = frozenset({"custom_id", "method", "url", "body"})
+_OPENAI_LINE = frozenset({"custom_id", "method", "url", "body"})
+_BARE_LINE = frozenset({"custom_id", "body"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,17 @@ class Row:
 
     @property
     def is_request_line(self) -> bool:
-        """Is it a line of the OpenAI Batch file format, which is sent as it is?"""
-        return isinstance(self.value, dict) and self.value.keys() >= _REQUEST_LINE
+        """Is it a line of a batch file, which is sent as it is?"""
+        return isinstance(self.value, dict) and (self.value.keys() >= _OPENAI_LINE or self.is_bare_line)
+
+    @property
+    def is_bare_line(self) -> bool:
+        """Is it one in the form of Together's and Mistral's batch files, where method and url may be left out?
+
+        A row of data may have columns of the same names: only nothing else beside a conversation is such a line.
+        """
+        value = self.value
+        return isinstance(value, dict) and _BARE_LINE <= value.keys() < _OPENAI_LINE and _has_messages(value["body"])
 
     def name(self, id_key: str) -> str | None:
         """The row's own id as text, so that 5 and "5" are one; None where it has none."""
@@ -36,6 +47,11 @@ class Row:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value) if value.bit_length() <= _ID_BITS else None
         return str(value) if isinstance(value, str) and value else None
+
+
+def _has_messages(body: Any) -> bool:
+    messages = body.get("messages") if isinstance(body, Mapping) else None
+    return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
 
 
 class Columns(dict[str, Any]):
@@ -52,8 +68,8 @@ def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
 
 
 def body_of(line: dict[str, Any], place: str, endpoint: str) -> Any:
-    """The request in a line of the OpenAI Batch file format."""
-    method, url = line["method"], line["url"]
+    """The request in a line of a batch file. What it says of method and url is held to it."""
+    method, url = line.get("method", "POST"), line.get("url", endpoint)
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
         raise row_error(place, "custom_id must be text")
     if method != "POST":

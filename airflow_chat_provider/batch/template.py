@@ -10,6 +10,7 @@ from airflow_chat_provider.building import NEEDED
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
+from airflow_chat_provider.core.unset import is_blank
 from airflow_chat_provider.leaf import Leaf
 from airflow_chat_provider.template_errors import failing_at
 from airflow_chat_provider.templating import is_path, json_or_none, read_template, rendered_request
@@ -31,13 +32,21 @@ class Part(Protocol):
 
 
 class RowTemplate:
-    """The operator's request fields, ready to be filled in for each row. No fields: every row has a request in it."""
+    """The operator's request fields, ready to be filled in for each row. False: every row has a request in it."""
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
         self._parts = dict(parts)
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        """Does it make requests? A model alone is for the rows that lack one."""
+        return bool(self._parts.keys() - {"model"})
+
+    def with_model(self, body: Any, row: Mapping[str, Any]) -> Any:
+        """A row's own request, with the task's model where it names none (Mistral's batch files never do)."""
+        if not isinstance(body, Mapping) or body.get("model") is not None or "model" not in self._parts:
+            return body
+        model = self._parts["model"].of(Columns(row))
+        return body if is_blank(model) or model is None else {**body, "model": model}
 
     @property
     def source(self) -> dict[str, Any]:
