@@ -11,13 +11,12 @@ from airflow.sdk.bases.hook import BaseHook
 
 from airflow_chat_provider.compat import in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
-from airflow_chat_provider.core.base_url import root_hint
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest, TransportTimeout
-from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, exchange, judge
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.exchange import AFRESH, Begun, exchange
 from airflow_chat_provider.core.request import finish
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.schema import load_schema
-from airflow_chat_provider.core.scrub import Scrubber, printable
+from airflow_chat_provider.core.scrub import printable
 from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.forks import renew_in_child
 from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.streaming import AsyncStream, Guard, Note, Stream
     from airflow_chat_provider.transport import AsyncClient, Client
 
-_TEST_TIMEOUT = 20.0
 _LONGEST_MODEL = 200  # characters of a model's name in the log
 
 
@@ -263,20 +261,11 @@ class ChatCompletionHook(BaseHook):
             self._client.close()
 
     def test_connection(self) -> tuple[bool, str]:
-        """GET ``{base}/models``: ``(works, what was found)``, never with the key or a body in it."""
+        """Ask for the models, or, where there is no list, for nothing: ``(works, what was found)``."""
+        from airflow_chat_provider.probe import probe
+
         try:
-            timeout = min(self.settings.timeout, _TEST_TIMEOUT)
-            outcome = self.client.get("/models", timeout)
-            if isinstance(outcome, TransportTimeout) and outcome.sent:
-                return False, f"{self.settings.base_url} was reached, but did not answer within {timeout:g} s"
-            reply = judge(outcome, Call(self.settings, Scrubber(None, self.settings.secrets)), now=0.0)
-            if isinstance(reply.body, dict) and isinstance(reply.body.get("data"), list):
-                return _models(self.settings, reply.body["data"])
-            if reply.status in (404, 405):
-                hint = root_hint(self.settings.base_url)
-                found = f"{self.settings.base_url} was reached, but has no /models (HTTP {reply.status})"
-                return False, f"{found}; {hint}" if hint else found
-            return False, str(reply.error or "no answer")
+            return probe(self.settings, self.client)
         except ChatCompletionError as error:
             return False, error.message
         finally:
@@ -289,14 +278,3 @@ class ChatCompletionHook(BaseHook):
 
         behaviour = get_provider_info()["connection-types"][0]["ui-field-behaviour"]
         return {key.replace("-", "_"): value for key, value in behaviour.items()}
-
-
-def _models(settings: Settings, data: list[Any]) -> tuple[bool, str]:
-    names = [item["id"] for item in data if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    listed = ", ".join(printable(name[:64]) for name in names[:5]) + (", ..." if len(names) > 5 else "")
-    if settings.model and names and settings.model not in names:
-        return (
-            True,
-            f"{settings.base_url} answers, but does not list the model {settings.model!r}; it has {listed}",
-        )
-    return True, f"{settings.base_url} answers with {len(names)} models: {listed}"
