@@ -145,7 +145,7 @@ CASES = [
         "reasoning_effort_with_tools",
         "$.reasoning_effort",
         tools(tool(), model="gpt-6-astra", reasoning_effort=None),
-        tools(tool(), model="gpt-5.4", reasoning_effort=None),
+        tools(tool(), model="gpt-5.5", reasoning_effort=None),
         AZURE,
     ),
     # Rows 26 to 32

@@ -98,6 +98,7 @@ REASONING = [
     "gpt-5.1-chat-latest",
     "gpt-6-astra",
     "gpt-12",
+    "gpt-5.10-mini",
     "openai/o3",
 ]
 PLAIN = [
@@ -178,6 +179,7 @@ def test_a_vendors_own_tool_may_be_chosen_by_a_name_that_is_not_seen_here() -> N
     ("model", "effort", "words"),
     [
         ("gpt-5.4", "low", 'leave it out, or set it to "none"'),
+        ("gpt-5.5", "low", 'set it to "none"'),
         ("gpt-5.6-luna", "low", 'set it to "none": this model takes function tools in a chat completion only so'),
         ("gpt-5.6", None, 'set it to "none": this model takes function tools in a chat completion only so'),
     ],

@@ -12,13 +12,14 @@ from airflow_chat_provider.core.rules.server import server_at
 # o1, o3-mini, gpt-5, gpt-5.4-mini, gpt-6-astra, and these fine-tuned. Not gpt-4o, not gpt-oss, not what Azure
 # calls gpt-35-turbo; gpt-5-chat is a plain model, its successors are not.
 _REASONING = re.compile(
-    r"(?:ft:)?(?:o[1-9]|gpt-(?P<major>[5-9]|[12][0-9])(?:\.(?P<minor>[0-9]))?)(?![0-9a-z])", re.IGNORECASE
+    r"(?:ft:)?(?:o[1-9]|gpt-(?P<major>[5-9]|[12][0-9])(?:\.(?P<minor>[0-9]{1,2}))?)(?![0-9a-z])", re.IGNORECASE
 )
 _PLAIN = re.compile(r"(?:ft:)?gpt-5-chat", re.IGNORECASE)
 # "Function tools with reasoning_effort are not supported": gpt-5.2 and 5.4 refuse an effort that is set
 # (livekit/agents#5088, openai/openai-openapi#541); gpt-5.6 (BerriAI/litellm#34569) and gpt-6 (can1357/oh-my-pi#11052,
-# on Azure) one that is left out as well.
+# on Azure) one that is left out as well. gpt-5.5 reasons if nothing is said, too, and has taken tools so.
 _NOT_BESIDE_TOOLS = (5, 2)
+_REASONS_BY_ITSELF = (5, 5)
 _NONE_ONLY = (5, 6)
 _DEFAULTS = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False}
 
@@ -62,10 +63,7 @@ def _sampling(request: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_effort(request: Mapping[str, Any], version: tuple[int, int], report: Report) -> None:
-    """OpenAI's models from 5.2 on do not reason beside function tools in a chat completion.
-
-    Without ``reasoning_effort`` the first of them do not reason; from 5.6 on they do, and refuse the tools then, too.
-    """
+    """OpenAI's models from 5.2 on take no function tools in a chat completion beside an effort other than "none"."""
     effort = request.get("reasoning_effort")
     if version < _NOT_BESIDE_TOOLS or effort == "none" or unsure(effort) or not _has_function_tools(request):
         return
@@ -73,7 +71,8 @@ def _check_effort(request: Mapping[str, Any], version: tuple[int, int], report: 
     only_none = 'set it to "none": this model takes function tools in a chat completion only so'
     if effort is not None:
         problem = "is set together with function tools, which this model refuses in a chat completion"
-        remedy = only_none if version >= _NONE_ONLY else 'leave it out, or set it to "none"'
+        sure = 'set it to "none"' if version < _NONE_ONLY else only_none
+        remedy = f"leave it out, or {sure}" if version < _REASONS_BY_ITSELF else sure
         report.warn("reasoning_effort_with_tools", path, problem, remedy)
     elif version >= _NONE_ONLY:
         report.warn("reasoning_effort_with_tools", path, "is not set, and there are function tools", only_none)
