@@ -67,6 +67,42 @@ def test_an_unchecked_request_goes_out_as_it_is(server: ChatServer, connect: Con
     assert sent(server, create, request=unchecked).json == unchecked
 
 
+MADE_UP = [
+    {"role": "user", "content": "Hi"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "assistant<|channel|>analysis", "arguments": "{}"}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "a", "content": "There is no such tool."},
+]
+REFUSED_BY_OPENAI: list[dict[str, Any]] = [
+    {"parallel_tool_calls": False},
+    {"max_tokens": 9, "max_completion_tokens": 9},
+    {"tools": [{"type": "function", "function": {"name": "mail.send", "parameters": {"type": "object"}}}]},
+    {"messages": MADE_UP},
+]
+
+
+@both
+@pytest.mark.parametrize("more", REFUSED_BY_OPENAI)
+def test_what_openai_alone_refuses_is_sent_to_another_server(
+    chat: ChatServer, create: Create, more: dict[str, Any]
+) -> None:
+    assert sent(chat, create, request={**REQUEST, **more}).json == {**REQUEST, **more}
+
+
+@both
+@pytest.mark.parametrize("more", REFUSED_BY_OPENAI)
+def test_and_not_to_openai_itself(server: ChatServer, connect: Connect, create: Create, more: dict[str, Any]) -> None:
+    connect("http://api.openai.com/v1", extra={"proxy": server.url.removesuffix("/v1")})
+    with pytest.raises(InvalidRequest, match='or send it as it is with request_schema="open"'):
+        create(ChatCompletionHook(), {**REQUEST, **more})
+    assert server.requests == []
+
+
 @both
 def test_a_request_against_the_schema_is_not_sent(chat: ChatServer, create: Create) -> None:
     for wrong in {**REQUEST, "tempreture": 1}, {**REQUEST, "stream": 1}:
