@@ -160,7 +160,7 @@ def test_the_end_of_the_memory_and_a_signal_are_no_mistakes(
     def broken(*_: Any) -> Any:
         raise end
 
-    monkeypatch.setattr("airflow_chat_provider.core.dialogue.parsed", broken)
+    monkeypatch.setattr("airflow_chat_provider.core.dialogue.read_json", broken)
     with pytest.raises(type(end)):
         Dialogue(REQUEST, Wanted(load_output(TREE), result_format="json")).take(answered("{}"))
 

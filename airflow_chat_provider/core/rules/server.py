@@ -20,6 +20,7 @@ class Server(NamedTuple):
     groq: bool = False
     mistral: bool = False
     ollama: bool = False
+    cerebras: bool = False
 
 
 @lru_cache(maxsize=64)
@@ -39,6 +40,7 @@ def server_at(base_url: str | None) -> Server:
         mistral=host == "api.mistral.ai",
         # A local Ollama has no host name of its own, only the port that it listens on by default.
         ollama=host == "ollama.com" or port == 11434,
+        cerebras=host == "api.cerebras.ai",
     )
 
 
