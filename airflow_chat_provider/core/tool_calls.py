@@ -50,7 +50,8 @@ def called(message: Mapping[str, Any]) -> Iterator[Called]:
         kind, function = _function(raw)
         name = own = _id(raw)
         while not name or name in used or (name != own and name in given):
-            name = f"c{crc32(f'{number}{name}{function}'.encode('utf-8', 'replace')):08x}"
+            seed = f"{number} {name} {function.get('name')} {as_text(function.get('arguments'))}"
+            name = f"c{crc32(seed.encode('utf-8', 'replace')):08x}"
         used.add(name)
         why = f"has {'no id of its own' if own else 'no id'}: it is {name} here and in messages"
         yield Called(name, kind, function, raw, why if name != own else None)
@@ -125,8 +126,8 @@ def _function(raw: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 def _requested(call: Called) -> dict[str, Any]:
     kept = {name: call.raw[name] for name in _KEPT if call.raw.get(name)}
     if call.kind == "custom":
-        text = call.arguments
-        function = {"name": call.name, "input": text if isinstance(text, str) else as_text(text)}
+        text = "" if call.arguments is None else call.arguments
+        function = {"name": call.name, "input": text if isinstance(text, str) else _dump(text)}
         return {"id": call.id, "type": "custom", "custom": function, **kept}
     inner = {name: call.function[name] for name in _KEPT if call.function is not call.raw and call.function.get(name)}
     kind = call.raw.get("type")
