@@ -14,7 +14,7 @@ from airflow_chat_provider.testing import replies
 from tests.asking import ask
 
 ROME = '{"city": "Rome"}'
-CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ROME}}
+CALL: dict[str, Any] = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ROME}}
 PREFIX = {"role": "assistant", "content": "{", "prefix": True}
 QUESTION = {"role": "user", "content": "Hi"}
 
@@ -50,6 +50,10 @@ ANSWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+def make(**arguments):
+    return ChatCompletionOperator(**arguments)
+
+
 @task
 def answered(messages):
     """The messages with a result for each call."""
@@ -70,9 +74,9 @@ def talks(airflow, chat):
     with airflow.dag():
         for name in ANSWERS:
             begin = [QUESTION, PREFIX] if name == "prefix" else [QUESTION]
-            first = ChatCompletionOperator(task_id=f"first_{name}", model=f"first-{name}", messages=begin)
+            first = make(task_id=f"first_{name}", model=f"first-{name}", messages=begin)
             following = answered.override(task_id=f"answer_{name}")(first.output["messages"])
-            ChatCompletionOperator(task_id=f"next_{name}", model=f"next-{name}", messages=following)
+            make(task_id=f"next_{name}", model=f"next-{name}", messages=following)
     assert airflow.run().state == "success"
     sent = {request.json["model"]: request.json["messages"] for request in chat.requests}
     return {name: sent[f"next-{name}"] for name in ANSWERS}

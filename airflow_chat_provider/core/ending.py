@@ -125,14 +125,14 @@ _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
 
 class _Ending(NamedTuple):
-    """How the choice at ``index`` ended; ``said`` are the server's own words for it."""
+    """How the choice at ``place`` ended; ``said`` are the server's own words for it."""
 
-    index: int
+    place: int
     kind: _Kind
     said: str
 
     def __str__(self) -> str:
-        return f"choices[{self.index}] {self.kind.said}{self.said}"
+        return f"choices[{self.place}] {self.kind.said}{self.said}"
 
 
 def incomplete(body: Mapping[str, Any]) -> str | None:

@@ -133,10 +133,10 @@ Panic.__name__ = "PanicException"
 def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
     mistake: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise mistake
 
-    for place in ("dialogue.parsed", "dialogue._problem_of_calls", "response.text_of"):
+    for place in ("dialogue.read_json", "dialogue._problem_of_calls", "response.text_of"):
         with monkeypatch.context() as patched:
             patched.setattr(f"airflow_chat_provider.core.{place}", broken)
             wanted = Wanted(load_output(TREE), tools="calls" in place, result_format="json")
@@ -157,7 +157,7 @@ def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
 def test_the_end_of_the_memory_and_a_signal_are_no_mistakes(
     end: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise end
 
     monkeypatch.setattr("airflow_chat_provider.core.dialogue.read_json", broken)
