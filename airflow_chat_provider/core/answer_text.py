@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 
+_TEXTS = ("text", "output_text")  # the second is the Responses API's, which gateways have handed on
 _FENCE = re.compile(r"```[a-zA-Z]*")
 # What closes a model's thoughts, where its server leaves them in the text. The opening tag is often not there: the
 # chat template has written it at the end of the prompt.
@@ -19,6 +20,7 @@ _CLOSINGS = (
     "</reasoning>",  # fine-tuned models
     "[/THINK]",  # Magistral
     "</seed:think>",  # Seed-OSS
+    "<|channel|>final<|message|>",  # gpt-oss, where the server does not read its channels
     "\u25c1/think\u25b7",  # Kimi-VL
 )
 
@@ -27,8 +29,8 @@ def text_of(content: Any) -> str:
     """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") == "text"]
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in _TEXTS]
     return "".join(text for text in texts if isinstance(text, str))
 
 

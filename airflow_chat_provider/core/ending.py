@@ -7,119 +7,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer_text import text_of
+from airflow_chat_provider.core.finish_reasons import (
+    FILTER,
+    KINDS,
+    LENGTH,
+    LONGEST,
+    REFUSAL,
+    SAYS_NOTHING,
+    WHOLE_WORDS,
+    Kind,
+    squeezed,
+)
 
-_LONGEST = 64  # characters of a reason that are looked at and shown; the longest known one has 29
 _SHOWN = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
-_HALF = "was cut off by "
-
-
-class _Kind(NamedTuple):
-    """What happened to an answer, and what its reader can do."""
-
-    said: str
-    todo: tuple[str, ...]
-
-
-_LENGTH = _Kind(_HALF + "its length limit", ("raise the token limit", "change the prompt"))
-_CONTEXT = _Kind(_HALF + "the model's context limit", ("shorten the prompt", "choose a model with a larger context"))
-_TIME = _Kind(_HALF + "a time limit", ("ask again", "lower what is asked for"))
-_FILTER = _Kind(_HALF + "a content filter", ("change the prompt",))
-_REFUSAL = _Kind("is a refusal", ("change the prompt",))
-_FAILED = _Kind("was broken off by the server", ("ask again",))
-_CALL = _Kind("ended in a tool call that the model did not write correctly", ("ask again", "simplify the tools"))
-_PAUSED = _Kind("is not finished: its server has paused it", ("ask again with the messages that came",))
-_LOOP = _Kind("was broken off because the model repeats itself", ("change the prompt", "raise a penalty"))
-
-# Where each word was seen. Words are compared as letters and digits alone, in lower case, without the prefixes
-# FINISH_REASON_ and REASON_: MAX_TOKENS, max-tokens and maxTokens are one word.
-_INCOMPLETE: Mapping[_Kind, Mapping[str, tuple[str, ...]]] = {
-    _LENGTH: {
-        "OpenAI": ("length",),
-        "Gemini, Anthropic, Bedrock, Cohere, watsonx": ("max_tokens",),
-        "gateways to OpenAI's Responses API": ("max_output_tokens", "incomplete"),
-        "OpenAI's parameter as a reason": ("max_completion_tokens",),
-        "watsonx": ("token_limit", "not_finished"),
-        "Cohere v1": ("error_limit",),
-        "xAI": ("max_len",),
-        "llama.cpp": ("limit",),
-        "LM Studio": ("max_predicted_tokens_reached",),
-        "MiniMax": ("max_output",),
-    },
-    _CONTEXT: {
-        "Mistral": ("model_length",),
-        "Anthropic, Bedrock, Zhipu": ("model_context_window_exceeded",),
-        "xAI": ("max_context",),
-        "LM Studio": ("context_length_reached",),
-        "OpenAI's error code as a reason": ("context_length_exceeded",),
-    },
-    _TIME: {"Cohere v2, TensorRT-LLM": ("timeout",), "watsonx, xAI": ("time_limit",)},
-    _FILTER: {
-        "OpenAI, Azure": ("content_filter",),
-        "Gemini": (
-            *("safety", "recitation", "prohibited_content", "blocklist", "spii", "language", "model_armor"),
-            *("image_safety", "image_prohibited_content", "image_recitation"),
-        ),
-        "Bedrock": ("content_filtered", "guardrail_intervened"),
-        "Zhipu": ("sensitive",),
-        "Cohere v1": ("error_toxic",),
-        "gateways": ("content_blocked", "moderation", "blocked", "filtered"),
-    },
-    _REFUSAL: {"Anthropic": ("refusal",), "gateways": ("refused",)},
-    _FAILED: {
-        "vLLM, SGLang": ("abort",),
-        "clients of theirs": ("aborted",),
-        "watsonx, TensorRT-LLM": ("cancelled",),
-        "gateways": ("canceled", "cancel", "failed", "failure", "exception", "interrupted", "disconnect"),
-        "Cohere v1": ("user_cancel",),
-        "DeepSeek": ("insufficient_system_resource",),
-        "Zhipu": ("network_error",),
-        "Gemini": ("other", "image_other", "no_image", "malformed_response"),
-        "Bedrock": ("malformed_model_output",),
-        "LM Studio": ("user_stopped", "model_unloaded"),
-        "OpenRouter, Mistral, LMDeploy": ("error",),
-        "gateways' errors": (
-            "error_finish",
-            "engine_error",
-            "internal_error",
-            "server_error",
-            "upstream_error",
-        ),
-        "gateways that hand on an overload": ("overloaded", "rate_limit", "unavailable"),
-    },
-    _CALL: {
-        "Gemini": (
-            *("malformed_function_call", "malformed_tool_call", "unexpected_tool_call"),
-            *("too_many_tool_calls", "missing_thought_signature"),
-        ),
-        "Bedrock": ("malformed_tool_use",),
-    },
-    _PAUSED: {"Anthropic": ("pause_turn",)},
-    _LOOP: {"vLLM": ("repetition",), "gateways": ("repetition_detected",)},
-}
-_WHOLE: Mapping[str, tuple[str, ...]] = {
-    "OpenAI": ("stop", "tool_calls", "function_call"),
-    "Anthropic, Bedrock": ("end_turn", "stop_sequence", "tool_use"),
-    "Cohere": ("complete", "tool_call"),
-    "Hugging Face, watsonx": ("eos", "eos_token"),
-    "xAI": ("eot", "stop_token"),
-    "LM Studio": ("eos_found", "stop_string_found"),
-    "llama.cpp": ("word", "eog_token", "stop_trigger"),
-    "TensorRT-LLM": ("end_id", "stop_words"),
-    "AI21": ("endoftext",),
-    "Baidu": ("normal",),
-    "gateways": ("completed", "finished", "finish", "done", "end", "success", "function_calls", "stop_string"),
-    "nothing is said: Gemini's enum, DashScope, one-api": ("unspecified", "null", "none", ""),
-}
-
-
-def _squeezed(word: str) -> str:
-    letters = "".join(filter(str.isalnum, word[: 2 * _LONGEST])).lower()
-    return letters.removeprefix("finishreason").removeprefix("reason")
-
-
-_KINDS = {_squeezed(word): kind for kind, seen in _INCOMPLETE.items() for words in seen.values() for word in words}
-_KNOWN_WHOLE = {_squeezed(word) for words in _WHOLE.values() for word in words}
-_SAYS_NOTHING = {"unspecified", "null", "none", ""}
 _PAYLOAD = ("tool_calls", "function_call", "refusal", "audio", "images")
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 
@@ -128,7 +28,7 @@ class _Ending(NamedTuple):
     """How the choice at ``place`` ended; ``said`` are the server's own words for it."""
 
     place: int
-    kind: _Kind
+    kind: Kind
     said: str
 
     def __str__(self) -> str:
@@ -144,7 +44,7 @@ def incomplete(body: Mapping[str, Any]) -> str | None:
 def remedy(body: Mapping[str, Any], *more: str) -> str:
     """What the reader of an answer that is not whole can do, in the imperative; ``more``: what else there is to do."""
     ending = next(_endings(body), None)
-    kind = ending.kind if ending is not None else (_LENGTH if body.get("choices") else _FILTER)
+    kind = ending.kind if ending is not None else (LENGTH if body.get("choices") else FILTER)
     *first, last = *kind.todo, *more
     todo = ", ".join(first) + (", or " if len(first) > 1 else " or ") + last if first else last
     return todo[0].upper() + todo[1:]
@@ -177,16 +77,16 @@ def doubts(body: Mapping[str, Any]) -> Iterator[str]:
     whole = [(index, said, choice) for index, choice, kind, said in _each(body) if kind is None]
     for index, said, _ in [one for one in whole if one[1]][:1]:
         yield (f"Check that the answer is whole: choices[{index}] ended for a reason that is not known here{said}")
-    empty = ((index, _nothing(_message(choice))) for index, _, choice in whole)
-    for index, nothing in [one for one in empty if one[1]][:1]:
-        yield f"Check the prompt and the model: the answer is empty, choices[{index}] {nothing}"
+    empty = (_nothing(_message(choice), f"choices[{index}]") for index, _, choice in whole)
+    for nothing in list(filter(None, empty))[:1]:
+        yield f"Check the prompt and the model: {nothing}"
 
 
 def stopped(body: Any) -> bool:
     """Does the first choice say that it ended by itself?"""
     first = next(_choices(body), {}) if isinstance(body, Mapping) else {}
-    word = _squeezed(_word(first) or "")
-    return word in _KNOWN_WHOLE and word not in _SAYS_NOTHING and _ended(first)[0] is None
+    word = squeezed(_word(first) or "")
+    return word in WHOLE_WORDS and word not in SAYS_NOTHING and _ended(first)[0] is None
 
 
 def hidden_text(message: Mapping[str, Any]) -> str | None:
@@ -201,10 +101,10 @@ def _endings(body: Mapping[str, Any]) -> Iterator[_Ending]:
         if kind is not None:
             yield _Ending(index, kind, said)
         elif _refuses(_message(choice)):
-            yield _Ending(index, _REFUSAL, "")
+            yield _Ending(index, REFUSAL, "")
 
 
-def _each(body: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], _Kind | None, str]]:
+def _each(body: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Kind | None, str]]:
     for index, choice in enumerate(_choices(body)):
         yield index, choice, *_ended(choice)
 
@@ -219,19 +119,19 @@ def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     return message if isinstance(message, Mapping) else {}
 
 
-def _ended(choice: Mapping[str, Any]) -> tuple[_Kind | None, str]:
+def _ended(choice: Mapping[str, Any]) -> tuple[Kind | None, str]:
     """What happened to a choice, and by which word; (None, "") where it is whole, a word alone where it is unknown."""
     word = _word(choice)
     said = _shown("finish_reason", word) if word else ""
-    if word is not None and (kind := _KINDS.get(_squeezed(word))):
+    if word is not None and (kind := KINDS.get(squeezed(word))):
         return kind, said
     # OpenRouter has the upstream's own word beside its translation, which has been "stop" for a failed call.
     native = choice.get("native_finish_reason")
-    if isinstance(native, str) and (kind := _KINDS.get(_squeezed(native))):
+    if isinstance(native, str) and (kind := KINDS.get(squeezed(native))):
         return kind, _shown("native_finish_reason", native)
     if _is_filtered(choice.get("content_filter_results")):
-        return _FILTER, " (content_filter_results)"
-    known = word is None or (len(word) <= 2 * _LONGEST and _squeezed(word) in _KNOWN_WHOLE)
+        return FILTER, " (content_filter_results)"
+    known = word is None or (len(word) <= 2 * LONGEST and squeezed(word) in WHOLE_WORDS)
     return None, "" if known else said
 
 
@@ -254,7 +154,7 @@ def _word(choice: Mapping[str, Any]) -> str | None:
 
 def is_error(choice: Mapping[str, Any]) -> bool:
     """Does a choice hold an error, or nothing but the word that there was one?"""
-    return bool(choice.get("error")) or _squeezed(_word(choice) or "") == "error"
+    return bool(choice.get("error")) or squeezed(_word(choice) or "") == "error"
 
 
 def _is_filtered(results: Any) -> bool:
@@ -281,15 +181,18 @@ def _blocked(body: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _nothing(message: Mapping[str, Any]) -> str | None:
+def _nothing(message: Mapping[str, Any], where: str) -> str | None:
     """Words on a message that says nothing; None for one that says something."""
     content = message.get("content")
     if any(message.get(name) for name in _PAYLOAD) or text_of(content).strip():
         return None
     if isinstance(content, list) and any(_is_shown(part) for part in content):
         return None
+    if content is not None and not isinstance(content, str | list):
+        return f"the content of {where} is not text"
     thoughts = hidden_text(message)
-    return f"has text in its {thoughts} alone" if thoughts else "has no text and calls no tool"
+    has = f"has text in its {thoughts} alone" if thoughts else "has no text and calls no tool"
+    return f"the answer is empty, {where} {has}"
 
 
 def _is_shown(part: Any) -> bool:

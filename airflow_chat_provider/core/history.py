@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer_text import text_of
 from airflow_chat_provider.core.rules.server import Server, server_at
-from airflow_chat_provider.core.tool_calls import requested, requested_function
+from airflow_chat_provider.core.tool_calls import as_text, requested, requested_function
 
 _OPENAI = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 # What other servers' assistant messages have, and want back: DeepSeek and Kimi answer 400 to tool results whose calls
@@ -24,7 +24,9 @@ _REASONING = (
     "provider_specific_fields",  # LiteLLM: the same
     "images",  # OpenRouter
 )
-_THINKING = ("thinking", "redacted_thinking", "reference")
+_PARTS = ("thinking", "redacted_thinking", "reference", "image_url")
+"""Kinds of parts in answers, beside text and refusal, that the servers that send them take back."""
+_FORMS = {"name": str, "refusal": str, "audio": dict}
 _IN_CALLS = ("extra_content", "provider_specific_fields", "thought_signature", "thoughtSignature")
 _FLAGS = ("prefix", "partial")
 
@@ -44,7 +46,7 @@ _STRICT = (
     _Strict("OpenAI", lambda server: server.openai),
     # 422 extra_forbidden for assistant.reasoning_content (charmbracelet/crush#1590, BerriAI/litellm#30835); its own
     # thinking parts are taken (vercel/ai#17930).
-    _Strict("Mistral", lambda server: server.mistral, parts=_THINKING),
+    _Strict("Mistral", lambda server: server.mistral, parts=_PARTS),
     # "property 'reasoning_content' is unsupported" (janhq/jan#8136); groq-python's messages have `reasoning`.
     _Strict("Groq", lambda server: server.groq, fields=("reasoning",)),
     # wrong_api_format for reasoning_content and reasoning_details; `reasoning` is taken (QwenLM/qwen-code#11045).
@@ -57,19 +59,46 @@ def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
     Reasoning stays with it. Calls are in the form that requests take, whatever form they came in.
     """
-    kept = {name: message[name] for name in (*_OPENAI, *_REASONING) if message.get(name) not in (None, [], {})}
-    if isinstance(kept.get("audio"), dict):
-        kept["audio"] = {"id": kept["audio"].get("id")}
-    if isinstance(kept.get("content"), list) and not all(_is_part(part) for part in kept["content"]):
-        kept["content"] = text_of(kept["content"])
-    kept |= {"tool_calls": requested(message), "function_call": requested_function(message.get("function_call"))}
-    kept = {name: value for name, value in kept.items() if value or name == "content"}
-    return _spoken({"role": "assistant", **kept})
+    kept = {name: value for name in (*_OPENAI, *_REASONING) if _may_stand(name, value := message.get(name))}
+    if "content" in kept:
+        kept["content"] = _content(kept["content"])
+    if "audio" in kept:
+        kept["audio"] = {"id": kept["audio"]["id"]}
+    calls = {"tool_calls": requested(message), "function_call": requested_function(message.get("function_call"))}
+    said = {name: value for name, value in kept.items() if name not in calls}
+    return _spoken({"role": "assistant", **said, **{name: value for name, value in calls.items() if value}})
+
+
+def left_out(message: Mapping[str, Any]) -> str | None:
+    """A sentence on an answer's parts that no request has; None where all of it goes into the conversation."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    if all(_is_part(part) or text_of([part]) for part in parts) or _content(content) == content:
+        return None
+    return "Take the answer's other parts from body: messages has its text alone"
+
+
+def _may_stand(name: str, value: Any) -> bool:
+    """Has a field a value, of the type that requests have there? Servers send anything."""
+    if value in (None, [], {}) or not isinstance(value, _FORMS.get(name, object)):
+        return False
+    return name != "audio" or isinstance(value.get("id"), str)
+
+
+def _content(content: Any) -> Any:
+    """An answer's content as text, or as a list where it is more than that; JSON text of what is neither."""
+    if isinstance(content, list):
+        # A list of texts is one text: many servers take no list here.
+        is_more = any(part.get("type") != "text" for part in content if isinstance(part, dict))
+        return content if is_more and all(_is_part(part) for part in content) else text_of(content)
+    return content if isinstance(content, str) else text_of(content) or as_text(content)
 
 
 def _is_part(part: Any) -> bool:
     kind = part.get("type") if isinstance(part, dict) else None
-    return kind in _THINKING or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
+    return isinstance(kind, str) and (
+        kind in _PARTS or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
+    )
 
 
 def _spoken(message: dict[str, Any]) -> dict[str, Any]:
@@ -149,8 +178,9 @@ def _fitting(message: Any, strict: _Strict, gone: dict[str, None]) -> Any:
     refused = [name for name in _REASONING if name in message and name not in strict.fields]
     fitting = {name: value for name, value in message.items() if name not in refused}
     content = message.get("content")
-    if isinstance(content, list) and any(_is_refused_part(part, strict) for part in content):
-        refused.append("thinking")
+    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    if kinds := [kind for kind in kinds if kind in _PARTS and kind not in strict.parts]:
+        refused.extend(kinds)
         text = text_of(content)
         fitting["content"] = text if text or not message.get("tool_calls") else None
     calls = message.get("tool_calls")
@@ -159,11 +189,6 @@ def _fitting(message: Any, strict: _Strict, gone: dict[str, None]) -> Any:
         fitting["tool_calls"] = [_without(call, _IN_CALLS) for call in calls]
     gone.update(dict.fromkeys(refused))
     return _spoken(fitting) if refused else message
-
-
-def _is_refused_part(part: Any, strict: _Strict) -> bool:
-    kind = part.get("type") if isinstance(part, dict) else None
-    return kind in _THINKING and kind not in strict.parts
 
 
 def _without(call: Any, names: tuple[str, ...]) -> Any:

@@ -179,6 +179,9 @@ def read_json(reply: Reply, request: Mapping[str, Any], *, may_be_hidden: bool =
         whole, why = parsed(prefix + text)
         if why is None:
             return Found(whole) if is_flagged else Found(whole, None, (_CONTINUED,))
+    content = reply.message.get("content")
+    if may_be_hidden and isinstance(content, dict) and not text:
+        return Found(content, None, ("The answer is a JSON object, not the text of one",))
     hidden = hidden_text(reply.message) if where is not None else None
     if hidden is None:
         return Found(value, where)

@@ -132,3 +132,11 @@ def test_an_unflagged_text_counts_as_begun_only_where_the_answer_alone_is_no_jso
     assert read_json(reply("2"), {"messages": [{**last, "prefix": True}]}).value == 12
     joined = read_json(reply("]"), {"messages": [{"role": "assistant", "content": "["}]})
     assert (joined.value, len(joined.doubts)) == ([], 1)
+
+
+def test_json_that_is_not_text_is_read_and_told_of() -> None:
+    found = outcome(Delivery("json"), REQUEST, reply({"a": 1}), {})
+    assert found.value == {"a": 1}
+    assert any("not the text of one" in warning for warning in found.warnings)
+    (warning,) = outcome(Delivery("text"), REQUEST, reply({"a": 1}), {}).warnings
+    assert "the content of choices[0] is not text" in warning

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 
 from airflow_chat_provider.core.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
+from airflow_chat_provider.core.outcome import Delivery, outcome
 from airflow_chat_provider.core.output import load_output
 from airflow_chat_provider.core.response import Reply, conversation_message, flaw, incomplete, result
 from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.schema import validate_request
 from tests.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}
@@ -30,6 +32,7 @@ WORDS = st.sampled_from(
     [
         *("content", "role", "tool_calls", "function_call", "function", "custom", "name", "arguments", "input", "id"),
         *("type", "text", "refusal", "audio", "finish_reason", "message", "total_tokens", "length", "weather", ""),
+        *("reasoning_content", "reasoning", "images", "</think>{}", '"{}"', "null", "SAFETY", "brand_new_reason"),
         *("{}", "[1]", '{"city": 5}', "NaN", "```json\n{}\n```", "\ud800", "9" * 5000, "[" * 2000, DEEP),
     ]
 )
@@ -96,7 +99,20 @@ def test_a_completion_can_be_told_whole_and_continued(body: Any) -> None:
     if flaw(body, is_json=True) is None:
         incomplete(body)
         for choice in body["choices"]:
-            assert conversation_message(choice["message"])["role"] == "assistant"
+            turn = conversation_message(sanitize(choice.get("message") or {})[0])
+            validate_request({"model": "m", "messages": [turn]})
+            ids = [call["id"] for call in turn.get("tool_calls", ())]
+            assert len(set(ids)) == len(ids)
+
+
+@QUICK
+@given(body=BODIES, form=st.sampled_from(FORMATS), on_incomplete=st.sampled_from(["warn", "fail", "ignore"]))
+def test_what_a_completion_leaves_is_told_in_short_sentences(body: Any, form: str, on_incomplete: str) -> None:
+    if flaw(body, is_json=True) is None:
+        left = outcome(Delivery(form, on_incomplete=on_incomplete), REQUEST, Reply(200, sanitize(body)[0]), {})
+        assert left.error is None or isinstance(left.error, InvalidOutput | IncompleteReply)
+        assert all(warning.isprintable() and len(warning) < 1000 for warning in left.warnings)
+        assert left.xcoms["messages"][:1] == REQUEST["messages"]
 
 
 def answered(text: str, **usage: Any) -> Reply:

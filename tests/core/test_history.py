@@ -58,9 +58,44 @@ def test_thinking_parts_stay_in_the_conversation() -> None:
     assert conversation_message({"content": content})["content"] == content
 
 
-@pytest.mark.parametrize("part", [{"type": "tool_use", "id": "c"}, {"text": "b"}, "b", {"type": "text", "text": None}])
-def test_parts_that_no_request_has_leave_the_text(part: Any) -> None:
-    assert conversation_message({"content": [part, {"type": "text", "text": "a"}]})["content"] in ("a", "ba")
+@pytest.mark.parametrize(
+    ("part", "is_told"),
+    [
+        ({"type": "tool_use", "id": "c"}, True),
+        ({"type": ["text"]}, True),
+        ("b", True),
+        ({"type": "text", "text": None}, True),
+        ({"text": "b"}, False),
+        ({"type": "output_text", "text": "b"}, False),
+    ],
+)
+def test_parts_that_no_request_has_leave_the_text_and_that_is_told(part: Any, is_told: bool) -> None:
+    message = {"content": [part, {"type": "text", "text": "a"}]}
+    assert conversation_message(message)["content"] == ("a" if is_told else "ba")
+    body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+    warnings = outcome(Delivery("text"), {"messages": [USER]}, Reply(200, body), {}).warnings
+    assert any("messages has its text alone" in warning for warning in warnings) is is_told
+
+
+def test_an_image_among_the_parts_stays_in_the_conversation() -> None:
+    content = [{"type": "text", "text": "Here."}, IMAGE]
+    assert conversation_message({"content": content})["content"] == content
+    fitting, warnings = taken({"messages": [turn(content=content)]}, OPENAI)
+    assert fitting["messages"][0]["content"] == "Here."
+    assert "image_url" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [({"a": 1}, '{"a": 1}'), (391, "391"), (True, "true"), ({"type": "text", "text": "Hi"}, "Hi")]
+)
+def test_a_content_that_is_no_text_is_text_in_the_next_request(content: Any, text: str) -> None:
+    assert conversation_message({"content": content}) == {"role": "assistant", "content": text}
+
+
+def test_reasoning_that_is_empty_stays_beside_a_call() -> None:
+    # DeepSeek wants the field back, even where there is nothing in it.
+    message = {"role": "assistant", "reasoning_content": "", "tool_calls": [CALL]}
+    assert conversation_message({**message, "content": None}) == message
 
 
 @pytest.mark.parametrize(

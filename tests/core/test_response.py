@@ -140,7 +140,8 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"content": ""}),
     ({"content": None, "refusal": "No"}, {"refusal": "No"}),
     ({"content": None, "audio": AUDIO}, {"audio": {"id": "a"}}),
-    ({"content": [{"type": "text", "text": "Hi"}]}, {"content": [{"type": "text", "text": "Hi"}]}),
+    ({"content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]}, {"content": "Hi"}),
+    ({"content": [{"type": "refusal", "refusal": "No"}]}, {"content": [{"type": "refusal", "refusal": "No"}]}),
     ({"content": [{"type": "tool_use", "id": "c"}, {"type": "text", "text": "Hi"}]}, {"content": "Hi"}),
     ({"content": "Hi", "role": "model", "name": "n"}, {"content": "Hi", "name": "n"}),
 ]
