@@ -26,7 +26,7 @@ _REASONING = (
 )
 _PARTS = ("thinking", "redacted_thinking", "reference", "image_url")
 """Kinds of parts in answers, beside text and refusal, that the servers that send them take back."""
-_FORMS = {"name": str, "refusal": str, "audio": dict}
+_FORMS: Mapping[str, type] = {"name": str, "refusal": str}
 _IN_CALLS = ("extra_content", "provider_specific_fields", "thought_signature", "thoughtSignature")
 _FLAGS = ("prefix", "partial")
 
@@ -59,7 +59,8 @@ def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
     Reasoning stays with it. Calls are in the form that requests take, whatever form they came in.
     """
-    kept = {name: value for name in (*_OPENAI, *_REASONING) if _may_stand(name, value := message.get(name))}
+    kept: dict[str, Any] = {name: message.get(name) for name in (*_OPENAI, *_REASONING)}
+    kept = {name: value for name, value in kept.items() if _may_stand(name, value)}
     if "content" in kept:
         kept["content"] = _content(kept["content"])
     if "audio" in kept:
@@ -80,9 +81,9 @@ def left_out(message: Mapping[str, Any]) -> str | None:
 
 def _may_stand(name: str, value: Any) -> bool:
     """Has a field a value, of the type that requests have there? Servers send anything."""
-    if value in (None, [], {}) or not isinstance(value, _FORMS.get(name, object)):
-        return False
-    return name != "audio" or isinstance(value.get("id"), str)
+    if name == "audio":
+        return isinstance(value, dict) and isinstance(value.get("id"), str)
+    return value not in (None, [], {}) and isinstance(value, _FORMS.get(name, object))
 
 
 def _content(content: Any) -> Any:
