@@ -61,7 +61,7 @@ def unanswered(body: Any) -> str | None:
     if not choices:
         return _blocked(body)
     first = choices[0] if isinstance(choices, list) else None
-    if not isinstance(first, Mapping) or isinstance(first.get("message"), Mapping) or is_error(first):
+    if not isinstance(first, Mapping) or isinstance(first.get("message"), Mapping) or ended_in_error(first):
         return None
     kind, said = _ended(first)
     return f"choices[0] has no message: it {kind.said}{said}" if kind is not None else None
@@ -69,7 +69,7 @@ def unanswered(body: Any) -> str | None:
 
 def may_lack_message(choice: Mapping[str, Any]) -> bool:
     """Was the choice cut, filtered or failed before it had a message?"""
-    return not is_error(choice) and _ended(choice)[0] is not None
+    return not ended_in_error(choice) and _ended(choice)[0] is not None
 
 
 def doubts(body: Mapping[str, Any]) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _word(choice: Mapping[str, Any]) -> str | None:
     return None
 
 
-def is_error(choice: Mapping[str, Any]) -> bool:
+def ended_in_error(choice: Mapping[str, Any]) -> bool:
     """Does a choice hold an error, or nothing but the word that there was one?"""
     return bool(choice.get("error")) or squeezed(_word(choice) or "") == "error"
 

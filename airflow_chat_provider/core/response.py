@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer_text import parsed, text_of
 from airflow_chat_provider.core.ending import (
+    ended_in_error,
     hidden_text,
     incomplete,
-    is_error,
     may_lack_message,
     remedy,
     stopped,
@@ -24,8 +24,13 @@ from airflow_chat_provider.core.errors import (
 )
 from airflow_chat_provider.core.history import begun, conversation_message
 from airflow_chat_provider.core.panic import is_panic
+from airflow_chat_provider.core.tool_calls import is_unread
 
 __all__ = ["conversation_message", "incomplete", "parsed", "text_of"]  # of modules of their own; here for whoever reads
+_UNREAD = (
+    "Check that the server reads the calls of this model (vLLM: --tool-call-parser, llama.cpp: --jinja): the answer "
+    "calls no tool, and its text looks like a call"
+)
 _CONTINUED = "The answer was read as the rest of the request's last message, with which it is JSON"
 
 
@@ -102,7 +107,7 @@ def flaw(body: Any, *, is_json: bool) -> str | None:
     for index, choice in enumerate(choices):
         if not isinstance(choice, dict):
             return f"choices[{index}] without a message"
-        if is_error(choice):
+        if ended_in_error(choice):
             return f"choices[{index}] that ended in an error"
         if not isinstance(choice.get("message"), dict) and not (index and may_lack_message(choice)):
             return f"choices[{index}] without a message"
@@ -139,6 +144,8 @@ def _result(reply: Reply, result_format: str, request: Mapping[str, Any], doubts
 
         calls = Tools(request).calls(reply.message)
         doubts.extend(call.doubt for call in calls if call.doubt)
+        if not calls and is_unread(reply.text):
+            doubts.append(_UNREAD)
         return [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
     if not reply.text and reply.message.get("tool_calls"):
         raise output_error(reply, "Use result_format='tool_calls': the answer calls tools and has no text")

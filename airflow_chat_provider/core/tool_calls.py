@@ -13,6 +13,17 @@ from airflow_chat_provider.core.sanitize import sanitize
 # What belongs to a call beside its function, and has to be sent back with it: Gemini refuses a call whose thought
 # signature is missing, and LiteLLM keeps the signature in fields of its own.
 _KEPT = ("extra_content", "provider_specific_fields", "thought_signature", "thoughtSignature")
+# How models write calls. Where such a mark is in the text, the server did not read the call.
+_MARKS = (
+    "<tool_call>",  # Qwen, Hermes
+    "<function=",  # Llama 3, Qwen3-Coder
+    "<function_call>",  # GLM's and others' habit
+    "[TOOL_CALLS]",  # Mistral
+    "<|python_tag|>",  # Llama 3
+    "<|tool_call",  # Kimi K2, Granite, Gemma
+    "<\uff5ctool\u2581call",  # DeepSeek
+    "<minimax:tool_call>",  # MiniMax
+)
 _OWN_KINDS = ("builtin_function",)  # Moonshot's $web_search, whose function stands under "function" all the same
 
 
@@ -55,6 +66,11 @@ def called(message: Mapping[str, Any]) -> Iterator[Called]:
         used.add(name)
         why = f"has {'no id of its own' if own else 'no id'}: it is {name} here and in messages"
         yield Called(name, kind, function, raw, why if name != own else None)
+
+
+def is_unread(text: str) -> bool:
+    """Does a text hold a call that its server took for text?"""
+    return any(mark in text for mark in _MARKS)
 
 
 def requested(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -156,3 +156,18 @@ def test_a_deprecated_call_is_in_the_form_of_requests_too() -> None:
         "role": "assistant",
         "content": "Hi",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ('<tool_call>{"name": "get_weather"}</tool_call>', True),
+        ('[TOOL_CALLS][{"name": "get_weather"}]', True),
+        ("It is sunny.", False),
+    ],
+)
+def test_a_call_that_the_server_took_for_text_is_told_of(text: str, is_told: bool) -> None:
+    body = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+    found = outcome(Delivery("tool_calls"), REQUEST, Reply(200, body), {})
+    assert found.value == []
+    assert any("--tool-call-parser" in warning for warning in found.warnings) is is_told
