@@ -55,13 +55,13 @@ def unanswered(body: Any) -> str | None:
 
     Azure and gateways send ``message: null`` for a filtered answer, and Gemini no choices for a blocked prompt.
     """
-    if not isinstance(body, Mapping) or body.get("error"):
+    if not isinstance(body, dict) or body.get("error"):
         return None
     choices = body.get("choices")
     if not choices:
         return _blocked(body)
     first = choices[0] if isinstance(choices, list) else None
-    if not isinstance(first, Mapping) or isinstance(first.get("message"), Mapping) or ended_in_error(first):
+    if not isinstance(first, dict) or isinstance(first.get("message"), dict) or ended_in_error(first):
         return None
     kind, said = _ended(first)
     return f"choices[0] has no message: it {kind.said}{said}" if kind is not None else None
@@ -84,14 +84,14 @@ def doubts(body: Mapping[str, Any]) -> Iterator[str]:
 
 def stopped(body: Any) -> bool:
     """Does the first choice say that it ended by itself?"""
-    first = next(_choices(body), {}) if isinstance(body, Mapping) else {}
+    first = next(_choices(body), {}) if isinstance(body, dict) else {}
     word = squeezed(_word(first) or "")
     return word in WHOLE_WORDS and word not in SAYS_NOTHING and _ended(first)[0] is None
 
 
 def hidden_text(message: Mapping[str, Any]) -> str | None:
     """The field that has text, where the content has none: some servers take a whole answer for reasoning."""
-    if text_of(message.get("content")).strip():
+    if _has_text(message.get("content")):
         return None
     return next((name for name in _THOUGHTS if isinstance(message.get(name), str) and message[name].strip()), None)
 
@@ -111,12 +111,12 @@ def _each(body: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Kin
 
 def _choices(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     choices = body.get("choices")
-    return (one if isinstance(one, Mapping) else {} for one in choices) if isinstance(choices, list) else iter(())
+    return (one if isinstance(one, dict) else {} for one in choices) if isinstance(choices, list) else iter(())
 
 
 def _message(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     message = choice.get("message")
-    return message if isinstance(message, Mapping) else {}
+    return message if isinstance(message, dict) else {}
 
 
 def _ended(choice: Mapping[str, Any]) -> tuple[Kind | None, str]:
@@ -144,7 +144,7 @@ def _word(choice: Mapping[str, Any]) -> str | None:
     """The reason that a choice names, by whichever key: Gemini has sent finishReason, OpenAI once finish_details."""
     for key in ("finish_reason", "finishReason", "finish_details"):
         reason = choice.get(key)
-        reason = reason.get("type") if isinstance(reason, Mapping) else reason  # SGLang's own is an object
+        reason = reason.get("type") if isinstance(reason, dict) else reason  # SGLang's own is an object
         if isinstance(reason, str) and reason:
             return reason
         if reason:
@@ -159,22 +159,22 @@ def ended_in_error(choice: Mapping[str, Any]) -> bool:
 
 def _is_filtered(results: Any) -> bool:
     """Azure's verdict on an answer: an object for each kind of content that it looks for."""
-    found = results.values() if isinstance(results, Mapping) else ()
-    return any(isinstance(one, Mapping) and one.get("filtered") is True for one in found)
+    found = results.values() if isinstance(results, dict) else ()
+    return any(isinstance(one, dict) and one.get("filtered") is True for one in found)
 
 
 def _refuses(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     return bool(message.get("refusal")) or any(
-        isinstance(part, Mapping) and part.get("type") == "refusal" and part.get("refusal") for part in parts
+        isinstance(part, dict) and part.get("type") == "refusal" and part.get("refusal") for part in parts
     )
 
 
 def _blocked(body: Mapping[str, Any]) -> str | None:
     for key in ("prompt_feedback", "promptFeedback"):
         feedback = body.get(key)
-        reason = feedback.get("block_reason", feedback.get("blockReason")) if isinstance(feedback, Mapping) else None
+        reason = feedback.get("block_reason", feedback.get("blockReason")) if isinstance(feedback, dict) else None
         if reason:
             shown = _shown("block_reason", reason) if isinstance(reason, str) else ""
             return f"there is no answer: the prompt was blocked by a content filter{shown}"
@@ -184,7 +184,7 @@ def _blocked(body: Mapping[str, Any]) -> str | None:
 def _nothing(message: Mapping[str, Any], where: str) -> str | None:
     """Words on a message that says nothing; None for one that says something."""
     content = message.get("content")
-    if any(message.get(name) for name in _PAYLOAD) or text_of(content).strip():
+    if any(message.get(name) for name in _PAYLOAD) or _has_text(content):
         return None
     if isinstance(content, list) and any(_is_shown(part) for part in content):
         return None
@@ -195,6 +195,11 @@ def _nothing(message: Mapping[str, Any], where: str) -> str | None:
     return f"the answer is empty, {where} {has}"
 
 
+def _has_text(content: Any) -> bool:
+    text = text_of(content)
+    return bool(text) and not text.isspace()
+
+
 def _is_shown(part: Any) -> bool:
     """Is it part of an answer that is no text, an image for one?"""
-    return isinstance(part, Mapping) and part.get("type") not in ("text", "thinking", "redacted_thinking", "reference")
+    return isinstance(part, dict) and part.get("type") not in ("text", "thinking", "redacted_thinking", "reference")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 LONGEST = 64
@@ -111,7 +112,12 @@ _WHOLE: Mapping[str, tuple[str, ...]] = {
 
 def squeezed(word: str) -> str:
     """A word as it is compared."""
-    letters = "".join(filter(str.isalnum, word[: 2 * LONGEST])).lower()
+    return _squeezed(word[: 2 * LONGEST])
+
+
+@lru_cache(64)
+def _squeezed(word: str) -> str:
+    letters = "".join(filter(str.isalnum, word)).lower()
     return letters.removeprefix("finishreason").removeprefix("reason")
 
 

@@ -59,8 +59,8 @@ def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
     Reasoning stays with it. Calls are in the form that requests take, whatever form they came in.
     """
-    kept: dict[str, Any] = {name: message.get(name) for name in (*_OPENAI, *_REASONING)}
-    kept = {name: value for name, value in kept.items() if _may_stand(name, value)}
+    names = [name for name in (*_OPENAI, *_REASONING) if name in message]
+    kept: dict[str, Any] = {name: message[name] for name in names if _may_stand(name, message[name])}
     if "content" in kept:
         kept["content"] = _content(kept["content"])
     if "audio" in kept:
