@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer_text import text_of
 from airflow_chat_provider.core.rules.server import Server, server_at
-from airflow_chat_provider.core.tool_calls import as_text, requested, requested_function
+from airflow_chat_provider.core.tool_calls import as_text, called, how_arguments_came, requested, requested_function
 
 _OPENAI = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 # What other servers' assistant messages have, and want back: DeepSeek and Kimi answer 400 to tool results whose calls
@@ -70,13 +70,15 @@ def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
     return _spoken({"role": "assistant", **said, **{name: value for name, value in calls.items() if value}})
 
 
-def left_out(message: Mapping[str, Any]) -> str | None:
-    """A sentence on an answer's parts that no request has; None where all of it goes into the conversation."""
+def rewritten(message: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on what a reply says otherwise in the conversation than in its body."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    if all(_is_part(part) or text_of([part]) for part in parts) or _content(content) == content:
-        return None
-    return "Take the answer's other parts from body: messages has its text alone"
+    if not all(_is_part(part) or text_of([part]) for part in parts) and _content(content) != content:
+        yield "Take the answer's other parts from body: messages has its text alone"
+    for number, call in enumerate(called(message)):
+        if call.kind != "custom" and (how := how_arguments_came(call.arguments)):
+            yield f"choices[0].message.tool_calls[{number}] is in messages as requests take it: its arguments {how}"
 
 
 def _may_stand(name: str, value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.ending import doubts, incomplete, remedy
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
-from airflow_chat_provider.core.history import conversation, left_out
+from airflow_chat_provider.core.history import conversation, rewritten
 from airflow_chat_provider.core.response import Reply, incomplete_error, is_mistake, result, unreadable
 from airflow_chat_provider.core.sanitize import sanitize
 
@@ -64,7 +64,7 @@ def _value(
         return result(reply, "raw") if how.result_format == "raw" else None
     if how.push_messages:
         turns = conversation(request, reply.message, configuration.get("base_url"))
-        warnings.extend(filter(None, (left_out(reply.message),)))
+        warnings.extend(rewritten(reply.message) if how.result_format != "tool_calls" else ())  # which tells by itself
         xcoms["messages"] = sanitize(turns)[0]  # a prompt may hold what XCom cannot, too
     reason = None if how.on_incomplete == "ignore" else incomplete(reply.body)
     if reason is not None and how.on_incomplete == "fail":

@@ -103,6 +103,14 @@ def read_arguments(arguments: Any) -> tuple[Any, str | None]:
     return ({} if value in (None, "", []) or (isinstance(value, str) and not value.strip()) else value), doubt
 
 
+def how_arguments_came(arguments: Any) -> str | None:
+    """In which other form than JSON text arguments came; None where they came as that, or cannot be read."""
+    try:
+        return read_arguments(arguments)[1]
+    except (ValueError, TypeError):
+        return None
+
+
 def _twice(text: str) -> tuple[Any, str | None]:
     try:
         value = loads(text) if text.strip() else {}

@@ -95,6 +95,15 @@ def test_arguments_in_another_form_are_read_and_told_by_name(arguments: Any, how
     assert sent(call(arguments)) == [call()]
 
 
+@pytest.mark.parametrize("arguments", [{"city": "Rome"}, json.dumps(ROME)])
+def test_a_task_that_reads_no_calls_tells_where_messages_differs_from_body(arguments: Any) -> None:
+    answer = {"role": "assistant", "content": None, "tool_calls": [call("{}", "get_time"), call(arguments, id="b")]}
+    body = {"choices": [{"index": 0, "message": answer, "finish_reason": "tool_calls"}]}
+    (warning,) = outcome(Delivery("raw"), REQUEST, Reply(200, body), {}).warnings
+    assert warning.startswith("choices[0].message.tool_calls[1] is in messages as requests take it")
+    assert outcome(Delivery("raw", push_messages=False), REQUEST, Reply(200, body), {}).warnings == ()
+
+
 @pytest.mark.parametrize("arguments", ["", " ", None, "null", "{}", {}, [], '""', "[]"])
 def test_no_arguments_are_an_empty_object_in_the_next_request(arguments: Any) -> None:
     assert left(call(arguments, "get_time")).value[0]["arguments"] == {}
