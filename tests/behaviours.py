@@ -176,6 +176,27 @@ _ANSWERS = {
     "refuses to answer": _once(replies.ok(None, refusal="no"), error=IncompleteReply, on_incomplete="fail"),
     "is cut off": _once(replies.ok("cut", finish_reason="length"), error=IncompleteReply, on_incomplete="fail"),
     "is cut off, as data": _once(replies.ok("cut", finish_reason="length")),
+    "is cut off, by Gemini's word": _once(
+        replies.ok("cut", finish_reason="MAX_TOKENS"), error=IncompleteReply, on_incomplete="fail"
+    ),
+    "filters before there is a message": _once(
+        replies.json_reply(200, replies.completion(choices=[{"message": None, "finish_reason": "content_filter"}])),
+        error=IncompleteReply,
+    ),
+    "ends for a reason of its own": _once(replies.ok(finish_reason="brand_new_reason")),
+    "answers nothing": _once(replies.ok(None)),
+    "answers JSON after thoughts": _once(replies.ok('<think>{</think>{"a": 1}'), result_format="json"),
+    "answers JSON as reasoning": _once(replies.ok("", reasoning_content='{"a": 1}'), result_format="json"),
+    "calls a tool in a form of its own": _once(
+        replies.ok(
+            None,
+            finish_reason="stop",
+            reasoning_content="hm",
+            tool_calls=[{"id": "", "type": None, "function": {"name": "f", "arguments": {"a": 1}}}],
+        ),
+        request={"tools": [{"type": "function", "function": {"name": "f"}}]},
+        result_format="tool_calls",
+    ),
     "answers text where JSON was due": _once(replies.ok("no json"), error=InvalidOutput, result_format="json"),
     "answers JSON": _once(replies.ok_json({"a": [1]}), result_format="json"),
     "answers without usage": _once(replies.ok(usage=None)),

@@ -102,10 +102,10 @@ class TestAnswers:
         assert airflow.run().xcoms()["return_value"] == {"name": "aa"}
 
     def test_a_mistake_of_ours_fails_the_task_and_the_answer_is_kept(self, airflow, chat, monkeypatch):
-        def broken(*_):
+        def broken(*_, **__):
             raise KeyError("Jane Doe")
 
-        monkeypatch.setattr("airflow_chat_provider.core.dialogue.parsed", broken)
+        monkeypatch.setattr("airflow_chat_provider.core.dialogue.read_json", broken)
         chat.default = replies.ok("{}")
         with airflow.dag():
             ask(prompt="Judge", response_schema=TREE)

@@ -147,11 +147,17 @@ class Engine:
             asking.learn(dialogue, self._settings.base_url)
             if reply.error is not None:
                 return reply.error
-            return self._shape.success(row, dialogue.question, reply, self._usage(row, spent))
+            return self._line(row, dialogue.question, reply, spent)
         except (Stopped, Hopeless):
             raise
         except Exception as error:  # noqa: BLE001 - of this row alone: a request that cannot be made, a hostile answer
             return spent.failure(row, error)
+
+    def _line(self, row: Row, request: dict[str, Any], reply: Reply, spent: Spent) -> tuple[bytes, str | None]:
+        told: list[str] = []
+        line = self._shape.success(row, request, reply, self._usage(row, spent), told)
+        self._tally.doubt(row.place, told)
+        return line
 
     async def _ask(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         key = f"{self._batch_id}-{row.index}-{self._history.asked.get(row.index, 0)}"

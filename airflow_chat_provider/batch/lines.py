@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.batch.row import Row
+from airflow_chat_provider.core.ending import doubts
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.response import Reply, incomplete, incomplete_error, result
@@ -32,23 +33,28 @@ class Shape(NamedTuple):
     def name(self, row: Row) -> str:
         return row.name(self.id_key) or unnamed(row.index)
 
-    def success(self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any) -> tuple[bytes, str | None]:
+    def success(
+        self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any, told: list[str] | None = None
+    ) -> tuple[bytes, str | None]:
         """The line of a reply without an error, and why it is incomplete, if it is. ``usage``: of all the row's calls.
 
+        ``told`` takes what there is to warn of.
         Raises IncompleteReply (on_incomplete="fail") and InvalidOutput: the answer has not the form that is wanted.
         """
         reason = None if self.on_incomplete == "ignore" else incomplete(reply.body)
         if reason is not None and self.on_incomplete == "fail":
             raise incomplete_error(reply, reason)
+        told = [] if told is None else told
+        told.extend((*reply.doubts, *doubts(reply.body)))
         line = self._head(row)
         if row.is_request_line:
             line |= {"response": _response(reply.status, reply.request_id, reply.body), "error": None}
             if self.response_key:
-                line[self.response_key] = result(reply, self.result_format, request)
+                line[self.response_key] = result(reply, self.result_format, request, told)
             if usage and usage != reply.body.get("usage"):
                 line["usage"] = usage
         else:
-            line[self.response_key or "response"] = result(reply, self.result_format, request)
+            line[self.response_key or "response"] = result(reply, self.result_format, request, told)
             line |= {"usage": usage}
             if reason is not None:
                 line["incomplete"] = reason

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from airflow_chat_provider.batch.usage import MOST, add, counted
 from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.response import tokens_of
+
+_DOUBTS = 20  # different ones; the rest of a batch says nothing new
+
+log = logging.getLogger(__name__)
 
 
 class Counts:
@@ -38,6 +44,7 @@ class Tally:
         self.tokens = 0
         self.earlier = 0
         self.began = 0.0
+        self._doubts: set[str] = set()
 
     def begin(self, now: float) -> None:
         """What was counted so far is of earlier runs, and stored."""
@@ -71,6 +78,13 @@ class Tally:
             self.spent(usage)
 
         return stored
+
+    def doubt(self, place: str, doubts: Iterable[str]) -> None:
+        """Log what was read otherwise than it was written, or may not be what it seems: each once for the batch."""
+        for doubt in doubts:
+            if doubt not in self._doubts and len(self._doubts) < _DOUBTS:
+                self._doubts.add(doubt)
+                log.warning("Row %s: %s (said once for the whole batch)", place, doubt)
 
     def kind(self, error: ChatCompletionError) -> str:
         """What errors are counted by."""
@@ -118,8 +132,8 @@ class Tally:
 
 def _tokens(usage: Any) -> int:
     """The tokens for the log."""
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if type(total) is int and 0 <= total <= MOST else 0
+    total = tokens_of(usage) or 0
+    return total if 0 <= total <= MOST else 0
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.choice import with_instruction
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.history import asked_again
 from airflow_chat_provider.core.output import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.response import (
     Reply,
@@ -20,7 +21,7 @@ from airflow_chat_provider.core.response import (
     incomplete_error,
     is_mistake,
     output_error,
-    parsed,
+    read_json,
     unreadable,
 )
 from airflow_chat_provider.core.sanitize import sanitize
@@ -83,7 +84,7 @@ class Dialogue:
         request = self.question
         if self._laddered and self._wanted.schema is not None:
             request = _told(request, self._wanted.schema, self.rung)
-        return {**request, "messages": [*request["messages"], *self._turns]} if self._turns else request
+        return asked_again(request, self._turns) if self._turns else request
 
     @property
     def stepped_down(self) -> bool:
@@ -149,8 +150,8 @@ class Dialogue:
             return None
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # it asks for a tool before it answers
-        value, where = parsed(reply.text)
-        problem = Problem.of(f"it is not JSON ({where})") if where else wanted.schema.problem(value)
+        found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
+        problem = Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
         reason = incomplete(reply.body)
         return incomplete_error(reply, reason) if problem and reason else problem
 

@@ -109,7 +109,10 @@ class ProtocolError(ChatCompletionError):
 
 
 class IncompleteReply(ChatCompletionError):
-    """finish_reason is length or content_filter, or the model refused (``on_incomplete="fail"``)."""
+    """The answer was cut off, filtered or refused, or failed (``on_incomplete="fail"``).
+
+    Always where it was filtered or failed before there was a message.
+    """
 
 
 class InvalidOutput(ChatCompletionError, ValueError):

@@ -18,7 +18,7 @@ from airflow_chat_provider.core.errors import (
     StatusError,
     TransportError,
 )
-from airflow_chat_provider.core.response import Reply, flaw, protocol_error
+from airflow_chat_provider.core.response import Reply, flaw, protocol_error, unanswered_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
 from airflow_chat_provider.core.server_error import ServerError, advice, read_error
@@ -202,6 +202,8 @@ def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> Ch
         why = flaw(reply.body, is_json=is_json)
         if why is None:
             return None
+        if (cut := unanswered_error(reply)) is not None:
+            return cut
         message = (
             f"Check that {call.settings.base_url} of connection {call.settings.conn_id!r} is a chat completions API: "
             f"HTTP {reply.status} came with {why}"

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.ending import doubts, incomplete, remedy
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
-from airflow_chat_provider.core.response import (
-    Reply,
-    conversation_message,
-    incomplete,
-    incomplete_error,
-    is_mistake,
-    result,
-    unreadable,
-)
+from airflow_chat_provider.core.history import conversation, rewritten
+from airflow_chat_provider.core.response import Reply, incomplete_error, is_mistake, result, unreadable
 from airflow_chat_provider.core.sanitize import sanitize
 
 
@@ -69,12 +63,14 @@ def _value(
     if reply.error is not None:
         return result(reply, "raw") if how.result_format == "raw" else None
     if how.push_messages:
-        conversation = [*request["messages"], conversation_message(reply.message)]
-        xcoms["messages"] = sanitize(conversation)[0]  # a prompt may hold what XCom cannot, too
+        turns = conversation(request, reply.message, configuration.get("base_url"))
+        warnings.extend(rewritten(reply.message) if how.result_format != "tool_calls" else ())  # which tells by itself
+        xcoms["messages"] = sanitize(turns)[0]  # a prompt may hold what XCom cannot, too
     reason = None if how.on_incomplete == "ignore" else incomplete(reply.body)
     if reason is not None and how.on_incomplete == "fail":
         raise incomplete_error(reply, reason)
     if reason is not None:
-        warnings.append(f"Raise the token limit or change the prompt: {reason}")
-    value = result(reply, how.result_format, request)
+        warnings.append(f"{remedy(reply.body)}: {reason}")
+    warnings.extend(doubts(reply.body))
+    value = result(reply, how.result_format, request, warnings)
     return sanitize(value)[0] if how.result_format in ("json", "tool_calls") else value

@@ -14,6 +14,7 @@ from airflow_chat_provider.core.keywords import holds_unknown
 from airflow_chat_provider.core.model_errors import problem_of_model
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, loads
 from airflow_chat_provider.core.schema import Problem, RequestSchema, load_user_schema, text_of_schema
+from airflow_chat_provider.core.tool_calls import called, read_arguments
 
 _BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 _PARAMETERS = "The parameters of tool"
@@ -140,12 +141,13 @@ def _without_default(schema: Any) -> Any:
 
 
 class ToolCall(NamedTuple):
-    """One call that the model wants made; ``problem`` says why it cannot be."""
+    """One call that the model wants made; ``problem`` says why it cannot be, ``doubt`` what was guessed to read it."""
 
     id: str | None
     name: str
     arguments: Any
     problem: Problem | None = None
+    doubt: str | None = None
 
 
 class Tools:
@@ -174,31 +176,35 @@ class Tools:
 
     def calls(self, message: Mapping[str, Any]) -> list[ToolCall]:
         """The calls in a message, each parsed and checked."""
-        calls = [self._call(call.get("id"), _called(call)) for call in _mappings(message.get("tool_calls"))]
+        calls = [self._call(call.id, call.name, call.arguments, call.doubt) for call in called(message)]
         legacy = message.get("function_call")
-        return [*calls, self._call(None, legacy)] if isinstance(legacy, Mapping) else calls
+        if not isinstance(legacy, Mapping):
+            return calls
+        name = legacy.get("name")
+        return [*calls, self._call(None, name if isinstance(name, str) else "", legacy.get("arguments"))]
 
-    def _call(self, identity: Any, function: Mapping[str, Any]) -> ToolCall:
-        name, text = function.get("name"), function.get("arguments", function.get("input"))
-        name = name if isinstance(name, str) else ""
-        identity = identity if isinstance(identity, str) else None
+    def _call(self, identity: str | None, name: str, given: Any, doubt: str | None = None) -> ToolCall:
         if name not in self._parameters:
-            return ToolCall(identity, name, text, self._unknown(name))
+            return ToolCall(identity, name, given, self._unknown(name))
         if name in self._free:
-            return ToolCall(identity, name, text)
+            return ToolCall(identity, name, given)
         try:
-            arguments = loads(text) if text else {}
+            arguments, how = read_arguments(given)
         except TooDeep:
-            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are nested too deep ({LEVELS})"))
-        except (ValueError, TypeError, AttributeError):
-            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not JSON"))
+            return ToolCall(
+                identity, name, given, Problem.of(f"the arguments of {name} are nested too deep ({LEVELS})")
+            )
+        except (ValueError, TypeError):
+            return ToolCall(identity, name, given, Problem.of(f"the arguments of {name} are not JSON"))
         if not isinstance(arguments, dict):
-            return ToolCall(identity, name, text, Problem.of(f"the arguments of {name} are not a JSON object"))
+            return ToolCall(identity, name, given, Problem.of(f"the arguments of {name} are not a JSON object"))
         schema = self._parameters[name]
         found = schema.problem(arguments) if schema is not None else None
         where = f"the arguments of {name}: "
         problem = Problem(where + found.told, where + found.said) if found is not None else None
-        return ToolCall(identity, name, arguments, problem)
+        told = [f"A call of {name} {doubt}"] if doubt else []
+        told += [f"The arguments of {name} {how}"] if how else []
+        return ToolCall(identity, name, arguments, problem, "; ".join(told) or None)
 
     def _unknown(self, name: str) -> Problem:
         there_are = f"; there are {', '.join(self._parameters)}"
@@ -213,12 +219,6 @@ def load_parameters(name: str, parameters: Any) -> RequestSchema:
 def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
     """The objects in what should be a list of them: requests are sent unchecked, too, and servers send anything."""
     return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list | tuple) else iter(())
-
-
-def _called(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    kind = call.get("type", "function")
-    function = call.get(kind) if isinstance(kind, str) else None
-    return function if isinstance(function, Mapping) else {}
 
 
 def _needs_call(choice: Any) -> bool:

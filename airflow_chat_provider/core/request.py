@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.history import taken
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.plain import opened, plain
@@ -114,11 +115,12 @@ def finish(
     request = plain(request, exact=True)
     known = schema.properties if schema else None
     request = schema.typed(request) if schema else typed(request, None)
+    request, left_out = taken(request, base_url) if schema is not None else (request, [])
     if schema is not None:
         schema.validate(request)
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
-    return request, check_rules(request, base_url=base_url, known=known)
+    return request, [*left_out, *check_rules(request, base_url=base_url, known=known)]
 
 
 def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()) -> tuple[Any, list[str]]:

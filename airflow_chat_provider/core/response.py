@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.answer_text import parsed, text_of
+from airflow_chat_provider.core.ending import (
+    ended_in_error,
+    hidden_text,
+    incomplete,
+    may_lack_message,
+    remedy,
+    stopped,
+    unanswered,
+)
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     IncompleteReply,
     InvalidOutput,
     ProtocolError,
 )
-from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
+from airflow_chat_provider.core.history import begun, conversation_message
 from airflow_chat_provider.core.panic import is_panic
+from airflow_chat_provider.core.tool_calls import is_unread
 
-_CUT = {
-    "length": "its length limit",
-    "model_length": "the model's context limit",
-    "content_filter": "a content filter",
-}
-_FENCE = re.compile(r"```[a-zA-Z]*")
-_KEPT = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
+__all__ = ["conversation_message", "incomplete", "parsed", "text_of"]  # of modules of their own; here for whoever reads
+_UNREAD = (
+    "Check that the server reads the calls of this model (vLLM: --tool-call-parser, llama.cpp: --jinja): the answer "
+    "calls no tool, and its text looks like a call"
+)
+_CONTINUED = "The answer was read as the rest of the request's last message, with which it is JSON"
 
 
 class Reply(NamedTuple):
@@ -58,8 +66,8 @@ class Reply(NamedTuple):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The first choice's message."""
-        return dict(self.body["choices"][0]["message"])
+        """The first choice's message; empty where it has none."""
+        return dict(self.body["choices"][0].get("message") or {})
 
     @property
     def text(self) -> str:
@@ -68,19 +76,21 @@ class Reply(NamedTuple):
 
     @property
     def tokens(self) -> int | None:
-        """``usage.total_tokens``, where the server counts."""
-        usage = self.body.get("usage") if isinstance(self.body, dict) else None
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        return total if isinstance(total, int) else None
+        """``usage.total_tokens`` or the sum of its parts, where the server counts."""
+        return tokens_of(self.body.get("usage") if isinstance(self.body, dict) else None)
 
 
-def text_of(content: Any) -> str:
-    """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") == "text"]
-    return "".join(text for text in texts if isinstance(text, str))
+def tokens_of(usage: Any) -> int | None:
+    """All tokens of a ``usage``; None where it has no counts."""
+    if not isinstance(usage, dict):
+        return None
+    if type(total := usage.get("total_tokens")) is int:
+        return total
+    for names in (("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")):
+        counts = [count for name in names if type(count := usage.get(name)) is int]
+        if counts:
+            return sum(counts)
+    return None
 
 
 def flaw(body: Any, *, is_json: bool) -> str | None:
@@ -95,44 +105,27 @@ def flaw(body: Any, *, is_json: bool) -> str | None:
     if not isinstance(choices, list) or not choices:
         return "a body without choices"
     for index, choice in enumerate(choices):
-        if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        if not isinstance(choice, dict):
             return f"choices[{index}] without a message"
-        if choice.get("error") or choice.get("finish_reason") == "error":
+        if ended_in_error(choice):
             return f"choices[{index}] that ended in an error"
+        if not isinstance(choice.get("message"), dict) and not (index and may_lack_message(choice)):
+            return f"choices[{index}] without a message"
     return None
 
 
-def incomplete(body: Mapping[str, Any]) -> str | None:
-    """Why an answer is not all that was asked for: cut off, filtered or refused; None if it is whole."""
-    for index, choice in enumerate(body["choices"]):
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason in _CUT:
-            return f"choices[{index}] was cut off by {_CUT[reason]} (finish_reason {reason})"
-        if choice["message"].get("refusal"):
-            return f"choices[{index}] is a refusal"
-    return None
+def result(
+    reply: Reply,
+    result_format: str,
+    request: Mapping[str, Any] = MappingProxyType({}),
+    doubts: list[str] | None = None,
+) -> Any:
+    """What ``return_value`` is; InvalidOutput where the answer has no such form, IncompleteReply for half of one.
 
-
-def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A reply's message as a request may hold it: the fields that requests have, and of those the ones with a value."""
-    kept = {name: message[name] for name in _KEPT if message.get(name) not in (None, [], {})}
-    if isinstance(kept.get("audio"), dict):
-        kept["audio"] = {"id": kept["audio"].get("id")}
-    if isinstance(kept.get("content"), list) and not all(_is_part(part) for part in kept["content"]):
-        kept["content"] = text_of(kept["content"])
-    if not kept.keys() & {"content", "tool_calls", "function_call", "refusal", "audio"}:
-        kept["content"] = ""
-    return {"role": "assistant", **kept}
-
-
-def _is_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in ("text", "refusal")
-
-
-def result(reply: Reply, result_format: str, request: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """What ``return_value`` is; InvalidOutput where the answer has no such form, IncompleteReply for half of one."""
+    ``doubts`` takes a sentence for each thing that was read otherwise than it was written.
+    """
     try:
-        return _result(reply, result_format, request)
+        return _result(reply, result_format, request, [] if doubts is None else doubts)
     except (InvalidOutput, IncompleteReply):
         raise
     except BaseException as error:
@@ -141,7 +134,7 @@ def result(reply: Reply, result_format: str, request: Mapping[str, Any] = Mappin
         raise unreadable(reply, error) from None
 
 
-def _result(reply: Reply, result_format: str, request: Mapping[str, Any]) -> Any:
+def _result(reply: Reply, result_format: str, request: Mapping[str, Any], doubts: list[str]) -> Any:
     if result_format == "raw":
         return {"body": reply.body, "status": reply.status}
     if result_format == "message":
@@ -150,42 +143,60 @@ def _result(reply: Reply, result_format: str, request: Mapping[str, Any]) -> Any
         from airflow_chat_provider.core.output import Tools
 
         calls = Tools(request).calls(reply.message)
+        doubts.extend(call.doubt for call in calls if call.doubt)
+        if not calls and is_unread(reply.text):
+            doubts.append(_UNREAD)
         return [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in calls]
-    text = reply.text
-    if not text and reply.message.get("tool_calls"):
+    if not reply.text and reply.message.get("tool_calls"):
         raise output_error(reply, "Use result_format='tool_calls': the answer calls tools and has no text")
-    return text if result_format == "text" else _json_of(reply, text)
+    return reply.text if result_format == "text" else _json_of(reply, request, doubts)
 
 
-def _json_of(reply: Reply, text: str) -> Any:
-    value, where = parsed(text)
-    if where is None:
-        return value
+def _json_of(reply: Reply, request: Mapping[str, Any], doubts: list[str]) -> Any:
+    found = read_json(reply, request, may_be_hidden=True)
+    doubts.extend(found.doubts)
+    if found.where is None:
+        return found.value
     if reason := incomplete(reply.body):
         raise incomplete_error(reply, reason)
     raise output_error(
         reply,
-        f"The answer is not JSON ({where}): set response_schema, or response_format in the request, ask for JSON in "
-        "the prompt, or use result_format='text'",
+        f"The answer is not JSON ({found.where}): set response_schema, or response_format in the request, ask for JSON "
+        "in the prompt, or use result_format='text'",
     )
 
 
-def parsed(text: str) -> tuple[Any, str | None]:
-    """An answer's text as JSON, which may stand in a Markdown fence; else where it is none."""
-    try:
-        return loads(_unfenced(text)), None
-    except json.JSONDecodeError as error:
-        return None, "line {1}, column {2} of {0} characters".format(len(text), *fault(error)[1:])
-    except TooDeep:
-        return None, f"too large or nested too deep: {LEVELS} in {len(text)} characters"
-    except ValueError:
-        return None, f"a number too long, in {len(text)} characters"
+class Found(NamedTuple):
+    """The JSON of an answer; ``where`` says why there is none, ``doubts`` what was guessed to find it."""
+
+    value: Any
+    where: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
-def _unfenced(text: str) -> str:
-    """What stands in the Markdown fence, where the text is one. No pattern with wildcards: models repeat newlines."""
-    fence, _, rest = text.strip().partition("\n")
-    return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text
+def read_json(reply: Reply, request: Mapping[str, Any], *, may_be_hidden: bool = False) -> Found:
+    """The JSON that an answer is, on its own or as the end of what the request began.
+
+    ``may_be_hidden``: a server may have taken all of it for reasoning. That is believed where the answer ended by
+    itself, has no text, and the reasoning is one JSON object or array.
+    """
+    text, (prefix, is_flagged) = reply.text, begun(request)
+    value, where = parsed(text)
+    if prefix and not text.startswith(prefix) and (is_flagged or where is not None):
+        whole, why = parsed(prefix + text)
+        if why is None:
+            return Found(whole) if is_flagged else Found(whole, None, (_CONTINUED,))
+    content = reply.message.get("content")
+    if may_be_hidden and isinstance(content, dict) and not text:
+        return Found(content, None, ("The answer is a JSON object, not the text of one",))
+    hidden = hidden_text(reply.message) if where is not None else None
+    if hidden is None:
+        return Found(value, where)
+    if may_be_hidden and stopped(reply.body) and not reply.message.get("tool_calls"):
+        value, why = parsed(reply.message[hidden])
+        if why is None and isinstance(value, dict | list):
+            return Found(value, None, (f"The answer has no text: the JSON in its {hidden} was taken for the answer",))
+    return Found(None, f"it has no text, there is some in its {hidden} alone")
 
 
 def output_error(reply: Reply, message: str) -> InvalidOutput:
@@ -210,12 +221,17 @@ def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
 
 def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:
     """The error of an answer that is not whole."""
-    return IncompleteReply(
-        f"Raise the token limit, change the prompt, or accept it with on_incomplete='warn': {reason}",
-        status=reply.status,
-        request_id=reply.request_id,
-        body=reply.body,
-    )
+    todo = remedy(reply.body, "accept it with on_incomplete='warn'")
+    return IncompleteReply(f"{todo}: {reason}", status=reply.status, request_id=reply.request_id, body=reply.body)
+
+
+def unanswered_error(reply: Reply) -> IncompleteReply | None:
+    """The error of an answer that was filtered, cut or failed before there was a message; None for any other body."""
+    reason = unanswered(reply.body)
+    if reason is None:
+        return None
+    message = f"{remedy(reply.body)}: {reason}"
+    return IncompleteReply(message, status=reply.status, request_id=reply.request_id, body=reply.body)
 
 
 def protocol_error(message: str, reply: Reply) -> ProtocolError:

@@ -13,9 +13,11 @@ from pydantic import BaseModel
 
 from airflow_chat_provider.core.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
+from airflow_chat_provider.core.outcome import Delivery, outcome
 from airflow_chat_provider.core.output import load_output
 from airflow_chat_provider.core.response import Reply, conversation_message, flaw, incomplete, result
 from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.schema import validate_request
 from tests.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}
@@ -30,6 +32,7 @@ WORDS = st.sampled_from(
     [
         *("content", "role", "tool_calls", "function_call", "function", "custom", "name", "arguments", "input", "id"),
         *("type", "text", "refusal", "audio", "finish_reason", "message", "total_tokens", "length", "weather", ""),
+        *("reasoning_content", "reasoning", "images", "</think>{}", '"{}"', "null", "SAFETY", "brand_new_reason"),
         *("{}", "[1]", '{"city": 5}', "NaN", "```json\n{}\n```", "\ud800", "9" * 5000, "[" * 2000, DEEP),
     ]
 )
@@ -96,7 +99,20 @@ def test_a_completion_can_be_told_whole_and_continued(body: Any) -> None:
     if flaw(body, is_json=True) is None:
         incomplete(body)
         for choice in body["choices"]:
-            assert conversation_message(choice["message"])["role"] == "assistant"
+            turn = conversation_message(sanitize(choice.get("message") or {})[0])
+            validate_request({"model": "m", "messages": [turn]})
+            ids = [call["id"] for call in turn.get("tool_calls", ())]
+            assert len(set(ids)) == len(ids)
+
+
+@QUICK
+@given(body=BODIES, form=st.sampled_from(FORMATS), on_incomplete=st.sampled_from(["warn", "fail", "ignore"]))
+def test_what_a_completion_leaves_is_told_in_short_sentences(body: Any, form: str, on_incomplete: str) -> None:
+    if flaw(body, is_json=True) is None:
+        left = outcome(Delivery(form, on_incomplete=on_incomplete), REQUEST, Reply(200, sanitize(body)[0]), {})
+        assert left.error is None or isinstance(left.error, InvalidOutput | IncompleteReply)
+        assert all(warning.isprintable() and len(warning) < 1000 for warning in left.warnings)
+        assert left.xcoms["messages"][:1] == REQUEST["messages"]
 
 
 def answered(text: str, **usage: Any) -> Reply:
@@ -133,10 +149,10 @@ Panic.__name__ = "PanicException"
 def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
     mistake: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise mistake
 
-    for place in ("dialogue.parsed", "dialogue._problem_of_calls", "response.text_of"):
+    for place in ("dialogue.read_json", "dialogue._problem_of_calls", "response.text_of"):
         with monkeypatch.context() as patched:
             patched.setattr(f"airflow_chat_provider.core.{place}", broken)
             wanted = Wanted(load_output(TREE), tools="calls" in place, result_format="json")
@@ -157,10 +173,10 @@ def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
 def test_the_end_of_the_memory_and_a_signal_are_no_mistakes(
     end: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise end
 
-    monkeypatch.setattr("airflow_chat_provider.core.dialogue.parsed", broken)
+    monkeypatch.setattr("airflow_chat_provider.core.dialogue.read_json", broken)
     with pytest.raises(type(end)):
         Dialogue(REQUEST, Wanted(load_output(TREE), result_format="json")).take(answered("{}"))
 

@@ -23,6 +23,7 @@ class Server(NamedTuple):
     mistral: bool = False
     moonshot: bool = False
     ollama: bool = False
+    cerebras: bool = False
 
 
 @lru_cache(maxsize=64)
@@ -45,6 +46,7 @@ def server_at(base_url: str | None) -> Server:
         moonshot=host in ("api.moonshot.ai", "api.moonshot.cn"),
         # A local Ollama has no host name of its own, only the port that it listens on by default.
         ollama=host == "ollama.com" or port == 11434,
+        cerebras=host == "api.cerebras.ai",
     )
 
 
