@@ -15,7 +15,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
-from airflow_chat_provider.core.schema import SHIPPED
+from airflow_chat_provider.core.schema import NAMES
 from airflow_chat_provider.leaf import Leaf
 from airflow_chat_provider.stores import naming_what_is_missing
 from airflow_chat_provider.template_errors import failing_at
@@ -164,7 +164,7 @@ def rendered_request(text: str) -> Any:
 
 def schema_of_data(value: Any) -> Any:
     """A ``request_schema`` that a template or an upstream task gave: a shipped one's name or a schema, never a path."""
-    if value is None or isinstance(value, Mapping) or value in SHIPPED:
+    if value is None or isinstance(value, Mapping) or value in NAMES:
         return value
     if isinstance(value, str) and not is_path(value):
         return value  # which load_schema refuses by its name

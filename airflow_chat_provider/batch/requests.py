@@ -83,6 +83,7 @@ class Requests:
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:
-            if warning not in self._warned and len(self._warned) < _WARNINGS:
-                self._warned.add(warning)
+            kind = getattr(warning, "kind", warning)  # the same for rows whose places differ
+            if kind not in self._warned and len(self._warned) < _WARNINGS:
+                self._warned.add(kind)
                 log.warning("%s (said once for the whole batch)", warning)

@@ -9,14 +9,19 @@ from jsonschema import ValidationError
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
+_CORRECT = "Correct the request"
+_WAY_OUT = ", or set request_schema='open' for a server that takes it"
 _IN_LIST = "Put the {} into a list"
 
 
-def remedy(error: ValidationError) -> str:
-    """Start an error with this. Of a request, not of an answer: a hint would tell something of its content."""
+def remedy(error: ValidationError, *, may_pass: bool = False) -> str:
+    """Start an error with this. Of a request, not of an answer: a hint would tell something of its content.
+
+    ``may_pass``: there are servers that take such a request.
+    """
     *_, key, last = None, None, *error.absolute_path
     found = _in_list(key, error) if isinstance(last, int) else _instead_of_list(last, error)
-    return found or "Correct the request"
+    return found or (_CORRECT + _WAY_OUT if may_pass else _CORRECT)
 
 
 def _in_list(key: Any, error: ValidationError) -> str | None:

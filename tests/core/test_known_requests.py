@@ -18,6 +18,7 @@ from tests.core.test_rules_any_request import BODIES
 CASES = [*rule_cases_messages.CASES, *rule_cases_tools.CASES, *rule_cases_parameters.CASES]
 ERRORS = [case for case in CASES if case.kind == "error" and case.at is None]
 SCHEMA = load_schema("2026-11")
+ANYTHING = load_schema({})
 REQUESTS = [*(body["body"] for body in BODIES), *(case.passes for case in CASES), *(case.breaks for case in CASES)]
 
 
@@ -50,7 +51,7 @@ def masked(value: Any, hidden: set[tuple[Any, ...]], path: tuple[Any, ...] = ())
 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: f"{case.rule}-{case.path}")
 def test_a_rule_that_holds_at_every_server_is_checked_before_the_task_runs(case: Any) -> None:
-    error = broken(case.breaks, None)
+    error = broken(case.breaks, ANYTHING)
     assert error is not None
     assert (error.keyword, error.path) == (case.rule, case.path)
 
@@ -124,7 +125,11 @@ def test_what_is_known_beside_it_is_held_to_the_rules(request_: dict[str, Any], 
     ],
 )
 def test_a_call_and_an_answer_may_be_what_is_unknown(messages: list[Any]) -> None:
-    assert broken({"model": "m", "messages": messages}, None) is None
+    assert broken({"model": "m", "messages": messages}, ANYTHING) is None
+
+
+def test_without_a_schema_no_rule_is_checked() -> None:
+    assert [case.rule for case in ERRORS if broken(case.breaks, None) is not None] == []
 
 
 def test_the_cases_are_worth_something() -> None:
