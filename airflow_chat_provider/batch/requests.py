@@ -71,7 +71,8 @@ class Requests:
             what = "it is no line of the OpenAI Batch file format (custom_id, method, url, body)"
             raise row_error(row.place, f"{what}, and the task has no request", "required")
         empty: list[str] = []
-        request, warnings = filled(self._template.request(row.value, empty), self._schema, empty)
+        made, is_meant = self._template.request(row.value, empty)
+        request, warnings = filled(made, self._schema, empty, is_meant)
         self._warn(warnings)
         return request
 

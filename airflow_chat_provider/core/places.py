@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from jsonschema import ValidationError
 
@@ -36,7 +36,7 @@ class Remark(str):
     __slots__ = ("kind",)
     kind: str
 
-    def __new__(cls, text: str, kind: str) -> Remark:
+    def __new__(cls, text: str, kind: str) -> Self:
         remark = super().__new__(cls, text)
         remark.kind = kind
         return remark
@@ -105,13 +105,13 @@ def _below(node: Node, value: Any) -> Node:
 def is_refused_everywhere(error: ValidationError) -> bool:
     """Is it what no server makes anything of: no messages, one that has no role, a model that is no name?"""
     path = tuple(error.absolute_path)
-    if not path:
-        return error.validator != "required" or error.validator_value == "messages"
-    if path[0] == "model":
+    if path[:1] == ("model",):
         return error.instance is not None
-    if path[0] != "messages" or len(path) > 3:
+    if path and path[0] != "messages":
         return False
-    return len(path) < 3 or (path[2] == "role" and not isinstance(error.instance, str))
+    if len(path) in (0, 2):  # the request, or a message
+        return error.validator == "type" or error.validator_value in ("messages", "role")
+    return len(path) == 1 or (path[2:] == ("role",) and not isinstance(error.instance, str))
 
 
 def kinds_elsewhere(error: ValidationError, request: Any) -> Iterator[tuple[Any, Any, Path]]:
@@ -127,7 +127,15 @@ def kinds_elsewhere(error: ValidationError, request: Any) -> Iterator[tuple[Any,
 
 def _is_misspelt_role(error: ValidationError) -> bool:
     """A server that knows other roles still knows these: a letter or two off, it would lose the message, or refuse."""
-    return error.absolute_path[-1] == "role" and misspelling(error.instance, error.validator_value) is not None
+    text, roles = _enum_of(error)
+    return error.absolute_path[-1] == "role" and misspelling(text, roles) is not None
+
+
+def _enum_of(error: ValidationError) -> tuple[str, list[Any]]:
+    """The value of an open ``enum``, and what OpenAI knows there."""
+    value: Any = error.instance
+    known: Any = error.validator_value
+    return value, known
 
 
 def _said(error: ValidationError, *, is_null: bool) -> tuple[str, str]:
@@ -140,8 +148,8 @@ def _said(error: ValidationError, *, is_null: bool) -> tuple[str, str]:
 
 
 def _enum(error: ValidationError) -> str:
-    value: Any = error.instance
-    meant = misspelling(value, error.validator_value)
+    value, known = _enum_of(error)
+    meant = misspelling(value, known)
     named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(value) else "has a value that"
     return f"{named} OpenAI does not know" + (f" (did you mean {meant!r}?)" if meant is not None else "")
 

@@ -11,10 +11,11 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.plain import opened, plain
-from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.request_schema import RequestSchema
+from airflow_chat_provider.core.rules import check_rules
 from airflow_chat_provider.core.typed import typed
 from airflow_chat_provider.core.unset import is_blank, without_unset
+from airflow_chat_provider.core.written import Meant
 
 
 def parse_text(text: str, where: str = "request") -> Any:
@@ -126,14 +127,15 @@ def _rules_of(schema: RequestSchema | None) -> dict[str, Any]:
     return {"known": schema.properties, "mode": "open" if schema.is_open else "checked"}
 
 
-def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()) -> tuple[Any, list[str]]:
+def filled(
+    request: Any, schema: RequestSchema | None, empty: Sequence[str] = (), is_meant: Meant = lambda _: False
+) -> tuple[Any, list[str]]:
     """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
 
-    A null that the DAG's author wrote where none may stand broke the import: one that is seen here comes from a
-    template or an upstream task. ``empty``: what ``fold`` found to be so.
+    ``empty``: what ``fold`` found to be so. ``is_meant``: is a null at this path of the author's own?
     """
     request = plain(request, exact=True)
-    request, paths = schema.filled(request) if schema else without_unset(typed(request, None), None)
+    request, paths = schema.filled(request, is_meant) if schema else without_unset(typed(request, None), None)
     return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 

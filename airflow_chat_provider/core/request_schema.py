@@ -27,6 +27,7 @@ from airflow_chat_provider.core.rules.server import server_at
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.unset import without_unset
 from airflow_chat_provider.core.wording import describe
+from airflow_chat_provider.core.written import Meant
 
 ARGUMENT = "request_schema"
 _SHOWN = 5
@@ -71,9 +72,13 @@ class RequestSchema:
         """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
         return typed(request, self._types)
 
-    def filled(self, request: Any) -> tuple[Any, list[str]]:
-        """``typed``, without what a template left empty; the paths of the empty texts among that."""
-        return without_unset(self.typed(request), self._types)
+    def filled(self, request: Any, is_meant: Meant) -> tuple[Any, list[str]]:
+        """``typed``, without what a template left empty; the paths of the empty texts among that.
+
+        A null that ``is_meant`` at its path is let pass by the schemas that take it for nothing.
+        """
+        meant = () if self._strictness == "strict" else (is_meant,)
+        return without_unset(self.typed(request), self._types, *meant)
 
     @property
     def is_open(self) -> bool:

@@ -12,7 +12,6 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.schema import DEFAULT_SCHEMA, SHIPPED, load_schema, validate_request
 from tests.core.bodies import CASES, MINIMAL, NAMES, judge, shipped
 
-
 OPENAI = "https://api.openai.com/v1"
 
 
