@@ -79,7 +79,7 @@ def test_a_closed_place_breaks_the_import_and_the_error_names_the_way_out(
     tmp_path: Path, airflow_db: None, name: str
 ) -> None:
     (error,) = import_errors(dag_file(tmp_path, {name: REPORTED[name]})).values()
-    assert f"Task '{name}': Correct the request, or set request_schema='open' for a server that takes it" in error
+    assert f"Task '{name}': Correct the request, or send it as it is with request_schema='open'" in error
 
 
 @pytest.mark.parametrize("name", REPORTED)

@@ -24,9 +24,8 @@ Path = tuple[str | int, ...]
 _WAY_OUT = "it is sent as it is, as request_schema='open' says"
 _KNOWN_ELSEWHERE = "it is sent as it is, for a server that takes it"
 _NULL = "it is sent as it is; leave it out where the server refuses it"
-_NAME_LIKE = re.compile(
-    r"[$a-z][a-z0-9_.]{0,30}"
-)  # what is longer, or holds anything else, may be a secret or a prompt
+# What is longer, or has anything else in it, may be a secret or a prompt.
+_NAME_LIKE = re.compile(r"[$a-z][a-z0-9_.:]{0,30}")
 _MOST_KINDS = 10
 
 

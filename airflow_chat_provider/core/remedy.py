@@ -10,7 +10,7 @@ _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
 _CORRECT = "Correct the request"
-_WAY_OUT = ", or set request_schema='open' for a server that takes it"
+_WAY_OUT = ", or send it as it is with request_schema='open'"
 _IN_LIST = "Put the {} into a list"
 
 

@@ -121,7 +121,7 @@ def test_and_is_not_sent_to_openai_or_azure(change: dict[str, Any], words: str) 
     for base_url in SERVERS_OF_OPENAI:
         error = refusal(change, base_url)
         assert words.split(" ", maxsplit=1)[0] in str(error.path)
-        assert error.message.startswith("Correct the request, or set request_schema='open' for a server that takes it")
+        assert error.message.startswith("Correct the request, or send it as it is with request_schema='open'")
         assert str(error.path) in error.message
 
 
@@ -200,7 +200,7 @@ def test_a_value_is_quoted_only_where_it_is_short_and_like_a_name(value: str) ->
         assert SECRET not in refusal(change, OPENAI).message
 
 
-WAY_OUT = "Correct the request, or set request_schema='open' for a server that takes it, nothing was sent: "
+WAY_OUT = "Correct the request, or send it as it is with request_schema='open', nothing was sent: "
 CLOSED_PLACES = [
     ({"stop": list("abcde")}, "$.stop: must have at most 4 items, has 5"),
     ({"logit_bias": {"50256": -1.5}}, "$.logit_bias['50256']: must be an integer, got -1.5"),

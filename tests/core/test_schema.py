@@ -258,7 +258,7 @@ def test_a_loaded_schema_knows_its_properties_and_is_kept() -> None:
 
 PART = {"type": "text", "text": "Hi"}
 MESSAGE = {"role": "user", "content": "Hi"}
-WAY_OUT = "Correct the request, or set request_schema='open' for a server that takes it"
+WAY_OUT = "Correct the request, or send it as it is with request_schema='open'"
 JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 
 
