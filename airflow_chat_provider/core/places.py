@@ -21,8 +21,10 @@ Strictness = Literal["strict", "marked", "open"]
 
 Path = tuple[str | int, ...]
 
-_WAY_OUT = "it is sent as it is, as request_schema='open' says"
-_KNOWN_ELSEWHERE = "it is sent as it is, for a server that takes it"
+_BECOMES: dict[Strictness, str] = {
+    "marked": "it is sent as it is, but not to OpenAI or Azure",
+    "open": "it is sent as it is, as request_schema='open' says",
+}
 _NULL = "it is sent as it is; leave it out where the server refuses it"
 # What is longer, or has anything else in it, may be a secret or a prompt.
 _NAME_LIKE = re.compile(r"[$a-z][a-z0-9_.:]{0,30}")
@@ -44,8 +46,9 @@ class Remark(str):
 class Remarks:
     """Warnings as they are found: each kind of place once, with how many there are."""
 
-    def __init__(self, names: Container[object]) -> None:
+    def __init__(self, names: Container[object], strictness: Strictness) -> None:
         self._names = names
+        self._remedy = _BECOMES.get(strictness, "")
         self._first: dict[str, tuple[str, str, str]] = {}
         self._paths: dict[str, Path] = {}
         self._places: dict[str, int] = {}
@@ -56,7 +59,8 @@ class Remarks:
         keyword = "null" if is_null else str(error.validator)
         kind = keyword + join_known((key for key in path if not isinstance(key, int)), self._names)
         if kind not in self._first:
-            self._first[kind] = (join(path), *_said(error, is_null=is_null))
+            remedy = _NULL if is_null else self._remedy
+            self._first[kind] = (join(path), _problem(error, is_null=is_null), remedy)
         if self._paths.get(kind) != path:  # two keywords may fail at one place, one after the other
             self._paths[kind] = path
             self._places[kind] = self._places.get(kind, 0) + 1
@@ -65,7 +69,7 @@ class Remarks:
         """One sentence for each kind, and not more than a reader reads."""
         told = [self._sentence(kind) for kind in list(self._first)[:_MOST_KINDS]]
         if more := len(self._first) - len(told):
-            told.append(Remark(f"$ has {more} more kinds of places that OpenAI does not take; {_KNOWN_ELSEWHERE}.", ""))
+            told.append(Remark(f"$ has {more} more kinds of places that OpenAI does not take; {self._remedy}.", ""))
         return told
 
     def _sentence(self, kind: str) -> Remark:
@@ -137,13 +141,12 @@ def _enum_of(error: ValidationError) -> tuple[str, list[Any]]:
     return value, known
 
 
-def _said(error: ValidationError, *, is_null: bool) -> tuple[str, str]:
-    """What is wrong, and what becomes of it."""
+def _problem(error: ValidationError, *, is_null: bool) -> str:
     if is_null:
-        return "is null, where OpenAI's schema has no null", _NULL
+        return "is null, where OpenAI's schema has no null"
     if not is_open(error):
-        return f"is not as OpenAI's schema says ({describe(error)})", _WAY_OUT
-    return _OPEN.get(str(error.validator), _form)(error), _KNOWN_ELSEWHERE
+        return f"is not as OpenAI's schema says ({describe(error)})"
+    return _OPEN.get(str(error.validator), _form)(error)
 
 
 def _enum(error: ValidationError) -> str:

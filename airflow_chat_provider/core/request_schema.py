@@ -128,7 +128,7 @@ class RequestSchema:
         for error in self._failures(request):
             is_null = self._strictness != "strict" and is_needless_null(error, request, self._types)
             if is_null or self._lets_pass(error, base_url):
-                remarks = remarks or Remarks(self.names)
+                remarks = remarks or Remarks(self.names, self._strictness)
                 remarks.add(error, is_null=is_null)
             elif len(found) <= _SHOWN:
                 found.append(error)
