@@ -141,10 +141,11 @@ def test_each_kind_of_place_is_told_once_with_how_many_there_are() -> None:
 
 
 def test_the_kind_of_a_warning_is_the_same_wherever_its_place_is() -> None:
-    first, second = (
-        load_schema("2026-11").validate({**MINIMAL, "messages": [USER] * n + said(part)["messages"]})[0]  # type: ignore[union-attr]
-        for n, part in enumerate([{"type": "video_url", "a": 1}, {"type": "input_video"}])
-    )
+    def warning(before: int, kind: str) -> Any:
+        messages = [USER] * before + said({"type": kind})["messages"]
+        return verdict({"messages": messages})[0]
+
+    first, second = warning(0, "video_url"), warning(5, "input_video")
     assert first != second
     assert first.kind == second.kind
 
