@@ -22,7 +22,7 @@ from airflow_chat_provider.core.places import (
     is_refused_everywhere,
     kinds_elsewhere,
 )
-from airflow_chat_provider.core.remedy import remedy
+from airflow_chat_provider.core.remedy import with_remedy
 from airflow_chat_provider.core.rules.server import server_at
 from airflow_chat_provider.core.typed import Node, typed
 from airflow_chat_provider.core.unset import without_unset
@@ -104,7 +104,7 @@ class RequestSchema:
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
         may_pass = self._strictness == "marked" and not any(map(is_refused_everywhere, found))
         raise InvalidRequest(
-            f"{remedy(found[0], may_pass=may_pass)}, nothing was sent: {_first(lines)}",
+            with_remedy(found[0], _first(lines), may_pass=may_pass),
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator),
         )

@@ -43,29 +43,28 @@ def misspelling(text: str, allowed: Iterable[Any]) -> str | None:
 def _slips(text: str, name: str) -> int | None:
     """How many letters were slipped; None where they are too many for words of that length, or where words differ."""
     words, others = set(_WORD.findall(text)), set(_WORD.findall(name))
-    if text == name or words < others or words > others:
+    if words < others or words > others:
+        return None
+    text, name = text.lower(), name.lower()
+    if len(name) < 4 and sorted(text) != sorted(name):  # any other letter is a third of the word
         return None
     found = _distance(text, name)
-    return found if found <= (2 if len(name) > 6 else 1) and (len(name) > 3 or found == _swapped(text, name)) else None
-
-
-def _swapped(text: str, name: str) -> int:
-    """1 where the letters are the same: of a word of three letters any other one is a third of it."""
-    return 1 if sorted(text) == sorted(name) else -1
+    return found if found <= (2 if len(name) > 6 else 1) else None
 
 
 def _distance(a: str, b: str) -> int:
     """How many letters to add, drop, change or swap with the next one; 3 stands for all that is more."""
-    if abs(len(a) - len(b)) > 2:
+    if abs(len(a) - len(b)) > 2 or len(set(a) ^ set(b)) > 4:  # quick to tell, of many names
         return 3
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
-        before, last, row = row, before, [i]
-        for j, y in enumerate(b, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            swapped = i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y
-            row.append(min(cost, last[j - 2] + 1) if swapped else cost)
+        before, last, row = row, before, [i] + [3] * len(b)
+        for j in range(max(1, i - 2), min(len(b), i + 2) + 1):  # farther off there are 3 already
+            y = b[j - 1]
+            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                row[j] = min(row[j], last[j - 2] + 1)
     return min(row[-1], 3)
 
 

@@ -165,6 +165,8 @@ def test_a_reader_gets_no_more_warnings_than_can_be_read() -> None:
         ({"service_tier": "priorty"}, "priority"),
         ({"verbosity": "hihg"}, "high"),
         ({"reasoning_effort": "lwo"}, "low"),
+        ({"verbosity": "LOW"}, "low"),
+        ({"tools": [{"type": "FUNCTION"}]}, "function"),
         ({"tools": [{"type": "builtin_function"}]}, None),
         ({"tools": [{"type": "function_2"}]}, None),
         (said({"type": "video_url"}), None),
@@ -221,6 +223,7 @@ CLOSED_PLACES = [
     (said({"text": "x"}), "$.messages[0].content[0]: 'type' is missing"),
     ({"messages": [{"role": "user"}]}, "$.messages[0]: 'content' is missing"),
     ({"messages": [{"role": "uesr", "content": "x"}]}, "$.messages[0].role: must be one of "),
+    ({"messages": [{"role": "USER", "content": "x"}]}, "$.messages[0].role: must be one of "),
 ]
 
 
@@ -262,6 +265,12 @@ def test_a_part_of_a_kind_that_stands_elsewhere_gets_the_types_of_that_kind() ->
     request = {**MINIMAL, **said({"type": "image_url", "image_url": {"url": 5, "detail": None}}, "tool")}
     made, _ = filled(request, load_schema("2026-11"))
     assert made["messages"][1]["content"] == [{"type": "image_url", "image_url": {"url": "5"}}]
+
+
+def test_an_error_with_a_remedy_of_its_own_names_the_way_out_after_it() -> None:
+    error = refusal({"messages": [{"role": "user", "content": ["a", "b"]}]})
+    assert error.message.startswith("Join the list of texts into one text")
+    assert error.message.endswith(" (request_schema='open' sends it as it is)")
 
 
 REFUSED_EVERYWHERE = [
