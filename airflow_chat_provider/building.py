@@ -11,9 +11,10 @@ from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request import filled, fold
 from airflow_chat_provider.core.schema import load_schema, portable
+from airflow_chat_provider.core.written import Written
 from airflow_chat_provider.schema_files import dag_of, opened
 from airflow_chat_provider.structure import outline, unchanged
-from airflow_chat_provider.templating import Renderer, no_path, rendered_request, schema_of_data
+from airflow_chat_provider.templating import Renderer, json_or_none, no_path, rendered_request, schema_of_data
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
@@ -71,15 +72,18 @@ class Watched:
 class Arguments(Watched):
     """What a task's request is made of: its arguments, or the request that is shown, which may be changed, too."""
 
-    def __init__(self, task: Any, errors: Mapping[str, InvalidRequest] | None = None) -> None:
+    def __init__(
+        self, task: Any, errors: Mapping[str, InvalidRequest] | None = None, written: Written | None = None
+    ) -> None:
         super().__init__(task, errors)
+        self.written = written or Written()
         self._rendered = {name: getattr(task, name) for name in REQUEST_FIELDS}
         self._folded: Folded | None = None
         self.note()
 
     def show(self) -> None:
         """Let the task's rendered fields show the whole request. Raises InvalidRequest where there is none."""
-        self._folded = fold_for(self._task, self._rendered)
+        self._folded = fold_for(self._task, self._rendered, self.written)
         self._task.request = self._folded.request
         self.note()
 
@@ -87,7 +91,7 @@ class Arguments(Watched):
         """The request for what the arguments are now. Raises InvalidRequest, also for a template that failed."""
         now = self.now()
         folded = self._folded if now is self._rendered else None
-        request: dict[str, Any] = (folded or fold_for(self._task, now)).told()
+        request: dict[str, Any] = (folded or fold_for(self._task, now, self.written)).told()
         return request
 
     def now(self) -> dict[str, Any]:
@@ -125,7 +129,15 @@ class Arguments(Watched):
 
 def render(task: Any, fields: Iterable[str], context: Any, env: Any, data: frozenset[str]) -> Arguments:
     """Render a task's fields in place. Those in ``data`` came from an upstream task, and stay as they are."""
-    return Arguments(task, render_fields(task, fields, Renderer(env, context), data, _NEEDED))
+    renderer, messages = Renderer(env, context), written_messages(task, data)
+    errors = render_fields(task, fields, renderer, data, _NEEDED)
+    return Arguments(task, errors, Written(renderer.request_source, messages))
+
+
+def written_messages(task: Any, data: Container[str]) -> Any:
+    """The argument ``messages`` before it is rendered, read where it is JSON; None where it is data."""
+    given = None if "messages" in data else task.messages
+    return json_or_none(given) if isinstance(given, str) else given
 
 
 def render_fields(
@@ -172,13 +184,13 @@ def nothing(name: str) -> InvalidRequest:
     )
 
 
-def fold_for(task: Any, arguments: Mapping[str, Any]) -> Folded:
+def fold_for(task: Any, arguments: Mapping[str, Any], written: Written) -> Folded:
     """One request of a task's arguments, rendered or in no need of it, in the types that are due."""
     given, empty = dict(arguments), list[str]()
     request = given.pop("request")
     folded = fold(rendered_request(request) if isinstance(request, str) else request, **given, empty=empty)
     schema = load_schema(opened(task.request_schema, dag_of(task), "request_schema"))
-    return Folded(*filled(folded, schema, empty))
+    return Folded(*filled(folded, schema, empty, written.nulls(folded, given)))
 
 
 class Upstream(NamedTuple):

@@ -39,7 +39,7 @@ class ChatCompletionOperator(RequestOperator):
     :param system_prompt: (templated) the one leading system message
     :param chat_conn_id: (templated) a connection of type ``chat``
     :param configuration: (templated) what an upstream task left under ``configuration``
-    :param request_schema: (templated) "2026-11", "2023-12", a JSON Schema or its path; None sends unchecked
+    :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
     :param response_schema: what the answer has to fit: a JSON Schema, its path, or a Pydantic model class
     :param output_retries: how often an answer that does not fit is asked for again
     :param result_format: what ``return_value`` is: raw (body and status), message, text, json (parsed), tool_calls

@@ -128,7 +128,7 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
         arguments = self._current_arguments()
         given = arguments.now()
         returned = self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context), given["request"])
-        request: dict[str, Any] = building.fold_for(self, {**given, **returned}).told()
+        request: dict[str, Any] = building.fold_for(self, {**given, **returned}, arguments.written).told()
         return request
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _configuration(name: str, value: Any) -> None:  # noqa: ARG001 - the error n
 
 def _request_schema(name: str, value: Any) -> None:
     if not isinstance(value, Mapping | str | os.PathLike):
-        raise wrong(name, "the name of a shipped schema, a dict, or the path of a .json file", value)
+        raise wrong(name, "the name of a shipped schema, 'open', a dict, or the path of a .json file", value)
 
 
 def _response_schema(name: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -20,7 +21,11 @@ from airflow_chat_provider.syntax import Syntax
 from airflow_chat_provider.templating import is_path, json_or_none, markers, no_path, read_template
 
 _LAST: dict[str, tuple[Callable[[], Any], Syntax]] = {}  # of the DAG that is being made
+_TOLD: set[str] = set()
+_MOST_TOLD = 100
 _ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
+
+log = logging.getLogger(__name__)
 
 
 def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: Iterable[str], dag: Any) -> None:
@@ -126,12 +131,21 @@ def check_request(arguments: Mapping[str, Any], dag: Any, *, mapped: bool, may_g
     source = arguments.get("request_schema", DEFAULT_SCHEMA)
     request = _known(arguments, dag, is_template, mapped=mapped)
     if not is_template(source):
-        check_known(request, load_schema(opened(source, dag, "request_schema")), may_grow=may_grow)
+        schema = load_schema(opened(source, dag, "request_schema"))
+        _tell(arguments.get("task_id"), check_known(request, schema, may_grow=may_grow))
     if arguments.get("result_format") == "tool_calls" and isinstance(request, dict):
         from airflow_chat_provider.core.output import Tools
 
         Tools(plain(request))  # whose arguments are checked by the tools' own schemas
     return request
+
+
+def _tell(task_id: Any, doubts: Iterable[str]) -> None:
+    """Log each doubt once: a worker parses the file of a DAG, too, and its tasks may have the same doubts."""
+    for doubt in doubts:
+        if doubt not in _TOLD and len(_TOLD) < _MOST_TOLD:
+            _TOLD.add(doubt)
+            log.warning("Task %r: %s", task_id, doubt)
 
 
 def _known(arguments: Mapping[str, Any], dag: Any, is_template: Callable[[Any], bool], *, mapped: bool) -> Any:

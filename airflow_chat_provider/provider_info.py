@@ -90,7 +90,8 @@ _EXTRA_FIELDS: dict[str, Any] = {
     "endpoint": _field("Endpoint", "The path under the base URL. Default: /chat/completions", "string", minLength=1),
     "request_schema": _field(
         "Request schema",
-        "What requests are checked against: 2026-11 (default), 2023-12, the path of a JSON Schema, or none.",
+        "What requests are checked against: 2026-11 (default), 2023-12, the path of a JSON Schema, open (only what "
+        "every server refuses is an error), or none.",
         "string",
     ),
     "timeout": _field(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from airflow_chat_provider.core.schema import SHIPPED, load_user_schema
+from airflow_chat_provider.core.schema import NAMES, load_user_schema
 from airflow_chat_provider.templating import is_path, read_template
 
 
@@ -16,7 +16,7 @@ def opened(value: Any, dag: Any, argument: str) -> Any:
 
     Without a DAG there is no such place: then whoever loads the schema reads the path as it is, like an absolute one.
     """
-    if dag is None or not isinstance(value, str | os.PathLike) or value in SHIPPED or Path(value).is_absolute():
+    if dag is None or not isinstance(value, str | os.PathLike) or value in NAMES or Path(value).is_absolute():
         return value
     name = str(value).strip()
     if argument == "request_schema" and not is_path(name):

@@ -15,7 +15,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.nesting import loads
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import parse_text
-from airflow_chat_provider.core.schema import SHIPPED
+from airflow_chat_provider.core.schema import NAMES
 from airflow_chat_provider.leaf import Leaf
 from airflow_chat_provider.stores import naming_what_is_missing
 from airflow_chat_provider.template_errors import failing_at
@@ -71,6 +71,8 @@ class Renderer:
                 "line_comment_prefix": env.line_comment_prefix,
             }
         )
+        self.request_source: Any = None
+        """What ``request`` rendered, before it was: parsed, where it was a text or a file."""
 
     def render(self, value: Any, where: str) -> Any:
         """``value`` with its templates rendered; ``where`` names it in errors."""
@@ -111,14 +113,18 @@ class Renderer:
         A path is a text without a template: what a template gives is data, and data names no file.
         """
         if not isinstance(value, str):
-            return self.render(value, "$")
+            return self._whole(value)
         parsed = json_or_none(value)
         if parsed is not None:
-            return self.render(parsed, "$")
+            return self._whole(parsed)
         if not self.is_template(value):
             return self._file(value.strip()) if is_path(value) else parse_text(value)
         rendered = self.render(value, "request")
         return rendered_request(rendered) if isinstance(rendered, str) else rendered
+
+    def _whole(self, request: Any) -> Any:
+        self.request_source = request
+        return self.render(request, "$")
 
     def schema(self, value: Any) -> Any:
         """The ``request_schema`` argument, which may be the path of a file, too."""
@@ -129,7 +135,7 @@ class Renderer:
         text = read_template(self.env, name)
         parsed = json_or_none(text)
         if parsed is not None:
-            return self.render(parsed, "$")
+            return self._whole(parsed)
         return parse_text(text if not self.is_template(text) else str(self.render(text, name)), name)
 
     def _resolve(self, reference: Any, where: str) -> Any:
@@ -164,7 +170,7 @@ def rendered_request(text: str) -> Any:
 
 def schema_of_data(value: Any) -> Any:
     """A ``request_schema`` that a template or an upstream task gave: a shipped one's name or a schema, never a path."""
-    if value is None or isinstance(value, Mapping) or value in SHIPPED:
+    if value is None or isinstance(value, Mapping) or value in NAMES:
         return value
     if isinstance(value, str) and not is_path(value):
         return value  # which load_schema refuses by its name

@@ -218,9 +218,9 @@ class TestNotSet:
         assert server.requests == []
 
     def test_what_the_author_writes_himself_is_checked_when_the_dag_is_parsed(self):
-        for wrong in {"user": None}, {"temperature": ""}, {"tools": None}:
+        for wrong in {"temperature": ""}, {"tools": ""}, {"messages": None}:
             with pytest.raises(InvalidRequest) as caught:
-                ask(prompt="Hi", request=wrong)
+                ask(request={"messages": [{"role": "user", "content": "Hi"}], **wrong})
             assert caught.value.path == "$." + next(iter(wrong))
 
 

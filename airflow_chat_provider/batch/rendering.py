@@ -8,8 +8,9 @@ from typing import Any
 
 from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.batch.template import Compiler, Part, RowTemplate
-from airflow_chat_provider.building import NEEDED, Watched, nothing, render_fields
+from airflow_chat_provider.building import NEEDED, Watched, nothing, render_fields, written_messages
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.written import Written
 from airflow_chat_provider.templating import Renderer
 
 _NEEDED = ("input", "output_path", "configuration")
@@ -25,11 +26,13 @@ class Rendered(Watched):
         self._renderer = renderer
         self._compiler = Compiler(renderer)
         self._parts: dict[str, Part] = {}
+        messages = written_messages(task, data)
         for name in REQUEST_FIELDS:
             try:
                 self._compile(name, is_data=name in data)
             except InvalidRequest as error:
                 self._errors[name] = error
+        self._written = Written(self._compiler.request_source, messages)
         self.note()
 
     def _compile(self, name: str, *, is_data: bool) -> None:
@@ -49,7 +52,7 @@ class Rendered(Watched):
         for name, value in changed.items():
             if value is not None:
                 parts[name] = self._set(name, value)
-        return RowTemplate(parts)
+        return RowTemplate(parts, self._written)
 
     def _set(self, name: str, value: Any) -> Part:
         if isinstance(value, str) and value not in self._compiler.templates and self._renderer.is_template(value):

@@ -74,7 +74,8 @@ class Requests:
             what = "it is not a line of a batch file (custom_id and body, or custom_id, method, url and body)"
             raise row_error(row.place, f"{what}, and the task has no request", "required")
         empty: list[str] = []
-        request, warnings = filled(self._template.request(row.value, empty), self._schema, empty)
+        made, is_meant = self._template.request(row.value, empty)
+        request, warnings = filled(made, self._schema, empty, is_meant)
         self._warn(warnings)
         return request
 
@@ -86,6 +87,7 @@ class Requests:
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:
-            if warning not in self._warned and len(self._warned) < _WARNINGS:
-                self._warned.add(warning)
+            kind = getattr(warning, "kind", warning)  # the same for rows whose places differ
+            if kind not in self._warned and len(self._warned) < _WARNINGS:
+                self._warned.add(kind)
                 log.warning("%s (said once for the whole batch)", warning)

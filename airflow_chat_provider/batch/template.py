@@ -11,6 +11,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request import fold, parse_text
 from airflow_chat_provider.core.unset import is_blank
+from airflow_chat_provider.core.written import Meant, Written
 from airflow_chat_provider.leaf import Leaf
 from airflow_chat_provider.template_errors import failing_at
 from airflow_chat_provider.templating import is_path, json_or_none, read_template, rendered_request
@@ -34,8 +35,9 @@ class Part(Protocol):
 class RowTemplate:
     """The operator's request fields, ready to be filled in for each row. False: every row has a request in it."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, Part], written: Written | None = None) -> None:
         self._parts = dict(parts)
+        self._written = written or Written()
 
     def __bool__(self) -> bool:
         """Does it make requests? A model alone is for the rows that lack one."""
@@ -53,17 +55,19 @@ class RowTemplate:
         """The fields with all in them that is the same for each row."""
         return {name: part.source for name, part in self._parts.items()}
 
-    def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> Any:
+    def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> tuple[Any, Meant]:
         """The request for a row, folded into one; its values are not yet in the types that are due.
 
-        ``empty`` takes the names of fields that are left out because their text is empty.
+        And which nulls in it are its author's. ``empty`` takes the names of fields that are left out because their text
+        is empty.
         """
         columns = Columns(row)
         values = {name: part.of(columns) for name, part in self._parts.items()}
         for name in NEEDED:
             if name in values and values[name] is None:
                 raise InvalidRequest(f"{name}: its template gave None for this row", path=name, keyword="type")
-        return fold(values.pop("request", None), **values, empty=empty)
+        request = fold(values.pop("request", None), **values, empty=empty)
+        return request, self._written.nulls(request, values)
 
 
 class Compiler:
@@ -75,6 +79,8 @@ class Compiler:
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
         self.templates: dict[str, _Template] = {}
+        self.request_source: Any = None
+        """The author's ``request``: parsed, where it was a text or a file."""
 
     def field(self, name: str, value: Any) -> Part:
         """A field's part, from what the DAG's author wrote."""
@@ -101,10 +107,10 @@ class Compiler:
     def request(self, value: Any) -> Part:
         """The ``request`` argument, whose text is JSON, or the path of a file, or JSON once it is rendered."""
         if not isinstance(value, str):
-            return self.part(value, "$")
+            return self._whole_request(value)
         parsed = json_or_none(value)
         if parsed is not None:
-            return self.part(parsed, "$")
+            return self._whole_request(parsed)
         if not self._renderer.is_template(value) and is_path(value):
             return self._file(value.strip())
         part = self.part(value, "request")
@@ -115,7 +121,11 @@ class Compiler:
     def _file(self, name: str) -> Part:
         text = read_template(self._renderer.env, name)
         parsed = json_or_none(text)
-        return self.part(parsed, "$") if parsed is not None else self._text(text, name)
+        return self._whole_request(parsed) if parsed is not None else self._text(text, name)
+
+    def _whole_request(self, value: Any) -> Part:
+        self.request_source = value
+        return self.part(value, "$")
 
     def _text(self, text: str, where: str) -> Part:
         part = self.part(text, where)

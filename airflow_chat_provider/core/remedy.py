@@ -9,14 +9,26 @@ from jsonschema import ValidationError
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
+_CORRECT = "Correct the request"
+_WAY_OUT = ", or send it as it is with request_schema='open'"
+_AS_IT_IS = " (request_schema='open' sends it as it is)"
 _IN_LIST = "Put the {} into a list"
 
 
-def remedy(error: ValidationError) -> str:
-    """Start an error with this. Of a request, not of an answer: a hint would tell something of its content."""
+def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
+    """What to do about ``wrong``, and what it is. Of a request: a hint would tell something of an answer's content.
+
+    ``may_pass``: there are servers that take such a request.
+    """
+    found = _remedy(error)
+    if found is None:
+        return f"{_CORRECT}{_WAY_OUT if may_pass else ''}, nothing was sent: {wrong}"
+    return f"{found}, nothing was sent: {wrong}" + (_AS_IT_IS if may_pass else "")
+
+
+def _remedy(error: ValidationError) -> str | None:
     *_, key, last = None, None, *error.absolute_path
-    found = _in_list(key, error) if isinstance(last, int) else _instead_of_list(last, error)
-    return found or "Correct the request"
+    return _in_list(key, error) if isinstance(last, int) else _instead_of_list(last, error)
 
 
 def _in_list(key: Any, error: ValidationError) -> str | None:

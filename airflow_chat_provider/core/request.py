@@ -12,10 +12,11 @@ from airflow_chat_provider.core.history import taken
 from airflow_chat_provider.core.keywords import UNKNOWN
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.plain import opened, plain
+from airflow_chat_provider.core.request_schema import RequestSchema
 from airflow_chat_provider.core.rules import check_rules
-from airflow_chat_provider.core.schema import RequestSchema
 from airflow_chat_provider.core.typed import typed
 from airflow_chat_provider.core.unset import is_blank, without_unset
+from airflow_chat_provider.core.written import Meant
 
 
 def parse_text(text: str, where: str = "request") -> Any:
@@ -113,41 +114,49 @@ def finish(
 ) -> tuple[dict[str, Any], list[str]]:
     """The request as it will be sent, proved against schema and rules, and a warning for each doubtful thing in it."""
     request = plain(request, exact=True)
-    known = schema.properties if schema else None
     request = schema.typed(request) if schema else typed(request, None)
     request, left_out = taken(request, base_url) if schema is not None else (request, [])
-    if schema is not None:
-        schema.validate(request)
+    doubts: list[str] = [*left_out, *(schema.validate(request, base_url=base_url) if schema else ())]
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
-    return request, [*left_out, *check_rules(request, base_url=base_url, known=known)]
+    return request, doubts + check_rules(request, base_url=base_url, **_rules_of(schema))
 
 
-def filled(request: Any, schema: RequestSchema | None, empty: Sequence[str] = ()) -> tuple[Any, list[str]]:
+def _rules_of(schema: RequestSchema | None) -> dict[str, Any]:
+    """How strict the rules are that go with a schema."""
+    if schema is None:
+        return {"mode": "unchecked"}
+    return {"known": schema.properties, "mode": "open" if schema.is_open else "checked"}
+
+
+def filled(
+    request: Any, schema: RequestSchema | None, empty: Sequence[str] = (), is_meant: Meant = lambda _: False
+) -> tuple[Any, list[str]]:
     """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
 
-    A null that the DAG's author wrote where none may stand broke the import: one that is seen here comes from a
-    template or an upstream task. ``empty``: what ``fold`` found to be so.
+    ``empty``: what ``fold`` found to be so. ``is_meant``: is a null at this path of the author's own?
     """
     request = plain(request, exact=True)
-    request, paths = schema.filled(request) if schema else without_unset(typed(request, None), None)
+    request, paths = schema.filled(request, is_meant) if schema else without_unset(typed(request, None), None)
     return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 
-def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> None:
+def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> list[str]:
     """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those.
 
-    ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits.
+    ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits: a
+    warning says what OpenAI would refuse by its schema.
     """
     request = plain(request, exact=True)
     if request is UNKNOWN:
-        return
-    known = schema.properties if schema else None
+        return []
+    doubts: list[str] = []
     if schema is not None:
         request = schema.typed(request)
-        schema.validate(request)
+        doubts += schema.validate(request)
     if isinstance(request, dict):
-        check_rules(_Growing(request) if may_grow else request, known=known)
+        check_rules(_Growing(request) if may_grow else request, **_rules_of(schema))
+    return doubts
 
 
 class _Growing(dict[str, Any]):

@@ -67,8 +67,7 @@ class Node:
 
     def requires(self, key: str) -> bool:
         """Has this property to be there, in one of the alternatives at least?"""
-        stated = (schema.get("required") for schema in self._schemas)
-        return any(isinstance(names, list) and key in names for names in stated)
+        return any(_requires(schema, key) for schema in self._schemas)
 
     @property
     def takes_empty_text(self) -> bool:
@@ -88,11 +87,20 @@ class Node:
         found: list[dict[str, Any]] = []
         for schema in self._schemas:
             stated = discriminator(schema) or {}
-            named = stated.get("mapping", {}).get(value, stated.get("defaultMapping"))
-            if named is not None:
+            elsewhere = schema.get("x-elsewhere")  # ours; anything may stand there in a schema of a user's
+            kinds = {**(elsewhere if isinstance(elsewhere, dict) else {}), **stated.get("mapping", {})}
+            named = kinds.get(value, stated.get("defaultMapping"))
+            if isinstance(named, str | dict):
                 target = {"$ref": named} if isinstance(named, str) else named
                 found += _alternatives(target, self._root, ())
         return found
+
+
+def _requires(schema: dict[str, Any], key: str) -> bool:
+    names, by = schema.get("required"), discriminator(schema)
+    if by and by["propertyName"] == key:
+        return "defaultMapping" not in by
+    return isinstance(names, list) and key in names
 
 
 def _below(schema: dict[str, Any], key: str | int) -> Any:

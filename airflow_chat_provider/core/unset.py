@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.paths import join
 from airflow_chat_provider.core.typed import Node
+from airflow_chat_provider.core.written import Meant, Path
 
-_Path = tuple[str | int, ...]
 _TEXTS = ("model", "stop")  # of the request; an empty one is refused by every server, whatever the schema
 
 
-def without_unset(request: Any, node: Node | None) -> tuple[Any, list[str]]:
+class _Walk(NamedTuple):
+    """``found``: the paths of empty texts that are left out."""
+
+    found: list[Path]
+    is_meant: Meant
+
+
+def _nothing(path: Path) -> bool:  # noqa: ARG001 - of any path
+    return False
+
+
+def without_unset(request: Any, node: Node | None, is_meant: Meant = _nothing) -> tuple[Any, list[str]]:
     """A request in its types without optional properties that are not set, and the paths of those with an empty text.
 
     Not set is None where the schema has no null, and an empty text where no text may stand, or no empty one.
+    ``is_meant``: the paths of nulls that stay all the same.
     """
     empty = [key for key in _TEXTS if isinstance(request, dict) and _is_empty(request.get(key), blank=key == "model")]
     if empty:
         request = {key: item for key, item in request.items() if key not in empty}
-    found: list[_Path] = [(key,) for key in empty]
-    return _without(request, node, (), found), [join(path) for path in found]
+    found: list[Path] = [(key,) for key in empty]
+    return _without(request, node, (), _Walk(found, is_meant)), [join(path) for path in found]
 
 
 def is_blank(value: Any) -> bool:
@@ -32,21 +44,23 @@ def _is_empty(value: Any, *, blank: bool) -> bool:
     return is_blank(value) if blank else value == "" and isinstance(value, str)
 
 
-def _without(value: Any, node: Node | None, path: _Path, found: list[_Path]) -> Any:
+def _without(value: Any, node: Node | None, path: Path, walk: _Walk) -> Any:
     if node is None or not isinstance(value, dict | list):
         return value
     if isinstance(value, list):
         child = node.child(0)
-        items = [_without(item, child, (*path, index), found) for index, item in enumerate(value)]
+        items = [_without(item, child, (*path, index), walk) for index, item in enumerate(value)]
         return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
     node = node.branch(value) if node.by else node
     kept = {}
     for key, item in value.items():
         child = node.child(key)
         if child is None or not _is_unset(item, child) or node.requires(key):
-            kept[key] = _without(item, child, (*path, key), found) if isinstance(item, dict | list) else item
+            kept[key] = _without(item, child, (*path, key), walk) if isinstance(item, dict | list) else item
         elif item is not None:
-            found.append((*path, key))
+            walk.found.append((*path, key))
+        elif walk.is_meant((*path, key)):
+            kept[key] = None
     return kept if len(kept) < len(value) or any(kept[key] is not item for key, item in value.items()) else value
 
 

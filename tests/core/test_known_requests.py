@@ -20,6 +20,7 @@ from tests.core.test_rules_any_request import BODIES
 CASES = [*rule_cases_messages.CASES, *rule_cases_tools.CASES, *rule_cases_parameters.CASES]
 ERRORS = [case for case in CASES if case.kind in ("error", "closed") and case.at is None]
 SCHEMA = load_schema("2026-11")
+ANYTHING = load_schema({})
 REQUESTS = [*(body["body"] for body in BODIES), *(case.passes for case in CASES), *(case.breaks for case in CASES)]
 
 
@@ -61,9 +62,13 @@ def masked(value: Any, hidden: set[tuple[Any, ...]], path: tuple[Any, ...] = ())
 
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: f"{case.rule}-{case.path}")
 def test_a_rule_that_holds_at_every_server_is_checked_before_the_task_runs(case: Any) -> None:
-    error = broken(case.breaks, None)
+    error = broken(case.breaks, ANYTHING)
     assert error is not None
     assert (error.keyword, error.path) == (case.rule, case.path)
+
+
+def test_without_a_schema_no_rule_is_checked() -> None:
+    assert [case.rule for case in ERRORS if broken(case.breaks, None) is not None] == []
 
 
 @pytest.mark.parametrize("index", range(len(VALID)))

@@ -11,7 +11,7 @@ from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.rules.server import Server
 
 _LONGEST = 64
-WAY_OUT = 'or send it as it is with request_schema="open"'
+WAY_OUT = "or send it as it is with request_schema='open'"
 
 
 class Report:
