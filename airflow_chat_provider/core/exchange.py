@@ -6,6 +6,7 @@ clients drive the same generator.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from airflow_chat_provider.core.errors import (
     StatusError,
     TransportError,
 )
+from airflow_chat_provider.core.refusal import refuses_unasked
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
@@ -25,9 +27,9 @@ from airflow_chat_provider.core.server_error import ServerError, advice, read_er
 from airflow_chat_provider.core.settings import Settings
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
+_STREAM_OPTIONS = ("stream_options", "include_usage")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
 _LONGEST_ID = 128  # characters
-_REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 
 
 class Send(NamedTuple):
@@ -122,11 +124,12 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         result = yield Send(timeout, attempt, contents[0], call.choices)
         result = result._replace(elapsed=begun.elapsed + result.elapsed)
         reply = _judge(result.outcome, call, result.now)
-        plain = len(contents) < len(call.contents)
-        reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
+        took_less = len(contents) < len(call.contents) and 200 <= (reply.status or 0) < 300
+        notes = (NO_STREAM_OPTIONS,) if took_less else ()
+        reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=notes)
         if reply.error is None or result.aborted:
             return reply
-        if len(contents) > 1 and _refuses_stream_options(result.outcome) and result.elapsed < settings.deadline:
+        if len(contents) > 1 and _refuses_stream_options(reply, contents[1]) and result.elapsed < settings.deadline:
             contents.pop(0)  # a refusal costs nothing: asked again at once, and not counted
             elapsed = result.elapsed
             continue
@@ -140,11 +143,15 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         attempt += 1
 
 
-def _refuses_stream_options(outcome: Received | TransportError | None) -> bool:
-    if not isinstance(outcome, Received) or outcome.status not in (400, 422):
+def _refuses_stream_options(reply: Reply, without: bytes) -> bool:
+    """Is the field refused that the user never wrote? ``without``: the request as the user wrote it."""
+    if reply.status not in (400, 422):
         return False
-    said = outcome.content[:_REFUSAL]
-    return b"stream_options" in said or b"include_usage" in said
+    try:
+        request = json.loads(without)
+    except ValueError:
+        request = None
+    return refuses_unasked(reply.body, _STREAM_OPTIONS, request)
 
 
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
