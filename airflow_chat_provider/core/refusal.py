@@ -43,15 +43,12 @@ _OTHER_CODES = frozenset(
         "arrearage",  # Alibaba: an account without money, as 400
     }
 )
-_TOO_LONG_OR_FILTERED = re.compile(
+_OTHER_WORDS = re.compile(
     r"context[ _-](?:length|window|size)|maximum context"
     r"|(?:prompt|input|request|message)s? (?:is|are) too l(?:ong|arge)"
     r"|too many (?:input |prompt )?tokens|reduce (?:the )?(?:length|your prompt)"
     r"|content[ _-](?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety",
-    re.IGNORECASE,
-)
-_OTHER_WORDS = re.compile(
-    r"model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
+    r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
     r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
     r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
     re.IGNORECASE,
@@ -93,7 +90,7 @@ _FIELDS = (
     re.compile(r"['\"`\u2018\u2019\u201c\u201d]\\?(?:#/|\$\.)?([A-Za-z_]\w*)[\w.\[\]/-]{0,100}\\?['\"`\u2019\u201d]"),
     re.compile(
         r"(?:supplied|arg\w{0,12}|fields?|param\w{0,12}|propert\w{1,6}|keys?|options?|names?|supported|allowed|permitted)"
-        r"[ :=]{1,3}([A-Za-z_]\w*)",
+        r"(?=[ :=]{1,3}([A-Za-z_]\w*))",
         re.IGNORECASE,
     ),
     re.compile(r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)"),
@@ -110,7 +107,7 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
     text, codes = _words(reply.body, said), said.codes | {str(reply.error.code).lower()}
     if status < 500 and is_spoilt(codes, text):
         return Why.CUT if is_cut(text, reply.body) else Why.SPOILT
-    if status not in _NAMED_REFUSALS or codes & _OTHER_CODES or _TOO_LONG_OR_FILTERED.search(text):
+    if status not in _NAMED_REFUSALS or codes & _OTHER_CODES:
         return Why.OTHER
     if _FORM.search(text):
         return Why.FORM if _NOT_TAKEN.search(text) and not _THIS_SCHEMA.search(text) else Why.SCHEMA
