@@ -144,8 +144,6 @@ class Dialogue:
 
     def _spoilt(self, reply: Reply, why: Why) -> Reply | None:
         """An answer that only the server has seen, and could not use: one that does not fit, told as the server did."""
-        if why is Why.SPOILT and reply.error is not None:  # another answer may be better, a later try's too
-            reply = reply._replace(error=ChatCompletionError.from_dict({**reply.error.to_dict(), "final": False}))
         if not self._wanted.is_checked:
             return self._ended(reply)
         self._answers += 1

@@ -19,6 +19,7 @@ from airflow_chat_provider.core.errors import (
     StatusError,
     TransportError,
 )
+from airflow_chat_provider.core.generation import is_spoilt
 from airflow_chat_provider.core.refusal import refuses_unasked
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
@@ -227,7 +228,8 @@ def _clean(said: ServerError, call: Call) -> ServerError:
 
 def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
     said = _clean(read_error(reply.body), call)
-    final = is_final(status, said.codes, reply.headers)
+    # Not of one answer that was spoilt: another one may be better.
+    final = is_final(status, said.codes, reply.headers) and not is_spoilt(said.codes, said.message)
     limited = status in OVERLOADED and not (said.codes & QUOTA)
     values: dict[str, Any] = {
         "status": status,

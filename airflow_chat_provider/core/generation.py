@@ -27,7 +27,8 @@ _WORDS = re.compile(
     r"|no valid (?:tool call or response|response or tool call) generated"  # Cohere, with 422
     r"|(?:model|it) (?:did not|failed to) (?:produce|generate|return|output) (?:a )?valid (?:json|tool|function)"
     r"|model produced (?:invalid (?:content|json|output)|output that does not match)"  # OpenAI, llama.cpp
-    r"|malformed function call",
+    r"|malformed function call"
+    r"|server could not use this (?:one )?answer",  # our own advice
     re.IGNORECASE,
 )
 _CUT = re.compile(r"max\w{0,6} (?:completion |output )?tokens (?:was |were )?(?:reached|exceeded)", re.IGNORECASE)

@@ -47,7 +47,7 @@ _OTHER_WORDS = re.compile(
     r"context[ _-](?:length|window|size)|maximum context"
     r"|(?:prompt|input|request|message)s? (?:is|are) too l(?:ong|arge)"
     r"|too many (?:input |prompt )?tokens|reduce (?:the )?(?:length|your prompt)"
-    r"|content[ _-](?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety",
+    r"|content[ _-](?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety"
     r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
     r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
     r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
