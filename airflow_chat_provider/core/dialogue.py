@@ -27,13 +27,11 @@ from airflow_chat_provider.core.response import (
 )
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.schema import Problem
-from airflow_chat_provider.core.server_error import read_error
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
 """How a server is told of a schema: the next where it refuses one."""
 _DEEPEST = 8  # levels of a usage that are added up; servers have two
 _SHOWN = 16_000  # characters of an answer that are shown again to whoever gave it
-_QUOTED = 2_000  # characters of what a server said of an answer
 
 
 class Wanted(NamedTuple):
@@ -200,12 +198,17 @@ class Dialogue:
         return [{"content": "", **message}, self._complaint(problem)]
 
     def _correction_of_spoilt(self, body: Any) -> list[dict[str, Any]]:
-        """The same for an answer that stands in a server's error; empty where it does not."""
+        """The same for an answer that stands in a server's error; empty where it does not.
+
+        Not with the server's words: what is in a request is a quotation, which no error shows.
+        """
         text = failed_generation(body)
         if not text:
             return []
-        said = read_error(body).message[:_QUOTED]
-        turns = [{"role": "assistant", "content": _shown(text)}, self._complaint(said.rstrip("."))]
+        problem = (
+            "it is not a whole call of a tool" if self._tools is not None else "it is not the JSON that was asked for"
+        )
+        turns = [{"role": "assistant", "content": _shown(text)}, self._complaint(problem)]
         return list(sanitize(turns)[0])
 
     def _complaint(self, problem: str) -> dict[str, Any]:

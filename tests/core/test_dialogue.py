@@ -222,12 +222,12 @@ def test_an_answer_that_the_server_could_not_use_is_asked_for_again_in_the_same_
 
 
 @pytest.mark.parametrize("status", [400, 422, 200])
-def test_where_it_shows_that_answer_the_model_sees_it_with_what_the_server_said(status: int) -> None:
+def test_where_the_error_shows_that_answer_the_model_sees_it_again(status: int) -> None:
     dialogue = Dialogue(REQUEST, wanted())
     assert dialogue.take(spoilt(status=status, failed_generation='{"a": \ud83d')) is None
     shown, told = dialogue.request["messages"][1:]
     assert shown == {"role": "assistant", "content": '{"a": \ufffd'}
-    assert told["content"].startswith("Your answer does not fit: Failed to generate JSON. Please adjust your prompt. ")
+    assert told["content"].startswith("Your answer does not fit: it is not the JSON that was asked for. ")
     assert json.dumps(SCHEMA) in told["content"]
 
 
