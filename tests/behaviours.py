@@ -141,6 +141,9 @@ _RETRIES = {
     "asks to wait too long": Behaviour(
         (replies.error(429, "slow", headers={"Retry-After": "900"}),), RateLimited, {"deadline": 60}
     ),
+    "cannot use the answer": Behaviour(
+        (replies.error(400, "Failed to generate JSON.", "json_validate_failed"),), StatusError
+    ),
     "says not to retry": Behaviour((replies.error(500, "no", headers={"x-should-retry": "false"}),), StatusError),
     "refuses, as data": _once(replies.error(404, "no such model"), check_status=False),
 }
@@ -163,6 +166,15 @@ _STREAMS = {
     "streams no JSON": _once(replies.sse([*HALF, b"data: {no json}\n\n"]), error=ProtocolError, **STREAM),
     "streams a line without an end": _once(
         replies.sse([b"data: " + b"x" * (3 << 20)]), error=ProtocolError, chat_conn_id="small", **STREAM
+    ),
+    "refuses a stream's fields twice": Behaviour(
+        (replies.error(400, "Additional properties are not allowed"), replies.error(400, "No such thing")),
+        StatusError,
+        STREAM,
+        requests=2,
+    ),
+    "refuses a field of a stream": _once(
+        replies.error(400, "Unknown parameter: 'stream'"), error=StatusError, **STREAM
     ),
     "streams again what broke": Behaviour(
         (replies.sse(HALF, done=False, end=End.RESET), replies.sse(CHUNKS)), arguments=STREAM, requests=2

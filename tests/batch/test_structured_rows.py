@@ -215,3 +215,18 @@ def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):
     batch.write({"text": "row 0", "t": 0.5})
     batch.run(request=str(tmp_path / "request.json"))
     assert batch.chat.requests[0].json["temperature"] == 0.5
+
+
+def test_rows_that_are_streamed_learn_that_the_server_takes_no_field_that_nobody_wrote(batch):
+    batch.texts(3)
+
+    def answer(request):
+        if "stream_options" in request.json:
+            return replies.error(422, "Extra inputs are not permitted")
+        return replies.stream('{"good": true}')
+
+    batch.chat.default = answer
+    manifest = batch.run(request={"stream": True}, response_schema=Verdict, result_format="json", max_concurrency=1)
+    assert manifest["succeeded"] == 3
+    assert ["stream_options" in request.json for request in batch.chat.requests] == [True, False, False, False]
+    assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
