@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.settings import Settings
 
 log = logging.getLogger(__name__)
-# By base URL and model, how far down a server is known to take a schema, so that a process asks in vain once: what it
-# refuses to any schema (None), and to one schema by its digest, where it may well take others.
+# Where to begin on RUNGS, by base URL and model: for every schema (None) where the server refused a form, and for one
+# schema (its digest) where it refused that schema. So a process asks in vain once.
 _RUNGS: dict[tuple[str, Any, str | None], int] = {}
 _MOST = 1000  # schemas may be made by templates
 
@@ -39,7 +39,7 @@ def begin(request: dict[str, Any], want: Wanted, settings: Settings) -> Dialogue
 
 
 def _keys(base_url: str, model: Any, want: Wanted) -> tuple[tuple[str, Any, str | None], ...]:
-    """Of any schema, and of the one that is wanted."""
+    """The key for every schema, and the one for the schema that is wanted."""
     any_schema = (base_url, model, None)
     return (any_schema, (base_url, model, want.schema.digest)) if want.schema is not None else (any_schema,)
 
@@ -60,7 +60,7 @@ def learn(dialogue: Dialogue, base_url: str) -> None:
         log.warning("%s refuses %s for model %s: it is asked with %s", base_url, refused, model, RUNGS[forms])
     if schema is not None and dialogue.rung > max(known, _RUNGS.get(this_schema, 0)):
         _RUNGS[this_schema] = dialogue.rung
-        refused = " and ".join(RUNGS[known : dialogue.rung])
+        refused = " and ".join(RUNGS[max(known, dialogue.began) : dialogue.rung])
         log.warning(
             "%s refuses the response_schema %s as %s for model %s: it is asked with %s",
             *(base_url, schema.name, refused, model, RUNGS[dialogue.rung]),

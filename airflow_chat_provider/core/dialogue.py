@@ -66,7 +66,7 @@ class Dialogue:
         self.question = request
         self.began = self.rung = rung
         self.by_form = rung
-        """The rung that was reached by refusals of a form alone, which any schema would have met."""
+        """The rung that refusals of a form led to: any schema would have been refused so far."""
         self.sends = 1
         self.why = ""
         """Why ``request`` is sent once more, in words that quote nothing of the answer."""
@@ -131,7 +131,7 @@ class Dialogue:
             return self._spoilt(reply, why)
         if why not in STEPS_DOWN or not self._laddered:
             return self._ended(reply)
-        if self._refused is None or self._refused[1] is Why.FORM:  # another complaint than that says more at the end
+        if self._refused is None or self._refused[1] is Why.FORM:  # at the end, any other complaint says more
             self._refused = reply, why
         if self.rung + 1 == len(RUNGS):  # so it was not the form that it refused
             return self._ended(self._refused[0])
@@ -141,7 +141,7 @@ class Dialogue:
         return None
 
     def _spoilt(self, reply: Reply, why: Why) -> Reply | None:
-        """An answer that only the server has seen, and could not use: one that does not fit, told as the server did."""
+        """The server could not use an answer: it counts as one that does not fit, and its error says what was wrong."""
         if not self._wanted.is_checked:
             return self._ended(reply)
         self._answers += 1
@@ -198,9 +198,9 @@ class Dialogue:
         return [{"content": "", **message}, self._complaint(problem)]
 
     def _correction_of_spoilt(self, body: Any) -> list[dict[str, Any]]:
-        """The same for an answer that stands in a server's error; empty where it does not.
+        """The same for an answer that the server's error shows; empty where it shows none.
 
-        Not with the server's words: what is in a request is a quotation, which no error shows.
+        The server's own words are left out: an error does not show what it quotes of a request.
         """
         text = failed_generation(body)
         if not text:

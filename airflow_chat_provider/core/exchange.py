@@ -20,7 +20,7 @@ from airflow_chat_provider.core.errors import (
     TransportError,
 )
 from airflow_chat_provider.core.generation import is_spoilt
-from airflow_chat_provider.core.refusal import refuses_unasked
+from airflow_chat_provider.core.refusal import refuses_unknown_field
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
@@ -28,9 +28,9 @@ from airflow_chat_provider.core.server_error import ServerError, advice, read_er
 from airflow_chat_provider.core.settings import Settings
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
-_STREAM_OPTIONS = ("stream_options", "include_usage")
 _REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
 _LONGEST_ID = 128  # characters
+_REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 
 
 class Send(NamedTuple):
@@ -130,7 +130,11 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=notes)
         if reply.error is None or result.aborted:
             return reply
-        if len(contents) > 1 and _refuses_stream_options(reply, contents[1]) and result.elapsed < settings.deadline:
+        if (
+            len(contents) > 1
+            and _refuses_stream_options(result, reply, contents[1])
+            and result.elapsed < settings.deadline
+        ):
             contents.pop(0)  # a refusal costs nothing: asked again at once, and not counted
             elapsed = result.elapsed
             continue
@@ -144,15 +148,18 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         attempt += 1
 
 
-def _refuses_stream_options(reply: Reply, without: bytes) -> bool:
-    """Is the field refused that the user never wrote? ``without``: the request as the user wrote it."""
-    if reply.status not in (400, 422):
+def _refuses_stream_options(result: Result, reply: Reply, without: bytes) -> bool:
+    """Does the server refuse the field that the user never wrote? ``without``: the request as the user wrote it."""
+    if not isinstance(result.outcome, Received) or result.outcome.status not in (400, 422):
         return False
+    said = result.outcome.content[:_REFUSAL]
+    if b"stream_options" in said or b"include_usage" in said:
+        return True
     try:
         request = json.loads(without)
     except ValueError:
         request = None
-    return refuses_unasked(reply.body, _STREAM_OPTIONS, request)
+    return refuses_unknown_field(reply.body, request)
 
 
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:

@@ -1,4 +1,4 @@
-"""An error that is no refusal of the request: the model answered, and the server could not use that one answer."""
+"""Errors that are not refusals of the request: the model answered, and the server could not use that one answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 ADVICE = "Ask again (see output_retries) or change the prompt: the server could not use this one answer of the model"
 CUT_ADVICE = "Raise the token limit: the server could not use this answer of the model, which the limit cut off"
 
-# The code or type of an error, and which server was seen to send it.
+# The error's code or type, and the server that was seen to send it.
 _CODES = frozenset(
     {
         "json_validate_failed",  # Groq: not JSON, or JSON that does not fit the schema
@@ -19,10 +19,10 @@ _CODES = frozenset(
     }
 )
 _WORDS = re.compile(
-    r"failed_generation"  # Groq
+    r"failed_generation|json_validate_failed|tool_use_failed|output_parse_failed"  # Groq, in a gateway's words
     r"|failed to (?:generate (?:valid )?json|validate json|call a function)"  # Groq
     r"|generated json does not match|tool call validation failed"  # Groq
-    r"|tool choice is (?:none|required), but (?:the )?model"  # Groq
+    r"|tool choice is (?:none|required), but (?:the )?model|model did not call (?:a|any) (?:tool|function)"  # Groq
     r"|model generated output that could not be parsed"  # Groq
     r"|no valid (?:tool call or response|response or tool call) generated"  # Cohere, with 422
     r"|(?:model|it) (?:did not|failed to) (?:produce|generate|return|output) (?:a )?valid (?:json|tool|function)"

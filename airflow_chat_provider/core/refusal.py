@@ -37,6 +37,8 @@ _OTHER_CODES = frozenset(
         "content_filter",
         "content_policy_violation",
         "data_inspection_failed",  # Alibaba
+        "datainspectionfailed",
+        "1301",  # Zhipu: unsafe
         "invalid_prompt",
         "model_not_found",
         "invalid_api_key",
@@ -44,10 +46,14 @@ _OTHER_CODES = frozenset(
     }
 )
 _OTHER_WORDS = re.compile(
-    r"context[ _-](?:length|window|size)|maximum context"
-    r"|(?:prompt|input|request|message)s? (?:is|are) too l(?:ong|arge)"
-    r"|too many (?:input |prompt )?tokens|reduce (?:the )?(?:length|your prompt)"
-    r"|content[ _-](?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety"
+    # Too long. Whoever speaks of tokens does not mean the form.
+    r"\btokens?\b|context[ _-]?(?:length|window|size)|n_ctx|tokens_|_tokens"
+    r"|(?:prompt|input|request|message|string)s? (?:is |are )?too l(?:ong|arge)|reduce (?:the )?(?:length|your prompt)"
+    r"|(?:input|prompt|max|maximum)(?: model)? length"
+    # Filtered.
+    r"|content[ _-]?(?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety|unsafe"
+    r"|sensitive|prohibited|violat|content exists risk|high risk|blocked by"
+    # The model, the account, what the prompt holds beside text.
     r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
     r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
     r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
@@ -55,12 +61,17 @@ _OTHER_WORDS = re.compile(
 )
 _FORM = re.compile(
     r"response[ _-]?format|json_schema|json_object|json[ -]mode|structured[ _-]?outputs?"
-    r"|response_?(?:json_)?schema|response_mime_type|guided[ _](?:json|decoding|grammar)|output_config\.format",
+    r"|response_?(?:json_)?schema|response[ _]?mime[ _]?type|guided[ _](?:json|decoding|grammar)|output_config\.format",
     re.IGNORECASE,
 )
 _SCHEMA = re.compile(
-    r"schema|xgrammar|llguidance|\bgrammar|initialize samplers|too many states|requested parameters", re.IGNORECASE
+    r"json schema|(?:invalid|this|your|the|provided|given|specified|unsupported|unrecogni[sz]ed) schema"
+    r"|schema conversion|xgrammar|llguidance|\bgrammar|initialize samplers|too many states"
+    r"|invalid format|required for format"  # Ollama
+    r"|requested parameters",  # OpenRouter: no endpoint takes them
+    re.IGNORECASE,
 )
+_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|function_declarations", re.IGNORECASE)
 _NOT_TAKEN = re.compile(
     r"not (?:\w+ )?(?:supported|available|implemented|enabled|permitted|allowed|accepted|recogni[sz]ed|valid|one of)"
     r"|un(?:supported|available|recogni[sz]ed|known|expected)|does(?:n't| not) (?:support|accept|allow)"
@@ -83,7 +94,8 @@ _UNKNOWN_FIELD = re.compile(
     r"(?:arg\w{0,12}|fields?|names?|param\w{0,12}|keys?|keyword|propert\w{1,6}|options?)"
     r"|(?:arg\w{0,12}|fields?|param\w{0,12}|keys?|propert\w{1,6}|options?)(?: \S{1,100})? (?:is|are)?(?: ?not|n't) "
     r"(?:supported|permitted|allowed|recogni[sz]ed|valid|a valid)"
-    r"|cannot find field|no such field|unknown_parameter|unsupported_parameter",
+    r"|does(?:n't| not) support (?:\w{1,12} )?(?:arg|field|param|option)"
+    r"|unevaluated propert|cannot find field|no such field|unknown_parameter|unsupported_parameter",
     re.IGNORECASE,
 )
 _FIELDS = (
@@ -96,7 +108,8 @@ _FIELDS = (
     re.compile(r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)"),
     re.compile(r"(?:^|[;\n]\s{0,20}|#/|body\.)([A-Za-z_]\w*):"),
 )
-_ANYWHERE = frozenset({"type", "object", "input", "body", "error", "text"})  # in any message, without being a field
+# Words that such patterns find in messages about other fields, and that requests have as fields, too.
+_ANYWHERE = frozenset({"type", "object", "input", "body", "error", "text", "not"})
 
 
 def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
@@ -111,26 +124,21 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
         return Why.OTHER
     if _FORM.search(text):
         return Why.FORM if _NOT_TAKEN.search(text) and not _THIS_SCHEMA.search(text) else Why.SCHEMA
-    if _OTHER_WORDS.search(text) or names_field(text, request):
-        return Why.OTHER
-    if _SCHEMA.search(text):
+    if _SCHEMA.search(text) and not (request.get("tools") and _TOOLS.search(text)):
         return Why.SCHEMA
+    if names_field(text, request) or _OTHER_WORDS.search(text):
+        return Why.OTHER
     return Why.UNNAMED if status in _REFUSALS else Why.OTHER
 
 
-def refuses_unasked(body: Any, names: tuple[str, ...], request: Any) -> bool:
-    """Does a refusal mean a field that is not in the user's ``request``: by one of ``names``, or as an unknown one?
-
-    One that names a field of the user's means that.
-    """
+def refuses_unknown_field(body: Any, request: Any) -> bool:
+    """Does a refusal complain of a field that the server does not know, and name none of ``request``'s?"""
     text = _words(body, read_error(body))
-    if any(name in text for name in names):
-        return True
     return _UNKNOWN_FIELD.search(text) is not None and not names_field(text, request)
 
 
 def names_field(text: str, request: Any) -> bool:
-    """Does a message name a field of the request, as messages do: quoted, as a path, or after "field:"?"""
+    """Does a message name a field of the request, in a way that servers do: quoted, as a path, or after "field:"?"""
     named = {found for pattern in _FIELDS for found in pattern.findall(text)} - _ANYWHERE
     return bool(named) and not named.isdisjoint(_names(request))
 
@@ -145,7 +153,7 @@ def _texts(body: Any) -> list[str]:
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every field of every object in a value, at any depth; what stands in lists has no name."""
+    """Every field of every object in a value, at any depth."""
     waiting = [("", value)]
     while waiting:
         name, value = waiting.pop()
@@ -173,16 +181,19 @@ def _words(body: Any, said: ServerError) -> str:
     """
     if isinstance(body, str):
         return body[:_LOOKED_AT]
-    param = _param(body)
+    inner = _inner(body)
     words = said.message or "\n".join(_texts(body))
-    return "\n".join(filter(None, (words[:_LOOKED_AT], f"'{param}'" if param else "", *sorted(said.codes))))
+    param, metadata = inner.get("param"), inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: what the server behind it said
+    more = (f"'{param[:200]}'" if isinstance(param, str) else "", raw[:_LOOKED_AT] if isinstance(raw, str) else "")
+    return "\n".join(filter(None, (words[:_LOOKED_AT], *more, *sorted(said.codes))))
 
 
-def _param(body: Any) -> str:
+def _inner(body: Any) -> Mapping[str, Any]:
+    """The object that says what is wrong."""
     if isinstance(body, list) and body:
         body = body[0]
     if not isinstance(body, Mapping):
-        return ""
+        return {}
     inner = body.get("error")
-    param = (inner if isinstance(inner, Mapping) else body).get("param")
-    return param[:200] if isinstance(param, str) else ""
+    return inner if isinstance(inner, Mapping) else body

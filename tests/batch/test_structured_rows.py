@@ -80,7 +80,7 @@ def test_a_row_that_is_refused_for_another_reason_fails_alone_and_the_others_kee
 def test_a_row_whose_answer_the_server_could_not_use_is_asked_again_in_the_same_form(batch):
     batch.texts(3)
     failed = {"message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "{"}
-    told = []
+    told: list[object] = []
 
     def answer(request):
         if request.json["messages"][0]["content"] == "row 1" and not told:

@@ -54,6 +54,20 @@ def test_a_refusal_of_an_unknown_field_that_names_none_means_what_the_user_never
     assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Bad Request", "details": [{"fieldViolations": [{"field": "stream_options"}]}]}},
+        {"object": "error", "message": {"detail": [{"loc": ["body", "stream_options", "include_usage"], "msg": "x"}]}},
+        {"message": "stream_options: property 'stream_options' is unsupported", "code": "wrong_api_format"},
+        [{"error": {"code": 400, "message": 'Unknown name "stream_options": Cannot find field.'}}],
+        b"json: unknown field stream_options",
+    ],
+)
+def test_stream_options_may_be_named_anywhere_in_a_refusal(body: object) -> None:
+    assert sent(drive([received(400, body), OK], contents=BOTH)[0]) == [(1, WITH), (1, WITHOUT)]
+
+
 def test_what_was_refused_once_is_not_sent_again() -> None:
     steps, reply = drive([refusal(), error(500), OK], contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT), 0.5, (2, WITHOUT)]

@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.errors import ProtocolError, StatusError
-from airflow_chat_provider.core.refusal import Why, names_field, refuses_unasked, why_refused
+from airflow_chat_provider.core.refusal import Why, names_field, refuses_unknown_field, why_refused
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.server_error import read_error
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
 WITH_TOOLS = {**REQUEST, "tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}
-NAMES = ("stream_options", "include_usage")
 
 
 def error(message: Any, code: Any = None, **more: Any) -> dict[str, Any]:
@@ -70,6 +69,8 @@ FORM = {
     "an old Azure": error("Unrecognized request argument supplied: response_format"),
     "only the parameter is named": error("Unsupported parameter", "unsupported_parameter", param="response_format"),
     "Gemini": [{"error": {"code": 400, "message": "Json mode is not enabled for models/gemini-pro", "status": "X"}}],
+    "LiteLLM": error("litellm.UnsupportedParamsError: x does not support parameters: ['response_format'], for model=m"),
+    "OpenRouter": error("Provider returned error", 400, metadata={"raw": "json_schema is not supported by this model"}),
     "json_object too": error("json_object is not supported"),
 }
 
@@ -103,6 +104,12 @@ SCHEMA = {
         }
     ],
     "LM Studio": {"error": "'response_format.json_schema.schema' must be an object"},
+    "Gemini, beside tools": [
+        {"error": {"message": "Function calling with a response mime type: 'application/json' is unsupported"}}
+    ],
+    "llama.cpp, with a property that is called like a field": error(
+        'JSON schema conversion failed:\nUnrecognized schema: {"content":{"type":"strin"},"model":{}}'
+    ),
     "beside tools": error("response_format json_schema is not supported together with tools"),
 }
 
@@ -120,6 +127,24 @@ OTHER = {
     ),
     "context, by its code": error("Too long", "context_length_exceeded"),
     "Anthropic, context": error("prompt is too long: 210000 tokens > 200000 maximum"),
+    "Gemini, context": [
+        {
+            "error": {
+                "message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."
+            }
+        }
+    ],
+    "TGI, context": {"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"},
+    "vLLM, context, newer": error("The decoder prompt (length 9000) is longer than the maximum model length of 8192"),
+    "LM Studio, context": {"error": "Cannot truncate prompt with n_keep (4706) >= n_ctx (4096)"},
+    "Alibaba, context": error("Range of input length should be [1, 30720]"),
+    "LiteLLM, context": error("litellm.ContextWindowExceededError: it is too much", "400"),
+    "Kimi, filter": {
+        "error": {"message": "The request was rejected, it was considered high risk", "type": "content_filter"}
+    },
+    "DeepSeek, filter": error("Content Exists Risk"),
+    "Anthropic, filter": error("Output blocked by content filtering policy"),
+    "Zhipu, filter": error("\u7cfb\u7edf\u68c0\u6d4b", "1301"),
     "Azure, filter": error(
         "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
         "content_filter",
@@ -151,6 +176,7 @@ SPOILT = {
         "Parsing failed. The model generated output that could not be parsed.", "output_parse_failed"
     ),
     "Cohere": {"message": "No valid tool call or response generated"},
+    "LiteLLM": error('GroqException - {"error":{"message":"x","code":"tool_use_failed"}}'),
 }
 
 
@@ -188,7 +214,7 @@ def test_the_status_alone_tells_of_something_else(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-def test_what_is_no_refusal_by_its_status_is_one_where_it_names_the_form(status: int) -> None:
+def test_other_statuses_are_refusals_where_they_name_the_form(status: int) -> None:
     assert refused(FORM["OpenAI"], status) is Why.FORM
     assert refused(error("oops"), status) is Why.OTHER
 
@@ -196,6 +222,10 @@ def test_what_is_no_refusal_by_its_status_is_one_where_it_names_the_form(status:
 def test_the_code_in_a_200_is_its_status() -> None:
     assert refused({"error": {"message": "Bad request", "code": 400}}, 200) is Why.UNNAMED
     assert refused({"error": {"message": "busy", "code": 429}}, 200) is Why.OTHER
+
+
+def test_openrouter_finds_no_server_that_takes_the_form() -> None:
+    assert refused(error("No endpoints found that can handle the requested parameters.", 404), 404) is Why.SCHEMA
 
 
 def test_an_engine_that_fails_at_a_grammar_refuses_the_schema() -> None:
@@ -226,12 +256,6 @@ UNKNOWN = {
     "Azure": error("Additional properties are not allowed"),
     "FastAPI": {"detail": [{"type": "extra_forbidden", "loc": ["body"], "msg": "Extra inputs are not permitted"}]},
     "Pydantic 1": error("extra fields not permitted"),
-    "Mistral": {
-        "object": "error",
-        "message": {
-            "detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options", "include_usage"], "msg": "x"}]
-        },
-    },
     "OpenAI": error("Unrecognized request argument supplied: stream_options"),
     "xAI": error("Argument not supported: stream_options"),
     "Gemini": [
@@ -241,7 +265,10 @@ UNKNOWN = {
     "Azure, on its data": error("Validation error at #/stream_options: Extra inputs are not permitted"),
     "by the parameter": error("Unknown parameter.", "unknown_parameter", param="stream_options"),
     "unknown field": {"error": "json: unknown field"},
-    "Cerebras": error("stream_options: property 'stream_options' is unsupported", "wrong_api_format"),
+    "zod": error("Unrecognized key(s) in object"),
+    "ajv": error("must NOT have additional properties"),
+    "LiteLLM": error("m does not support parameters: {'stream_options': {'include_usage': True}}"),
+    "no field is named": error("This model does not support some parameters"),
 }
 
 OURS_NOT = {
@@ -263,15 +290,15 @@ STREAM = {**REQUEST, "stream": True, "top_k": 5}
 
 @pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
 def test_a_field_that_the_user_never_wrote_is_refused(body: Any) -> None:
-    assert refuses_unasked(body, NAMES, STREAM)
+    assert refuses_unknown_field(body, STREAM)
 
 
 @pytest.mark.parametrize("body", OURS_NOT.values(), ids=OURS_NOT)
 def test_a_field_of_the_user_s_is_refused_or_something_else(body: Any) -> None:
-    assert not refuses_unasked(body, NAMES, STREAM)
+    assert not refuses_unknown_field(body, STREAM)
 
 
-def test_a_word_of_a_message_is_no_field_s_name() -> None:
+def test_a_word_of_a_message_is_not_the_name_of_a_field() -> None:
     assert not names_field("Additional properties are not allowed by this model in a stream", STREAM)
 
 
@@ -283,4 +310,4 @@ def test_a_word_of_a_message_is_no_field_s_name() -> None:
 def test_any_body_has_an_answer(body: Any) -> None:
     reply = Reply(400, body, error=StatusError("no", status=400))
     assert isinstance(why_refused(reply, REQUEST), Why)
-    assert refuses_unasked(body, NAMES, body) in (True, False)
+    assert refuses_unknown_field(body, body) in (True, False)
