@@ -27,6 +27,7 @@ _WORDS = re.compile(
     r"|no valid (?:tool call or response|response or tool call) generated"  # Cohere, with 422
     r"|(?:model|it) (?:did not|failed to) (?:produce|generate|return|output) (?:a )?valid (?:json|tool|function)"
     r"|model produced (?:invalid (?:content|json|output)|output that does not match)"  # OpenAI, llama.cpp
+    r"|failed to parse (?:the )?(?:tool|function)[ _]call|invalid[ _]tool[ _](?:output|generation)"
     r"|malformed function call"
     r"|server could not use this (?:one )?answer",  # our own advice
     re.IGNORECASE,

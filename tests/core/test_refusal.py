@@ -175,6 +175,9 @@ SPOILT = {
     "Groq, gpt-oss": error(
         "Parsing failed. The model generated output that could not be parsed.", "output_parse_failed"
     ),
+    "llama.cpp, behind a gateway": error(
+        "Failed to parse tool call arguments as JSON: parse error at line 1, column 27"
+    ),
     "Cohere": {"message": "No valid tool call or response generated"},
     "LiteLLM": error('GroqException - {"error":{"message":"x","code":"tool_use_failed"}}'),
 }
