@@ -36,9 +36,21 @@ _CUT = re.compile(r"max\w{0,6} (?:completion |output )?tokens (?:was |were )?(?:
 _LOOKED_AT = 16_000  # characters
 
 
+def judged_status(status: int, code: Any) -> int:
+    """The HTTP status of an error, or the one that its code is where the error came with a 2xx."""
+    if 200 <= status < 300 and re.fullmatch(r"[45]\d\d", str(code), re.ASCII):
+        return int(code)
+    return status
+
+
 def is_spoilt(codes: frozenset[str], message: str) -> bool:
     """Does an error of this code and type (lower case), in these words, blame one answer of the model?"""
     return bool(codes & _CODES or _WORDS.search(message[:_LOOKED_AT]))
+
+
+def blames_answer(status: int | None, code: Any, message: str) -> bool:
+    """The same of an error as it is told to the user."""
+    return judged_status(status or 0, code) < 500 and is_spoilt(frozenset(), message)
 
 
 def is_cut(message: str, body: Any) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_chat_provider.core.errors import ProtocolError, StatusError
-from airflow_chat_provider.core.generation import is_cut, is_spoilt
+from airflow_chat_provider.core.generation import is_cut, is_spoilt, judged_status
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.server_error import ServerError, read_error
 
@@ -28,7 +28,7 @@ STEPS_DOWN = frozenset({Why.FORM, Why.SCHEMA, Why.UNNAMED})
 _LOOKED_AT = 16_000  # characters
 _REFUSALS = (400, 422, 501)
 # Under these, only a refusal that names the form is one: 404 is OpenRouter's, 500 an engine's that fails at a grammar.
-_NAMED_REFUSALS = (*_REFUSALS, 200, 404, 500)
+_NAMED_REFUSALS = (*_REFUSALS, 200, 404, 500)  # 200: with an error that has no code
 _OTHER_CODES = frozenset(
     {
         "context_length_exceeded",
@@ -116,7 +116,7 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
     """What the error of ``reply`` is about; ``request``: without what this package added to say what it wants."""
     if not isinstance(reply.error, StatusError | ProtocolError) or reply.status is None:
         return Why.OTHER
-    said, status = read_error(reply.body), _status(reply)
+    said, status = read_error(reply.body), judged_status(reply.status, reply.error.code)
     text, codes = _words(reply.body, said), said.codes | {str(reply.error.code).lower()}
     if status < 500 and is_spoilt(codes, text):
         return Why.CUT if is_cut(text, reply.body) else Why.SPOILT
@@ -163,15 +163,6 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
             waiting.extend((str(key), item) for key, item in value.items())
         elif isinstance(value, list | tuple):
             waiting.extend(("", item) for item in value)
-
-
-def _status(reply: Reply) -> int:
-    """The HTTP status, or the one that a 2xx has in its error."""
-    code = str(getattr(reply.error, "code", None))
-    status = reply.status or 0
-    if 200 <= status < 300:
-        return int(code) if re.fullmatch(r"[45]\d\d", code, re.ASCII) else 200
-    return status
 
 
 def _words(body: Any, said: ServerError) -> str:
