@@ -141,9 +141,6 @@ _RETRIES = {
     "asks to wait too long": Behaviour(
         (replies.error(429, "slow", headers={"Retry-After": "900"}),), RateLimited, {"deadline": 60}
     ),
-    "cannot use the answer": Behaviour(
-        (replies.error(400, "Failed to generate JSON.", "json_validate_failed"),), StatusError
-    ),
     "says not to retry": Behaviour((replies.error(500, "no", headers={"x-should-retry": "false"}),), StatusError),
     "refuses, as data": _once(replies.error(404, "no such model"), check_status=False),
 }
@@ -182,6 +179,9 @@ _STREAMS = {
 }
 
 _ANSWERS = {
+    "cannot use the answer": Behaviour(
+        (replies.error(400, "Failed to generate JSON.", "json_validate_failed"),), StatusError
+    ),
     "answers what no database keeps": _once(json_text(ODD)),
     "answers with nesting": _once(replies.json_reply(200, replies.completion(deep=_nested(100)))),
     "answers with tool calls": _once(replies.tool_calls([("f", {}), ("g", "{no json")])),

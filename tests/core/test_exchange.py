@@ -260,19 +260,3 @@ def test_what_an_earlier_driver_spent_counts_against_the_deadline() -> None:
     assert steps == [Send(4.0, 1)]
     assert reply.error is not None
     assert reply.error.retry_after == 5
-
-
-@pytest.mark.parametrize(
-    ("said", "todo"),
-    [("", "Ask again"), (" max completion tokens reached before generating a valid document", "Raise the token limit")],
-)
-def test_one_answer_that_the_server_could_not_use_is_no_refusal_and_not_asked_for_again_here(
-    said: str, todo: str
-) -> None:
-    body = {"error": {"message": f"Failed to generate JSON.{said}", "code": "json_validate_failed"}}
-    steps, reply = drive([received(400, body), OK])
-    assert len(steps) == 1
-    assert isinstance(reply.error, StatusError)
-    assert reply.error.final is False
-    assert str(reply.error).startswith(todo)
-    assert "(HTTP 400, json_validate_failed): Failed to generate JSON." in str(reply.error)
