@@ -146,6 +146,15 @@ _RETRIES = {
 }
 
 _STREAMS = {
+    "refuses a stream's fields twice": Behaviour(
+        (replies.error(400, "Additional properties are not allowed"), replies.error(400, "No such thing")),
+        StatusError,
+        STREAM,
+        requests=2,
+    ),
+    "refuses a field of a stream": _once(
+        replies.error(400, "Unknown parameter: 'stream'"), error=StatusError, **STREAM
+    ),
     "streams": _once(replies.sse(CHUNKS), **STREAM),
     "streams words": _once(replies.stream("Hello and goodbye"), **STREAM),
     "streams without an end": _once(replies.sse(CHUNKS, done=False), **STREAM),
@@ -163,15 +172,6 @@ _STREAMS = {
     "streams no JSON": _once(replies.sse([*HALF, b"data: {no json}\n\n"]), error=ProtocolError, **STREAM),
     "streams a line without an end": _once(
         replies.sse([b"data: " + b"x" * (3 << 20)]), error=ProtocolError, chat_conn_id="small", **STREAM
-    ),
-    "refuses a stream's fields twice": Behaviour(
-        (replies.error(400, "Additional properties are not allowed"), replies.error(400, "No such thing")),
-        StatusError,
-        STREAM,
-        requests=2,
-    ),
-    "refuses a field of a stream": _once(
-        replies.error(400, "Unknown parameter: 'stream'"), error=StatusError, **STREAM
     ),
     "streams again what broke": Behaviour(
         (replies.sse(HALF, done=False, end=End.RESET), replies.sse(CHUNKS)), arguments=STREAM, requests=2
