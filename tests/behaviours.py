@@ -146,6 +146,15 @@ _RETRIES = {
 }
 
 _STREAMS = {
+    "refuses a stream's fields twice": Behaviour(
+        (replies.error(400, "Additional properties are not allowed"), replies.error(400, "No such thing")),
+        StatusError,
+        STREAM,
+        requests=2,
+    ),
+    "refuses a field of a stream": _once(
+        replies.error(400, "Unknown parameter: 'stream'"), error=StatusError, **STREAM
+    ),
     "streams": _once(replies.sse(CHUNKS), **STREAM),
     "streams words": _once(replies.stream("Hello and goodbye"), **STREAM),
     "streams without an end": _once(replies.sse(CHUNKS, done=False), **STREAM),
@@ -170,6 +179,9 @@ _STREAMS = {
 }
 
 _ANSWERS = {
+    "cannot use the answer": Behaviour(
+        (replies.error(400, "Failed to generate JSON.", "json_validate_failed"),), StatusError
+    ),
     "answers what no database keeps": _once(json_text(ODD)),
     "answers with nesting": _once(replies.json_reply(200, replies.completion(deep=_nested(100)))),
     "answers with tool calls": _once(replies.tool_calls([("f", {}), ("g", "{no json")])),

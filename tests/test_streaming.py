@@ -65,11 +65,33 @@ class TestWholeReplies:
         assert chat.requests[-1].json["stream_options"] == {"include_usage": False}
 
     @both
-    def test_a_server_that_refuses_stream_options_is_asked_without_and_not_again(self, chat, create):
-        chat.script(replies.error(400, "unknown field stream_options"), replies.sse(CHUNKS), replies.sse(CHUNKS))
+    @pytest.mark.parametrize(
+        "said", ["unknown field stream_options", "Additional properties are not allowed", "extra fields not permitted"]
+    )
+    def test_a_server_that_refuses_stream_options_is_asked_without_and_not_again(self, chat, create, said):
+        chat.script(replies.error(400, said), replies.sse(CHUNKS), replies.sse(CHUNKS))
         assert create(hook(), STREAM).text == "Hello"
         assert create(hook(), STREAM).text == "Hello"
         assert ["stream_options" in request.json for request in chat.requests] == [True, False, False]
+
+    @both
+    def test_a_refusal_of_both_requests_is_the_second_and_the_next_call_asks_for_the_usage(self, chat, create):
+        chat.script(
+            replies.error(400, "Additional properties are not allowed"),
+            replies.error(400, "no such model"),
+            replies.sse(CHUNKS),
+        )
+        with pytest.raises(StatusError, match="no such model"):
+            create(hook(), STREAM)
+        assert create(hook(), STREAM).text == "Hello"
+        assert ["stream_options" in request.json for request in chat.requests] == [True, False, True]
+
+    @both
+    def test_a_refusal_of_what_the_user_wrote_is_final(self, chat, create):
+        chat.script(replies.error(400, "Unrecognized request argument supplied: top_p"))
+        with pytest.raises(StatusError, match="top_p"):
+            create(hook(), {**STREAM, "top_p": 0.5})
+        assert len(chat.requests) == 1
 
     @both
     def test_a_json_reply_to_a_stream_request_is_taken(self, chat, create):

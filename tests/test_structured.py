@@ -188,6 +188,29 @@ def refusing(*kinds):
     return answer
 
 
+def refusing_schemas(word):
+    """A server that takes every form, but no schema with this keyword."""
+
+    def answer(request):
+        schema = request.json.get("response_format", {}).get("json_schema")
+        if word in json.dumps(schema):
+            return replies.error(400, f"Invalid schema for response_format: '{word}' is not permitted")
+        return replies.ok(GOOD)
+
+    return answer
+
+
+def forms(chat):
+    """The type of response_format of each request."""
+    return [request.json.get("response_format", {}).get("type") for request in chat.requests]
+
+
+def spoilt(code="json_validate_failed", generation='{"canary": ', status=400):
+    said = "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details."
+    failed = {"message": said, "type": "invalid_request_error", "code": code, "failed_generation": generation}
+    return replies.json_reply(status, {"error": failed})
+
+
 class TestLadder:
     def test_a_server_without_json_schema_is_asked_with_json_object_and_the_schema_in_words(self, airflow, chat):
         chat.default = refusing("json_schema")
@@ -230,11 +253,107 @@ class TestLadder:
         assert isinstance(airflow.error(), StatusError)
         assert "the first" in airflow.error().message
 
-    def test_a_refusal_for_another_reason_is_the_answer(self, airflow, chat):
-        chat.script(replies.error(400, "too long", "context_length_exceeded"))
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            ("too long", "context_length_exceeded"),
+            ("This model's maximum context length is 16384 tokens. However, you requested 19591 tokens.",),
+            ("The response was filtered due to Azure OpenAI's content management policy.", "content_filter"),
+            ("The model `m` does not exist", "model_not_found"),
+            ("Unsupported value: 'messages[0].content'",),
+        ],
+        ids=lambda reason: reason[-1][:20],
+    )
+    def test_a_refusal_for_another_reason_is_the_answer(self, airflow, chat, reason):
+        chat.script(replies.error(400, *reason))
         with airflow.dag():
             ask(prompt="Judge", response_schema=SCHEMA)
         airflow.run()
+        assert isinstance(airflow.error(), StatusError)
+        assert len(chat.requests) == 1
+
+    def test_one_schema_that_is_refused_weakens_no_other(self, airflow, chat, caplog):
+        chat.default = refusing_schemas("minLength")
+        short = {**SCHEMA, "title": "short", "properties": {"sentiment": {"type": "string", "minLength": 1}}}
+        with airflow.dag():
+            first = ask(prompt="Judge", response_schema=short)
+            again = ChatCompletionOperator(task_id="again", prompt="Judge", response_schema=short)
+            other = ChatCompletionOperator(task_id="other", prompt="Judge", response_schema=SCHEMA)
+            first >> again >> other
+        assert airflow.run().state == "success"
+        assert forms(chat) == ["json_schema", "json_object", "json_object", "json_schema"]
+        assert sum("refuses the response_schema short as" in record.getMessage() for record in caplog.records) == 1
+
+    def test_a_form_of_the_user_s_own_is_sent_once_and_not_changed(self, airflow, chat):
+        chat.default = refusing("json_schema", "json_object")
+        with airflow.dag():
+            ask(prompt="Judge in JSON", request={"response_format": {"type": "json_object"}}, response_schema=SCHEMA)
+        airflow.run()
+        assert forms(chat) == ["json_object"]
+        assert isinstance(airflow.error(), StatusError)
+
+    def test_a_server_that_ignores_the_form_is_told_the_schema_when_it_is_asked_again(self, airflow, chat):
+        def answer(request):
+            knows = json.dumps(SCHEMA) in request.json["messages"][-1]["content"]
+            return replies.ok(GOOD if knows else "The mood is good.")
+
+        chat.default = answer
+        with airflow.dag():
+            ask(prompt="Judge", response_schema=SCHEMA, result_format="json")
+        assert airflow.run().xcoms()["return_value"] == {"sentiment": "good"}
+        assert forms(chat) == ["json_schema", "json_schema"]
+
+
+class TestSpoiltAnswers:
+    def test_one_is_asked_for_again_in_the_same_form_and_the_next_task_has_it_too(self, airflow, chat, caplog):
+        chat.script(spoilt(), replies.ok(GOOD), replies.ok(GOOD))
+        with airflow.dag():
+            first = ask(prompt="Judge", response_schema=SCHEMA, result_format="json")
+            first >> ChatCompletionOperator(task_id="again", prompt="Judge", response_schema=SCHEMA)
+        run = airflow.run()
+        assert run.xcoms()["return_value"] == {"sentiment": "good"}
+        assert forms(chat) == ["json_schema"] * 3
+        assert sent(chat, 1)["messages"][-2] == {"role": "assistant", "content": '{"canary": '}
+        assert len({request.headers["idempotency-key"] for request in chat.requests}) == 3
+        assert "canary" not in caplog.text
+
+    def test_after_output_retries_the_task_fails_with_the_server_s_words(self, airflow, chat, caplog):
+        chat.script(replies.ok(BAD), spoilt(), spoilt())
+        with airflow.dag():
+            ask(prompt="Judge", response_schema=SCHEMA, output_retries=2)
+        run, error = airflow.run(), airflow.error()
+        assert isinstance(error, StatusError)
+        assert (error.status, error.code, error.final) == (400, "json_validate_failed", False)
+        assert error.message.startswith("Ask again (see output_retries)")
+        assert "Failed to generate JSON" in error.message
+        assert len(chat.requests) == 3
+        xcoms = run.xcoms()
+        assert (xcoms["status"], xcoms["body"]["error"]["code"]) == (400, "json_validate_failed")
+        assert xcoms["body"]["usage"]["total_tokens"] == 11
+        assert "canary" not in caplog.text + error.message
+
+    def test_one_in_a_stream_is_asked_for_again(self, airflow, chat):
+        chat.script(replies.sse([json.loads(spoilt().body)]), replies.stream(GOOD))
+        with airflow.dag():
+            ask(prompt="Judge", request={"stream": True}, response_schema=SCHEMA, result_format="json")
+        assert airflow.run().xcoms()["return_value"] == {"sentiment": "good"}
+
+    def test_one_that_nobody_checks_is_an_error(self, airflow, chat):
+        chat.script(spoilt("tool_use_failed"))
+        with airflow.dag():
+            ask(prompt="Judge")
+        airflow.run()
+        assert isinstance(airflow.error(), StatusError)
+        assert len(chat.requests) == 1
+
+    def test_one_that_the_token_limit_cut_off_is_incomplete_and_not_asked_for_again(self, airflow, chat):
+        chat.script(spoilt(generation="max completion tokens reached before generating a valid document"))
+        with airflow.dag():
+            ask(prompt="Judge", response_schema=SCHEMA)
+        run = airflow.run()
+        assert isinstance(airflow.error(), IncompleteReply)
+        assert airflow.error().message.startswith("Raise the token limit")
+        assert run.xcoms()["body"]["error"]["code"] == "json_validate_failed"
         assert len(chat.requests) == 1
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from airflow.sdk import task
 
-from airflow_chat_provider.errors import InvalidOutput, InvalidRequest
+from airflow_chat_provider.errors import IncompleteReply, InvalidOutput, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator
 from airflow_chat_provider.testing import replies
 from tests.asking import ask, sent
@@ -85,6 +85,27 @@ class TestAsData:
             use(request={"tools": [TIME], "tool_choice": "required"})
         assert airflow.run().xcoms()["return_value"][0]["name"] == "time"
         assert "it calls no tool" in sent(chat)["messages"][-1]["content"]
+
+    @pytest.mark.parametrize("calls", [[], [("weather", '{"city": ')]], ids=["before a call", "in a call"])
+    def test_what_the_token_limit_cut_off_is_incomplete_and_not_asked_for_again(self, airflow, chat, calls):
+        message = json.loads(calling(*calls).body)["choices"][0]["message"]
+        chat.script(replies.ok(None, finish_reason="length", tool_calls=message["tool_calls"]))
+        with airflow.dag():
+            use(request={"tools": [WEATHER, TIME], "tool_choice": "required"})
+        airflow.run()
+        assert isinstance(airflow.error(), IncompleteReply)
+        assert len(chat.requests) == 1
+
+    @pytest.mark.parametrize("said", ["Failed to call a function.", "tool call validation failed: missing 'city'"])
+    def test_a_call_that_the_server_could_not_use_is_asked_for_again(self, airflow, chat, said):
+        failed = {"message": said, "code": "tool_use_failed", "failed_generation": "<function=weather>"}
+        chat.script(replies.json_reply(400, {"error": failed}), calling(("weather", '{"city": "Rome"}')))
+        with airflow.dag():
+            use()
+        assert airflow.run().xcoms()["return_value"][0]["arguments"] == {"city": "Rome"}
+        shown, told = sent(chat)["messages"][-2:]
+        assert shown == {"role": "assistant", "content": "<function=weather>"}
+        assert "it is not a whole call of a tool. Call the tool again." in told["content"]
 
     @pytest.mark.parametrize(
         ("choice", "asks"),

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.choice import with_instruction
-from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
+from airflow_chat_provider.core.generation import CUT_ADVICE, failed_generation
 from airflow_chat_provider.core.history import asked_again
 from airflow_chat_provider.core.output import OutputSchema, ToolCall, Tools, load_output
+from airflow_chat_provider.core.refusal import STEPS_DOWN, Why, why_refused
 from airflow_chat_provider.core.response import (
     Reply,
     conversation_message,
@@ -29,8 +31,6 @@ from airflow_chat_provider.core.schema import Problem
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
 """How a server is told of a schema: the next where it refuses one."""
-_REFUSALS = (400, 422, 501)
-_OTHER_REASONS = frozenset({"context_length_exceeded", "model_not_found", "invalid_api_key"})
 _DEEPEST = 8  # levels of a usage that are added up; servers have two
 _SHOWN = 16_000  # characters of an answer that are shown again to whoever gave it
 
@@ -42,6 +42,11 @@ class Wanted(NamedTuple):
     tools: bool = False
     retries: int = 1
     result_format: str = "raw"
+
+    @property
+    def is_checked(self) -> bool:
+        """Is there anything that an answer may fail at?"""
+        return self.schema is not None or self.tools or self.result_format in ("json", "tool_calls")
 
     def to_dict(self) -> dict[str, Any] | None:
         """Plain JSON, from which another process makes the same; None where a class of the caller's is a part of it."""
@@ -60,7 +65,9 @@ class Dialogue:
 
     def __init__(self, request: dict[str, Any], wanted: Wanted, rung: int = 0) -> None:
         self.question = request
-        self.rung = rung
+        self.began = self.rung = rung
+        self.by_form = rung
+        """The rung that refusals of a form led to: any schema would have been refused so far."""
         self.sends = 1
         self.why = ""
         """Why ``request`` is sent once more, in words that quote nothing of the answer."""
@@ -71,7 +78,7 @@ class Dialogue:
         self._answers = 0
         self._attempts = 0
         self._usage: dict[str, Any] | None = None
-        self._refused: Reply | None = None
+        self._refused: tuple[Reply, Why] | None = None
         self._unfit: list[Reply] = []
 
     @property
@@ -97,18 +104,17 @@ class Dialogue:
         Nothing but MemoryError is raised: whatever goes wrong while an answer is looked at, it is paid for.
         """
         self._attempts += reply.attempts
-        if reply.error is not None:
-            return self._failed(reply)
-        self._answers += 1
         try:
-            self._usage = _added(self._usage, reply.body.get("usage"))
-            return self._judged(reply, self._problem(reply))
+            return self._failed(reply) if reply.error is not None else self._judged(reply)
         except BaseException as error:
             if not is_mistake(error):
                 raise
-            return self._ended(reply, unreadable(reply, error))
+            return self._ended(reply, unreadable(reply, error) if reply.error is None else None)
 
-    def _judged(self, reply: Reply, problem: Problem | ChatCompletionError | None) -> Reply | None:
+    def _judged(self, reply: Reply) -> Reply | None:
+        self._answers += 1
+        self._usage = _added(self._usage, reply.body.get("usage"))
+        problem = self._problem(reply)
         if problem is None or isinstance(problem, ChatCompletionError):
             return self._ended(reply, problem)
         if self._answers > self._wanted.retries:
@@ -121,14 +127,33 @@ class Dialogue:
         return None
 
     def _failed(self, reply: Reply) -> Reply | None:
-        refuses = isinstance(reply.error, StatusError) and reply.status in _REFUSALS
-        if not refuses or not self._laddered or str(getattr(reply.error, "code", "")) in _OTHER_REASONS:
+        why = why_refused(reply, self.question)
+        if why in (Why.SPOILT, Why.CUT):
+            return self._spoilt(reply, why)
+        if why not in STEPS_DOWN or not self._laddered:
             return self._ended(reply)
-        self._refused = self._refused or reply
+        if self._refused is None or self._refused[1] is Why.FORM:  # at the end, any other complaint says more
+            self._refused = reply, why
         if self.rung + 1 == len(RUNGS):  # so it was not the form that it refused
-            return self._ended(self._refused)
+            return self._ended(self._refused[0])
         self.sends, self.why = self.sends + 1, f"the server refuses {RUNGS[self.rung]} (HTTP {reply.status})"
+        self.by_form += why is Why.FORM and self.by_form == self.rung
         self.rung += 1
+        return None
+
+    def _spoilt(self, reply: Reply, why: Why) -> Reply | None:
+        """The server could not use an answer: it counts as one that does not fit, and its error says what was wrong."""
+        if not self._wanted.is_checked:
+            return self._ended(reply)
+        self._answers += 1
+        self._usage = _added(self._usage, reply.body.get("usage") if isinstance(reply.body, dict) else None)
+        if why is Why.CUT:
+            return self._ended(reply, _cut_error(reply))
+        if self._answers > self._wanted.retries:
+            return self._ended(reply)
+        self._unfit.append(reply)
+        self._turns = self._correction_of_spoilt(reply.body) or self._turns
+        self.sends, self.why = self.sends + 1, f"the server could not use the answer (HTTP {reply.status})"
         return None
 
     def _ended(self, reply: Reply, error: ChatCompletionError | None = None) -> Reply:
@@ -136,13 +161,21 @@ class Dialogue:
         if self._answers > 1 and self._usage is not None and isinstance(reply.body, dict):
             body = {**reply.body, "usage": self._usage}
             reply = reply._replace(body=body)
-            if error is not None:
-                error.body = body
+            for one in (error, reply.error):
+                if one is not None:
+                    one.body = body
         if reply.error is not None:
             reply = after(self._unfit, reply, self._usage)
         return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
 
     def _problem(self, reply: Reply) -> Problem | ChatCompletionError | None:
+        problem = self._misfit(reply)
+        if problem is None:
+            return None
+        reason = incomplete({**reply.body, "choices": reply.body["choices"][:1]})
+        return incomplete_error(reply, reason) if reason else problem
+
+    def _misfit(self, reply: Reply) -> Problem | None:
         wanted, message = self._wanted, reply.message
         if self._tools is not None:
             return _problem_of_calls(self._tools, message)
@@ -151,22 +184,44 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # it asks for a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
-        problem = Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
-        reason = incomplete(reply.body)
-        return incomplete_error(reply, reason) if problem and reason else problem
+        return Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
 
     def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
         """The answer, and what is wrong with it; where it holds what is not text or JSON, as a request can hold it."""
         message = sanitize(conversation_message(reply.message))[0]
-        if isinstance(message.get("content"), str) and len(message["content"]) > _SHOWN:
-            message["content"] = message["content"][:_SHOWN] + " [...]"
+        if isinstance(message.get("content"), str):
+            message["content"] = _shown(message["content"])
         calls = self._tools.calls(message) if self._tools is not None else []
         if calls and len(calls) == len(message.get("tool_calls") or ()) and all(call.id for call in calls):
             return [message, *map(_result_of, calls)]
         message.pop("tool_calls", None)
         message.pop("function_call", None)
-        todo = "Call the tool again." if self._tools is not None else "Answer again, with the whole JSON alone."
-        return [{"content": "", **message}, {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}]
+        return [{"content": "", **message}, self._complaint(problem)]
+
+    def _correction_of_spoilt(self, body: Any) -> list[dict[str, Any]]:
+        """The same for an answer that the server's error shows; empty where it shows none.
+
+        The server's own words are left out: an error does not show what it quotes of a request.
+        """
+        text = failed_generation(body)
+        if not text:
+            return []
+        problem = (
+            "it is not a whole call of a tool" if self._tools is not None else "it is not the JSON that was asked for"
+        )
+        turns = [{"role": "assistant", "content": _shown(text)}, self._complaint(problem)]
+        return list(sanitize(turns)[0])
+
+    def _complaint(self, problem: str) -> dict[str, Any]:
+        """What is wrong and how to do better. A server may have ignored response_format: the model has to see it."""
+        schema = self._wanted.schema
+        if self._tools is not None:
+            todo = "Call the tool again."
+        elif schema is None or (self._laddered and self.rung > 0):  # the prompt has the schema
+            todo = "Answer again, with the whole JSON alone."
+        else:
+            todo = schema.prompt
+        return {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}
 
 
 def after(unfit: list[Reply], reply: Reply, usage: Any = None) -> Reply:
@@ -182,6 +237,16 @@ def after(unfit: list[Reply], reply: Reply, usage: Any = None) -> Reply:
         body = {**last.body, "usage": usage} if usage is not None else last.body
         reply = reply._replace(status=last.status, body=body, request_id=last.request_id)
     return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": told}))
+
+
+def _cut_error(reply: Reply) -> ChatCompletionError:
+    said = reply.error.message if reply.error is not None else ""
+    message = said if said.startswith(CUT_ADVICE) else f"{CUT_ADVICE}: {said}"
+    return IncompleteReply(message, status=reply.status, request_id=reply.request_id, body=reply.body)
+
+
+def _shown(text: str) -> str:
+    return text[:_SHOWN] + " [...]" if len(text) > _SHOWN else text
 
 
 def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ clients drive the same generator.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from airflow_chat_provider.core.errors import (
     StatusError,
     TransportError,
 )
+from airflow_chat_provider.core.generation import is_spoilt
+from airflow_chat_provider.core.refusal import refuses_unknown_field
 from airflow_chat_provider.core.response import Reply, flaw, protocol_error, unanswered_error
 from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
 from airflow_chat_provider.core.scrub import Scrubber
@@ -122,11 +125,16 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         result = yield Send(timeout, attempt, contents[0], call.choices)
         result = result._replace(elapsed=begun.elapsed + result.elapsed)
         reply = _judge(result.outcome, call, result.now)
-        plain = len(contents) < len(call.contents)
-        reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
+        took_less = len(contents) < len(call.contents) and 200 <= (reply.status or 0) < 300
+        notes = (NO_STREAM_OPTIONS,) if took_less else ()
+        reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=notes)
         if reply.error is None or result.aborted:
             return reply
-        if len(contents) > 1 and _refuses_stream_options(result.outcome) and result.elapsed < settings.deadline:
+        if (
+            len(contents) > 1
+            and _refuses_stream_options(result, reply, contents[1])
+            and result.elapsed < settings.deadline
+        ):
             contents.pop(0)  # a refusal costs nothing: asked again at once, and not counted
             elapsed = result.elapsed
             continue
@@ -140,11 +148,18 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         attempt += 1
 
 
-def _refuses_stream_options(outcome: Received | TransportError | None) -> bool:
-    if not isinstance(outcome, Received) or outcome.status not in (400, 422):
+def _refuses_stream_options(result: Result, reply: Reply, without: bytes) -> bool:
+    """Does the server refuse the field that the user never wrote? ``without``: the request as the user wrote it."""
+    if not isinstance(result.outcome, Received) or result.outcome.status not in (400, 422):
         return False
-    said = outcome.content[:_REFUSAL]
-    return b"stream_options" in said or b"include_usage" in said
+    said = result.outcome.content[:_REFUSAL]
+    if b"stream_options" in said or b"include_usage" in said:
+        return True
+    try:
+        request = json.loads(without)
+    except ValueError:
+        request = None
+    return refuses_unknown_field(reply.body, request)
 
 
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
@@ -222,7 +237,8 @@ def _clean(said: ServerError, call: Call) -> ServerError:
 
 def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
     said = _clean(read_error(reply.body), call)
-    final = is_final(status, said.codes, reply.headers)
+    # Not of one answer that was spoilt: another one may be better.
+    final = is_final(status, said.codes, reply.headers) and not is_spoilt(said.codes, said.message)
     limited = status in OVERLOADED and not (said.codes & QUOTA)
     values: dict[str, Any] = {
         "status": status,

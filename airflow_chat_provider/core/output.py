@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,12 @@ class OutputSchema:
             "type": "json_schema",
             "json_schema": {"name": self.name, "schema": sent, "strict": why is None},
         }, why
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells it from other schemas."""
+        text = json.dumps(self.schema, sort_keys=True, default=str)
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     @cached_property
     def prompt(self) -> str:

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError, TransportError
+from airflow_chat_provider.core.generation import blames_answer
 
 RETRYABLE = frozenset({408, 409, 425, 429, 498})
 OVERLOADED = frozenset({429, 498, 503, 529})
@@ -52,6 +53,8 @@ def next_delay(
     """
     if attempt >= policy.max_attempts or error.final or not isinstance(error, StatusError | TransportError):
         return None
+    if isinstance(error, StatusError) and blames_answer(error.status, error.code, error.message):
+        return None  # the request was answered: a dialogue asks again, and tells what is wrong
     delay = error.retry_after
     if not delay:
         delay = jitter * min(_CAP, _BASE * 2 ** min(attempt, 20))

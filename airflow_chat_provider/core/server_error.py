@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from airflow_chat_provider.core.base_url import origin, root_hint
+from airflow_chat_provider.core.generation import ADVICE, CUT_ADVICE, is_cut, is_spoilt
 from airflow_chat_provider.core.retry import QUOTA
 from airflow_chat_provider.core.sanitize import sanitize
 from airflow_chat_provider.core.scrub import printable
@@ -105,6 +106,8 @@ def advice(status: int, said: ServerError, settings: Settings, *, body: Any = No
 
 
 def _todo(status: int, said: ServerError, settings: Settings, body: Any) -> str:
+    if status < 500 and is_spoilt(said.codes, said.message):
+        return CUT_ADVICE if is_cut(said.message, body) else ADVICE
     if status == 401:
         have = "Check the API key (password)" if settings.api_key else "Set an API key (password, now empty)"
         return have + " of connection {conn}"

@@ -63,6 +63,71 @@ def test_what_a_server_refuses_is_learnt_for_the_other_rows(batch):
     assert len(batch.chat.requests) == 6
 
 
+def test_a_row_that_is_refused_for_another_reason_fails_alone_and_the_others_keep_their_form(batch):
+    batch.texts(4)
+
+    def answer(request):
+        if prompt_of(request) == "row 1":
+            return replies.error(400, "The prompt triggered the content management policy", "content_filter")
+        return replies.ok('{"good": true}')
+
+    batch.chat.default = answer
+    manifest = batch.run(response_schema=Verdict, result_format="json", max_concurrency=1, max_failures=1)
+    assert manifest["failed"] == {"StatusError 400": 1}
+    assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
+
+
+def test_a_row_whose_answer_the_server_could_not_use_is_asked_again_in_the_same_form(batch):
+    batch.texts(3)
+    failed = {"message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "{"}
+    told: list[object] = []
+
+    def answer(request):
+        if request.json["messages"][0]["content"] == "row 1" and not told:
+            told.append(request)
+            return replies.json_reply(400, {"error": failed})
+        return replies.ok('{"good": true}')
+
+    batch.chat.default = answer
+    assert batch.run(response_schema=Verdict, result_format="json", max_concurrency=1)["succeeded"] == 3
+    assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
+
+
+def test_one_that_the_server_can_never_use_fails_alone_with_its_words(batch):
+    batch.texts(2)
+    failed = {"message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "canary"}
+
+    def answer(request):
+        if request.json["messages"][0]["content"] == "row 1":
+            return replies.json_reply(400, {"error": failed})
+        return replies.ok('{"good": true}')
+
+    batch.chat.default = answer
+    manifest = batch.run(response_schema=Verdict, result_format="json", max_failures=1)
+    assert manifest["failed"] == {"StatusError 400": 1}
+    (line,) = batch.errors
+    assert "Failed to generate JSON." in line["error"]["message"]
+    assert "canary" not in line["error"]["message"]
+    assert batch.times["row 1"] == 1
+
+
+def test_a_schema_that_is_refused_is_learnt_for_the_rows_and_weakens_no_other(batch):
+    batch.texts(3)
+
+    def answer(request):
+        schema = request.json.get("response_format", {}).get("json_schema")
+        refused = "minLength" in json.dumps(schema)
+        said = "Invalid schema for response_format: 'minLength' is not permitted"
+        return replies.error(400, said) if refused else replies.ok('{"good": true}')
+
+    batch.chat.default = answer
+    short = {"type": "object", "properties": {"good": {"type": "boolean"}, "why": {"type": "string", "minLength": 1}}}
+    batch.run(response_schema=short, result_format="json", max_concurrency=1)
+    assert len(batch.chat.requests) == 4
+    batch.run(response_schema=Verdict, result_format="json", on_changed="restart")
+    assert batch.chat.requests[-1].json["response_format"]["type"] == "json_schema"
+
+
 def test_another_schema_is_another_request(batch):
     batch.texts(1)
     batch.chat.default = replies.ok('{"good": true}')
@@ -150,3 +215,18 @@ def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):
     batch.write({"text": "row 0", "t": 0.5})
     batch.run(request=str(tmp_path / "request.json"))
     assert batch.chat.requests[0].json["temperature"] == 0.5
+
+
+def test_rows_that_are_streamed_learn_that_the_server_takes_no_field_that_nobody_wrote(batch):
+    batch.texts(3)
+
+    def answer(request):
+        if "stream_options" in request.json:
+            return replies.error(422, "Extra inputs are not permitted")
+        return replies.stream('{"good": true}')
+
+    batch.chat.default = answer
+    manifest = batch.run(request={"stream": True}, response_schema=Verdict, result_format="json", max_concurrency=1)
+    assert manifest["succeeded"] == 3
+    assert ["stream_options" in request.json for request in batch.chat.requests] == [True, False, False, False]
+    assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
