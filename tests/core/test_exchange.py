@@ -192,19 +192,29 @@ def test_an_error_is_of_its_kind_and_final_or_not(outcome: Received, kind: type,
 
 
 HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: HTTP 200 came with "
+SAYS = "See what the server says, and try again later: HTTP 200 came with "
+GAVE_UP = "Ask again, the server or a gateway before it gave up: HTTP 200 came from https://h/v1 with "
 
 
 @pytest.mark.parametrize(
     ("outcome", "text", "code"),
     [
-        (received(200, b""), HERE + "an empty body", None),
+        (received(204, b""), HERE.replace("200", "204") + "an empty body", None),
+        (received(200, b""), GAVE_UP + "an empty body", None),
+        (received(200, b"\n\r\n \n"), GAVE_UP + "nothing but blank lines", None),
+        (received(200, b'{"choices": [{"message": {"content": "Hel'), GAVE_UP + "JSON that was cut off", None),
         (received(200, b"<html>" + PROMPT.encode()), HERE + "text that is not JSON", None),
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
         (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
         (
-            received(200, {"error": {"code": 502, "message": f"upstream: {PROMPT}"}}),
-            HERE + "an error in place of a completion: upstream: ***",
-            502,
+            received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
+            SAYS + "an error in place of a completion: upstream: ***",
+            "odd",
+        ),
+        (
+            received(200, {**GOOD, "error": "upstream"}),
+            SAYS + "an error beside a completion: upstream",
+            None,
         ),
         (
             received(200, GOOD, problem="the response is larger than max_response_bytes (5)"),
@@ -215,7 +225,7 @@ HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: 
 )
 def test_a_200_that_is_no_completion_is_a_protocol_error_that_keeps_it(outcome: Received, text: str, code: Any) -> None:
     found = judged(outcome)
-    assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, 200)
+    assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, outcome.status)
     assert found.body is not None
 
 

@@ -75,7 +75,7 @@ SHAPES: list[tuple[str, Any, str, Any, set[str]]] = [
         "overloaded_error",
         {"overloaded_error"},
     ),
-    ("azure", {"statusCode": 401, "message": "Access denied"}, "Access denied", None, set()),
+    ("azure", {"statusCode": 401, "message": "Access denied"}, "Access denied", 401, {"401"}),
     ("aws", {"msg": "no"}, "no", None, set()),
     ("empty object", {}, "", None, set()),
     ("empty error", {"error": {}}, "", None, set()),
@@ -92,7 +92,7 @@ SHAPES: list[tuple[str, Any, str, Any, set[str]]] = [
     ("odd places", {"detail": [{"loc": [["x"], "a"], "msg": {"x": 1}}]}, ".a", None, set()),
     ("odd details", {"detail": [5, {"loc": 5, "msg": None}]}, "", None, set()),
     ("empty list", [], "", None, set()),
-    ("list of texts", ["no"], "", None, set()),
+    ("list of texts", ["no"], "no", None, set()),
     ("html", "<html>", "", None, set()),
     ("null", None, "", None, set()),
 ]
@@ -102,7 +102,7 @@ SHAPES: list[tuple[str, Any, str, Any, set[str]]] = [
 def test_an_error_is_read_in_each_servers_shape(
     server: str, body: Any, message: str, code: Any, codes: set[str]
 ) -> None:
-    assert read_error(body) == ServerError(message, code, frozenset(codes))
+    assert read_error(body)[:3] == (message, code, frozenset(codes))
 
 
 def test_what_was_sent_is_not_taken_from_validation_details() -> None:
