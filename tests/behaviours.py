@@ -40,7 +40,7 @@ def json_text(content: bytes, **headers: str) -> Reply:
 EMPTY = [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "error"}]
 
 
-def held(code: int, **body: Any) -> Reply:
+def held(code: int | str, **body: Any) -> Reply:
     """A 200 that holds an error."""
     return replies.json_reply(200, {**body, "error": {"message": "Provider returned error", "code": code}})
 

@@ -75,7 +75,7 @@ def judged(outcome: Received | TransportError | None, call: Call, now: float) ->
     if problem:
         message = f"Ask again or lower what is asked for: {problem}"
         return reply._replace(error=_protocol_error(message, reply, broken=isinstance(problem, Cut)))
-    return reply._replace(error=_flaw(reply, call, is_json=is_json))
+    return reply._replace(error=_flaw(reply, call, is_json=is_json, is_stream=outcome.body is not None))
 
 
 def _held_error(reply: Reply, outcome: Received, call: Call, now: float) -> ChatCompletionError:
@@ -97,20 +97,20 @@ def _has_choices(body: Any) -> bool:
     return isinstance(body, dict) and bool(body.get("choices"))
 
 
-def _flaw(reply: Reply, call: Call, *, is_json: bool) -> ChatCompletionError | None:
+def _flaw(reply: Reply, call: Call, *, is_json: bool, is_stream: bool) -> ChatCompletionError | None:
     why = flaw(reply.body, is_json=is_json)
     if why is None:
         return None
-    base, conn = call.settings.base_url, repr(call.settings.conn_id)
+    base, came = call.settings.base_url, f"HTTP {reply.status} came with"
     cut = None if is_json else _cut(reply)
+    if isinstance(reply.body, dict) and "choices" in reply.body:
+        broken = is_stream and _has_choices(reply.body)  # all chunks came, and the last one says that it broke
+        message = f"Look at the answer in body, and ask again: {came} {why}"
+        return _protocol_error(message, reply, broken=broken)
     if cut is not None:
-        message = (
-            f"Ask again, the server or a gateway before it gave up: HTTP {reply.status} came from {base} with {cut}"
-        )
+        message = f"Ask again, the server at {base} or a gateway before it gave up: {came} {cut}"
     else:
-        message = (
-            f"Check that {base} of connection {conn} is a chat completions API: HTTP {reply.status} came with {why}"
-        )
+        message = f"Check that {base} of connection {call.settings.conn_id!r} is a chat completions API: {came} {why}"
     if not isinstance(reply.body, dict) and (hint := root_hint(base)):
         message += f"; {hint}"
     error = _protocol_error(message, reply, broken=cut is not None)

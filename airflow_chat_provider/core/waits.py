@@ -75,9 +75,7 @@ def retry_after(
     """
     found = _Body(now)
     found.look(body)
-    if found.headers:  # OpenRouter: those of the server behind it
-        headers = {**headers, **found.headers}
-    headers = _own(headers)
+    headers = _own({**{_LITELLM + name: value for name, value in found.headers.items()}, **headers})
     start = _start(headers, now)
     asked = [*_asked(headers, start), *found.waits, _in_words(words)]
     waits = [wait for wait in asked if wait is not None]
@@ -150,7 +148,7 @@ def _allowances(headers: Mapping[str, str], start: float) -> list[_Allowance]:
 def _ietf(value: str) -> Iterator[_Allowance]:
     """The IETF's ``"default";r=0;t=30, "daily";r=5;t=900``, or ``limit=9, remaining=0, reset=30`` of earlier drafts."""
     for policy in re.split(r',\s*(?=")', value.lower()):
-        says = dict(_IETF.findall(policy))
+        says: dict[str, str] = dict(_IETF.findall(policy))
         wait = _sensible(float(says.get("t", says.get("reset", "nan"))))
         if wait is not None:
             yield _Allowance(wait, says.get("r", says.get("remaining")) == "0")
@@ -168,7 +166,7 @@ def _in_words(words: Words | None) -> float | None:
 
 
 class _Body:
-    """The waits in a body; ``headers`` are those that it quotes."""
+    """The waits in a body; ``headers`` are those of the server behind it, which OpenRouter quotes."""
 
     def __init__(self, now: float) -> None:
         self.waits: list[float] = []
@@ -178,13 +176,12 @@ class _Body:
 
     def look(self, value: Any, depth: int = _DEEPEST) -> None:
         if isinstance(value, list) and depth:
-            for item in value[: self._left]:
+            for item in value[: max(self._left, 0)]:
+                self._left -= 1
                 self.look(item, depth - 1)
         elif isinstance(value, dict) and depth:
-            for key, item in islice(value.items(), self._left):
+            for key, item in islice(value.items(), max(self._left, 0)):
                 self._left -= 1
-                if self._left <= 0:
-                    return
                 self._take(key.lower().replace("_", "").replace("-", "") if isinstance(key, str) else "", item, depth)
 
     def _take(self, name: str, value: Any, depth: int) -> None:
@@ -250,12 +247,12 @@ def _span(text: str) -> float | None:
     text = text.strip().lower()
     iso = _ISO_SPAN.fullmatch(text)
     if iso is not None:
-        parts = [float(part) * unit for part, unit in zip(iso.groups(), _ISO_UNITS, strict=True) if part]
-        return _sensible(sum(parts)) if parts else None
-    parts = _ONE_SPAN.findall(text)
-    if not parts or _ONE_SPAN.sub("", text):
+        seconds = [float(part) * unit for part, unit in zip(iso.groups(), _ISO_UNITS, strict=True) if part]
+        return _sensible(sum(seconds)) if seconds else None
+    found: list[tuple[str, str]] = _ONE_SPAN.findall(text)
+    if not found or _ONE_SPAN.sub("", text):
         return None
-    return _sensible(sum(float(number) * _UNITS[unit if unit in _UNITS else unit[:-1]] for number, unit in parts))
+    return _sensible(sum(float(number) * _UNITS[unit if unit in _UNITS else unit[:-1]] for number, unit in found))
 
 
 def _http_date(text: str) -> float | None:

@@ -46,6 +46,7 @@ def held(code: str | int, message: str = "No", **headers: str) -> Received:
 
 
 OK = received(200, GOOD)
+ENDED = {"choices": [{"index": 0, "message": {"content": "H"}, "finish_reason": "error"}]}
 CUT = Received(200, {}, b"", Cut("the stream ended"), GOOD)
 UNREACHABLE = TransportError("no route", sent=False)
 
@@ -119,6 +120,9 @@ SEQUENCES: list[tuple[str, list[Any], str, int | None, type | None]] = [
     ("words", [received(200, b"hello")], "send1", 200, ProtocolError),
     ("a cut stream", [CUT, OK], "send1 sleep0.5 send2", 200, None),
     ("a cut stream for ever", [CUT] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, ProtocolError),
+    ("a stream that ends in an error", [Received(200, {}, b"", None, ENDED), OK], "send1 sleep0.5 send2", 200, None),
+    ("an answer that ends in an error", [received(200, ENDED)], "send1", 200, ProtocolError),
+    ("no choices", [received(200, {"choices": []})], "send1", 200, ProtocolError),
     ("too large", [Received(200, {}, b"{", "too large")], "send1", 200, ProtocolError),
     ("no money", [received(429, {"error": {"code": "1113", "message": "x"}})], "send1", 429, StatusError),
     ("no money, in a 500", [received(500, {"error": "insufficient balance (1008)"})], "send1", 500, StatusError),
@@ -231,8 +235,9 @@ def test_an_error_is_of_its_kind_and_final_or_not(outcome: Received, kind: type,
 
 HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: HTTP 200 came with "
 PAY = "Raise the quota or pay the bill of the account behind connection 'mine'; waiting does not help "
+LOOK = "Look at the answer in body, and ask again: HTTP 200 came with "
 SAYS = "See what the server says, and try again later: HTTP 200 came with "
-GAVE_UP = "Ask again, the server or a gateway before it gave up: HTTP 200 came from https://h/v1 with "
+GAVE_UP = "Ask again, the server at https://h/v1 or a gateway before it gave up: HTTP 200 came with "
 
 
 @pytest.mark.parametrize(
@@ -244,6 +249,8 @@ GAVE_UP = "Ask again, the server or a gateway before it gave up: HTTP 200 came f
         (received(200, b'{"choices": [{"message": {"content": "Hel'), GAVE_UP + "JSON that was cut off", None),
         (received(200, b"<html>" + PROMPT.encode()), HERE + "text that is not JSON", None),
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
+        (received(200, {"choices": []}), LOOK + "a body without choices", None),
+        (received(200, ENDED), LOOK + "choices[0] that ended in an error", None),
         (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
         (
             received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),

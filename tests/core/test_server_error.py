@@ -266,7 +266,7 @@ def test_an_inner_message_comes_first_where_the_outer_one_is_long() -> None:
     assert read_error(body).message.startswith("the reason: outer outer")
 
 
-NO_ERRORS = [
+NO_ERRORS: list[Any] = [
     None,
     {},
     "",
