@@ -160,6 +160,7 @@ class _Call:
         self._began = time.monotonic()
         self._reply: Reply | None = None
         self._attempt = 1
+        self._handed_out = False  # has somebody got a chunk? Then nothing may be sent again
 
     @property
     def reply(self) -> Reply:
@@ -202,7 +203,9 @@ class Stream(_Call):
 
     def open(self, *, hand_over: bool = True) -> None:
         """Send until there is a stream to read, or a final reply."""
-        step: Send | Sleep | None = next(self._steps)
+        self._go(next(self._steps), hand_over=hand_over)
+
+    def _go(self, step: Send | Sleep | None, *, hand_over: bool) -> None:
         while step is not None:
             outcome: Received | TransportError | None = None
             if isinstance(step, Sleep):
@@ -216,9 +219,12 @@ class Stream(_Call):
             step = self._next(outcome, last=self._client.aborted)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self._live is not None and not self.over:
-            yield from self._live
-            self._next(self._live.outcome, last=True)
+        while self._live is not None and not self.over:
+            for chunk in self._live:
+                self._handed_out = True
+                yield chunk
+            step = self._next(self._live.outcome, last=self._handed_out or self._client.aborted)
+            self._go(step, hand_over=True)  # a stream that broke before its first chunk is asked for again
         self.reply.raise_for_error()
 
     def close(self) -> None:
@@ -249,7 +255,9 @@ class AsyncStream(_Call):
         return self.reply
 
     async def open(self, *, hand_over: bool = True) -> None:
-        step: Send | Sleep | None = next(self._steps)
+        await self._go(next(self._steps), hand_over=hand_over)
+
+    async def _go(self, step: Send | Sleep | None, *, hand_over: bool) -> None:
         while step is not None:
             outcome: Received | TransportError | None = None
             size = 0
@@ -268,11 +276,12 @@ class AsyncStream(_Call):
             step = await by_size(size, self._next, outcome)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        if self._live is not None and not self.over:
+        while self._live is not None and not self.over:
             async for chunk in self._live:
+                self._handed_out = True
                 yield chunk
-            finish = partial(self._next, self._live.outcome, last=True)
-            await by_size(self._live.attempt.size, finish)
+            finish = partial(self._next, self._live.outcome, last=self._handed_out)
+            await self._go(await by_size(self._live.attempt.size, finish), hand_over=True)
         self.reply.raise_for_error()
 
     async def aclose(self) -> None:

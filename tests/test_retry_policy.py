@@ -71,7 +71,7 @@ def rescheduled(times, seconds_ago=0.0):
 
 @reschedules
 class TestReschedules:
-    @pytest.mark.parametrize("status", [429, 503, 529])
+    @pytest.mark.parametrize("status", [429, 503, 529, 200])  # 200: the limit is told in the body
     def test_a_rate_limit_or_an_overload_with_a_wait_uses_no_retry(self, status):
         decision = decide(RateLimited("x", status=status, retry_after=900))
         assert (decision.action.value, decision.reschedule_timeout) == ("reschedule", timedelta(days=1))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.core.stream import StreamReader
 
@@ -123,7 +124,7 @@ class Attempt:
         if self._stream is not None:
             body = self._stream.body()
             return Received(self._status, self._headers, b"", self._stream.problem, body)
-        problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
+        problem = self._problem or (None if self._body.whole else Cut("the response's compressed data was cut off"))
         return Received(self._status, self._headers, self._content(), problem)
 
     def _content(self) -> bytes | bytearray:

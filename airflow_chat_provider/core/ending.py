@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer_text import text_of
+from airflow_chat_provider.core.error_body import is_error
 from airflow_chat_provider.core.finish_reasons import (
     FILTER,
     KINDS,
@@ -154,7 +155,7 @@ def _word(choice: Mapping[str, Any]) -> str | None:
 
 def ended_in_error(choice: Mapping[str, Any]) -> bool:
     """Does a choice hold an error, or nothing but the word that there was one?"""
-    return bool(choice.get("error")) or squeezed(_word(choice) or "") == "error"
+    return is_error(choice.get("error")) or squeezed(_word(choice) or "") == "error"
 
 
 def _is_filtered(results: Any) -> bool:

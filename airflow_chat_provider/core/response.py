@@ -16,6 +16,7 @@ from airflow_chat_provider.core.ending import (
     stopped,
     unanswered,
 )
+from airflow_chat_provider.core.error_body import is_error
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     IncompleteReply,
@@ -100,7 +101,7 @@ def flaw(body: Any, *, is_json: bool) -> str | None:
     if not isinstance(body, dict):
         return f"JSON that is no object (a {type(body).__name__})" if body is not None else "the JSON null"
     choices = body.get("choices")
-    if body.get("error"):
+    if is_error(body.get("error")):
         return "an error in place of a completion"
     if not isinstance(choices, list) or not choices:
         return "a body without choices"

@@ -7,12 +7,15 @@ from typing import Any
 
 from airflow_chat_provider.core.assembly import Assembly, Overfull
 from airflow_chat_provider.core.body import TOO_MUCH, BadEncoding, Inflater
+from airflow_chat_provider.core.error_body import is_error
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep
+from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.reading import TooMuch, read_json, read_text
 from airflow_chat_provider.core.sse import LineTooLong, SSEDecoder
 
 _LONGEST_LINE = 16 << 20  # an image or audio in one chunk; more is no chat
 _STEP = 1 << 14  # bytes that are looked at in one step: a thousand events, if they are small
+_HELD_ERROR = Cut("the stream holds an error")
 _TOO_DEEP = f"an event of the stream is nested too deep ({LEVELS})"
 
 
@@ -28,6 +31,7 @@ class StreamReader:
         self._decoder = SSEDecoder(min(limit, _LONGEST_LINE))
         self._assembly = Assembly(choices, limit)
         self._error: Any = None
+        self._ending = False
         self.size = 0
         self.over = False
         self.problem: str | None = None
@@ -66,11 +70,12 @@ class StreamReader:
     def end(self) -> list[dict[str, Any]]:
         """The connection has no more: an event that lacks only its blank line still counts."""
         chunks: list[dict[str, Any]] = []
+        self._ending = True
         if not self.over:
             for event, data in self._decoder.end():
                 self._take(event, data, chunks)
         if self.problem is None and not self._assembly.finished:
-            self.problem = "the stream ended before every choice had a finish_reason"
+            self.problem = Cut("the stream ended before every choice had a finish_reason")
         return chunks
 
     def _take(self, event: str, data: bytes, chunks: list[dict[str, Any]]) -> None:
@@ -90,16 +95,21 @@ class StreamReader:
         except ValueError:
             if event == "error":
                 self._error = read_text(data)
-            self._stop("the stream holds an error" if event == "error" else "an event of the stream is not JSON")
+            self._stop(_HELD_ERROR if event == "error" else self._not_json())
             return
         error = chunk.get("error") if isinstance(chunk, dict) else None
-        if error or event == "error":
+        if is_error(error) or event == "error":
             self._error = error or chunk
-            self._stop("the stream holds an error")
+            self._stop(_HELD_ERROR)
         elif isinstance(chunk, dict):
             self._add(chunk, len(data), chunks)
         else:
             self._stop("an event of the stream is no JSON object")
+
+    def _not_json(self) -> str:
+        return (
+            Cut("the stream ended in the middle of an event") if self._ending else "an event of the stream is not JSON"
+        )
 
     def _add(self, chunk: dict[str, Any], size: int, chunks: list[dict[str, Any]]) -> None:
         try:
