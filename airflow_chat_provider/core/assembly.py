@@ -24,6 +24,8 @@ class Assembly:
     the request asks for; ``limit``: see ``reading.allowance``.
     """
 
+    doubts: tuple[str, ...] = ()
+
     def __init__(self, choices: int = 1, limit: int = DEFAULT_LIMIT) -> None:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
