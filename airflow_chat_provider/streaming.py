@@ -18,7 +18,7 @@ from airflow_chat_provider.aside import by_size
 from airflow_chat_provider.async_wire import Socket
 from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep, salvaged
 from airflow_chat_provider.http_library import httpx
-from airflow_chat_provider.wire import Clock, proxy_words, words_of
+from airflow_chat_provider.wire import Clock, failure
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.attempt import Attempt
@@ -49,10 +49,6 @@ class _Response:
     def _steps(self, piece: bytes) -> Iterator[Chunks]:
         yield from self.attempt.pieces(piece)
         self._clock.quiet = self._stall_timeout if self.attempt.streaming else math.inf
-
-    def ended(self) -> Received | TransportError:
-        """What became of it, once it was read."""
-        return self.outcome or self.attempt.failed("stopped")
 
     def _ended(self) -> Chunks:
         chunks = self.attempt.finish()
@@ -85,7 +81,7 @@ class Live(_Response):
     def drain(self) -> Received | TransportError:
         for _ in self:
             pass
-        return self.ended()
+        return self.outcome or self.attempt.failed("stopped")
 
     def close(self) -> None:
         self._response.close()
@@ -212,7 +208,7 @@ class Stream(_Call):
                 live = self._client.open(step, self._headers)
                 if isinstance(live, Live) and self._begins(live, hand_over=hand_over):
                     return
-                outcome = live.ended() if isinstance(live, Live) else live
+                outcome = live.outcome if isinstance(live, Live) else live
             step = self._next(outcome, last=self._client.aborted)
 
     def _begins(self, live: Live, *, hand_over: bool) -> bool:
@@ -272,7 +268,7 @@ class AsyncStream(_Call):
                 live = await self._client.open(step, self._headers, self._guard)
                 if isinstance(live, AsyncLive) and await self._begins(live, hand_over=hand_over):
                     return
-                outcome = live.ended() if isinstance(live, AsyncLive) else live
+                outcome = live.outcome if isinstance(live, AsyncLive) else live
                 answer = live.attempt.size if isinstance(live, AsyncLive) else 0
                 size = max(answer, len(step.content) // 2)  # in the request an error's quotations are looked for
             step = await by_size(size, self._next, outcome)
@@ -302,13 +298,3 @@ class AsyncStream(_Call):
 
 def _jitter() -> float:
     return random.random()  # noqa: S311 - spreads retries, guards nothing
-
-
-def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
-    if isinstance(error, TimeoutError):
-        return attempt.timed_out(stalled=stalled)
-    if isinstance(error, httpx.TimeoutException):
-        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
-    if isinstance(error, httpx.ProxyError):
-        return attempt.failed(f"the proxy answered {proxy_words(error)}")
-    return attempt.failed(words_of(error))

@@ -10,7 +10,8 @@ from airflow_chat_provider.core.reading import read_json
 
 _BOM = b"\xef\xbb\xbf"
 # No repetition is without a limit: see ``reading``.
-_SPACE = re.compile(rb"[ \t\r\n]{1,65536}")
+_BLANK = re.compile(rb"(?:[ \t\r\n]|:[^\r\n]{0,256}[\r\n]){1,65536}+")  # with the comments that are short
+_LINE_BREAK = re.compile(rb"[\r\n]")
 _WORDS = (b"data", b"event", b"error", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|error|id|retry)(?::|[\r\n])")
 _LONGEST_FIELD = 6
@@ -45,23 +46,18 @@ class Opening:
                 return None
             self.at = len(_BOM)
         while True:
-            while found := _SPACE.match(data, self.at):
+            while found := _BLANK.match(data, self.at):
+                self.comments = self.comments or data.find(b":", self.at, found.end()) >= 0
                 self.at = found.end()
             if self.at >= len(data):
                 return None
             if data[self.at] != 0x3A:
                 return self._kind(data, over=over)
-            end = self._line_end(data)
+            end = _LINE_BREAK.search(data, max(self.at, self._looked))  # of a long comment
             if end is None:
+                self._looked = len(data)
                 return None
-            self.at, self.comments = end, True
-
-    def _line_end(self, data: bytearray) -> int | None:
-        start, self._looked = max(self.at, self._looked), len(data)
-        feed, back = data.find(b"\n", start), data.find(b"\r", start)
-        if feed < 0 or 0 <= back < feed:
-            return back if back >= 0 else None
-        return feed
+            self.at, self.comments = end.start(), True
 
     def _kind(self, data: bytearray, *, over: bool) -> Kind | None:
         if data[self.at] == 0x7B:
@@ -76,9 +72,9 @@ class Opening:
 
     def _of_object(self, data: bytearray, *, over: bool) -> Kind | None:
         """An object: the whole answer, or the first of many lines, each of which is a chunk."""
-        end = self._line_end(data)
-        if end is None and over:
-            end = len(data)
+        start, self._looked = max(self.at, self._looked), len(data)
+        ends = [end for end in (data.find(b"\n", start), data.find(b"\r", start)) if end >= 0]
+        end = min(ends) if ends else len(data) if over else None
         if end is None and len(data) - self.at <= _LONGEST_CHUNK:
             return None
         if end is None or end - self.at > _LONGEST_CHUNK:
