@@ -190,7 +190,7 @@ class Stream(_Call):
         super().__init__(steps, headers)
         self._client = client
         self._live: Live | None = None
-        self._chunks: Iterator[dict[str, Any]] = iter(())
+        self._chunks: Iterator[dict[str, Any]]
 
     def drain(self) -> Reply:
         """The reply; nothing was handed out before, so that a stream that breaks may be asked for again."""
@@ -248,8 +248,8 @@ class AsyncStream(_Call):
         self._note = note
         self._guard = guard
         self._live: AsyncLive | None = None
-        self._first: dict[str, Any] = {}
-        self._chunks: AsyncIterator[dict[str, Any]] | None = None
+        self._first: dict[str, Any]
+        self._chunks: AsyncIterator[dict[str, Any]]
 
     async def drain(self) -> Reply:
         await self.open(hand_over=False)
@@ -283,7 +283,7 @@ class AsyncStream(_Call):
         return False
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        if self._live is not None and self._chunks is not None and not self.over:
+        if self._live is not None and not self.over:
             yield self._first
             async for chunk in self._chunks:
                 yield chunk

@@ -51,6 +51,11 @@ class Assembly:
         return not self._top and not self._choices
 
     @property
+    def begun(self) -> int:
+        """The choices of which something came."""
+        return len(self._choices)
+
+    @property
     def finished(self) -> bool:
         return bool(self._choices) and all(choice.get("finish_reason") for choice in self._choices.values())
 

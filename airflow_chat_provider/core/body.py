@@ -19,7 +19,7 @@ TOO_MUCH = "its JSON holds more values than max_response_bytes allows for, or a 
 _TOO_DEEP = f"it is not JSON that is read here: it is nested too deep ({LEVELS})"
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]{0,1024}(?:data|event|error|id|retry|):")
 _TAIL = 1024  # bytes at the end of a body in which an event stream's end may follow its JSON
-_DONE = re.compile(rb"data:[ \t]{0,8}\[DONE\]\Z")
+_DONE = re.compile(rb"(?:data:[ \t]{0,8})?\[DONE\]\Z")
 
 
 class TooLarge(Exception):

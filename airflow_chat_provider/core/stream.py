@@ -51,8 +51,12 @@ class StreamReader:
         return self._decoder.pending
 
     def feed(self, piece: bytes) -> list[dict[str, Any]]:
-        if self.over:
-            return []
+        if not self.over:
+            self._read(piece)
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def _read(self, piece: bytes) -> None:
         self.size += len(piece)
         if self._assembly.empty and len(self.head) < KEPT:
             self.head += piece[: KEPT - len(self.head)]
@@ -65,27 +69,22 @@ class StreamReader:
             self.stop("a line of the stream is too long")
         if self.size > self._limit:
             self.stop(f"the stream is larger than max_response_bytes ({self._limit})")
-        return self._found()
 
     def end(self) -> list[dict[str, Any]]:
         """The connection has no more: an event that lacks only its blank line still counts."""
-        if not self.over:
-            for event, data in self._decoder.end():
+        for event, data in self._decoder.end():
+            if not self.over:
                 self._take(event, data)
         if self.problem is None and not self._assembly.finished:
             self.problem = self._missing()
-        return self._found()
+        return self._chunks
 
     def _missing(self) -> str | None:
         if not self._events:
             return None if self._decoder.strange else EMPTY  # None: a text, in which there is no event
-        if self._done and not self._assembly.empty and self._assembly.body()["choices"]:
+        if self._done and self._assembly.begun:
             return None  # the same body unstreamed, without a finish_reason, would be taken, too: see ``doubts``
         return "the stream ended before every choice had a finish_reason"
-
-    def _found(self) -> list[dict[str, Any]]:
-        chunks, self._chunks = self._chunks, []
-        return chunks
 
     def _take(self, event: str, data: bytes) -> None:
         if data[:1] != b"{" and self._ends(data):
@@ -107,8 +106,6 @@ class StreamReader:
 
     def _ends(self, data: bytes) -> bool:
         """Is it no chunk, but the end, or an event without data, which keeps the connection alive?"""
-        if self.over:
-            return True
         if data[:16].strip() in _DONE:
             self.over = self._done = self._events = True
             return True
@@ -127,20 +124,28 @@ class StreamReader:
             self.stop(_HELD_ERROR)
         elif b"\n" in data:  # events that no blank line parts
             for line in data.split(b"\n"):
-                self._take(event, line)
+                if not self.over:
+                    self._take(event, line)
         else:
             self.stop("an event of the stream is not JSON")
 
     def _take_odd(self, event: str, chunk: Any, size: int) -> None:
         """An error, or a chunk without choices."""
         error = chunk.get("error") if isinstance(chunk, dict) else None
-        if error or event == "error" or (isinstance(chunk, dict) and _is_error(chunk)):
+        if error or event == "error" or (isinstance(chunk, dict) and self._is_error(chunk)):
             self._error = error or chunk
             self.stop(_HELD_ERROR)
-        elif isinstance(chunk, dict):
-            self._add(chunk, size)
-        else:
+        elif not isinstance(chunk, dict):
             self.stop("an event of the stream is not a JSON object")
+        elif "ping" not in (event, chunk.get("type")):
+            self._add(chunk, size)
+
+    def _is_error(self, chunk: dict[str, Any]) -> bool:
+        """Is it an error that stands there without the field of that name, as vLLM once sent it?"""
+        if chunk.get("choices") or self._assembly.finished:
+            return False
+        said = read_error(chunk)
+        return bool(said.message) and said.code not in (0, "0")
 
     def _add(self, chunk: dict[str, Any], size: int) -> None:
         try:
@@ -168,11 +173,6 @@ class StreamReader:
             return doubts
         if not self._assembly.finished:
             return (*doubts, _NOT_FINISHED)
-        if not self._done and len(self._assembly.body()["choices"]) < self._wanted:
+        if not self._done and self._assembly.begun < self._wanted:
             return (*doubts, _TOO_FEW)
         return doubts
-
-
-def _is_error(chunk: dict[str, Any]) -> bool:
-    """Is it an error that stands there without the field of that name, as vLLM once sent it?"""
-    return not chunk.get("choices") and bool(read_error(chunk).message)

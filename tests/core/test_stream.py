@@ -77,7 +77,7 @@ def test_a_stream_that_ends_before_every_finish_reason_is_not_whole(raw: bytes) 
 )
 def test_a_stream_without_a_chunk_has_no_body_and_its_bytes_are_kept(raw: bytes, problem: str) -> None:
     reader, chunks = read(raw)
-    assert (chunks, reader.problem, reader.body(), reader.head) == ([], problem, None, raw)
+    assert (chunks, reader.problem, reader.body(), bytes(reader.head)) == ([], problem, None, raw)
 
 
 @pytest.mark.parametrize("raw", [event(HI) + DONE, event(END) + event(chunk("Hi", index=1)) + DONE])
@@ -181,3 +181,34 @@ def test_a_stream_of_exactly_the_limit_is_whole() -> None:
 def test_a_line_that_never_ends_is_a_problem() -> None:
     reader, chunks = read(event(HI), b"data: ", *[bytes(1 << 20)] * 17, limit=1 << 25)
     assert (chunks, reader.problem, said(reader)) == ([HI], "a line of the stream is too long", "Hi")
+
+
+@pytest.mark.parametrize("raw", [b'event: ping\ndata: {"type": "ping"}\n\n', b'data: {"type": "ping"}\n\n'])
+def test_a_ping_is_no_part_of_the_answer(raw: bytes) -> None:
+    reader, chunks = read(raw + event(HI) + raw + event(END) + DONE)
+    assert chunks == [HI, END]
+    assert "type" not in reader.body()
+
+
+FLAT = {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400}
+
+
+@pytest.mark.parametrize("raw", [event(FLAT), event({**FLAT, "choices": []}), event({"detail": "too long"})])
+def test_an_error_that_stands_there_as_a_chunk_without_choices_ends_a_stream(raw: bytes) -> None:
+    reader, _ = read(event(HI) + raw + DONE)
+    assert reader.problem == "the stream holds an error"
+    assert said(reader) == "Hi"
+
+
+@pytest.mark.parametrize("last", [{"code": 0, "msg": "success"}, {"usage": {"total_tokens": 1}, "message": "done"}])
+def test_what_a_server_says_after_a_whole_answer_is_not_an_error(last: dict[str, Any]) -> None:
+    assert read(event(HI) + event(END) + event(last) + DONE)[0].problem is None
+
+
+def test_fields_that_a_proxy_repeats_a_million_times_are_not_json() -> None:
+    assert read(event(HI) + b"data: " * 300_000 + b"\n\n")[0].problem == "an event of the stream is not JSON"
+
+
+def test_after_a_line_that_is_not_json_nothing_counts_of_an_event_of_many_lines() -> None:
+    reader, chunks = read(event(HI) + b"data: {no\n" + event(END))
+    assert (chunks, reader.problem) == ([HI], "an event of the stream is not JSON")
