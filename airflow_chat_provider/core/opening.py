@@ -15,7 +15,7 @@ _LINE_BREAK = re.compile(rb"[\r\n]")
 _WORDS = (b"data", b"event", b"error", b"id", b"retry")
 _FIELD = re.compile(rb"(?:data|event|error|id|retry)(?::|[\r\n])")
 _LONGEST_FIELD = 6
-_LONGEST_CHUNK = 1 << 16  # bytes of the first line, in which a stream of JSON lines shows what it is
+_LONGEST_CHUNK = 1 << 14  # bytes of the first line, in which a stream of JSON lines shows what it is
 
 
 class Kind(Enum):
