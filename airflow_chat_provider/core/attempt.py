@@ -122,7 +122,7 @@ class Attempt:
             raise RuntimeError("the response has not begun")
         if self._stream is not None:
             body = self._stream.body()
-            return Received(self._status, self._headers, b"", self._stream.problem, body)
+            return Received(self._status, self._headers, b"", self._stream.problem, body, self._stream.doubts)
         problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
         return Received(self._status, self._headers, self._content(), problem)
 

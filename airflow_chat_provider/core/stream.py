@@ -117,3 +117,8 @@ class StreamReader:
         """The completion as far as it came, with the error that ended it; None before anything came."""
         body = None if self._assembly.empty else self._assembly.body()
         return body if self._error is None else {**(body or {}), "error": self._error}
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What makes the body doubtful; ask after ``body``."""
+        return self._assembly.doubts

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core import assembly
+from airflow_chat_provider.core import calls
 from airflow_chat_provider.core.assembly import Assembly, Overfull
 from airflow_chat_provider.core.stream import StreamReader
 from tests.core.chunks import call, choice
@@ -73,8 +73,8 @@ def test_as_many_choices_as_the_request_asks_for_are_taken() -> None:
 def test_more_tool_calls_than_a_message_can_hold_are_refused_and_those_before_kept() -> None:
     one = b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"arguments":"{}"}}]}}]}'
     reader = streamed(*(one % (n, n) for n in range(5000)))
-    assert reader.problem == f"the stream holds more than {assembly._CALLS} tool calls"
-    assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == assembly._CALLS
+    assert reader.problem == f"the stream holds more than {calls._MOST} tool calls"
+    assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == calls._MOST
 
 
 @pytest.mark.parametrize(
