@@ -13,6 +13,9 @@ from airflow_chat_provider.core.writing import write_json
 
 _IN_TEXT = re.compile(r'["\\]')
 _OUTSIDE = re.compile(r'["{}\[\]]')
+_BEFORE_VALUES = (":", ",", "[")
+_ENOUGH = 6  # characters of an object's beginning that no object has within
+_JOINED = 1 << 16  # characters that are tried together
 _LOOKED_AT = 1 << 18  # characters that are looked at before one decision
 
 
@@ -37,8 +40,15 @@ class Progress:
             self._guessed = True
             self._last = next((last for piece in reversed(new) if (last := piece.rstrip()[-1:])), self._last)
             return
-        for piece in new:
+        for at, piece in enumerate(new, self._at - len(new)):
+            if at and self._is_so_far(pieces[at - 1], piece):
+                self._depth, self._in_text, self._escaped = 0, False, False
             self._scan(piece)
+
+    def _is_so_far(self, before: str, piece: str) -> bool:
+        """Does a piece hold all that came before it? No object begins right after a brace, or within itself."""
+        again = before[:1] == "{" and piece.startswith(before)
+        return again and (len(before) >= _ENOUGH or not (self._in_text or self._last in _BEFORE_VALUES))
 
     @property
     def begun(self) -> bool:
@@ -54,7 +64,7 @@ class Progress:
     @property
     def takes_object(self) -> bool:
         """May a brace stand next?"""
-        return self._guessed or self._in_text or self._last in (":", ",", "[")
+        return self._guessed or self._in_text or self._last in _BEFORE_VALUES
 
     def _scan(self, piece: str) -> None:
         at, end = 0, len(piece)
@@ -97,6 +107,14 @@ def _parsed(text: str) -> Any:
 def parses(text: str) -> bool:
     """Are these whole arguments, as far as can be told at once?"""
     return not text.strip() or len(text) > LARGE or _parsed(text) is not None
+
+
+def come_together(pieces: Sequence[str], objects: Sequence[Any]) -> bool:
+    """Are these the pieces of one call's arguments?"""
+    if sum(map(len, pieces)) > _JOINED:
+        return False
+    text, sure = arguments_text(pieces, objects)
+    return sure and _parsed(text) is not None
 
 
 def same_arguments(one: Any, other: Any) -> bool:

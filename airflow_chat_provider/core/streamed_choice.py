@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_chat_provider.core.calls import Call, Calls, read_call
+from airflow_chat_provider.core.call_fragment import read_call
+from airflow_chat_provider.core.calls import Calls
 from airflow_chat_provider.core.pieces import Merger, Text, joined
 from airflow_chat_provider.core.reading import SCALAR, weight
+from airflow_chat_provider.core.streamed_call import Call
 from airflow_chat_provider.core.streamed_message import FUNCTION, Told, settled
 
 _CHAINED = frozenset({"token_ids"})  # vLLM's; other lists of a choice are whole in each chunk

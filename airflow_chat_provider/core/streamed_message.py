@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from airflow_chat_provider.core.arguments_so_far import parses, same_arguments
-from airflow_chat_provider.core.calls import Call, Calls, read_call
+from airflow_chat_provider.core.call_fragment import read_call
+from airflow_chat_provider.core.calls import Calls
 from airflow_chat_provider.core.pieces import Merger, Overfull, Scale, Text, is_empty, joined
+from airflow_chat_provider.core.streamed_call import Call
 from airflow_chat_provider.core.text_so_far import Means, Reading, doubt, grows, named, read, read_together
 
 CALLS, FUNCTION = "tool_calls", "function_call"

@@ -104,8 +104,8 @@ def doubt(key: str, means: Means) -> str | None:
         return f"The last piece of {field} in the stream was the whole text again: it was taken once"
     if means in (Means.UNSURE, Means.MAYBE_SO_FAR):
         return (
-            f"Check the text of {field}: its pieces in the stream were joined, but they repeat each other, and the last "
-            "may have been the whole"
+            f"Check the text of {field}: the stream's pieces of it were joined, but they repeat each other, and the "
+            "last may have been the whole"
         )
     return None
 
