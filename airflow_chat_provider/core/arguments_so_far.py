@@ -14,7 +14,7 @@ from airflow_chat_provider.core.writing import write_json
 _IN_TEXT = re.compile(r'["\\]')
 _OUTSIDE = re.compile(r'["{}\[\]]')
 _BEFORE_VALUES = (":", ",", "[")
-_ENOUGH = 6  # characters of an object's beginning that no object has within
+_ENOUGH = 3  # characters of an object's beginning that no object has within
 _JOINED = 1 << 16  # characters that are tried together
 _LOOKED_AT = 1 << 18  # characters that are looked at before one decision
 
@@ -41,7 +41,7 @@ class Progress:
             self._last = next((last for piece in reversed(new) if (last := piece.rstrip()[-1:])), self._last)
             return
         for at, piece in enumerate(new, self._at - len(new)):
-            if at and self._is_so_far(pieces[at - 1], piece):
+            if at and piece.startswith(pieces[0]) and self._is_so_far(pieces[at - 1], piece):
                 self._depth, self._in_text, self._escaped = 0, False, False
             self._scan(piece)
 

@@ -19,7 +19,7 @@ _TRIES = 64  # calls that are tried as parts of one
 _WEIGHT = 20  # of one call, in the units of ``reading.weight``
 
 _TWICE = "Check the tool calls: a name without arguments came twice in the stream, which may be one call or two"
-_ALIKE = "Check the tool calls: two in a row are the same, and may be one that the stream repeated"
+_ALIKE = "Check the tool calls: one came twice in the stream, which may be one call that was repeated, or two"
 
 
 class Calls:
@@ -98,8 +98,8 @@ class Calls:
         if fragment.name != call.name:
             return True
         if same:
-            return not fragment.blank and not call.holds(fragment.arguments)
-        return not (fragment.blank and call.again)
+            return not (fragment.blank or call.bare or call.holds(fragment.arguments))
+        return not (fragment.blank and call.again and (call.changed or not other))
 
     @staticmethod
     def _begins_after_name(call: Call, fragment: Fragment, *, same: bool, other: bool) -> bool:
@@ -144,10 +144,12 @@ class Calls:
             before = sorted_out[place] if place >= 0 else None
             if before is not None and tries and before.is_one_with(call, numbered=by_number):
                 sorted_out[place] = before.with_more(call)
-                if call.name and not by_number and not call.changed:
+                if call.name and not by_number and not before.blank:
                     doubts.append(_ALIKE)
             else:
                 places[call.number] = len(sorted_out)
                 sorted_out.append(call)
+                if before is not None and tries and not by_number and before.may_be(call):
+                    doubts.append(_ALIKE)
             tries -= before is not None and tries > 0
         return sorted_out

@@ -10,6 +10,7 @@ from airflow_chat_provider.core.pieces import Merger, Overfull, Scale, Text, joi
 from airflow_chat_provider.core.reading import SCALAR, weight
 
 _LONGEST_NAME = 4096  # characters
+_BARE = 16  # characters, blanks included
 
 _CUT = (
     "Check the tool calls: the fragments of one had different ids in the stream, and together they are no JSON object"
@@ -154,12 +155,27 @@ class Call:
             return False
         if self.blank and call.blank:
             return numbered
-        if call.name and not numbered:
-            if self.ids and call.ids:  # a name and an id with each fragment: this one had no more
-                return call.changed and self.blank
-            if not call.blank and not call.holds("".join(self.pieces)) and not self.holds("".join(call.pieces)):
+        if call.name and not numbered and not self.blank:
+            if (self.ids and call.ids) or not (call.blank or self.is_like(call)):
                 return False
+        elif call.name and not numbered and not (call.again or call.changed):
+            return False
         return call.blank or come_together([*self.pieces, *call.pieces], [*self._objects, *call._objects])
+
+    @property
+    def bare(self) -> bool:
+        """Are braces all of its arguments? Some servers send them first, whatever comes."""
+        return self._size < _BARE and not self._objects and "".join(self.pieces).split() == ["{}"]
+
+    def may_be(self, call: Call) -> bool:
+        """Could that one be this once more, or the rest of it?"""
+        return self.name == call.name and (self.blank or self.bare or call.blank or self.is_like(call))
+
+    def is_like(self, call: Call) -> bool:
+        """Have they one name, and the same arguments?"""
+        if self.name != call.name or bool(self._objects) or bool(call._objects):
+            return self.name == call.name and self._objects == call._objects
+        return call.holds("".join(self.pieces)) or self.holds("".join(call.pieces))
 
     def with_more(self, call: Call) -> Call:
         """Both as one."""
