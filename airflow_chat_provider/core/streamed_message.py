@@ -111,7 +111,7 @@ def _from_messages(said: list[str]) -> tuple[str, str]:
         return last, ""
     reading = read(said)
     if grows(said):
-        return last, "" if reading.means in (Means.SO_FAR, Means.AGAIN) or len(set(said)) == 1 else _REPEATED
+        return last, "" if reading.means is not Means.NEW or len(set(said)) == 1 else _REPEATED
     if reading.means is Means.AGAIN:
         return last, ""
     return "".join(said), _IN_PIECES

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _ENOUGH = 6  # characters that were said again: no answer that is not meant so begins twice with the same ones
 _LONG = 16  # of a text that came twice and did not grow: a short one may be meant so
-_BEGINNING = 24  # characters by which a last piece shows itself to be another version of the whole
+_BEGINNING = 20  # characters by which a last piece shows itself to be another version of the whole
 _NAMED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "thinking"})
 
 

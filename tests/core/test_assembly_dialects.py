@@ -60,7 +60,7 @@ def assembled(fragments: list[dict[str, Any]]) -> tuple[Any, tuple[str, ...]]:
     return assembly.body()["choices"][0]["message"]["tool_calls"], assembly.doubts
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(CALLS, st.sampled_from(SEEN), CHANCE)
 def test_calls_come_back_from_every_way_of_writing_that_was_seen(
     calls: list[Call], dialect: Dialect, chance: random.Random
@@ -69,7 +69,7 @@ def test_calls_come_back_from_every_way_of_writing_that_was_seen(
     assert read(made) == calls
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(CALLS, st.sampled_from(ANY), CHANCE)
 def test_calls_in_any_way_of_writing_come_back_or_are_doubted_or_no_calls_of_these_tools(
     calls: list[Call], dialect: Dialect, chance: random.Random
