@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_chat_provider.core.call_fragment import number_of
 from airflow_chat_provider.core.pieces import Merger, Overfull, Scale, is_empty
 from airflow_chat_provider.core.reading import DEFAULT_LIMIT
 from airflow_chat_provider.core.streamed_choice import Choice
@@ -44,7 +45,7 @@ class Assembly:
             if isinstance(choice, dict):
                 index = choice.get("index")
                 kept = self._choices.get(index) if type(index) is int else None
-                (kept or self._choice(index if isinstance(index, int) else position)).add(choice)
+                (kept or self._choice(index, position)).add(choice)
 
     @property
     def empty(self) -> bool:
@@ -74,7 +75,10 @@ class Assembly:
             return
         self._scale.put(self._top, key, value)
 
-    def _choice(self, index: int) -> Choice:
+    def _choice(self, said: Any, position: int) -> Choice:
+        """The choice of the index that a chunk says, else of the place that it has there."""
+        number = number_of(said)
+        index = position if number is None else number
         if index not in self._choices:
             if len(self._choices) >= self._most_choices:
                 raise Overfull(f"the stream holds more than {self._most_choices} choices")

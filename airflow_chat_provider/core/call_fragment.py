@@ -50,13 +50,14 @@ def read_call(raw: dict[str, Any]) -> Fragment:
         inner,
         is_custom,
         identity if usable else None,
-        _number(raw.get("index")),
+        number_of(raw.get("index")),
         name if isinstance(name, str) else "",
         inner.get("input" if is_custom else "arguments"),
     )
 
 
-def _number(index: Any) -> int | None:
+def number_of(index: Any) -> int | None:
+    """An index, which some servers write as a text."""
     if isinstance(index, str) and len(index) < 8 and index.strip().isdecimal():
         return int(index)
     if isinstance(index, float) and index.is_integer():

@@ -16,7 +16,7 @@ from airflow_chat_provider.core.streamed_call import Call
 _MOST = 4096  # calls of one message
 _MOST_READ = 1 << 20  # characters of all arguments that are looked through at the end
 _TRIES = 64  # calls that are tried as parts of one
-_WEIGHT = 20  # of one call, in the units of ``reading.weight``
+_WEIGHT = 24  # of one call, in the units of ``reading.weight``
 
 _TWICE = "Check the tool calls: a name without arguments came twice in the stream, which may be one call or two"
 _ALIKE = "Check the tool calls: one came twice in the stream, which may be one call that was repeated, or two"

@@ -25,7 +25,7 @@ class Scale:
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
-        self._weight = 0
+        self.weight = 0
         self.size = 0
 
     @classmethod
@@ -36,8 +36,8 @@ class Scale:
         return scale
 
     def weigh(self, units: int) -> None:
-        self._weight += units
-        if self._weight > allowance(self.size, self._limit):
+        self.weight += units
+        if self.weight > allowance(self.size, self._limit):
             raise Overfull("the stream holds more values than max_response_bytes allows for")
 
     def put(self, kept: dict[str, Any], key: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from airflow_chat_provider.core.streamed_call import Call
 from airflow_chat_provider.core.streamed_message import FUNCTION, Told, settled
 
 _CHAINED = frozenset({"token_ids"})  # vLLM's; other lists of a choice are whole in each chunk
+_WEIGHT = 16  # of a choice without anything, in the units of ``reading.weight``
 _UNREAD = "A part of the stream was left out: a delta that is neither an object nor a text"
 _BESIDE = "Check the text of `content`: the stream's chunks had another text beside their delta, which was left out"
 
@@ -26,7 +27,7 @@ class Choice:
         self._told = Told()
         self._ends: set[str] = set()
         self._doubts: list[str] = []
-        merger.scale.weigh(weight([{}, {}]))
+        merger.scale.weigh(_WEIGHT)
 
     @property
     def finish_reason(self) -> Any:

@@ -23,6 +23,9 @@ _REPEATED = "Check the text of {}: the stream sent it in `message` several times
 _OTHER_CALLS = (
     "Check the tool calls: those in the message that the stream sent whole are not what their fragments come to"
 )
+_TOO_MANY = (
+    "Check the tool calls: the stream's messages have more of them than can be compared; the last one's were taken"
+)
 
 
 class Told:
@@ -143,6 +146,7 @@ def _whole_calls(lists: list[list[Any]], doubts: list[str]) -> list[Any]:
             calls.add(some)
         return calls.made(doubts)
     except Overfull:
+        doubts.append(_TOO_MANY)
         return lists[-1]
 
 

@@ -72,8 +72,13 @@ def fragments_of(at: int, call: Call, dialect: Dialect, chance: random.Random) -
 
 def numbered(at: int, number: int, dialect: Dialect) -> dict[str, Any]:
     """What a fragment says beside its function."""
-    index = {"own": {"index": at}, "zero": {"index": 0}, "null": {"index": None}, "text": {"index": str(at)}}
-    ids = {
+    index: dict[str, dict[str, Any]] = {
+        "own": {"index": at},
+        "zero": {"index": 0},
+        "null": {"index": None},
+        "text": {"index": str(at)},
+    }
+    ids: dict[str, dict[str, Any]] = {
         "head": {"id": f"c{at}"} if number == 0 else {},
         "every": {"id": f"c{at}"},
         "new": {"id": f"c{at}.{number}"},

@@ -55,6 +55,11 @@ def test_choices_without_an_index_are_told_apart_by_their_place() -> None:
     assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "aa"), (1, "bb")]
 
 
+def test_an_index_may_be_a_text() -> None:
+    made = body(*({"choices": [{"index": index, "delta": {"content": index}}]} for index in ("0", "1", "0")))
+    assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "00"), (1, "1")]
+
+
 def test_it_is_finished_when_every_choice_has_its_finish_reason() -> None:
     assembly = Assembly()
     assert (assembly.empty, assembly.finished) == (True, False)
@@ -142,10 +147,11 @@ def test_id_created_and_model_are_the_first_that_say_something() -> None:
 @pytest.mark.parametrize("none", [None, "", "null"])
 def test_a_finish_reason_in_geminis_spelling_counts(none: str | None) -> None:
     assembly = Assembly()
-    assembly.add(choice({"content": "a"}, finish_reason=none))
-    assert not assembly.finished
-    assembly.add(choice({"content": "b"}, finish_reason=none, finishReason="stop"))
-    assert assembly.finished
+    finished = []
+    for delta, more in (("a", {}), ("b", {"finishReason": "stop"})):
+        assembly.add(choice({"content": delta}, finish_reason=none, **more))
+        finished.append(assembly.finished)
+    assert finished == [False, True]
     assert assembly.body()["choices"] == [
         {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ab"}}
     ]

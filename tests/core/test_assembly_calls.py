@@ -148,9 +148,10 @@ def test_whole_calls_without_parameters_are_as_many(identity: str | None) -> Non
     ],
 )
 def test_arguments_that_are_an_object_become_its_text(pieces: list[Any], text: str) -> None:
-    head, *rest = ({"index": 0, "function": {"arguments": piece}} for piece in pieces)
-    head |= {"id": "a", "function": {"name": "f", **head["function"]}}
-    assert [one["function"]["arguments"] for one in calls(head, *rest)] == [text]
+    first, *rest = pieces
+    head = {"index": 0, "id": "a", "function": {"name": "f", "arguments": first}}
+    made = calls(head, *({"index": 0, "function": {"arguments": piece}} for piece in rest))
+    assert [one["function"]["arguments"] for one in made] == [text]
 
 
 @pytest.mark.parametrize(
