@@ -37,6 +37,14 @@ def json_text(content: bytes, **headers: str) -> Reply:
     return Reply(200, {"Content-Type": "application/json", **headers}, content)
 
 
+EMPTY = [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "error"}]
+
+
+def held(code: int, **body: Any) -> Reply:
+    """A 200 that holds an error."""
+    return replies.json_reply(200, {**body, "error": {"message": "Provider returned error", "code": code}})
+
+
 # What a server may do, what the caller gets for it, and words that the message must hold.
 FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
     "401": (replies.error(401, "bad key"), StatusError, "Check the API key (password) of connection 'chat_default'"),
@@ -142,6 +150,27 @@ _RETRIES = {
         (replies.error(429, "slow", headers={"Retry-After": "900"}),), RateLimited, {"deadline": 60}
     ),
     "says not to retry": Behaviour((replies.error(500, "no", headers={"x-should-retry": "false"}),), StatusError),
+    "recovers from a rate limit in a 200": Behaviour((held(429), replies.ok()), requests=2),
+    "recovers from a failure in a 200": Behaviour((held(502, choices=EMPTY), replies.ok()), requests=2),
+    "is limited for ever, in a 200": Behaviour((held(429),) * 3, RateLimited, requests=3),
+    "knows no such key, in a 200": Behaviour((held(401),), StatusError),
+    "holds an error in a 200 that nobody takes for data": _once(held(404), error=StatusError, check_status=False),
+    "holds an error beside an answer": Behaviour(
+        (replies.json_reply(200, {**replies.completion(), "error": {"message": "odd"}}),), ProtocolError
+    ),
+    "recovers from blank lines": Behaviour((json_text(b"\n\n\n"), replies.ok()), requests=2),
+    "answers with blank lines for ever": Behaviour((json_text(b"\n\n\n"),) * 3, ProtocolError, requests=3),
+    "has no money": Behaviour((replies.error(429, "Insufficient balance. Please recharge.", "1113"),), StatusError),
+    "has no money, in a 500": Behaviour((replies.error(500, "insufficient balance (1008)"),), StatusError),
+    "takes no request so large": Behaviour(
+        (replies.error(429, "Request too large for m: Limit 30000, Requested 36278.", "rate_limit_exceeded"),),
+        StatusError,
+    ),
+    "says in its body to wait for long": Behaviour(
+        (replies.json_reply(429, [{"error": {"message": "slow", "details": [{"retryDelay": "900s"}]}}]),),
+        RateLimited,
+        {"deadline": 60},
+    ),
     "refuses, as data": _once(replies.error(404, "no such model"), check_status=False),
 }
 
@@ -158,11 +187,28 @@ _STREAMS = {
         replies.sse(HALF, done=False, end=End.HANG), error=TransportTimeout, chat_conn_id="small", **STREAM
     ),
     "streams an error": _once(
-        replies.sse([*HALF, {"error": {"message": "overloaded", "code": 529}}]), error=ProtocolError, **STREAM
+        replies.sse([*HALF, {"error": {"message": "overloaded", "code": 529}}]), error=RateLimited, **STREAM
     ),
     "streams no JSON": _once(replies.sse([*HALF, b"data: {no json}\n\n"]), error=ProtocolError, **STREAM),
     "streams a line without an end": _once(
         replies.sse([b"data: " + b"x" * (3 << 20)]), error=ProtocolError, chat_conn_id="small", **STREAM
+    ),
+    "streams again what was cut": Behaviour(
+        (replies.sse(HALF, done=False), replies.sse(CHUNKS)), arguments=STREAM, requests=2
+    ),
+    "streams again what ended in an event": Behaviour(
+        (replies.sse([*HALF, b'data: {"choices": [{"ind'], done=False), replies.sse(CHUNKS)),
+        arguments=STREAM,
+        requests=2,
+    ),
+    "streams again what began with an error": Behaviour(
+        (replies.sse([{"error": {"code": 502, "message": "gone"}, "choices": EMPTY}]), replies.sse(CHUNKS)),
+        arguments=STREAM,
+        requests=2,
+    ),
+    "cuts each stream": Behaviour((replies.sse(HALF, done=False),) * 3, ProtocolError, STREAM, requests=3),
+    "refuses in a stream": Behaviour(
+        (replies.sse([{"error": {"code": 401, "message": "no such key"}}]),), StatusError, STREAM
     ),
     "streams again what broke": Behaviour(
         (replies.sse(HALF, done=False, end=End.RESET), replies.sse(CHUNKS)), arguments=STREAM, requests=2

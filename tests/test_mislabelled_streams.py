@@ -119,10 +119,22 @@ def test_a_document_that_is_called_a_stream_gives_no_chunks_and_the_reply(
 
 
 @both_streams
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replies.chunked([PING], content_type=KIND, end=End.RESET),
+        reply(PING, KIND),
+        reply(b"\n\n", JSON),
+        reply(b"", KIND),
+        reply(HALF[:30], KIND),
+        reply(b'data: {"error": {"code": 502, "message": "gone"}}\n\n', KIND),
+    ],
+    ids=["reset", "comments", "blank lines", "nothing", "half an event", "an error"],
+)
 def test_a_stream_that_breaks_before_its_first_chunk_is_sent_again_though_chunks_are_handed_out(
-    chat: ChatServer, stream: Any
+    chat: ChatServer, stream: Any, broken: Reply
 ) -> None:
-    chat.script(replies.chunked([PING], content_type=KIND, end=End.RESET), reply(STREAMS["CRLF"], KIND))
+    chat.script(broken, reply(STREAMS["CRLF"], KIND))
     chunks, whole = stream(hook(attempts=2))
     assert (chunks, whole.attempts) == (CHUNKS, 2)
 

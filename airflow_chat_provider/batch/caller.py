@@ -6,11 +6,11 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
-from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, StatusError, TransportError
+from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, TransportError
 from airflow_chat_provider.core.exchange import Begun, exchange
+from airflow_chat_provider.core.judging import concerns_all
 from airflow_chat_provider.core.response import Reply
-from airflow_chat_provider.core.retry import QUOTA, RetryLimits, next_delay
-from airflow_chat_provider.core.server_error import read_error
+from airflow_chat_provider.core.retry import RetryLimits, next_delay
 from airflow_chat_provider.outgoing import headers, learn
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Caller:
             tries, error = tries + 1, reply.error
             if error is None:
                 return reply
-            if _ends_all(error):
+            if concerns_all(error, call):
                 raise Hopeless(error)
             if held_up:
                 self._check_hope(error, tries)
@@ -100,10 +100,3 @@ def _holds_up(error: ChatCompletionError | None) -> bool:
     if isinstance(error, RateLimited):
         return not error.final
     return isinstance(error, TransportError) and not error.sent
-
-
-def _ends_all(error: ChatCompletionError) -> bool:
-    """Would every other request be refused, too: the key, the bill, the quota?"""
-    if not isinstance(error, StatusError):
-        return False
-    return error.status in (401, 402, 407) or bool(error.final and read_error(error.body).codes & QUOTA)

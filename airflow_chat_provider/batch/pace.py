@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from airflow_chat_provider.core.retry import allowance_gone
+from airflow_chat_provider.core.waits import allowance_gone
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds, after an overload for which the server names no wait
 

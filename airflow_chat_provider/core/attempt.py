@@ -9,6 +9,7 @@ from airflow_chat_provider.core.answer import Answer
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.exchange import Received, Send
+from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.settings import Settings
 from airflow_chat_provider.core.stream import EMPTY, KEPT, StreamReader
 
@@ -130,7 +131,7 @@ class Attempt:
             body, problem = stream.body(), self._problem or stream.problem
             content = bytes(stream.head) if body is None else b""
             return Received(self._status, self._headers, content, problem, body, stream.doubts)
-        problem = self._problem or (None if self._body.whole else "the response's compressed data was cut off")
+        problem = self._problem or (None if self._body.whole else Cut("the response's compressed data was cut off"))
         if problem is None and isinstance(self._body, Answer) and self._body.blank:
             problem = EMPTY
         return Received(self._status, self._headers, self._content(), problem)

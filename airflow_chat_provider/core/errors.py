@@ -91,9 +91,10 @@ class TransportTimeout(TransportError):
 
 
 class StatusError(ChatCompletionError):
-    """The server's last answer was 4xx or 5xx; the message holds what the server said of it.
+    """The server's last answer was 4xx or 5xx, or a 2xx that holds an error with such a code (``status`` is 2xx then).
 
-    ``final`` is True where the same request would be refused again (401, 404, quota, ``x-should-retry: false``).
+    The message holds what the server said of it. ``final`` is True where the same request would be refused again (401,
+    404, an account without money, ``x-should-retry: false``).
     """
 
     fields = (*ChatCompletionError.fields, "final")
@@ -101,11 +102,18 @@ class StatusError(ChatCompletionError):
 
 
 class RateLimited(StatusError):
-    """429 or overload after every attempt; ``retry_after`` says when to come back."""
+    """429 or overload after every attempt, under whatever status; ``retry_after`` says when to come back."""
 
 
 class ProtocolError(ChatCompletionError):
-    """A 2xx that is no chat completion: an error body, HTML, no choices, cut off, or too large."""
+    """A 2xx that is not a chat completion: an error without a known code, HTML, no choices, cut off, or too large.
+
+    ``broken`` is True where the answer ended early or never began, so that another attempt may bring it: a stream
+    without its end, blank lines. Such an answer was sent for again, up to ``max_attempts``.
+    """
+
+    fields = (*ChatCompletionError.fields, "broken")
+    broken: bool
 
 
 class IncompleteReply(ChatCompletionError):
@@ -116,7 +124,7 @@ class InvalidOutput(ChatCompletionError, ValueError):
     """The answer is not the JSON that was asked for."""
 
 
-_DEFAULTS = {"final": False}
+_DEFAULTS = {"final": False, "broken": False}
 _BY_NAME = {
     cls.__name__: cls
     for cls in (

@@ -9,24 +9,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.base_url import root_hint
-from airflow_chat_provider.core.body import parse_body
-from airflow_chat_provider.core.errors import (
-    ChatCompletionError,
-    ProtocolError,
-    RateLimited,
-    StatusError,
-    TransportError,
-)
-from airflow_chat_provider.core.response import Reply, flaw, protocol_error
-from airflow_chat_provider.core.retry import OVERLOADED, QUOTA, RetryLimits, is_final, next_delay, retry_after
+from airflow_chat_provider.core.errors import ProtocolError, TransportError
+from airflow_chat_provider.core.judging import judged, told
+from airflow_chat_provider.core.response import Reply
+from airflow_chat_provider.core.retry import RetryLimits, next_delay
 from airflow_chat_provider.core.scrub import Scrubber
-from airflow_chat_provider.core.server_error import ServerError, advice, read_error
 from airflow_chat_provider.core.settings import Settings
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
-_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
-_LONGEST_ID = 128  # characters
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 
 
@@ -110,7 +100,7 @@ AFRESH = Begun()
 
 def exchange(call: Call, begun: Begun = AFRESH) -> Generator[Send | Sleep, Result, Reply]:
     """Attempts until an answer is final; the Reply carries its error, it is not raised."""
-    return _told(call, (yield from _attempts(call, begun)))
+    return told(call, (yield from _attempts(call, begun)))
 
 
 def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply]:
@@ -121,7 +111,7 @@ def _attempts(call: Call, begun: Begun) -> Generator[Send | Sleep, Result, Reply
         timeout = max(0.001, min(settings.timeout, settings.deadline - elapsed))
         result = yield Send(timeout, attempt, contents[0], call.choices)
         result = result._replace(elapsed=begun.elapsed + result.elapsed)
-        reply = _judge(result.outcome, call, result.now)
+        reply = judged(result.outcome, call, result.now)
         plain = len(contents) < len(call.contents)
         reply = reply._replace(attempts=attempt, seconds=result.elapsed, notes=(NO_STREAM_OPTIONS,) if plain else ())
         if reply.error is None or result.aborted:
@@ -149,7 +139,7 @@ def _refuses_stream_options(outcome: Received | TransportError | None) -> bool:
 
 def judge(outcome: Received | TransportError | None, call: Call, *, now: float) -> Reply:
     """A response or its absence as a Reply, with the error in it where there is one."""
-    return _told(call, _judge(outcome, call, now))
+    return told(call, judged(outcome, call, now))
 
 
 def salvaged(outcome: Received | TransportError | None, error: Exception, attempts: int) -> Reply:
@@ -161,76 +151,3 @@ def salvaged(outcome: Received | TransportError | None, error: Exception, attemp
     message = f"Look at the answer in body: this provider failed to read it ({type(error).__name__})"
     failure = ProtocolError(message, status=outcome.status, body=body)
     return Reply(outcome.status, body, outcome.headers, attempts=attempts, error=failure)
-
-
-def _told(call: Call, reply: Reply) -> Reply:
-    """The reply; its error ends with what the server says. Only the last one's: looking for quotations takes time."""
-    error = reply.error
-    if isinstance(error, StatusError | ProtocolError):
-        said = read_error(reply.body)
-        if said.message and (isinstance(error, StatusError) or _tells(reply.body)):
-            error.reword(f"{error.message}: {call.scrub(said.message)}")
-    return reply
-
-
-def _tells(body: Any) -> bool:
-    """May the body of a 2xx hold an error? Half a completion has none, and may have anything else."""
-    return not isinstance(body, dict) or "error" in body or "choices" not in body
-
-
-def _judge(outcome: Received | TransportError | None, call: Call, now: float) -> Reply:
-    if outcome is None or isinstance(outcome, TransportError):
-        error = outcome or TransportError("Nothing was sent", sent=False)
-        return Reply(error.status, error.body, error=error)
-    body, is_json, refused = outcome.body, True, None
-    if body is None:
-        kind = outcome.headers.get("content-type", "")
-        limit = call.settings.max_response_bytes if 200 <= outcome.status < 300 else 0  # an error holds few values
-        body, is_json, refused = parse_body(outcome.content, kind, limit)
-    request_id = next((outcome.headers[name] for name in _REQUEST_IDS if name in outcome.headers), None)
-    request_id = call.scrub.name(request_id)[:_LONGEST_ID] if request_id is not None else None
-    reply = Reply(outcome.status, body, outcome.headers, request_id, doubts=outcome.doubts)
-    if not 200 <= outcome.status < 300:
-        return reply._replace(error=_status_error(reply, outcome.status, call, now))
-    return reply._replace(error=_flaw(reply, call, outcome.problem or refused, is_json=is_json))
-
-
-def _flaw(reply: Reply, call: Call, problem: str | None, *, is_json: bool) -> ChatCompletionError | None:
-    if problem:
-        message = f"Ask again or lower what is asked for: {problem}"
-    else:
-        why = flaw(reply.body, is_json=is_json)
-        if why is None:
-            return None
-        message = (
-            f"Check that {call.settings.base_url} of connection {call.settings.conn_id!r} is a chat completions API: "
-            f"HTTP {reply.status} came with {why}"
-        )
-        if not isinstance(reply.body, dict) and (hint := root_hint(call.settings.base_url)):
-            message += f"; {hint}"
-    error = protocol_error(message, reply)
-    error.code = _clean(read_error(reply.body), call).code if _tells(reply.body) else None
-    return error
-
-
-def _clean(said: ServerError, call: Call) -> ServerError:
-    """What a server said, with a code that holds no quotation."""
-    return said._replace(code=call.scrub.name(said.code)) if isinstance(said.code, str) else said
-
-
-def _status_error(reply: Reply, status: int, call: Call, now: float) -> StatusError:
-    said = _clean(read_error(reply.body), call)
-    final = is_final(status, said.codes, reply.headers)
-    limited = status in OVERLOADED and not (said.codes & QUOTA)
-    values: dict[str, Any] = {
-        "status": status,
-        "code": said.code,
-        "request_id": reply.request_id,
-        "retry_after": retry_after(reply.headers, status=status, now=now),
-        "body": reply.body,
-        "final": final,
-    }
-    location = reply.headers.get("location", "").partition("?")[0] if 300 <= status < 400 else ""
-    location = call.scrub.name(location) if location else ""
-    todo = advice(status, said, call.settings, body=reply.body, location=location)
-    return (RateLimited if limited else StatusError)(todo, **values)

@@ -63,7 +63,7 @@ def _value(
     xcoms: dict[str, Any],
     warnings: list[str],
 ) -> Any:
-    if reply.error is not None and (how.check_status or not isinstance(reply.error, StatusError)):
+    if reply.error is not None and (how.check_status or not _is_refusal(reply)):
         raise reply.error
     xcoms["configuration"] = sanitize(configuration)[0]
     if reply.error is not None:
@@ -78,3 +78,8 @@ def _value(
         warnings.append(f"Raise the token limit or change the prompt: {reason}")
     value = result(reply, how.result_format, request)
     return sanitize(value)[0] if how.result_format in ("json", "tool_calls") else value
+
+
+def _is_refusal(reply: Reply) -> bool:
+    """Is it a status that a caller may want as data? Not a 2xx whose body is an error: it would look like an answer."""
+    return isinstance(reply.error, StatusError) and not 200 <= (reply.status or 0) < 300

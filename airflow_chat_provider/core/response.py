@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.error_body import is_error
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     IncompleteReply,
@@ -90,14 +91,14 @@ def flaw(body: Any, *, is_json: bool) -> str | None:
     if not isinstance(body, dict):
         return f"JSON that is no object (a {type(body).__name__})" if body is not None else "the JSON null"
     choices = body.get("choices")
-    if body.get("error"):
+    if is_error(body.get("error")):
         return "an error in place of a completion"
     if not isinstance(choices, list) or not choices:
         return "a body without choices"
     for index, choice in enumerate(choices):
         if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
             return f"choices[{index}] without a message"
-        if choice.get("error") or choice.get("finish_reason") == "error":
+        if is_error(choice.get("error")) or choice.get("finish_reason") == "error":
             return f"choices[{index}] that ended in an error"
     return None
 

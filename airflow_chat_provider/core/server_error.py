@@ -1,17 +1,19 @@
-"""The error bodies of the servers that speak this API, in all their shapes, and what a reader can do about each."""
+"""What a reader can do about what a server says of an error."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from airflow_chat_provider.core.base_url import origin, root_hint
-from airflow_chat_provider.core.retry import QUOTA
-from airflow_chat_provider.core.sanitize import sanitize
+from airflow_chat_provider.core.error_body import ServerError, read_error
 from airflow_chat_provider.core.scrub import printable
 from airflow_chat_provider.core.settings import Settings
+from airflow_chat_provider.core.verdict import Reason, Words, why_final
+
+__all__ = ["ServerError", "advice", "read_error"]
 
 _ADVICE = {
     400: "Correct the request",
@@ -27,7 +29,11 @@ _ADVICE = {
     429: "Wait, or lower the rate of requests",
     498: "Wait, or lower the rate of requests",
 }
-_LONGEST_CODE = 200  # characters
+_TODO_FINALLY: dict[Reason, str] = {
+    "account": "Raise the quota or pay the bill of the account behind connection {conn}; waiting does not help",
+    "size": "Send a smaller request or a lower token limit, or raise the limit of the account behind connection "
+    "{conn}; waiting does not help",
+}
 _LONGEST_URL = 200
 _NOT_FOUND = frozenset({"model_not_found", "model_not_available"})
 # nginx and Cloudflare, Apache, Go, HAProxy and others, on a port where they speak TLS.
@@ -38,78 +44,43 @@ _WANTS_TLS = re.compile(
 _LOOKED_AT = 4096  # characters of a page
 
 
-class ServerError(NamedTuple):
-    """What a server said: message, code (such that XCom can keep it), and code and type in lower case to compare."""
-
-    message: str = ""
-    code: str | int | None = None
-    codes: frozenset[str] = frozenset()
-
-
-def read_error(body: Any) -> ServerError:
-    """The error in a body: nested or flat object, array (Gemini), FastAPI's ``detail``, a string; else an empty one."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if not isinstance(body, dict):
-        return ServerError()
-    inner = body.get("error", body)
-    if isinstance(inner, str):
-        return ServerError(inner)
-    if not isinstance(inner, dict):
-        return ServerError()
-    code = inner.get("code") if inner.get("code") is not None else inner.get("type")
-    names = frozenset(filter(None, (_word(inner.get(key)).lower() for key in ("code", "type", "status"))))
-    return ServerError(
-        _message(inner.get("message") or inner.get("detail") or inner.get("msg")),
-        sanitize(code[:_LONGEST_CODE] if isinstance(code, str) else code)[0] if isinstance(code, str | int) else None,
-        names,
-    )
-
-
-def _word(value: Any) -> str:
-    """A text or a number, cut to a code's length; anything else is none."""
-    return str(value)[:_LONGEST_CODE] if isinstance(value, str | int | float) else ""
-
-
-def _message(value: Any) -> str:
-    """A message's text; of validation details the place and the complaint, never the ``input`` that they quote."""
-    for _ in range(4):
-        if not isinstance(value, Mapping):
-            break
-        value = value.get("message") or value.get("detail") or value.get("msg")
-    if isinstance(value, str):
-        return value
-    return "; ".join(filter(None, map(_detail, value[:3]))) if isinstance(value, list) else ""
-
-
-def _detail(item: Any) -> str:
-    if not isinstance(item, Mapping):
-        return item if isinstance(item, str) else ""
-    place = ".".join(map(_word, item["loc"][:20])) if isinstance(item.get("loc"), list) else ""
-    said = item.get("msg") or item.get("message")
-    return ": ".join(filter(None, (place, said if isinstance(said, str) else _word(said))))
-
-
-def advice(status: int, said: ServerError, settings: Settings, *, body: Any = None, location: str = "") -> str:
+def advice(
+    status: int,
+    said: ServerError,
+    settings: Settings,
+    *,
+    body: Any = None,
+    location: str = "",
+    judged: int | None = None,
+    reason: Reason | None = None,
+) -> str:
     """What to do about a status, and the status: the beginning of an error message.
 
-    ``location``: where the server redirects, without a quotation.
+    ``location``: where the server redirects, without a quotation. ``judged``: the status that the error in a 2xx
+    stands for. ``reason``: what ``why_final`` found, where that was asked.
     """
-    code = f", {printable(str(said.code)[:64])}" if said.code is not None and str(said.code) != str(status) else ""
-    if 300 <= status < 400:
-        todo = _redirected(location, settings)
+    code = printable(str(said.code)[:64]) if said.code is not None and str(said.code) != str(status) else ""
+    if judged is not None:
+        at, status = f"HTTP {status} with the error {code or judged}", judged
     else:
-        names = {"conn": repr(settings.conn_id), "base": settings.base_url}
-        todo = _todo(status, said, settings, body).format(**names)
-    return f"{todo} (HTTP {status}{code})"
+        at = f"HTTP {status}, {code}" if code else f"HTTP {status}"
+    if 300 <= status < 400:
+        return f"{_redirected(location, settings)} ({at})"
+    if reason is None:
+        reason = why_final(status, said.codes, Words(said.message), None)
+    names = {"conn": repr(settings.conn_id), "base": settings.base_url}
+    todo = _todo(status, said, settings, body, reason).format(**names)
+    if judged == 429 and not reason:
+        todo += ": it is a rate limit"
+    return f"{todo} ({at})"
 
 
-def _todo(status: int, said: ServerError, settings: Settings, body: Any) -> str:
+def _todo(status: int, said: ServerError, settings: Settings, body: Any, reason: Reason) -> str:
+    if reason:
+        return _TODO_FINALLY[reason]
     if status == 401:
         have = "Check the API key (password)" if settings.api_key else "Set an API key (password, now empty)"
         return have + " of connection {conn}"
-    if status == 429 and said.codes & QUOTA:
-        return "Raise the quota or pay the bill of the account behind connection {conn}; waiting does not help"
     if status >= 500:
         return "Try again later; the server at {base} failed"
     if settings.base_url.startswith("http:") and _WANTS_TLS.search(_text(body)):

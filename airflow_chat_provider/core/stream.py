@@ -7,18 +7,21 @@ from typing import Any
 
 from airflow_chat_provider.core.assembly import Assembly, Overfull
 from airflow_chat_provider.core.body import TOO_MUCH
+from airflow_chat_provider.core.error_body import holds_error, is_error
 from airflow_chat_provider.core.nesting import LEVELS, TooDeep
+from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.reading import TooMuch, read_json, read_text
-from airflow_chat_provider.core.server_error import read_error
 from airflow_chat_provider.core.sse import LineTooLong, SSEDecoder
 
-EMPTY = "an empty body came, with nothing in it but blank lines or comments"
+EMPTY = Cut("an empty body came, with nothing in it but blank lines or comments")
 """The ``problem`` of a 2xx in which the server only kept the connection alive."""
 KEPT = 1 << 20
 """Bytes that are kept of what could not be read: enough to see what it was."""
 _LONGEST_LINE = 16 << 20  # an image or audio in one chunk; more is no chat
 _TOO_DEEP = f"an event of the stream is nested too deep ({LEVELS})"
-_HELD_ERROR = "the stream holds an error"
+_HELD_ERROR = Cut("the stream holds an error")
+_UNFINISHED = Cut("the stream ended before every choice had a finish_reason")
+_IN_AN_EVENT = Cut("the stream ended in the middle of an event")
 _DONE = (b"[DONE]", b'"[DONE]"')
 _FIELDS_AGAIN = re.compile(rb"(?:data:[ \t]{0,8}){1,8}")  # a proxy put it before what had it already
 _NOT_FINISHED = "The stream ended with [DONE], but not every choice has a finish_reason: the answer may not be whole"
@@ -40,6 +43,7 @@ class StreamReader:
         self._error: Any = None
         self._done = False
         self._events = False
+        self._ending = False
         self.head = bytearray()
         self.size = 0
         self.over = False
@@ -72,6 +76,7 @@ class StreamReader:
 
     def end(self) -> list[dict[str, Any]]:
         """The connection has no more: an event that lacks only its blank line still counts."""
+        self._ending = True
         for event, data in self._decoder.end():
             if not self.over:
                 self._take(event, data)
@@ -84,7 +89,7 @@ class StreamReader:
             return None if self._decoder.strange else EMPTY  # None: a text, in which there is no event
         if self._done and self._assembly.begun:
             return None  # the same body unstreamed, without a finish_reason, would be taken, too: see ``doubts``
-        return "the stream ended before every choice had a finish_reason"
+        return _UNFINISHED
 
     def _take(self, event: str, data: bytes) -> None:
         if data[:1] != b"{" and self._ends(data):
@@ -123,16 +128,17 @@ class StreamReader:
             self._error = read_text(data)
             self.stop(_HELD_ERROR)
         elif b"\n" in data:  # events that no blank line parts
+            self._ending = False  # it is another line that is cut
             for line in data.split(b"\n"):
                 if not self.over:
                     self._take(event, line)
         else:
-            self.stop("an event of the stream is not JSON")
+            self.stop(_IN_AN_EVENT if self._ending else "an event of the stream is not JSON")
 
     def _take_odd(self, event: str, chunk: Any, size: int) -> None:
         """An error, or a chunk without choices."""
         error = chunk.get("error") if isinstance(chunk, dict) else None
-        if error or event == "error" or (isinstance(chunk, dict) and self._is_error(chunk)):
+        if is_error(error) or event == "error" or (isinstance(chunk, dict) and self._is_error(chunk)):
             self._error = error or chunk
             self.stop(_HELD_ERROR)
         elif not isinstance(chunk, dict):
@@ -142,10 +148,7 @@ class StreamReader:
 
     def _is_error(self, chunk: dict[str, Any]) -> bool:
         """Is it an error that stands there without the field of that name, as vLLM once sent it?"""
-        if chunk.get("choices") or self._assembly.finished:
-            return False
-        said = read_error(chunk)
-        return bool(said.message) and said.code not in (0, "0")
+        return not chunk.get("choices") and not self._assembly.finished and holds_error(chunk)
 
     def _add(self, chunk: dict[str, Any], size: int) -> None:
         try:

@@ -28,7 +28,7 @@ WHOLE = {
 }
 PING = b": OPENROUTER PROCESSING\n\n"
 BOM = b"\xef\xbb\xbf"
-ERROR = {"code": 503, "message": "the slot is gone", "type": "unavailable_error"}
+ERROR = {"code": "slot_lost", "message": "the slot is gone", "type": "slot_error"}
 HALF = b"data: " + LINES[0] + b"\n\n"
 
 
@@ -111,7 +111,7 @@ BROKEN: dict[str, Broken] = {
     "an event too deep": Broken(DEEP, "nested too deep", DEEP.decode()),
     "an event too deep, later": Broken(HALF + DEEP, "nested too deep", half()),
     "an event that is a list": Broken(b"data: [1]\n\n", "not a JSON object", "data: [1]\n\n"),
-    "half an event": Broken(b'data: {"id": "c", ', "not JSON", 'data: {"id": "c", '),
+    "half an event": Broken(b'data: {"id": "c", ', "in the middle of an event", 'data: {"id": "c", '),
     "a field error": Broken(HALF + b"error: " + dumped(ERROR) + b"\n\n" + DONE, HOLDS_ERROR, half(error=ERROR)),
     "a field error first": Broken(b"error: " + dumped(ERROR) + b"\n\n", HOLDS_ERROR, {"error": ERROR}),
     "an error in words": Broken(b"event: error\ndata: gone\ndata: away\n\n", HOLDS_ERROR, {"error": "gone\naway"}),
@@ -120,7 +120,9 @@ BROKEN: dict[str, Broken] = {
     "an error in a line": Broken(HALF + dumped({"error": ERROR}) + b"\n", HOLDS_ERROR, half(error=ERROR)),
     "a page": Broken(PAGE, "text that is not JSON", PAGE.decode()),
     "a text": Broken(b"upstream connect error\n", "text that is not JSON", "upstream connect error\n"),
-    "JSON and more": Broken(dumped(WHOLE) + b"\nmore", "text that is not JSON", (dumped(WHOLE) + b"\nmore").decode()),
+    "JSON and more": Broken(
+        dumped(WHOLE) + b"\nmore {}", "text that is not JSON", (dumped(WHOLE) + b"\nmore {}").decode()
+    ),
     "JSON twice": Broken(dumped(WHOLE) * 2, "text that is not JSON", (dumped(WHOLE) * 2).decode()),
     "blank lines": Broken(b"\n\r\n \n", "an empty body", "\n\r\n \n"),
     "comments": Broken(PING * 3, "an empty body", (PING * 3).decode()),

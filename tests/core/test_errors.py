@@ -15,7 +15,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, InvalidReques
 
 CLASSES = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ChatCompletionError)]
 COMMON = {"status": 429, "code": "rate_limit", "request_id": "req_1", "retry_after": 2.5, "body": {"error": ["x"]}}
-VALUES = {**COMMON, "path": "$.n", "keyword": "type", "field": "host", "sent": True, "final": True}
+VALUES = {**COMMON, "path": "$.n", "keyword": "type", "field": "host", "sent": True, "final": True, "broken": True}
 
 
 def full(cls: type[ChatCompletionError]) -> ChatCompletionError:
@@ -44,9 +44,11 @@ def test_an_error_arrives_with_class_message_and_every_field(cls: type[ChatCompl
 @pytest.mark.parametrize("cls", CLASSES)
 def test_what_was_not_stated_is_none_and_arrives_as_none(cls: type[ChatCompletionError]) -> None:
     got = pickle.loads(pickle.dumps(cls("It broke")))
-    assert {name: getattr(got, name) for name in cls.fields if name != "final"} == dict.fromkeys(
-        name for name in cls.fields if name != "final"
+    flags = {"final", "broken"}
+    assert {name: getattr(got, name) for name in cls.fields if name not in flags} == dict.fromkeys(
+        name for name in cls.fields if name not in flags
     )
+    assert getattr(got, "broken", False) is False
     assert got.final is cls.final if "final" not in cls.fields else got.final is False
 
 

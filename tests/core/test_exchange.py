@@ -17,6 +17,8 @@ from airflow_chat_provider.core.errors import (
     TransportTimeout,
 )
 from airflow_chat_provider.core.exchange import AFRESH, Begun, Call, Received, Result, Send, Sleep, exchange, judge
+from airflow_chat_provider.core.judging import concerns_all
+from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.response import Reply
 from airflow_chat_provider.core.scrub import Scrubber
 from airflow_chat_provider.core.settings import Settings
@@ -39,7 +41,12 @@ def error(status: int, **headers: str) -> Received:
     return received(status, {"error": {"message": "No", "type": "t", "code": "c"}}, **headers)
 
 
+def held(code: str | int, message: str = "No", **headers: str) -> Received:
+    return received(200, {"error": {"message": message, "code": code}}, **headers)
+
+
 OK = received(200, GOOD)
+CUT = Received(200, {}, b"", Cut("the stream ended"), GOOD)
 UNREACHABLE = TransportError("no route", sent=False)
 
 
@@ -87,6 +94,37 @@ SEQUENCES: list[tuple[str, list[Any], str, int | None, type | None]] = [
     ("cut off, then 200", [TransportTimeout("slow", status=200, sent=True), OK], "send1 sleep0.5 send2", 200, None),
     ("a 200 that is none is not asked again", [received(200, {})], "send1", 200, ProtocolError),
     ("nothing was sent", [None, OK], "send1 sleep0.5 send2", 200, None),
+    (
+        "a 200 that holds a 429",
+        [held(429), held("rate_limit_exceeded"), OK],
+        "send1 sleep0.5 send2 sleep1 send3",
+        200,
+        None,
+    ),
+    ("a 200 that holds a 429 for ever", [held(429)] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, RateLimited),
+    ("a 200 that says when", [held(429, retry_after="7"), OK], "send1 sleep7 send2", 200, None),
+    ("a 200 that holds a 503", [held(503)] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, RateLimited),
+    ("a 200 that holds a 500", [held("server_error"), OK], "send1 sleep0.5 send2", 200, None),
+    ("a 200 that holds a 401", [held(401)], "send1", 200, StatusError),
+    ("a 200 that holds a 402", [held("insufficient_quota")], "send1", 200, StatusError),
+    ("a 200 that holds what nobody knows", [held("odd")], "send1", 200, ProtocolError),
+    ("a 200 of an account without money", [held("odd", "insufficient balance")], "send1", 200, StatusError),
+    ("a 200 that says not to", [held(500, x_should_retry="false")], "send1", 200, StatusError),
+    ("blank lines", [received(200, b"\n \n"), OK], "send1 sleep0.5 send2", 200, None),
+    ("nothing", [received(200, b""), OK], "send1 sleep0.5 send2", 200, None),
+    ("nothing, as it says", [received(204, b"")], "send1", 204, ProtocolError),
+    ("blank lines for ever", [received(200, b"\n")] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, ProtocolError),
+    ("JSON that was cut off", [received(200, b'{"choices": ['), OK], "send1 sleep0.5 send2", 200, None),
+    ("a page", [received(200, b"<html>")], "send1", 200, ProtocolError),
+    ("words", [received(200, b"hello")], "send1", 200, ProtocolError),
+    ("a cut stream", [CUT, OK], "send1 sleep0.5 send2", 200, None),
+    ("a cut stream for ever", [CUT] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, ProtocolError),
+    ("too large", [Received(200, {}, b"{", "too large")], "send1", 200, ProtocolError),
+    ("no money", [received(429, {"error": {"code": "1113", "message": "x"}})], "send1", 429, StatusError),
+    ("no money, in a 500", [received(500, {"error": "insufficient balance (1008)"})], "send1", 500, StatusError),
+    ("too large a request", [received(429, {"error": "Limit 9, Requested 10"})], "send1", 429, StatusError),
+    ("a wait in the body", [received(503, {"error": "x", "estimated_time": 2}), OK], "send1 sleep2 send2", 200, None),
+    ("a wait in the words", [received(429, {"error": "try again in 3s"}), OK], "send1 sleep3 send2", 200, None),
     ("a redirect", [error(302, location="https://h2")], "send1", 302, StatusError),
     ("201 is a success", [received(201, GOOD)], "send1", 201, None),
 ]
@@ -192,19 +230,30 @@ def test_an_error_is_of_its_kind_and_final_or_not(outcome: Received, kind: type,
 
 
 HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: HTTP 200 came with "
+PAY = "Raise the quota or pay the bill of the account behind connection 'mine'; waiting does not help "
+SAYS = "See what the server says, and try again later: HTTP 200 came with "
+GAVE_UP = "Ask again, the server or a gateway before it gave up: HTTP 200 came from https://h/v1 with "
 
 
 @pytest.mark.parametrize(
     ("outcome", "text", "code"),
     [
-        (received(200, b""), HERE + "an empty body", None),
+        (received(204, b""), HERE.replace("200", "204") + "an empty body", None),
+        (received(200, b""), GAVE_UP + "an empty body", None),
+        (received(200, b"\n\r\n \n"), GAVE_UP + "nothing but blank lines", None),
+        (received(200, b'{"choices": [{"message": {"content": "Hel'), GAVE_UP + "JSON that was cut off", None),
         (received(200, b"<html>" + PROMPT.encode()), HERE + "text that is not JSON", None),
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
         (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
         (
-            received(200, {"error": {"code": 502, "message": f"upstream: {PROMPT}"}}),
-            HERE + "an error in place of a completion: upstream: ***",
-            502,
+            received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
+            SAYS + "an error in place of a completion: upstream: ***",
+            "odd",
+        ),
+        (
+            received(200, {**GOOD, "error": "upstream"}),
+            SAYS + "an error beside a completion: upstream",
+            None,
         ),
         (
             received(200, GOOD, problem="the response is larger than max_response_bytes (5)"),
@@ -215,7 +264,7 @@ HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: 
 )
 def test_a_200_that_is_no_completion_is_a_protocol_error_that_keeps_it(outcome: Received, text: str, code: Any) -> None:
     found = judged(outcome)
-    assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, 200)
+    assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, outcome.status)
     assert found.body is not None
 
 
@@ -260,3 +309,46 @@ def test_what_an_earlier_driver_spent_counts_against_the_deadline() -> None:
     assert steps == [Send(4.0, 1)]
     assert reply.error is not None
     assert reply.error.retry_after == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        (429, RateLimited, "Wait, or lower the rate of requests: it is a rate limit (HTTP 200 with the error 429): No"),
+        (502, StatusError, "Try again later; the server at https://h/v1 failed (HTTP 200 with the error 502): No"),
+        (401, StatusError, "Check the API key (password) of connection 'mine' (HTTP 200 with the error 401): No"),
+        (402, StatusError, "Add credit to the account behind connection 'mine' (HTTP 200 with the error 402): No"),
+        (
+            "insufficient_quota",
+            StatusError,
+            PAY + "(HTTP 200 with the error insufficient_quota): No",
+        ),
+    ],
+)
+def test_an_error_in_a_200_says_what_its_status_would_and_keeps_the_real_one(code: Any, kind: type, says: str) -> None:
+    found = judged(held(code))
+    assert (type(found), str(found), found.status, found.code) == (kind, says, 200, code)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "all_of_them"),
+    [
+        (error(401), True),
+        (error(402), True),
+        (error(407), True),
+        (held(401), True),
+        (held(402), True),
+        (received(429, {"error": {"code": "insufficient_quota"}}), True),
+        (received(500, {"error": "insufficient balance (1008)"}), True),
+        (received(403, {"error": {"code": "insufficient_user_quota"}}), True),
+        (error(403), False),
+        (error(429), False),
+        (held(429), False),
+        (error(500), False),
+        (received(429, {"error": "Request too large for m"}), False),
+        (received(400, {"error": f"bad: {PROMPT}"}), False),
+        (held("odd"), False),
+    ],
+)
+def test_an_error_of_the_key_or_the_account_concerns_all_requests(outcome: Received, all_of_them: bool) -> None:
+    assert concerns_all(judged(outcome), Call(Settings())) is all_of_them
