@@ -6,17 +6,19 @@ What the synchronous and the asynchronous kind share is in the two base classes;
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.aside import by_size
 from airflow_chat_provider.async_wire import Socket
 from airflow_chat_provider.core.exchange import Received, Result, Send, Sleep, salvaged
 from airflow_chat_provider.http_library import httpx
-from airflow_chat_provider.wire import Clock, proxy_words, words_of
+from airflow_chat_provider.wire import Clock, failure
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.attempt import Attempt
@@ -45,9 +47,8 @@ class _Response:
         self._stall_timeout = stall_timeout
 
     def _steps(self, piece: bytes) -> Iterator[Chunks]:
-        if self.attempt.streaming:
-            self._clock.quiet = self._stall_timeout
-        return self.attempt.pieces(piece)
+        yield from self.attempt.pieces(piece)
+        self._clock.quiet = self._stall_timeout if self.attempt.streaming else math.inf
 
     def _ended(self) -> Chunks:
         chunks = self.attempt.finish()
@@ -137,11 +138,6 @@ class AsyncLive(_Response):
             self._turn = time.monotonic() + _TURN
         return await by_size(self.attempt.pending, next, steps, None)
 
-    async def drain(self) -> Received | TransportError:
-        async for _ in self:
-            pass
-        return self.outcome or self.attempt.failed("stopped")
-
     async def aclose(self) -> None:
         release, self._release = self._release, None
         try:
@@ -160,7 +156,6 @@ class _Call:
         self._began = time.monotonic()
         self._reply: Reply | None = None
         self._attempt = 1
-        self._handed_out = False  # has somebody got a chunk? Then nothing may be sent again
 
     @property
     def reply(self) -> Reply:
@@ -195,6 +190,7 @@ class Stream(_Call):
         super().__init__(steps, headers)
         self._client = client
         self._live: Live | None = None
+        self._chunks: Iterator[dict[str, Any]]
 
     def drain(self) -> Reply:
         """The reply; nothing was handed out before, so that a stream that breaks may be asked for again."""
@@ -202,29 +198,32 @@ class Stream(_Call):
         return self.reply
 
     def open(self, *, hand_over: bool = True) -> None:
-        """Send until there is a stream to read, or a final reply."""
-        self._go(next(self._steps), hand_over=hand_over)
-
-    def _go(self, step: Send | Sleep | None, *, hand_over: bool) -> None:
+        """Send until there is a chunk to hand out, or a final reply."""
+        step: Send | Sleep | None = next(self._steps)
         while step is not None:
             outcome: Received | TransportError | None = None
             if isinstance(step, Sleep):
                 self._client.sleep(step.seconds)
             else:
                 live = self._client.open(step, self._headers)
-                if isinstance(live, Live) and live.attempt.streaming and hand_over:
-                    self._live = live
+                if isinstance(live, Live) and self._begins(live, hand_over=hand_over):
                     return
-                outcome = live.drain() if isinstance(live, Live) else live
+                outcome = live.outcome if isinstance(live, Live) else live
             step = self._next(outcome, last=self._client.aborted)
 
+    def _begins(self, live: Live, *, hand_over: bool) -> bool:
+        """Is there a chunk to hand out? If not, or if none is wanted, it is read to its end."""
+        self._live, chunks = live, iter(live)
+        for first in chunks:
+            if hand_over:
+                self._chunks = chain((first,), chunks)
+                return True
+        return False
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        while self._live is not None and not self.over:
-            for chunk in self._live:
-                self._handed_out = True
-                yield chunk
-            step = self._next(self._live.outcome, last=self._handed_out or self._client.aborted)
-            self._go(step, hand_over=True)  # a stream that broke before its first chunk is asked for again
+        if self._live is not None and not self.over:
+            yield from self._chunks
+            self._next(self._live.outcome, last=True)
         self.reply.raise_for_error()
 
     def close(self) -> None:
@@ -249,15 +248,15 @@ class AsyncStream(_Call):
         self._note = note
         self._guard = guard
         self._live: AsyncLive | None = None
+        self._first: dict[str, Any]
+        self._chunks: AsyncIterator[dict[str, Any]]
 
     async def drain(self) -> Reply:
         await self.open(hand_over=False)
         return self.reply
 
     async def open(self, *, hand_over: bool = True) -> None:
-        await self._go(next(self._steps), hand_over=hand_over)
-
-    async def _go(self, step: Send | Sleep | None, *, hand_over: bool) -> None:
+        step: Send | Sleep | None = next(self._steps)
         while step is not None:
             outcome: Received | TransportError | None = None
             size = 0
@@ -267,21 +266,29 @@ class AsyncStream(_Call):
                 await asyncio.sleep(step.seconds)
             else:
                 live = await self._client.open(step, self._headers, self._guard)
-                if isinstance(live, AsyncLive) and live.attempt.streaming and hand_over:
-                    self._live = live
+                if isinstance(live, AsyncLive) and await self._begins(live, hand_over=hand_over):
                     return
-                outcome = await live.drain() if isinstance(live, AsyncLive) else live
+                outcome = live.outcome if isinstance(live, AsyncLive) else live
                 answer = live.attempt.size if isinstance(live, AsyncLive) else 0
                 size = max(answer, len(step.content) // 2)  # in the request an error's quotations are looked for
             step = await by_size(size, self._next, outcome)
 
+    async def _begins(self, live: AsyncLive, *, hand_over: bool) -> bool:
+        """Is there a chunk to hand out? If not, or if none is wanted, it is read to its end."""
+        self._live, self._chunks = live, aiter(live)
+        async for first in self._chunks:
+            if hand_over:
+                self._first = first
+                return True
+        return False
+
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        while self._live is not None and not self.over:
-            async for chunk in self._live:
-                self._handed_out = True
+        if self._live is not None and not self.over:
+            yield self._first
+            async for chunk in self._chunks:
                 yield chunk
-            finish = partial(self._next, self._live.outcome, last=self._handed_out)
-            await self._go(await by_size(self._live.attempt.size, finish), hand_over=True)
+            finish = partial(self._next, self._live.outcome, last=True)
+            await by_size(self._live.attempt.size, finish)
         self.reply.raise_for_error()
 
     async def aclose(self) -> None:
@@ -291,13 +298,3 @@ class AsyncStream(_Call):
 
 def _jitter() -> float:
     return random.random()  # noqa: S311 - spreads retries, guards nothing
-
-
-def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
-    if isinstance(error, TimeoutError):
-        return attempt.timed_out(stalled=stalled)
-    if isinstance(error, httpx.TimeoutException):
-        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
-    if isinstance(error, httpx.ProxyError):
-        return attempt.failed(f"the proxy answered {proxy_words(error)}")
-    return attempt.failed(words_of(error))

@@ -15,8 +15,8 @@ from airflow_chat_provider.core.exchange import Received, Send
 from airflow_chat_provider.http_library import httpx
 from airflow_chat_provider.pools import Transport, parsed
 from airflow_chat_provider.rack import Rack
-from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Guard, Live, Note, Stream, failure
-from airflow_chat_provider.wire import Backend, Clock
+from airflow_chat_provider.streaming import AsyncLive, AsyncStream, Exchange, Guard, Live, Note, Stream
+from airflow_chat_provider.wire import Backend, Clock, failure
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.response import Reply

@@ -17,10 +17,14 @@ import time
 from contextvars import ContextVar, Token
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_chat_provider.core import head
-from airflow_chat_provider.http_library import httpcore
+from airflow_chat_provider.http_library import httpcore, httpx
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.attempt import Attempt
+    from airflow_chat_provider.core.errors import TransportError
 
 _PIECE = 1 << 16
 _SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up
@@ -239,6 +243,17 @@ class _Stream(httpcore.NetworkStream):
                 with contextlib.suppress(OSError):
                     # Not SSLSocket.shutdown: it drops the TLS state that a read on another frame still uses.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
+    """What an attempt ended in, for an exception of the HTTP library's."""
+    if isinstance(error, TimeoutError):
+        return attempt.timed_out(stalled=stalled)
+    if isinstance(error, httpx.TimeoutException):
+        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
+    if isinstance(error, httpx.ProxyError):
+        return attempt.failed(f"the proxy answered {proxy_words(error)}")
+    return attempt.failed(words_of(error))
 
 
 def words_of(error: BaseException) -> str:

@@ -189,7 +189,7 @@ _STREAMS = {
     "streams without an end": _once(replies.sse(CHUNKS, done=False), **STREAM),
     "streams with pauses": _once(replies.sse(CHUNKS, pause=0.05), **STREAM),
     "answers a stream with JSON": _once(replies.ok(), **STREAM),
-    "cuts a stream": _once(replies.sse(HALF), error=ProtocolError, **STREAM),
+    "cuts a stream": _once(replies.sse(HALF, done=False), error=ProtocolError, **STREAM),
     "breaks off a stream": _once(faults.cut_stream(), error=TransportError, **STREAM),
     "resets a stream": _once(faults.cut_stream(end=End.RESET), error=TransportError, **STREAM),
     "stalls in a stream": _once(

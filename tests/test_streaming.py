@@ -112,7 +112,7 @@ class TestWholeReplies:
     @pytest.mark.parametrize(
         ("reply", "error", "says"),
         [
-            (replies.sse(HALF), ProtocolError, "before every choice had a finish_reason"),
+            (replies.sse(HALF, done=False), ProtocolError, "before every choice had a finish_reason"),
             (replies.sse([*HALF, {"error": {"message": "overloaded", "code": 529}}]), RateLimited, "overloaded"),
             (replies.sse([*HALF, b"data: {no json}\n\n"]), ProtocolError, "not JSON"),
             (replies.sse([*HALF], done=False, end=End.HANG), TransportTimeout, "stall_timeout"),
@@ -160,7 +160,7 @@ class TestChunks:
 
     @both_streams
     def test_nothing_is_sent_again_once_a_chunk_was_handed_out(self, chat, stream):
-        chat.script(replies.sse(HALF), replies.sse(CHUNKS))
+        chat.script(replies.sse(HALF, done=False), replies.sse(CHUNKS))
         with pytest.raises(ProtocolError):
             stream(hook(max_attempts=3))
         assert len(chat.requests) == 1
@@ -216,7 +216,7 @@ class TestOperator:
             assert run.rendered()["request"] == chat.requests[0].json
 
     def test_what_came_of_a_broken_stream_is_kept(self, airflow, chat):
-        chat.script(replies.sse(HALF))
+        chat.script(replies.sse(HALF, done=False))
         with airflow.dag():
             ChatCompletionOperator(task_id="ask", prompt="Hi", request={"stream": True}, max_attempts=1)
         run = airflow.run()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from airflow_chat_provider.core.answer import Answer
 from airflow_chat_provider.core.body import BadEncoding, Body, TooLarge, parse_body
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.exchange import Received, Send
 from airflow_chat_provider.core.problem import Cut
 from airflow_chat_provider.core.settings import Settings
-from airflow_chat_provider.core.stream import StreamReader
+from airflow_chat_provider.core.stream import EMPTY, KEPT, StreamReader
 
 _E = TypeVar("_E", bound=TransportError)
 # What TLS says of bytes that are none of its own, and of a connection that ends where it should begin.
@@ -28,7 +29,6 @@ _MAYBE_NO_TLS = frozenset(
     f"TLS: {reason}"
     for reason in ("UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "SSLEOFError", "SSLZeroReturnError")
 )
-_KEPT_OF_TOO_LARGE = 1 << 20  # enough to see what it was
 
 
 class _Scheme(NamedTuple):
@@ -54,8 +54,7 @@ class Attempt:
         self._send = send
         self._status: int | None = None
         self._headers: dict[str, str] = {}
-        self._body = Body(0)
-        self._stream: StreamReader | None = None
+        self._body: Body | Answer = Body(0)
         self._problem: str | None = None
         self._cut = False
         self.content = send.content
@@ -71,14 +70,20 @@ class Attempt:
         self._status = status
         self._headers = {name.lower(): value for name, value in headers.items()}
         limit, encoding = self._settings.max_response_bytes, self._headers.get("content-encoding", "")
-        if 200 <= status < 300 and "text/event-stream" in self._headers.get("content-type", "").lower():
-            self._stream = StreamReader(limit, encoding, self._send.choices)
-        self._body = Body(limit, encoding)
+        if 200 <= status < 300:
+            declared = "text/event-stream" in self._headers.get("content-type", "").lower()
+            self._body = Answer(limit, encoding, self._send.choices, declared=declared)
+        else:
+            self._body = Body(limit, encoding)
+
+    @property
+    def _stream(self) -> StreamReader | None:
+        return self._body.stream if isinstance(self._body, Answer) else None
 
     @property
     def streaming(self) -> bool:
-        """Do chunks come, rather than a body?"""
-        return self._stream is not None
+        """Do chunks come, rather than a body? By the Content-Type, until the first bytes say what comes."""
+        return isinstance(self._body, Answer) and self._body.streaming
 
     @property
     def over(self) -> bool:
@@ -101,35 +106,39 @@ class Attempt:
 
     def pieces(self, chunk: bytes) -> Iterator[list[dict[str, Any]]]:
         """``feed``, one step after the other."""
-        if self._stream is not None:
-            yield from self._stream.pieces(chunk)
-            return
         try:
-            for _ in self._body.pieces(chunk):
-                yield []
+            for chunks in self._body.pieces(chunk):
+                yield chunks
+                if self.over:
+                    return
         except TooLarge:
             self._cut = True
             self._problem = f"the response is larger than max_response_bytes ({self._settings.max_response_bytes})"
         except BadEncoding as error:
-            self._problem = f"the response is not in its Content-Encoding ({error})"
+            what = "response" if self._stream is None else "stream"
+            self._problem = f"the {what} is not in its Content-Encoding ({error})"
 
     def finish(self) -> list[dict[str, Any]]:
         """The connection has no more; the last chunks of a stream that lacks its last line break."""
-        return self._stream.end() if self._stream is not None else []
+        return self._body.finish() if isinstance(self._body, Answer) and self._problem is None else []
 
     def end(self) -> Received:
         """The response is here, or as much of it as was wanted."""
         if self._status is None:
             raise RuntimeError("the response has not begun")
-        if self._stream is not None:
-            body = self._stream.body()
-            return Received(self._status, self._headers, b"", self._stream.problem, body)
+        stream = self._stream
+        if stream is not None:
+            body, problem = stream.body(), self._problem or stream.problem
+            content = bytes(stream.head) if body is None else b""
+            return Received(self._status, self._headers, content, problem, body, stream.doubts)
         problem = self._problem or (None if self._body.whole else Cut("the response's compressed data was cut off"))
+        if problem is None and isinstance(self._body, Answer) and self._body.blank:
+            problem = EMPTY
         return Received(self._status, self._headers, self._content(), problem)
 
     def _content(self) -> bytes | bytearray:
-        content = self._body.content()
-        return content[:_KEPT_OF_TOO_LARGE] if self._cut else content
+        content = self._body.content() if self._stream is None else self._stream.head
+        return content[:KEPT] if self._cut else content
 
     def failed(self, why: str) -> TransportError:
         """The connection failed: ``why`` in the words of the network."""
@@ -181,10 +190,9 @@ class Attempt:
         return self._error(TransportTimeout, text + _if_so(self._other_scheme()))
 
     def _error(self, cls: type[_E], message: str) -> _E:
-        if self._stream is not None:
-            body = self._stream.body()
-        else:
-            content = self._content()
+        body = self._stream.body() if self._stream is not None else None
+        content = self._content()
+        if body is None and content:
             kind, limit = self._headers.get("content-type", ""), self._settings.max_response_bytes
-            body = parse_body(content, kind, limit).body if content else None
+            body = parse_body(content, kind, limit).body
         return cls(message, status=self._status, body=body, sent=self.sent)

@@ -44,7 +44,7 @@ class Sleep(NamedTuple):
 
 
 class Received(NamedTuple):
-    """One response: its bytes, or the ``body`` that a stream was put together to.
+    """One response: its bytes, or the ``body`` that a stream was put together to; its first bytes where nothing was.
 
     ``problem`` says why that is not all, ``doubts`` what was read otherwise than it was written. Names of headers are
     lower case.

@@ -55,6 +55,11 @@ def test_choices_without_an_index_are_told_apart_by_their_place() -> None:
     assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "aa"), (1, "bb")]
 
 
+def test_an_index_may_be_a_text() -> None:
+    made = body(*({"choices": [{"index": index, "delta": {"content": index}}]} for index in ("0", "1", "0")))
+    assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "00"), (1, "1")]
+
+
 def test_it_is_finished_when_every_choice_has_its_finish_reason() -> None:
     assembly = Assembly()
     assert (assembly.empty, assembly.finished) == (True, False)
@@ -91,6 +96,80 @@ def test_the_last_usage_counts() -> None:
 
 def test_without_usage_there_is_no_such_field() -> None:
     assert "usage" not in body({**choice({"content": "a"}), "usage": None, "x_groq": {"id": "r"}})
+
+
+def test_usage_that_a_later_chunk_has_empty_stays() -> None:
+    assert body({"usage": USAGE}, {"usage": {}}, {"usage": None})["usage"] == USAGE
+
+
+@pytest.mark.parametrize("top", [{}, {"usage": None}, {"usage": {}}])
+def test_usage_of_a_choice_is_the_bodys(top: dict[str, Any]) -> None:
+    first = choice({"content": "a"}, usage={"total_tokens": 1})
+    made = body(first, {**choice({}, finish_reason="stop", usage=USAGE), **top}, choice({}, usage=None))
+    assert made["usage"] == USAGE
+    assert "usage" not in made["choices"][0]
+
+
+def test_usage_of_a_choice_stays_there_where_the_body_has_its_own() -> None:
+    made = body(choice({}, finish_reason="stop", usage={"total_tokens": 1}), {"choices": [], "usage": USAGE})
+    assert (made["usage"], made["choices"][0]["usage"]) == (USAGE, {"total_tokens": 1})
+
+
+def test_usages_of_several_choices_that_differ_are_nobodys_sum() -> None:
+    made = body(*(choice({}, index, usage={"total_tokens": index}) for index in (1, 2)))
+    assert "usage" not in made
+    assert [one["usage"]["total_tokens"] for one in made["choices"]] == [1, 2]
+
+
+def test_token_ids_of_all_chunks_are_chained_and_those_of_the_prompt_are_not_repeated() -> None:
+    made = body(
+        {**choice({"role": "assistant", "content": ""}, token_ids=None), "prompt_token_ids": [7, 8]},
+        {**choice({"content": "a"}, token_ids=[1, 1]), "prompt_token_ids": None},
+        {**choice({"content": "b"}, token_ids=[1]), "prompt_token_ids": [7, 8]},
+        choice({}, token_ids=[], finish_reason="stop"),
+    )
+    assert (made["choices"][0]["token_ids"], made["prompt_token_ids"]) == ([1, 1, 1], [7, 8])
+
+
+def test_token_ids_that_were_not_asked_for_stay_null() -> None:
+    assert body(choice({"content": "a"}, token_ids=None), choice({}, token_ids=None))["choices"][0]["token_ids"] is None
+
+
+def test_id_created_and_model_are_the_first_that_say_something() -> None:
+    made = body(
+        {"id": "", "created": 0, "model": "", "choices": []},
+        {"id": "a", "created": 1, "model": "m", "choices": []},
+        {"id": "b", "created": 2, "model": "n", "choices": []},
+    )
+    assert (made["id"], made["created"], made["model"]) == ("a", 1, "m")
+
+
+@pytest.mark.parametrize("none", [None, "", "null"])
+def test_a_finish_reason_in_geminis_spelling_counts(none: str | None) -> None:
+    assembly = Assembly()
+    finished = []
+    for delta, more in (("a", {}), ("b", {"finishReason": "stop"})):
+        assembly.add(choice({"content": delta}, finish_reason=none, **more))
+        finished.append(assembly.finished)
+    assert finished == [False, True]
+    assert assembly.body()["choices"] == [
+        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ab"}}
+    ]
+
+
+@pytest.mark.parametrize("role", [None, ""])
+def test_a_role_that_no_chunk_says_is_the_assistants(role: str | None) -> None:
+    assert message({"role": role, "content": "a"})["role"] == "assistant"
+
+
+def test_how_many_choices_have_begun_is_known() -> None:
+    assembly = Assembly()
+    assembly.add({"choices": []})
+    assert assembly.begun == 0
+    assembly.add(choice({}, 3))
+    assembly.add(choice({}, 0))
+    assembly.add(choice({}, 3))
+    assert assembly.begun == 2
 
 
 def test_a_choice_without_a_delta_has_a_message_all_the_same() -> None:
@@ -200,6 +279,48 @@ def test_reasoning_details_are_joined_by_their_index() -> None:
         details({**text, "signature": "s"}),
     )
     assert made["reasoning_details"] == [{**text, "text": "ab", "signature": "s"}, {**text, "index": 1, "text": "c"}]
+
+
+def test_reasoning_details_of_one_index_and_two_types_are_two() -> None:
+    text = {"type": "reasoning.text", "format": "google-gemini-v1", "index": 0}
+    encrypted = {"type": "reasoning.encrypted", "format": "google-gemini-v1", "index": 0, "id": "t"}
+    made = message(
+        {"reasoning_details": [{**text, "text": "a"}]},
+        {"reasoning_details": [{**encrypted, "data": "x=="}]},
+        {"reasoning_details": [{**text, "text": "b"}]},
+    )
+    assert made["reasoning_details"] == [{**text, "text": "ab"}, {**encrypted, "data": "x=="}]
+
+
+def test_reasoning_details_without_an_index_continue_the_last_of_their_type() -> None:
+    text, summary = {"type": "reasoning.text"}, {"type": "reasoning.summary"}
+    made = message(
+        {"reasoning_details": [{**text, "text": "a"}]},
+        {"reasoning_details": [{**text, "text": "b", "signature": None}]},
+        {"reasoning_details": [{**text, "signature": "s"}]},
+        {"reasoning_details": [{**summary, "summary": "c"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]},
+    )
+    assert made["reasoning_details"] == [
+        {**text, "text": "ab", "signature": "s"},
+        {**summary, "summary": "c"},
+        {"type": "reasoning.encrypted", "data": "x"},
+        {"type": "reasoning.encrypted", "data": "x"},
+    ]
+
+
+@pytest.mark.parametrize("field", ["annotations", "images", "citations"])
+def test_a_list_of_whole_things_may_come_again_and_longer(field: str) -> None:
+    image = {"type": "image_url", "index": 0, "image_url": {"url": "data:image/png;base64,AA=="}}
+    other = {**image, "index": 1}
+    assert message({field: [image]}, {field: [image, other]}, {field: [image, other]})[field] == [image, other]
+    assert message({field: [image]}, {field: [other]}, {"content": "a"})[field] == [image, other]
+
+
+def test_a_signature_that_comes_with_each_piece_is_not_doubled() -> None:
+    made = message(*({"reasoning_content": piece, "thought_signature": "s"} for piece in "ab"))
+    assert (made["reasoning_content"], made["thought_signature"]) == ("ab", "s")
 
 
 def test_obfuscation_is_dropped() -> None:

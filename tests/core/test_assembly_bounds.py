@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core import assembly
+from airflow_chat_provider.core import calls
+from airflow_chat_provider.core.arguments_so_far import Progress
 from airflow_chat_provider.core.assembly import Assembly, Overfull
 from airflow_chat_provider.core.stream import StreamReader
 from tests.core.chunks import call, choice
@@ -73,8 +75,8 @@ def test_as_many_choices_as_the_request_asks_for_are_taken() -> None:
 def test_more_tool_calls_than_a_message_can_hold_are_refused_and_those_before_kept() -> None:
     one = b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"arguments":"{}"}}]}}]}'
     reader = streamed(*(one % (n, n) for n in range(5000)))
-    assert reader.problem == f"the stream holds more than {assembly._CALLS} tool calls"
-    assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == assembly._CALLS
+    assert reader.problem == f"the stream holds more than {calls._MOST} tool calls"
+    assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == calls._MOST
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,79 @@ def test_one_chunk_too_full_raises_and_keeps_what_came() -> None:
     with pytest.raises(Overfull):
         made.add({"x": [0] * 300_000}, 10)
     assert made.body()["id"] == "c"
+
+
+def tool(arguments: str, **more: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": 0, **more, "function": {"name": "f", "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        lambda n: tool("ab" if n else '{"x', id=None),
+        lambda n: tool("ab" if n else '{"x', id=f"c{n}"),
+        lambda n: {"tool_calls": [{"index": 0, "id": f"c{n}", "function": {"arguments": "ab" if n else '{"x'}}]},
+        lambda n: {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": "ab"}]},
+        lambda n: {"annotations": [n]},
+    ],
+    ids=["a name", "a name and an id", "an id", "reasoning", "a list of whole things"],
+)
+def test_twenty_thousand_fragments_that_need_a_look_are_no_matter(delta: Any) -> None:
+    made = Assembly()
+    for number in range(20_000):
+        made.add(choice(delta(number)))
+    message = made.body()["choices"][0]["message"]
+    assert [len(calls) for key, calls in message.items() if key == "tool_calls"] in ([], [1])
+
+
+def test_a_text_so_far_of_many_chunks_is_no_matter() -> None:
+    made = Assembly()
+    for number in range(1, 3000):
+        made.add(choice({"content": f"Of {'all ' * number}"}), 4 * number)
+    assert made.body()["choices"][0]["message"]["content"] == f"Of {'all ' * 2999}"
+
+
+def test_arguments_of_many_megabytes_are_not_looked_through_for_their_end() -> None:
+    made = Assembly()
+    made.add(choice(tool("", id="a")))
+    for _ in range(40):
+        made.add(choice({"tool_calls": [{"index": 0, "function": {"arguments": "[{" * 100_000}}]}), 200_000)
+    progress: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "_mark", lambda _, mark: progress.append(mark))
+        for number in range(20):
+            made.add(choice(tool("[", id=f"b{number}")))
+    assert len(progress) < 100
+
+
+@pytest.mark.parametrize(
+    ("chunk", "count"),
+    [
+        (
+            b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"name":"f","arguments":"{}"}}]}}]}',
+            4000,
+        ),
+        (b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"function":{"name":"f%d","arguments":"x"}}]}}]}', 4000),
+        (b'{"choices":[{"index":0,"message":{"content":"%d%d"}}]}', 20_000),
+        (b'{"choices":[{"index":%d,"delta":{"a%d":1}}]}', 128),
+    ],
+    ids=["calls", "calls without ids", "messages", "choices"],
+)
+def test_what_is_kept_of_a_stream_is_not_larger_than_what_it_weighs(chunk: bytes, count: int) -> None:
+    made = Assembly(limit=1 << 40)
+    chunks = [chunk % (number, number) for number in range(count)]
+    tracemalloc.start()
+    try:
+        for one in chunks:
+            made.add(json.loads(one), 1 << 20)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 60 * made._scale.weight + (1 << 16)
+
+
+def test_messages_are_refused_before_they_fill_the_memory() -> None:
+    items = b",".join([b"[]"] * 20_000)
+    reader = streamed(*(b'{"choices":[{"message":{"x%d":[%s]}}]}' % (n, items) for n in range(20)))
+    assert reader.problem is not None
+    assert "more values" in reader.problem

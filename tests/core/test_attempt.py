@@ -165,13 +165,20 @@ def test_after_done_the_rest_of_a_stream_is_not_wanted() -> None:
     assert made.over
 
 
-@pytest.mark.parametrize(("status", "kind"), [(200, "application/json"), (200, ""), (500, EVENTS)])
-def test_only_events_of_a_success_are_a_stream(status: int, kind: str) -> None:
+@pytest.mark.parametrize("status", [400, 500])
+def test_only_events_of_a_success_are_a_stream(status: int) -> None:
     made = attempt()
-    made.begin(status, {"content-type": kind})
+    made.begin(status, {"content-type": EVENTS})
     assert not made.streaming
     assert made.feed(event(PART)) == []
     assert made.end().content == event(PART)
+
+
+def test_what_its_type_calls_a_stream_is_none_once_its_bytes_say_so() -> None:
+    made = begun({"content-type": EVENTS})
+    assert made.streaming
+    assert made.feed(b'{"choices": [],\n') == []
+    assert not made.streaming
 
 
 def test_a_stream_that_broke_is_kept_as_far_as_it_came() -> None:

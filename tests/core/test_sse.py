@@ -28,7 +28,7 @@ EVENTS = [
 
 def decoded(*pieces: bytes, limit: int = 1000) -> list[tuple[str, str]]:
     decoder = SSEDecoder(limit)
-    events = [event for piece in pieces for event in decoder.feed(piece)] + decoder.end()
+    events = [event for piece in pieces for event in decoder.feed(piece)] + list(decoder.end())
     return [(name, data.decode("utf-8", "replace")) for name, data in events]
 
 
@@ -65,16 +65,16 @@ def test_bytes_are_events(raw: bytes, events: list[tuple[str, str]]) -> None:
 @pytest.mark.parametrize("raw", [b"data: a", b"data: a\n", b"data: a\r", b"data: a\r\n", b"data: a\n: bye"])
 def test_an_event_without_its_blank_line_comes_at_the_end(raw: bytes) -> None:
     decoder = SSEDecoder()
-    assert decoder.feed(raw) == []
-    assert decoder.end() == [("", b"a")]
-    assert decoder.end() == []
+    assert list(decoder.feed(raw)) == []
+    assert list(decoder.end()) == [("", b"a")]
+    assert list(decoder.end()) == []
 
 
 def test_an_event_comes_with_the_byte_that_ends_it() -> None:
     decoder = SSEDecoder()
-    assert decoder.feed(b"data: a\r\n\r") == [("", b"a")]
-    assert decoder.feed(b"\ndata: b\n") == []
-    assert decoder.feed(b"\n") == [("", b"b")]
+    assert list(decoder.feed(b"data: a\r\n\r")) == [("", b"a")]
+    assert list(decoder.feed(b"\ndata: b\n")) == []
+    assert list(decoder.feed(b"\n")) == [("", b"b")]
 
 
 @pytest.mark.parametrize("cut", range(len(AWKWARD) + 1))
@@ -106,16 +106,16 @@ def test_a_line_may_be_as_long_as_the_limit() -> None:
 
 def test_a_line_longer_than_the_limit_is_not_collected() -> None:
     decoder = SSEDecoder(10)
-    decoder.feed(b"data: abcd\n\ndata: ")
+    list(decoder.feed(b"data: abcd\n\ndata: "))
     with pytest.raises(LineTooLong):
-        decoder.feed(b"abcde")
+        list(decoder.feed(b"abcde"))
 
 
 def test_what_came_before_a_line_that_is_too_long_is_not_lost() -> None:
     decoder = SSEDecoder(10)
-    assert decoder.feed(b"data: a\n\ndata: " + bytes(99)) == [("", b"a")]
+    assert list(decoder.feed(b"data: a\n\ndata: " + bytes(99))) == [("", b"a")]
     with pytest.raises(LineTooLong):
-        decoder.feed(b"b")
+        list(decoder.feed(b"b"))
 
 
 def test_the_limit_is_for_one_line_and_not_for_the_stream() -> None:
@@ -124,14 +124,14 @@ def test_the_limit_is_for_one_line_and_not_for_the_stream() -> None:
 
 def test_an_event_of_many_lines_is_not_collected_beyond_the_limit() -> None:
     decoder = SSEDecoder(10)
-    assert decoder.feed(b"data: a\n\n" + b"data: bc\n" * 4) == [("", b"a")]
+    assert list(decoder.feed(b"data: a\n\n" + b"data: bc\n" * 4)) == [("", b"a")]
     with pytest.raises(LineTooLong):
-        decoder.feed(b"data: bc\n")
+        list(decoder.feed(b"data: bc\n"))
 
 
 def test_what_has_come_of_an_event_is_counted() -> None:
     decoder = SSEDecoder()
-    decoder.feed(b"data: 1234\ndata: 12")
+    list(decoder.feed(b"data: 1234\ndata: 12"))
     assert decoder.pending == 5 + 8
-    decoder.feed(b"\n\n")
+    list(decoder.feed(b"\n\n"))
     assert decoder.pending == 0

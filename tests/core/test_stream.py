@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.stream import StreamReader
+from airflow_chat_provider.core.stream import EMPTY, StreamReader
 
 DONE = b"data: [DONE]\n\n"
 UNFINISHED = "the stream ended before every choice had a finish_reason"
@@ -27,8 +25,8 @@ HI, END = chunk("Hi"), chunk("", "stop")
 WHOLE = event(HI) + event(END) + DONE
 
 
-def read(*pieces: bytes, limit: int = 1 << 20, encoding: str = "") -> tuple[StreamReader, list[dict[str, Any]]]:
-    reader = StreamReader(limit, encoding)
+def read(*pieces: bytes, limit: int = 1 << 20, choices: int = 1) -> tuple[StreamReader, list[dict[str, Any]]]:
+    reader = StreamReader(limit, choices)
     chunks = [found for piece in pieces for found in reader.feed(piece)]
     return reader, chunks + reader.end()
 
@@ -64,8 +62,7 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     "raw",
     [
         event(HI),
-        event(HI) + DONE,
-        event(END) + event(chunk("Hi", index=1)) + DONE,
+        event(END) + event(chunk("Hi", index=1)),
         event({"id": "c", "choices": [], "usage": {"total_tokens": 1}}) + DONE,
     ],
 )
@@ -75,10 +72,31 @@ def test_a_stream_that_ends_before_every_finish_reason_is_not_whole(raw: bytes) 
     assert reader.body()["id"] == "c"
 
 
-@pytest.mark.parametrize("raw", [b"", DONE, b": hello\n\n"])
-def test_a_stream_without_a_chunk_has_no_body(raw: bytes) -> None:
+@pytest.mark.parametrize(
+    ("raw", "problem"), [(b"", EMPTY), (b": hello\n\n", EMPTY), (b"event: ping\ndata:\n\n", EMPTY), (DONE, UNFINISHED)]
+)
+def test_a_stream_without_a_chunk_has_no_body_and_its_bytes_are_kept(raw: bytes, problem: str) -> None:
     reader, chunks = read(raw)
-    assert (chunks, reader.problem, reader.body()) == ([], UNFINISHED, None)
+    assert (chunks, reader.problem, reader.body(), bytes(reader.head)) == ([], problem, None, raw)
+
+
+@pytest.mark.parametrize("raw", [event(HI) + DONE, event(END) + event(chunk("Hi", index=1)) + DONE])
+def test_a_stream_that_ends_with_done_and_without_a_finish_reason_is_taken_with_a_doubt(raw: bytes) -> None:
+    reader, _ = read(raw)
+    assert reader.problem is None
+    assert reader.doubts == (
+        "The stream ended with [DONE], but not every choice has a finish_reason: the answer may not be whole",
+    )
+
+
+@pytest.mark.parametrize(("choices", "doubts"), [(1, 0), (2, 1)])
+def test_fewer_choices_than_were_asked_for_are_a_doubt_where_the_stream_has_no_end(choices: int, doubts: int) -> None:
+    assert len(read(event(HI) + event(END), choices=choices)[0].doubts) == doubts
+    assert read(WHOLE, choices=choices)[0].doubts == ()
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    assert read(event(chunk("Hi", "")))[0].problem == UNFINISHED
 
 
 ERROR = {"message": "Overloaded", "code": "busy"}
@@ -118,9 +136,9 @@ def test_an_error_that_is_null_is_none() -> None:
         (b"{", "an event of the stream is not JSON"),
         (b"<html>", "an event of the stream is not JSON"),
         (b"[" * 100_000, "an event of the stream is nested too deep (more than 200 levels)"),
-        (b"[1]", "an event of the stream is no JSON object"),
-        (b"null", "an event of the stream is no JSON object"),
-        (b'"text"', "an event of the stream is no JSON object"),
+        (b"[1]", "an event of the stream is not a JSON object"),
+        (b"null", "an event of the stream is not a JSON object"),
+        (b'"text"', "an event of the stream is not a JSON object"),
     ],
 )
 def test_an_event_that_is_no_chunk_ends_a_stream(data: bytes, problem: str) -> None:
@@ -160,41 +178,37 @@ def test_a_stream_of_exactly_the_limit_is_whole() -> None:
     assert read(WHOLE, limit=len(WHOLE))[0].problem is None
 
 
-def test_the_limit_is_for_what_the_stream_unpacks_to() -> None:
-    bomb = gzip.compress(event(HI) + b":" + bytes(9 << 20))
-    reader, _ = read(bomb, limit=1 << 21, encoding="gzip")
-    assert reader.problem
-    assert reader.over
-
-
 def test_a_line_that_never_ends_is_a_problem() -> None:
     reader, chunks = read(event(HI), b"data: ", *[bytes(1 << 20)] * 17, limit=1 << 25)
     assert (chunks, reader.problem, said(reader)) == ([HI], "a line of the stream is too long", "Hi")
 
 
-def packed(encoding: str, *parts: bytes) -> list[bytes]:
-    """As servers stream it: each part flushed, so that it can be read before the next is written."""
-    deflate = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
-    pieces = [deflate.compress(part) + deflate.flush(zlib.Z_SYNC_FLUSH) for part in parts]
-    return [*pieces, deflate.flush()]
+@pytest.mark.parametrize("raw", [b'event: ping\ndata: {"type": "ping"}\n\n', b'data: {"type": "ping"}\n\n'])
+def test_a_ping_is_no_part_of_the_answer(raw: bytes) -> None:
+    reader, chunks = read(raw + event(HI) + raw + event(END) + DONE)
+    assert chunks == [HI, END]
+    assert "type" not in reader.body()
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_compressed_stream_gives_each_chunk_as_soon_as_it_comes(encoding: str) -> None:
-    first, second, *rest = packed(encoding, event(HI), event(END), DONE)
-    reader = StreamReader(1 << 20, encoding)
-    assert (reader.feed(first), reader.feed(second)) == ([HI], [END])
-    assert [found for piece in rest for found in reader.feed(piece)] + reader.end() == []
-    assert (reader.problem, said(reader)) == (None, "Hi")
+FLAT = {"object": "error", "message": "too long", "type": "BadRequestError", "param": None, "code": 400}
 
 
-def test_a_compressed_stream_may_come_byte_by_byte() -> None:
-    raw = gzip.compress(WHOLE)
-    reader, chunks = read(*(raw[at : at + 1] for at in range(len(raw))), encoding="gzip")
-    assert (chunks, reader.problem) == ([HI, END], None)
+@pytest.mark.parametrize("raw", [event(FLAT), event({**FLAT, "choices": []}), event({"detail": "too long"})])
+def test_an_error_that_stands_there_as_a_chunk_without_choices_ends_a_stream(raw: bytes) -> None:
+    reader, _ = read(event(HI) + raw + DONE)
+    assert reader.problem == "the stream holds an error"
+    assert said(reader) == "Hi"
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br"])
-def test_a_stream_that_is_not_in_its_encoding_is_a_problem(encoding: str) -> None:
-    reader, _ = read(event(HI), event(END), encoding=encoding)
-    assert (reader.problem, reader.over) == (f"the stream is not in its Content-Encoding ({encoding})", True)
+@pytest.mark.parametrize("last", [{"code": 0, "msg": "success"}, {"usage": {"total_tokens": 1}, "message": "done"}])
+def test_what_a_server_says_after_a_whole_answer_is_not_an_error(last: dict[str, Any]) -> None:
+    assert read(event(HI) + event(END) + event(last) + DONE)[0].problem is None
+
+
+def test_fields_that_a_proxy_repeats_a_million_times_are_not_json() -> None:
+    assert read(event(HI) + b"data: " * 300_000 + b"\n\n")[0].problem == "an event of the stream is not JSON"
+
+
+def test_after_a_line_that_is_not_json_nothing_counts_of_an_event_of_many_lines() -> None:
+    reader, chunks = read(event(HI) + b"data: {no\n" + event(END))
+    assert (chunks, reader.problem) == ([HI], "an event of the stream is not JSON")
