@@ -105,7 +105,7 @@ class Merger:
             self.merge(kept[key], value)
         elif isinstance(value, list):
             self._add_list(kept, key, value)
-        elif not old or not isinstance(value, str):
+        elif not old or not (isinstance(value, str) or isinstance(old, list | dict)):
             self.scale.put(kept, key, value)
 
     def add_text(self, kept: Text, key: str, value: str) -> None:

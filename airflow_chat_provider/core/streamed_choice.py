@@ -6,10 +6,10 @@ from typing import Any
 
 from airflow_chat_provider.core.call_fragment import read_call
 from airflow_chat_provider.core.calls import Calls
-from airflow_chat_provider.core.pieces import Merger, Text, joined
+from airflow_chat_provider.core.pieces import Merger, Text, is_empty, joined
 from airflow_chat_provider.core.reading import SCALAR, weight
 from airflow_chat_provider.core.streamed_call import Call
-from airflow_chat_provider.core.streamed_message import FUNCTION, Told, settled
+from airflow_chat_provider.core.streamed_message import CALLS, FUNCTION, Told, settled
 
 _CHAINED = frozenset({"token_ids"})  # vLLM's; other lists of a choice are whole in each chunk
 _WEIGHT = 16  # of a choice without anything, in the units of ``reading.weight``
@@ -58,14 +58,20 @@ class Choice:
             old = kept.get(key)
             if type(old) is Text and type(value) is str:
                 self._merger.add_text(old, key, value)
-            elif key in ("tool_calls", "function_call") and isinstance(value, list | dict):
+            elif key in (CALLS, FUNCTION) and isinstance(value, list | dict):
                 self._add_calls(key, value)
-            else:
-                self._merger.merge_field(kept, key, value)
+            elif not old or not is_empty(value):
+                self._add_value(key, value)
         if choice.get("finish_reason"):
             self._ends.update(key for key, value in delta.items() if value and isinstance(value, str))
         if self._told and not choice.get("message"):
             self._told.behind.update(key for key, value in delta.items() if value)
+
+    def _add_value(self, key: str, value: Any) -> None:
+        if key == "content" and isinstance(value, dict):  # one part, without the list
+            value = [value]
+        if not isinstance(self._message.get(key), Calls | Call):
+            self._merger.merge_field(self._message, key, value)
 
     def _add_calls(self, key: str, value: Any) -> None:
         kept = self._message.get(key)
