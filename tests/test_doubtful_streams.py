@@ -1,6 +1,7 @@
 """Streams that other servers than OpenAI write: the answer is right, and where it is doubtful that is told once."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,11 @@ from tests.test_streaming import both_streams
 STREAM = {**REQUEST, "stream": True}
 WORDS = ("Canary", "Canary seed", "Canary seeds")
 SO_FAR = "Each chunk of the stream repeated the text of `content` that had come before: the last one was taken"
-CALL = {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Rome"}'}}
+CALL: dict[str, Any] = {
+    "id": "a",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": '{"city": "Rome"}'},
+}
 
 
 def chunk(finish_reason=None, **choice):

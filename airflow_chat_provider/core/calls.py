@@ -23,7 +23,7 @@ _ALIKE = "Check the tool calls: one came twice in the stream, which may be one c
 
 
 class Calls:
-    """The tool calls of one message. A fragment is found its call by id, by index, or as the last one's next."""
+    """The tool calls of one message. A fragment belongs to the call of its id or its index, else to the last one."""
 
     def __init__(self, merger: Merger) -> None:
         self._merger = merger
@@ -39,7 +39,7 @@ class Calls:
                 self._add(read_call(raw), place if many else None, each_whole=each_whole)
 
     def _add_piece(self, raw: dict[str, Any]) -> bool:
-        """The common fragment, an index and more of the arguments: was it one?"""
+        """Take in the common fragment, an index and more of the arguments. Was it one?"""
         index, function = raw.get("index"), raw.get("function")
         if type(index) is not int or type(function) is not dict or len(function) != 1 or len(raw) != 2:
             return False
@@ -81,7 +81,7 @@ class Calls:
         return last
 
     def _begins(self, call: Call, fragment: Fragment) -> bool:
-        """Does it begin another call, though it would find this one?"""
+        """Does a fragment that would belong to this call begin another one?"""
         same = fragment.id is not None and fragment.id in call.ids
         other = fragment.id is not None and bool(call.ids) and not same
         if not fragment.name or not call.name:
@@ -103,7 +103,7 @@ class Calls:
 
     @staticmethod
     def _begins_after_name(call: Call, fragment: Fragment, *, same: bool, other: bool) -> bool:
-        """A name after a name, no arguments between: a call without any was whole, or this one's name goes on."""
+        """A name follows a name, with no arguments between: either the call has none, or its name goes on."""
         if same:
             return False
         if fragment.name != call.name:
@@ -112,7 +112,7 @@ class Calls:
 
     @staticmethod
     def _begins_within(call: Call, fragment: Fragment, *, same: bool) -> bool:
-        """A name while the arguments are not whole: the name comes with every fragment, or the call was cut."""
+        """A name comes before the arguments are whole: either it comes with every fragment, or the call was cut."""
         if same:
             return False
         if fragment.name != call.name:
@@ -127,9 +127,10 @@ class Calls:
         return [call.made(doubts, plain=plain) for call in calls]
 
     def _sorted_out(self, doubts: list[str]) -> list[Call]:
-        """The calls, of those that turned out to be one but the one.
+        """The calls, each once, also where a fragment seemed to begin another.
 
-        Where indexes differ, they count; where all are 0 or none, a call that came twice may be one that was repeated.
+        Where the calls have different indexes, the index decides. Where all have 0 or none, a call that came twice may
+        be one that the server repeated.
         """
         named = any(call.name for call in self._calls)
         numbered = len({call.number for call in self._calls} - {None}) > 1

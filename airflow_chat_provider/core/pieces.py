@@ -25,6 +25,7 @@ class Scale:
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
+        self._allowed = 0  # when it was last looked up: what bytes allow for only grows
         self.weight = 0
         self.size = 0
 
@@ -37,7 +38,9 @@ class Scale:
 
     def weigh(self, units: int) -> None:
         self.weight += units
-        if self.weight > allowance(self.size, self._limit):
+        if self.weight > self._allowed:
+            self._allowed = allowance(self.size, self._limit)
+        if self.weight > self._allowed:
             raise Overfull("the stream holds more values than max_response_bytes allows for")
 
     def put(self, kept: dict[str, Any], key: str, value: Any) -> None:
@@ -105,7 +108,7 @@ class Merger:
             self.merge(kept[key], value)
         elif isinstance(value, list):
             self._add_list(kept, key, value)
-        elif not old or not isinstance(value, str):
+        elif not old or not (isinstance(value, str) or isinstance(old, list | dict)):
             self.scale.put(kept, key, value)
 
     def add_text(self, kept: Text, key: str, value: str) -> None:
@@ -135,6 +138,14 @@ class Merger:
             return
         for item in value:
             self._append_part(items, item)
+
+    def chain(self, kept: dict[str, Any], key: str, value: list[Any]) -> None:
+        """A list whose items are whole."""
+        items = kept.get(key)
+        if not isinstance(items, Parts):
+            items = kept[key] = Parts()
+        self.scale.weigh(weight(value))
+        items += value
 
     def _append_part(self, items: Parts, item: Any) -> None:
         """Chain a list's next item; or put it into the one that it continues."""

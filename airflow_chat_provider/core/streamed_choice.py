@@ -6,11 +6,12 @@ from typing import Any
 
 from airflow_chat_provider.core.call_fragment import read_call
 from airflow_chat_provider.core.calls import Calls
-from airflow_chat_provider.core.pieces import Merger, Text, joined
+from airflow_chat_provider.core.pieces import Merger, Text, is_empty, joined
 from airflow_chat_provider.core.reading import SCALAR, weight
 from airflow_chat_provider.core.streamed_call import Call
-from airflow_chat_provider.core.streamed_message import FUNCTION, Told, settled
+from airflow_chat_provider.core.streamed_message import CALLS, FUNCTION, Told, settled
 
+_OWN = frozenset({"index", "delta", "message"})
 _CHAINED = frozenset({"token_ids"})  # vLLM's; other lists of a choice are whole in each chunk
 _WEIGHT = 16  # of a choice without anything, in the units of ``reading.weight``
 _UNREAD = "A part of the stream was left out: a delta that is neither an object nor a text"
@@ -37,7 +38,7 @@ class Choice:
     def add(self, choice: dict[str, Any]) -> None:
         for key, value in choice.items():
             if value is None:
-                if key not in self._fields and key not in ("delta", "message"):
+                if key not in self._fields and key not in _OWN:
                     self._merger.scale.put(self._fields, key, None)
             elif key == "delta":
                 self._add_delta(value, choice)
@@ -58,14 +59,20 @@ class Choice:
             old = kept.get(key)
             if type(old) is Text and type(value) is str:
                 self._merger.add_text(old, key, value)
-            elif key in ("tool_calls", "function_call") and isinstance(value, list | dict):
+            elif key in (CALLS, FUNCTION) and isinstance(value, list | dict):
                 self._add_calls(key, value)
-            else:
-                self._merger.merge_field(kept, key, value)
+            elif not old or not is_empty(value):
+                self._add_value(key, value)
         if choice.get("finish_reason"):
             self._ends.update(key for key, value in delta.items() if value and isinstance(value, str))
         if self._told and not choice.get("message"):
             self._told.behind.update(key for key, value in delta.items() if value)
+
+    def _add_value(self, key: str, value: Any) -> None:
+        if key == "content" and isinstance(value, dict):  # one part, without the list
+            value = [value]
+        if not isinstance(self._message.get(key), Calls | Call):
+            self._merger.merge_field(self._message, key, value)
 
     def _add_calls(self, key: str, value: Any) -> None:
         kept = self._message.get(key)
@@ -90,8 +97,10 @@ class Choice:
 
     def _add_field(self, key: str, value: Any, choice: dict[str, Any]) -> None:
         old, scale = self._fields.get(key), self._merger.scale
-        if key == "logprobs" or (key in _CHAINED and isinstance(value, list)):
-            self._merger.merge_field(self._fields, key, value)
+        if key == "logprobs":
+            self._add_log_probabilities(value)
+        elif key in _CHAINED and isinstance(value, list):
+            self._merger.chain(self._fields, key, value)
         elif key == "text" and isinstance(value, str):
             self._add_bare_text(value, choice)
         elif value in ("", "null") and key in ("finish_reason", "finishReason"):
@@ -105,6 +114,21 @@ class Choice:
         else:  # Azure's last content_filter_results is empty
             for name, item in value.items():
                 scale.put(old, name, item)
+
+    def _add_log_probabilities(self, value: Any) -> None:
+        """The tokens of each field: those of one chunk after those of the other."""
+        kept = self._fields.get("logprobs")
+        if not isinstance(value, dict) or not all(item is None or isinstance(item, list) for item in value.values()):
+            self._merger.merge_field(self._fields, "logprobs", value)
+            return
+        if not isinstance(kept, dict):
+            self._merger.scale.put(self._fields, "logprobs", {})
+            kept = self._fields["logprobs"]
+        for key, tokens in value.items():
+            if tokens is not None:
+                self._merger.chain(kept, key, tokens)
+            elif key not in kept:
+                self._merger.scale.put(kept, key, None)
 
     def _add_bare_text(self, text: str, choice: dict[str, Any]) -> None:
         """The text of a chunk as the old completions have it, where the delta has none; Together has it twice."""

@@ -14,12 +14,16 @@ from airflow_chat_provider.core.streamed_call import Call
 from airflow_chat_provider.core.text_so_far import Means, Reading, doubt, grows, named, read, read_together
 
 CALLS, FUNCTION = "tool_calls", "function_call"
+_ONE_WORD = frozenset({"role", "name", "id"})  # which no server sends in pieces
 
 _DIFFERS = (
     "Check the text of {}: the message that the stream sent whole is not what its pieces come to; the longer was taken"
 )
 _IN_PIECES = "Check the text of {}: the stream sent it in `message`, and in pieces, it seems: they were joined"
 _REPEATED = "Check the text of {}: the stream sent it in `message` several times, and the last was taken"
+_OTHER_FORM = (
+    "Check `content`: the message that the stream sent whole is not what its pieces come to; the pieces were taken"
+)
 _OTHER_CALLS = (
     "Check the tool calls: those in the message that the stream sent whole are not what their fragments come to"
 )
@@ -29,7 +33,7 @@ _TOO_MANY = (
 
 
 class Told:
-    """The messages that chunks had; ``behind``: the fields of which deltas brought more since the last of them."""
+    """The messages that chunks had. ``behind``: the fields that deltas went on with after the last message."""
 
     def __init__(self) -> None:
         self._messages: list[dict[str, Any]] = []
@@ -70,6 +74,8 @@ def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str
     for key, said in told.fields().items() if told else ():
         if key == CALLS:
             _compare_calls(made, said, doubts)
+        elif key in _ONE_WORD:
+            made[key] = made.get(key) or said[-1]
         elif isinstance(made.get(key) or "", str) and all(isinstance(item, str) for item in said):
             reading = readings.pop(key, Reading(Means.NEW, ""))
             parts = texts[key][0] if key in texts else []
@@ -79,6 +85,8 @@ def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str
                 doubts.append(sentence.format(named(key)))
         elif is_empty(made.get(key)):
             made[key] = _said(key, said)
+        elif key == "content" and not is_empty(said[-1]) and _plain(made[key]) != _plain(said[-1]):
+            doubts.append(_OTHER_FORM)
     doubts += [sentence for key, reading in readings.items() if (sentence := doubt(key, reading.means))]
     role = made.get("role")
     return {**made, "role": "assistant" if is_empty(role) else role, "content": made.get("content")}
@@ -90,8 +98,16 @@ def _made(value: Any, doubts: list[str]) -> Any:
     return value.inside(doubts) if isinstance(value, Call) else joined(value)
 
 
+def _plain(content: Any) -> Any:
+    """What a content says, be it a text or a list of parts."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 def _text(parts: Sequence[str], reading: Reading, said: list[str], *, behind: bool) -> tuple[str, str | None]:
-    """A text of which messages tell too, and the doubt: None where the messages leave the one of its pieces."""
+    """A text that messages have, too, and the doubt that is left; None: the doubt that its pieces left stays."""
     last = said[-1]
     if not last:
         return reading.text, None
@@ -108,7 +124,7 @@ def _text(parts: Sequence[str], reading: Reading, said: list[str], *, behind: bo
 
 
 def _from_messages(said: list[str]) -> tuple[str, str]:
-    """A text that came in messages alone: one; each with the text so far; or, which is rare, in pieces."""
+    """A text that came in messages alone: in one, in each so far, or, which is rare, in pieces."""
     last = said[-1]
     if len(said) == 1:
         return last, ""

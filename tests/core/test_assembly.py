@@ -148,8 +148,8 @@ def test_id_created_and_model_are_the_first_that_say_something() -> None:
 def test_a_finish_reason_in_geminis_spelling_counts(none: str | None) -> None:
     assembly = Assembly()
     finished = []
-    for delta, more in (("a", {}), ("b", {"finishReason": "stop"})):
-        assembly.add(choice({"content": delta}, finish_reason=none, **more))
+    for delta, camel in (("a", None), ("b", "stop")):
+        assembly.add(choice({"content": delta}, finish_reason=none, finishReason=camel))
         finished.append(assembly.finished)
     assert finished == [False, True]
     assert assembly.body()["choices"] == [
@@ -243,6 +243,20 @@ def test_text_before_parts_is_the_first_part() -> None:
         part,
         part,
     ]
+
+
+def test_content_may_be_one_part() -> None:
+    made = message({"content": {"type": "text", "text": "He"}}, {"content": {"type": "text", "text": "y"}})
+    assert made["content"] == [{"type": "text", "text": "Hey"}]
+    assert message({"content": "He"}, {"content": {"type": "text", "text": "y"}}) == made
+
+
+@pytest.mark.parametrize("odd", [0, 1, False, True, 2.5, None, "", [], {}])
+def test_what_has_come_is_not_erased_by_another_kind_of_value(odd: Any) -> None:
+    calls = [{"index": 0, **call("a", "f", "{}")}]
+    made = message({"content": "a", "tool_calls": calls}, {"content": odd, "tool_calls": odd}, {"content": "b"})
+    content = made["content"] if isinstance(made["content"], str) else made["content"][0]["text"]
+    assert (content, made["tool_calls"]) == ("ab", [call("a", "f", "{}")])
 
 
 def test_vendor_fields_are_kept() -> None:

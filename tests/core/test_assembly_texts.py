@@ -230,6 +230,22 @@ class TestMessages:
         assert made["content"] == max("Hello world", whole, key=len)
         assert doubts == (DIFFERS,)
 
+    @pytest.mark.parametrize(("whole", "doubted"), [("Hello world", False), ("Hello", True)])
+    def test_it_is_compared_where_it_has_parts_and_the_deltas_a_text(self, whole: str, *, doubted: bool) -> None:
+        parts = [{"type": "text", "text": whole}]
+        deltas = {"delta": {"content": "Hello"}}, {"delta": {"content": " world"}}
+        made, doubts = assembled(*deltas, {"delta": {}, "message": {"content": parts}})
+        assert (made["content"], bool(doubts)) == ("Hello world", doubted)
+
+    def test_its_role_and_name_are_no_texts_in_pieces(self) -> None:
+        made, doubts = assembled(
+            *(
+                {"message": {"role": role, "name": "ab"[at], "content": "Hi"}}
+                for at, role in enumerate(["assistant"] * 2)
+            )
+        )
+        assert (made, doubts) == ({"role": "assistant", "name": "b", "content": "Hi"}, ())
+
     def test_what_only_it_has_is_taken(self) -> None:
         calls = [{"id": "a", "type": None, "function": {"name": "f", "arguments": {"x": 1}}}]
         made, doubts = assembled(
