@@ -25,8 +25,6 @@ class Assembly:
     being sure, in sentences that quote nothing.
     """
 
-    doubts: tuple[str, ...] = ()
-
     def __init__(self, choices: int = 1, limit: int = DEFAULT_LIMIT) -> None:
         self._top: dict[str, Any] = {}
         self._choices: dict[int, Choice] = {}
