@@ -1,4 +1,4 @@
-"""One question, asked by a real task and by a client that knows nothing of the project, and what of both is compared."""
+"""One question, asked by a real task and by a client that knows nothing of the project."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ SERVERS = {
     "vllm": Entry("vLLM", "on the CPU, with the same model", engines.vllm),
     "transformers": Entry("transformers serve", "with the same model", engines.transformers),
     "litellm": Entry("LiteLLM proxy", "in front of llama.cpp", gateways.litellm),
-    "litellm-mock": Entry("LiteLLM, own replies", "its `mock_response`, and a limit of requests", gateways.litellm_mock),
+    "litellm-mock": Entry(
+        "LiteLLM, own replies", "its `mock_response`, and a limit of requests", gateways.litellm_mock
+    ),
     "portkey": Entry("Portkey gateway", "in front of llama.cpp", gateways.portkey),
     "aimock": Entry("aimock", "a mock of npm", mocks.aimock),
     "llmock": Entry("llmock", "a mock of PyPI, which judges its clients", mocks.llmock),

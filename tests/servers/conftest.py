@@ -19,9 +19,9 @@ from tests.servers.table import Cell, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN = os.environ.get("AIRFLOW_CHAT_TEST_SERVERS", "")
-"""`all`, or names of the catalogue with commas between them."""
+"""`all`, or names of the catalogue."""
 LIMIT_SECONDS = 400
-NAMES = list(SERVERS) if CHOSEN in {"", "all"} else CHOSEN.split(",")
+NAMES = list(SERVERS) if CHOSEN in {"", "all"} else CHOSEN.replace(",", " ").split()
 LOGS = ROOT / ".servers" / "logs"
 TABLE = pytest.StashKey[Table]()
 CELL = pytest.StashKey[Cell]()
@@ -45,14 +45,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, Served]]:
     logs = LOGS / name
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir(parents=True)
-    light, engines = ROOT / ".venv-servers", ROOT / ".venv-servers-engines"
-    place = Place(light, engines, ROOT / ".servers" / "node", ROOT / ".models" / "SmolLM2-135M-Instruct", logs)
+    light, engines = ROOT / ".venv-servers", ROOT / ".venv-engines"
+    place = Place(light, engines, ROOT / ".servers" / "node", ROOT / ".servers" / "model", logs)
     started = SERVERS[name].start(place)
     try:
         served = started.__enter__()
     except Missing as missing:
         table.missing[name] = str(missing)
-        print(f"\nLeft out: {SERVERS[name].title}: {missing}")
         pytest.skip(str(missing))
     table.versions[name] = served.version
     try:

@@ -34,6 +34,9 @@ class Answer:
 
     @property
     def text(self) -> str:
+        """The first answer's, streamed or not."""
+        if self.headers.get("content-type", "").startswith("text/event-stream"):
+            return self.streamed_text(0)
         return self.choice["message"].get("content") or ""
 
     @property
@@ -41,6 +44,10 @@ class Answer:
         """The events of a stream, read in the plainest way."""
         data = re.findall(rb"^data: ?(.*?)\r?$", self.content, re.MULTILINE)
         return [json.loads(line) for line in data if line.strip() not in {b"", b"[DONE]"}]
+
+    def streamed_text(self, index: int) -> str:
+        deltas = (choice["delta"] for chunk in self.chunks for choice in chunk["choices"] if choice["index"] == index)
+        return "".join(delta.get("content") or "" for delta in deltas)
 
     @property
     def words(self) -> str:

@@ -70,7 +70,8 @@ def vllm(place: Place) -> Iterator[Served]:
         "tool-call-parser": "hermes",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [place.engines / "bin" / "vllm", "serve", place.model, *words, "--enforce-eager"]
+    alone = ["--enforce-eager", "--enable-auto-tool-choice"]
+    command = [place.engines / "bin" / "vllm", "serve", place.model, *words, *alone]
     env = OFFLINE | {
         "PATH": f"{place.engines / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -78,7 +79,6 @@ def vllm(place: Place) -> Iterator[Served]:
         "VLLM_TARGET_DEVICE": "cpu",
     }
     url = f"http://127.0.0.1:{port}/v1"
-    command.append("--enable-auto-tool-choice")
     with program(command, f"{url}/models", log=place.logs / "server.log", seconds=ENGINE_SECONDS, env=env):
         served = Served(url, MODEL, version, key=KEY)
         served.count = lambda body, reply: _vllm_count(served, body)
@@ -91,7 +91,9 @@ def _vllm_count(served: Served, body: dict[str, Any]) -> dict[str, int]:
 
     def read() -> dict[str, int]:
         page = served.root("/metrics").content.decode()
-        found = {name: re.findall(rf"^vllm:{metric}\S* ([\d.e+]+)$", page, re.MULTILINE) for name, metric in names.items()}
+        found = {
+            name: re.findall(rf"^vllm:{metric}\S* ([\d.e+]+)$", page, re.MULTILINE) for name, metric in names.items()
+        }
         return {name: int(sum(map(float, values))) for name, values in found.items()}
 
     before = read()
@@ -107,7 +109,9 @@ def transformers(place: Place) -> Iterator[Served]:
     port = free_port()
     command = [place.engines / "bin" / "transformers", "serve", place.model, "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/v1"
-    with program(command, f"{url}/models", log=place.logs / "server.log", seconds=ENGINE_SECONDS, env=OFFLINE):
+    # Its list of models is what lies in this cache.
+    env = OFFLINE | {"HF_HUB_CACHE": str(place.logs)}
+    with program(command, f"{url}/models", log=place.logs / "server.log", seconds=ENGINE_SECONDS, env=env):
         yield Served(url, str(place.model), version)
 
 

@@ -73,8 +73,9 @@ def portkey(place: Place) -> Iterator[Served]:
     command = [node(), package / "build" / "start-server.js", f"--port={port}", "--headless"]
     env = {"NODE_ENV": "production"}
     url = f"http://127.0.0.1:{port}/v1"
-    with llama(place, "upstream.log") as upstream, program(
-        command, f"http://127.0.0.1:{port}/", log=place.logs / "server.log", seconds=SECONDS, env=env
+    with (
+        llama(place, "upstream.log") as upstream,
+        program(command, f"http://127.0.0.1:{port}/", log=place.logs / "server.log", seconds=SECONDS, env=env),
     ):
         headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": upstream.url}
         yield Served(url, upstream.model, version, headers=headers)

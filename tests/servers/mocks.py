@@ -23,6 +23,7 @@ def aimock(place: Place) -> Iterator[Served]:
     version = node_version(package)
     said: list[dict[str, Any]] = [
         {"match": {"hasToolResult": True}, "response": {"content": "It is sunny in Rome."}},
+        {"match": {"toolName": "left"}, "response": {"toolCalls": [{"name": "left", "arguments": {}}]}},
         {"match": {"userMessage": WEATHER}, "response": {"toolCalls": [{"name": "weather", "arguments": CITY}]}},
         *({"match": {"userMessage": asked}, "response": {"content": answer}} for asked, answer in SCRIPT.items()),
         {"match": {"model": MODEL}, "response": {"content": COLOURS}},
@@ -38,12 +39,11 @@ def aimock(place: Place) -> Iterator[Served]:
     ):
         served = Served(url, MODEL, version, key=KEY)
 
-        def chaos(rate: float) -> dict[str, Any]:
+        def limit(rate: float = 1.0) -> dict[str, Any]:
             served.root("/__aimock/chaos", {"rateLimitRate": rate})
             return {}
 
-        served.limit = lambda: chaos(1.0)
-        served.unlimit = lambda: chaos(0.0) and None
+        served.limit, served.unlimit = limit, lambda: limit(0.0)
         yield served
 
 
@@ -57,8 +57,7 @@ def llmock(place: Place) -> Iterator[Served]:
             served.root("/_llmock/scenario", {"behaviors": [behaviour]})
             return {}
 
-        served.limit = limit
-        served.unlimit = lambda: served.root("/_llmock/reset", {}) and None
+        served.limit, served.unlimit = limit, lambda: served.root("/_llmock/reset", {})
         served.verdict = lambda: _findings(served.root("/_llmock/verdict").json)
         yield served
 
@@ -71,6 +70,11 @@ def _findings(verdict: dict[str, Any]) -> list[Any]:
 def fakellm(place: Place) -> Iterator[Served]:
     rules = [
         {"name": "sunny", "when": {"tool_result_contains": "sunny"}, "respond": {"content": "It is sunny in Rome."}},
+        {
+            "name": "left",
+            "when": {"tools_include": "left"},
+            "respond": {"tool_calls": [{"name": "left", "arguments": {}}]},
+        },
         {
             "name": "weather",
             "when": {"messages_contain": WEATHER},
@@ -98,6 +102,7 @@ def mockllm(place: Place) -> Iterator[Served]:
 @contextlib.contextmanager
 def llm_mock_api(place: Place) -> Iterator[Served]:
     rules: list[dict[str, Any]] = [
+        {"when": {"tool_name": "left"}, "reply": {"tools": [{"name": "left", "args": {}}]}},
         {"when": WEATHER, "reply": {"tools": [{"name": "weather", "args": CITY}]}},
         *({"when": asked, "reply": answer} for asked, answer in SCRIPT.items()),
     ]
@@ -117,5 +122,3 @@ def _python(place: Place, package: str, options: list[str], page: str = "/") -> 
     root = f"http://127.0.0.1:{port}"
     with program(command, root + page, log=place.logs / "server.log", seconds=SECONDS):
         yield Served(f"{root}/v1", MODEL, version)
-
-

@@ -27,7 +27,7 @@ class Missing(Exception):
 
 @contextlib.contextmanager
 def program(
-    command: Sequence[str | Path],
+    command: Sequence[object],
     ready: str,
     *,
     log: Path,
@@ -35,9 +35,9 @@ def program(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[None]:
-    """Inside, ``ready`` (a URL) is answered, by whatever status. Missing if it is not within ``seconds``."""
-    if not Path(command[0]).exists():
-        raise Missing(f"{Path(command[0]).name} is not installed")
+    """Inside, ``ready`` (a URL) is answered, and not by "not yet" (503). Missing if it is not within ``seconds``."""
+    if not Path(str(command[0])).exists():
+        raise Missing(f"{Path(str(command[0])).name} is not installed")
     # Ends with this process, even where that is killed.
     tied = [shutil.which("setpriv") or "", "--pdeathsig", "TERM"]
     words = [*(tied if tied[0] else ()), *map(str, command)]
@@ -66,10 +66,12 @@ def _wait(process: subprocess.Popen[bytes], ready: str, log: Path, seconds: floa
         try:
             with DIRECT.open(ready, timeout=5):
                 return
-        except urllib.error.HTTPError:
-            return
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                return
         except OSError:
-            time.sleep(0.2)
+            pass
+        time.sleep(0.2)
     raise Missing(f"it did not answer within {seconds:.0f} s: {_last_line(log)}")
 
 
@@ -79,18 +81,20 @@ def _last_line(log: Path) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """The whole group: what a program started may outlive it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-    # The group may hold more than the program itself.
 
 
 def version_of(python: Path, package: str) -> str:
     """The installed version, as that environment knows it."""
     if not python.exists():
-        raise Missing(f"{python.parent.parent.name} is not there: see what `make test-servers` said of its installation")
+        raise Missing(
+            f"{python.parent.parent.name} is not there: see what `make test-servers` said of its installation"
+        )
     code = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
     done = subprocess.run([python, "-c", code, package], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:

@@ -44,7 +44,7 @@ class Served:
     headers: Mapping[str, str] = field(default_factory=dict)
     count: Callable[[dict[str, Any], dict[str, Any]], dict[str, int]] | None = None
     limit: Callable[[], dict[str, Any]] | None = None
-    unlimit: Callable[[], None] = lambda: None
+    unlimit: Callable[[], object] = lambda: None
     verdict: Callable[[], list[Any]] | None = None
 
     def get(self, path: str, log: Path | None = None) -> Answer:

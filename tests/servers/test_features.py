@@ -1,8 +1,9 @@
-"""The features, one test each, the same for every server. The first line of a test's docstring is its row in the table."""
+"""The features, one test each, the same for every server. A test's docstring is its row in the table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_chained(at: At):
     settings = {key: value for key, value in at.body().items() if key != "messages"}
     airflow = at.airflow()
     with airflow.dag():
-        first = ChatCompletionOperator(task_id="first", request=settings, prompt=NUMBERS)
+        first: Any = ChatCompletionOperator(task_id="first", request=settings, prompt=NUMBERS)
         ChatCompletionOperator(
             task_id="ask", request=settings, messages=first.output["messages"], prompt="Which of them is the warmest?"
         )
@@ -116,9 +117,11 @@ def test_n(at: At):
     if len(direct.json["choices"]) == 1:
         at.no("one choice came")
         return
+    events = at.direct({**body, "stream": True})
     streamed = at.succeed({**body, "stream": True})
     assert [choice["index"] for choice in streamed.body["choices"]] == [0, 1]
-    assert all(choice["message"]["content"] for choice in streamed.body["choices"])
+    texts = [choice["message"]["content"] for choice in streamed.body["choices"]]
+    assert texts == [events.streamed_text(0), events.streamed_text(1)]
     at.yes()
 
 
@@ -215,7 +218,7 @@ def test_response_schema(at: At, stream: bool):
         return
     assert isinstance(done.error, InvalidOutput | IncompleteReply), done.error
     form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": VERDICT, "strict": True}}
-    direct = at.direct({**body, "response_format": form})
+    direct = at.direct({**body, "stream": stream, "response_format": form})
     assert not direct.ok or not _fits(direct.text), f"the server's own answer fits: {direct.text}"
     at.no(f"its answer does not fit, and the task says so ({type(done.error).__name__})")
 
@@ -365,10 +368,16 @@ def test_usage(at: At):
     counted = at.served.count(body, direct.json) if at.served.count else {name: told[name] for name in names}
     assert {name: done.body["usage"][name] for name in names} == counted
     usage = streamed.body.get("usage")
-    if not usage:
-        at.yes("not in its streams")
-        return
-    assert {name: usage[name] for name in names} == counted
-    at.yes("" if at.served.count else "as its reply says: it shows no count beside that")
+    events = at.direct({**body, "stream": True, "stream_options": {"include_usage": True}})
+    last = next((chunk["usage"] for chunk in reversed(events.chunks) if chunk.get("usage")), None)
+    assert stable(usage) == stable(last)
+    at.yes("; ".join(_about_usage(at, told, last)))
 
 
+def _about_usage(at: At, told: Any, streamed: Any) -> Iterator[str]:
+    if at.served.count is None:
+        yield "as its reply says: it shows no count beside that"
+    if not streamed:
+        yield "not in its streams"
+    elif streamed["total_tokens"] != told["total_tokens"]:
+        yield f"it counts {told['total_tokens']} tokens whole, and {streamed['total_tokens']} streamed"

@@ -1,0 +1,71 @@
+"""What the official SDK says of the servers' own bytes. The first line of a docstring is the row in the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests import sdk
+from tests.servers.asking import At
+from tests.servers.served import WEATHER
+from tests.servers.test_features import WEATHER_TOOL
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "n": {"n": 2},
+    "logprobs": {"logprobs": True, "top_logprobs": 2, "max_tokens": 4},
+    "tools": {"tools": [WEATHER_TOOL], "tool_choice": "required", "max_tokens": 64},
+}
+
+
+def body_of(at: At, name: str) -> dict[str, Any]:
+    return at.body(WEATHER, **REQUESTS[name]) if name == "tools" else at.body(**REQUESTS[name])
+
+
+def test_types(at: At):
+    """The SDK's types take what tasks hand on"""
+    said = []
+    for name in REQUESTS:
+        body = body_of(at, name)
+        assert sdk.refused_request(body) == []
+        whole, events = at.direct(body), at.direct({**body, "stream": True})
+        if not whole.ok:
+            continue
+        done = at.succeed(body)
+        own = sdk.refused(whole.json)
+        assert sdk.refused(done.body) == own  # what came unstreamed is handed on as it came
+        if own:
+            said.append(f"{name}: {', '.join(own)}")
+        if not events.ok:
+            continue
+        refused = set(sdk.refused(sdk.assembled(events.chunks, 2))) - set(own)
+        assert _not_in(events.chunks, refused) == set(), refused
+    at.yes(f"but for what the server itself deviates in ({'; '.join(said)})" if said else "")
+
+
+def _not_in(chunks: list[Any], refused: set[str]) -> set[str]:
+    """The places that the server's own chunks do not lack: what never came cannot be handed on."""
+    sent = str(chunks)
+    return {place for place in refused if f"'{place.rpartition('.')[2]}'" in sent}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_accumulator(at: At, name: str):
+    """The SDK's accumulator makes the same of its streams"""
+    body = {**body_of(at, name), "stream": True}
+    direct = at.direct(body)
+    if not direct.ok:
+        at.no(direct.words)
+        return
+    ours = sdk.essence(sdk.assembled(direct.chunks, 2))
+    try:
+        theirs = sdk.essence(sdk.accumulated(direct.chunks))
+    except Exception as error:  # noqa: BLE001 - whatever it breaks with
+        at.no(f"the SDK's own breaks on it: {type(error).__name__}: {error}")
+        return
+    # It knows no role but what a chunk names.
+    for choice, other in zip(ours["choices"], theirs["choices"], strict=True):
+        other["role"] = other["role"] or choice["role"]
+    assert ours == theirs
+    at.yes()
