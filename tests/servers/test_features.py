@@ -330,7 +330,7 @@ def test_deferred(at: At):
 def test_batch(at: At, tmp_path: Any):
     """A batch of 200, 16 at a time"""
     airflow = at.airflow()
-    settings = {key: value for key, value in at.body(max_tokens=4).items() if key != "messages"}
+    settings = {key: value for key, value in at.body(max_tokens=2).items() if key != "messages"}
     with airflow.dag():
         ChatCompletionBatchOperator(
             task_id="ask",
