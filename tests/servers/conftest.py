@@ -34,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if unknown := set(NAMES) - set(SERVERS):
         raise pytest.UsageError(f"There is no server {', '.join(sorted(unknown))}. There are {', '.join(SERVERS)}.")
     config.stash[TABLE] = Table()
+    if CHOSEN:  # `timeout` ends this process so, and the servers are to end with it
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=NAMES)

@@ -18,7 +18,9 @@ MODEL = "small"
 KEY = "sk-test-1234567890"
 LLAMA_SECONDS = 60
 ENGINE_SECONDS = 240
-OFFLINE = {
+# One thread: several wait for each other by spinning, and what asks runs beside them.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
@@ -72,7 +74,7 @@ def vllm(place: Place) -> Iterator[Served]:
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     alone = ["--enforce-eager", "--enable-auto-tool-choice"]
     command = [place.engines / "bin" / "vllm", "serve", place.model, *words, *alone]
-    env = OFFLINE | {
+    env = ENVIRONMENT | {
         "PATH": f"{place.engines / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -110,7 +112,7 @@ def transformers(place: Place) -> Iterator[Served]:
     command = [place.engines / "bin" / "transformers", "serve", place.model, "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/v1"
     # Its list of models is what lies in this cache.
-    env = OFFLINE | {"HF_HUB_CACHE": str(place.logs)}
+    env = ENVIRONMENT | {"HF_HUB_CACHE": str(place.logs)}
     with program(command, f"{url}/models", log=place.logs / "server.log", seconds=ENGINE_SECONDS, env=env):
         yield Served(url, str(place.model), version)
 

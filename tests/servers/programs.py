@@ -39,7 +39,7 @@ def program(
     if not Path(str(command[0])).exists():
         raise Missing(f"{Path(str(command[0])).name} is not installed")
     # Ends with this process, even where that is killed.
-    tied = [shutil.which("setpriv") or "", "--pdeathsig", "TERM"]
+    tied = [shutil.which("setpriv") or "", "--pdeathsig", "KILL"]
     words = [*(tied if tied[0] else ()), *map(str, command)]
     with log.open("wb") as out:
         process = subprocess.Popen(
