@@ -9,13 +9,13 @@ import pytest
 from tests import sdk
 from tests.servers.asking import At
 from tests.servers.served import WEATHER
-from tests.servers.test_features import WEATHER_TOOL
+from tests.servers.test_features import ALMOST_THE_SAME, CALL_WEATHER, WEATHER_TOOL
 
 REQUESTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "n": {"n": 2},
+    "n": {"n": 2, "temperature": ALMOST_THE_SAME},
     "logprobs": {"logprobs": True, "top_logprobs": 2, "max_tokens": 4},
-    "tools": {"tools": [WEATHER_TOOL], "tool_choice": "required", "max_tokens": 64},
+    "tools": {"tools": [WEATHER_TOOL], "tool_choice": CALL_WEATHER, "max_tokens": 64},
 }
 
 
