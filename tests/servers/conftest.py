@@ -107,5 +107,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write(text[text.index("| Feature") :] if "| Feature" in text else text)
     terminalreporter.write_line(f"\nWhat each server logged, was sent and answered: {LOGS}")
     if page := os.environ.get("AIRFLOW_CHAT_TEST_SERVERS_PAGE"):
+        Path(page).parent.mkdir(exist_ok=True)
         Path(page).write_text(text)
         terminalreporter.write_line(f"The table was written to {page}")
