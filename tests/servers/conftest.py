@@ -100,6 +100,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not CHOSEN:
+        return
     text = config.stash[TABLE].markdown()
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "servers.md").write_text(text)
