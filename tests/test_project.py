@@ -1,5 +1,6 @@
 """The lock files and pyproject.toml say the same."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -22,11 +23,18 @@ def runtime(project: Path) -> list[Requirement]:
     return [Requirement(line) for line in declared["project"]["dependencies"]]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, "servers.lock", "engines.lock"])
 def test_a_lock_pins_exact_versions_and_no_place_to_get_them_from(project: Path, lock: str) -> None:
     for requirement in requirements(project / "requirements" / lock):
         assert re.fullmatch(r"==[^*]+", str(requirement.specifier)), requirement
         assert requirement.url is None, requirement
+
+
+def test_the_lock_of_node_packages_names_no_place_to_get_them_from(project: Path) -> None:
+    lock = json.loads((project / "tests" / "servers" / "package-lock.json").read_text())
+
+    assert lock["packages"]
+    assert not any("resolved" in package for package in lock["packages"].values())
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -51,5 +59,5 @@ def test_the_oldest_environment_has_exactly_the_lower_bounds(project: Path) -> N
 
 
 def test_each_script_of_the_house_can_be_run(project: Path) -> None:
-    for name in ("run", "venv", "pip-install", "postgres", "redis", "wheel-test"):
+    for name in ("run", "venv", "pip-install", "engines", "postgres", "redis", "wheel-test"):
         assert (project / ".ci" / name).stat().st_mode & 0o111, name
