@@ -230,12 +230,13 @@ class TestOpenAI:
 
     @pytest.mark.parametrize("base_url", ELSEWHERE)
     def test_the_hook_knows_its_server_by_the_base_url(self, connect, base_url):
+        thoughts = {"D11"}  # a reply's part, which is left out on the way to a server that refuses it
         connect(base_url)
-        for name in OPEN:
+        for name in {*OPEN} - (thoughts if "groq" in base_url else set()):
             with _hook() as hook:
                 assert hook.prepare(REPORTED[name]) == REPORTED[name]
         connect("https://api.openai.com/v1")
-        for name in OPEN:
+        for name in {*OPEN} - thoughts:
             with _hook() as hook, pytest.raises(InvalidRequest):
                 hook.prepare(REPORTED[name])
             with _hook() as hook:

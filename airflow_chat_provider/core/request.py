@@ -115,7 +115,8 @@ def finish(
     """The request as it will be sent, proved against schema and rules, and a warning for each doubtful thing in it."""
     request = plain(request, exact=True)
     request = schema.typed(request) if schema else typed(request, None)
-    request, left_out = taken(request, base_url) if schema is not None else (request, [])
+    as_written = schema is None or schema.is_open
+    request, left_out = (request, []) if as_written else taken(request, base_url)
     doubts: list[str] = [*left_out, *(schema.validate(request, base_url=base_url) if schema else ())]
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")

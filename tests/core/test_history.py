@@ -137,9 +137,10 @@ def test_nothing_else_of_a_message_is_touched(message: Any) -> None:
     assert taken({"messages": "x"}, OPENAI) == ({"messages": "x"}, [])
 
 
-def test_a_request_that_is_sent_unchecked_is_sent_as_it_is() -> None:
+@pytest.mark.parametrize("schema", [None, "open"])
+def test_a_request_that_is_sent_as_it_is_keeps_all(schema: str | None) -> None:
     message = turn(**ALL)
-    assert sent(message, MISTRAL, None)[0] == message
+    assert sent(message, MISTRAL, schema)[0] == message
 
 
 def test_what_is_asked_again_has_the_answers_reasoning() -> None:
