@@ -56,6 +56,7 @@ NO_LIST: dict[str, tuple[Reply, Reply]] = {
     "a server's that has no such method": (replies.status(501), replies.text(400, "Bad Request")),
     "one that misses the model": (NO_PAGE, replies.error(404, 'model "" not found')),
     "one that trips over it": (NO_PAGE, replies.error(500, "'messages'")),
+    "one that trips over it and says no more": (NO_PAGE, replies.text(500, "Internal Server Error", "text/plain")),
     "one with a list of another form": (replies.json_reply(200, {"models": []}), replies.error(400, "no messages")),
     "one in a 200": (NO_PAGE, replies.json_reply(200, {"error": {"message": "no messages", "code": 400}})),
 }
