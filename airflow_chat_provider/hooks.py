@@ -138,7 +138,7 @@ class ChatCompletionHook(BaseHook):
         The request is proved against the connection's ``request_schema`` first. Raises InvalidRequest,
         InvalidConnection, TransportError, StatusError, ProtocolError; ``Idempotency-Key`` is one for all attempts.
         """
-        return self.send(self.prepare(request), idempotency_key=idempotency_key).raise_for_error()
+        return self._told(self.send(self.prepare(request), idempotency_key=idempotency_key)).raise_for_error()
 
     async def acreate(self, request: Mapping[str, Any], *, idempotency_key: str | None = None) -> Reply:
         """``create`` for an event loop."""
@@ -147,7 +147,7 @@ class ChatCompletionHook(BaseHook):
             reply = await self.asend(client, self.prepare(request), idempotency_key=idempotency_key)
         finally:
             await client.aclose()
-        return reply.raise_for_error()
+        return self._told(reply).raise_for_error()
 
     async def aclient(self) -> AsyncClient:
         """An asynchronous client, to be closed by the caller. All of a loop with one connection share their sockets."""
@@ -211,7 +211,7 @@ class ChatCompletionHook(BaseHook):
         finally:
             call.close()
             if call.over:
-                self._finished(prepared, call.reply)
+                self._finished(prepared, self._told(call.reply))
 
     @contextlib.asynccontextmanager
     async def astream(
@@ -230,7 +230,7 @@ class ChatCompletionHook(BaseHook):
             await call.aclose()
             await client.aclose()
             if call.over:
-                self._finished(prepared, call.reply)
+                self._finished(prepared, self._told(call.reply))
 
     def _finished(self, request: dict[str, Any], reply: Reply) -> None:
         learn(reply, self.settings.base_url)
@@ -244,6 +244,12 @@ class ChatCompletionHook(BaseHook):
             reply.tokens,
             printable(str(reply.request_id)),
         )
+
+    def _told(self, reply: Reply) -> Reply:
+        """Log what was guessed. Not for an operator's calls, whose outcome has these among its warnings."""
+        for doubt in reply.doubts:
+            self.log.warning("%s", doubt)
+        return reply
 
     def abort(self) -> None:
         """Stop for good: the socket of a call under way is closed, and nothing more is sent.

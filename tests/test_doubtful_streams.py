@@ -41,18 +41,22 @@ def beside():
 
 @both
 @pytest.mark.parametrize(("reply", "doubts"), [(so_far, (SO_FAR,)), (beside, ())])
-def test_a_reply_has_the_text_once_and_says_what_was_guessed(chat, create, reply, doubts):
+def test_a_reply_has_the_text_once_and_says_what_was_guessed(chat, create, reply, doubts, capsys, caplog):
+    log = Log(capsys, caplog)
     chat.script(reply())
     answer = create(ChatCompletionHook(max_attempts=1), STREAM)
     assert (answer.text, answer.doubts) == (WORDS[-1], doubts)
+    assert len(log.lines(SO_FAR)) == len(doubts)
 
 
 @both_streams
-def test_so_has_the_reply_of_a_stream_that_is_read_as_it_comes(chat, stream):
+def test_so_has_the_reply_of_a_stream_that_is_read_as_it_comes(chat, stream, capsys, caplog):
+    log = Log(capsys, caplog)
     chat.script(so_far())
     chunks, answer = stream(ChatCompletionHook(max_attempts=1))
     assert len(chunks) == 4
     assert (answer.text, answer.doubts) == (WORDS[-1], (SO_FAR,))
+    assert len(log.lines(SO_FAR)) == 1
 
 
 @pytest.mark.parametrize(("reply", "times"), [(so_far, 1), (beside, 0)])
