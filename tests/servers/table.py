@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.servers.catalogue import SERVERS
+
+PROJECT = Path(__file__).parent.parent.parent
 
 PREFACE = """\
 # Servers that the provider was tried against
@@ -69,5 +72,6 @@ def _sentence(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A server's words may hold anything: here they are text on one line."""
+    """A server's words may hold anything: here they are text on one line, without the machine's own paths."""
+    text = text.replace(f"{PROJECT}/", "")
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
