@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_chat_provider.core.verdict import http_status
+
 ADVICE = "Ask again (see output_retries) or change the prompt: the server could not use this one answer of the model"
 CUT_ADVICE = "Raise the token limit: the server could not use this answer of the model, which the limit cut off"
 
@@ -38,9 +40,7 @@ _LOOKED_AT = 16_000  # characters
 
 def judged_status(status: int, code: Any) -> int:
     """The HTTP status of an error, or the one that its code is where the error came with a 2xx."""
-    if 200 <= status < 300 and re.fullmatch(r"[45]\d\d", str(code), re.ASCII):
-        return int(code)
-    return status
+    return (http_status(str(code).lower()) or status) if 200 <= status < 300 else status
 
 
 def is_spoilt(codes: frozenset[str], message: str) -> bool:

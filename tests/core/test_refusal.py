@@ -219,11 +219,12 @@ def test_the_status_alone_tells_of_something_else(status: int) -> None:
 @pytest.mark.parametrize("status", [200, 404, 500])
 def test_other_statuses_are_refusals_where_they_name_the_form(status: int) -> None:
     assert refused(FORM["OpenAI"], status) is Why.FORM
-    assert refused(error("oops"), status) is Why.OTHER
+    assert refused({"error": {"message": "oops"}}, status) is Why.OTHER
 
 
 def test_the_code_in_a_200_is_its_status() -> None:
     assert refused({"error": {"message": "Bad request", "code": 400}}, 200) is Why.UNNAMED
+    assert refused({"error": {"message": "Bad request", "type": "invalid_request_error"}}, 200) is Why.UNNAMED
     assert refused({"error": {"message": "busy", "code": 429}}, 200) is Why.OTHER
 
 
