@@ -19,6 +19,7 @@ from airflow_chat_provider.testing import End, Reply, faults, replies
 from tests.calling import AT_ONCE
 
 BODY = replies.ok().body
+SHORT = 1.5  # seconds, in which also a busy machine connects and gets the headers, of which an error tells
 NESTED = b'{"choices":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 ODD = (
     b'{"choices":[{"index":0,"message":{"role":"assistant","content":"a\\u0000b\\ud800c"},"finish_reason":"stop",'
@@ -124,11 +125,11 @@ def _behaviours() -> dict[str, Behaviour]:
 _TIME = {
     "is not there": Behaviour((), TransportError, {"max_attempts": 1, "chat_conn_id": "nowhere"}, requests=0),
     "takes no connection": Behaviour((), TransportTimeout, {"max_attempts": 1, "chat_conn_id": "deaf"}, requests=0),
-    "hangs": _once(faults.hang(), error=TransportTimeout, timeout=0.3),
+    "hangs": _once(faults.hang(), error=TransportTimeout, timeout=SHORT),
     "answers late": _once(replies.delay(0.2, replies.ok())),
-    "drips for ever": _once(faults.drip(), error=TransportTimeout, timeout=0.3),
-    "drips headers": _once(faults.drip_headers(), error=TransportTimeout, timeout=0.3),
-    "stalls in the body": _once(faults.half_body(BODY, end=End.HANG), error=TransportTimeout, timeout=0.3),
+    "drips for ever": _once(faults.drip(), error=TransportTimeout, timeout=SHORT),
+    "drips headers": _once(faults.drip_headers(), error=TransportTimeout, timeout=SHORT),
+    "stalls in the body": _once(faults.half_body(BODY, end=End.HANG), error=TransportTimeout, timeout=SHORT),
     "is too slow for the deadline": _once(faults.hang(), error=TransportTimeout, deadline=0.3),
     "sends too much": _once(faults.huge(3 << 20), error=ProtocolError, chat_conn_id="small"),
     "sends too much, not announced": _once(
