@@ -51,8 +51,8 @@ pytest: .venv/.ready ## the tests alone, with the coverage gate
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "not e2e"
 
 fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
-	FUZZ_TIMES=50 $(BIN)/pytest tests/core/test_any_reply.py tests/core/test_any_answer.py tests/core/test_answer_words.py \
-		tests/test_journal_fuzz.py tests/batch/test_fuzz.py
+	FUZZ_TIMES=50 $(BIN)/pytest tests/unit/call/test_any_reply.py tests/unit/answer/test_any_answer.py tests/unit/answer/test_answer_words.py \
+		tests/airflow/durable/test_journal_fuzz.py tests/airflow/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
 	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
@@ -78,13 +78,13 @@ test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery work
 	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
 
 test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflow, without Celery
-	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/test_e2e.py
+	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/system/test_e2e.py
 
 test-servers: .venv/.ready $(call for_servers,$(LIGHT_SERVERS),.venv-servers/.ready) \
 	$(call for_servers,$(ENGINES),.venv-engines/.ready) $(call for_servers,$(NODE_SERVERS),.servers/node/.ready)
 test-servers: ## the same features against servers that others wrote, started here; writes docs/servers.md
 	AIRFLOW_CHAT_TEST_SERVERS="$(SERVERS)" AIRFLOW_CHAT_TEST_SERVERS_PAGE="$(call for_servers,all,docs/servers.md)" \
-		timeout --kill-after=60 3600 $(BIN)/pytest tests/servers --show-capture=no --tb=short -p no:cacheprovider
+		timeout --kill-after=60 3600 $(BIN)/pytest tests/system/servers --show-capture=no --tb=short -p no:cacheprovider
 
 wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
 	rm -rf dist
@@ -105,7 +105,7 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra local --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
 	$(COMPILE) --extra local --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
 	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
-	cd tests/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
+	cd tests/system/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
 		--omit-lockfile-registry-resolved
 
 lock-engines: $(UV) ## the same for vLLM and transformers, by pip, which takes minutes
@@ -164,7 +164,7 @@ $(UV): requirements/uv.txt
 .venv-engines/.ready: requirements/engines.lock .ci/engines .ci/make-model.py | .venv/.ready
 	-timeout 1800 .ci/engines .venv-engines .servers/model && touch $@
 
-.servers/node/.ready: tests/servers/package-lock.json
+.servers/node/.ready: tests/system/servers/package-lock.json
 	mkdir -p $(@D)
-	cp tests/servers/package.json tests/servers/package-lock.json $(@D)
+	cp tests/system/servers/package.json tests/system/servers/package-lock.json $(@D)
 	-timeout 600 npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund && touch $@

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cas
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
-from airflow_chat_provider.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.branching import ChatCompletionBranchOperator
-from airflow_chat_provider.chat_operator import ChatCompletionOperator
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.mapping import checked
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
+from airflow_chat_provider.task.branch import ChatCompletionBranchOperator
+from airflow_chat_provider.task.chat import ChatCompletionOperator
+from airflow_chat_provider.task.mapping import checked
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -103,17 +103,17 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
     """Why the function's arguments cannot be had."""
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        from airflow_chat_provider import building
+        from airflow_chat_provider.task import rendering
 
         # Not folded into one request yet: the function's part of it is still to come.
-        self._arguments = building.render(self, fields, context, env, data)
+        self._arguments = rendering.render(self, fields, context, env, data)
         return self._function_error or self._arguments.error
 
     def _render_other(self, name: str, context: Any, env: Any) -> None:
         if name not in DecoratedOperator.template_fields:
             super()._render_other(name, context, env)
             return
-        from airflow_chat_provider.function_arguments import rendered
+        from airflow_chat_provider.task.function_arguments import rendered
 
         try:
             setattr(self, name, rendered(self, name, context, env))
@@ -121,14 +121,14 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
             self._function_error = self._function_error or error
 
     def _built(self, context: Context) -> dict[str, Any]:
-        from airflow_chat_provider import building
+        from airflow_chat_provider.task import rendering
 
         if self._function_error is not None:
             raise self._function_error
         arguments = self._current_arguments()
         given = arguments.now()
         returned = self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context), given["request"])
-        request: dict[str, Any] = building.fold_for(self, {**given, **returned}, arguments.written).told()
+        request: dict[str, Any] = rendering.fold_for(self, {**given, **returned}, arguments.written).told()
         return request
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    from airflow_chat_provider.core.wording import with_article
+    from airflow_chat_provider.core.request.wording import with_article
 
     if value is None:
         return "NoneType"

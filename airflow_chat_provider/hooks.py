@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.hook import BaseHook
 
-from airflow_chat_provider.compat import in_thread, loop_reaches_airflow, uncut
-from airflow_chat_provider.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
+from airflow_chat_provider._forks import renew_in_child
+from airflow_chat_provider.airflow_api.compat import in_thread, loop_reaches_airflow, uncut
+from airflow_chat_provider.airflow_api.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.call.exchange import AFRESH, Begun, exchange
+from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
-from airflow_chat_provider.core.exchange import AFRESH, Begun, exchange
-from airflow_chat_provider.core.request import finish
-from airflow_chat_provider.core.response import Reply
-from airflow_chat_provider.core.schema import load_schema
-from airflow_chat_provider.core.scrub import printable
-from airflow_chat_provider.core.settings import Settings
-from airflow_chat_provider.forks import renew_in_child
-from airflow_chat_provider.outgoing import call_for, headers, learn, with_model
+from airflow_chat_provider.core.request.prepare import finish
+from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.core.server.scrub import printable
+from airflow_chat_provider.transport.outgoing import call_for, headers, learn, with_model
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from airflow_chat_provider.streaming import AsyncStream, Guard, Note, Stream
-    from airflow_chat_provider.transport import AsyncClient, Client
+    from airflow_chat_provider.transport.client import AsyncClient, Client
+    from airflow_chat_provider.transport.response import AsyncStream, Guard, Note, Stream
 
 _LONGEST_MODEL = 200  # characters of a model's name in the log
 
@@ -117,7 +117,7 @@ class ChatCompletionHook(BaseHook):
         """The synchronous client, made when first needed."""
         with self._lock:
             if self._client is None:
-                from airflow_chat_provider.transport import Client
+                from airflow_chat_provider.transport.client import Client
 
                 self._client = Client(self.settings)
                 if self._aborted:
@@ -151,7 +151,7 @@ class ChatCompletionHook(BaseHook):
 
     async def aclient(self) -> AsyncClient:
         """An asynchronous client, to be closed by the caller. All of a loop with one connection share their sockets."""
-        from airflow_chat_provider.transport import AsyncClient
+        from airflow_chat_provider.transport.client import AsyncClient
 
         return AsyncClient(await self._asettings())
 
@@ -268,7 +268,7 @@ class ChatCompletionHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for the models, or, where there is no list, for nothing: ``(works, what was found)``."""
-        from airflow_chat_provider.probe import probe
+        from airflow_chat_provider.transport.probe import probe
 
         try:
             return probe(self.settings, self.client)

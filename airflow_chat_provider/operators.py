@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
-    from airflow_chat_provider.branching import ChatCompletionBranchOperator
-    from airflow_chat_provider.chat_operator import ChatCompletionOperator
+    from airflow_chat_provider.task.branch import ChatCompletionBranchOperator
+    from airflow_chat_provider.task.chat import ChatCompletionOperator
 
 __all__ = ["ChatCompletionBatchOperator", "ChatCompletionBranchOperator", "ChatCompletionOperator"]
 
 _PLACES = {
     "ChatCompletionBatchOperator": "airflow_chat_provider.batch.operator",
-    "ChatCompletionBranchOperator": "airflow_chat_provider.branching",
-    "ChatCompletionOperator": "airflow_chat_provider.chat_operator",
+    "ChatCompletionBranchOperator": "airflow_chat_provider.task.branch",
+    "ChatCompletionOperator": "airflow_chat_provider.task.chat",
 }
 
 

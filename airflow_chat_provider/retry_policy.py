@@ -104,7 +104,7 @@ def final_errors() -> Iterator[None]:
     try:
         yield
     except ChatCompletionError as error:
-        from airflow_chat_provider.compat import AirflowFailException
+        from airflow_chat_provider.airflow_api.compat import AirflowFailException
 
         if error.final and not FINAL_BY_POLICY:
             raise AirflowFailException(f"{type(error).__name__}: {error}") from error

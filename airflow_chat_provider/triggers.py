@@ -12,22 +12,22 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from airflow_chat_provider.aside import asafe_dump, aside, by_size
-from airflow_chat_provider.asking import learn
-from airflow_chat_provider.connections import KnownConnections
-from airflow_chat_provider.conversation import Conversation
-from airflow_chat_provider.core import record
+from airflow_chat_provider._per_loop import PerLoop
+from airflow_chat_provider.airflow_api.connections import KnownConnections
+from airflow_chat_provider.airflow_api.xcom import Slot
+from airflow_chat_provider.core.answer import record
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.call.exchange import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.core.exchange import Send, Sleep
-from airflow_chat_provider.core.journal import KEY, VERSION, Entry, Unusable
-from airflow_chat_provider.core.response import Reply
-from airflow_chat_provider.delivery import ais_left, leave
+from airflow_chat_provider.durable.conversation import Conversation
+from airflow_chat_provider.durable.entry import KEY, VERSION, Entry, Unusable
+from airflow_chat_provider.durable.journal import Journal, Overtaken
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.journal import Journal, Overtaken
-from airflow_chat_provider.loops import PerLoop
-from airflow_chat_provider.open_files import allow_all
-from airflow_chat_provider.transport import AsyncClient
-from airflow_chat_provider.xcoms import Slot
+from airflow_chat_provider.task.delivery import ais_left, leave
+from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
+from airflow_chat_provider.transport.client import AsyncClient
+from airflow_chat_provider.transport.open_files import allow_all
+from airflow_chat_provider.transport.server_memory import learn
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
 _connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))

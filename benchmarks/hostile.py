@@ -245,8 +245,8 @@ class Ticker:
 
 
 def call_to(port, name, prompt, attempts=1):
-    from airflow_chat_provider.core.settings import Settings
-    from airflow_chat_provider.outgoing import call_for
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.transport.outgoing import call_for
 
     settings = Settings(base_url=f"http://127.0.0.1:{port}/{name}", max_attempts=attempts)
     request = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
@@ -254,8 +254,8 @@ def call_to(port, name, prompt, attempts=1):
 
 
 async def ask(settings, call):
-    from airflow_chat_provider.core.exchange import exchange
-    from airflow_chat_provider.transport import AsyncClient
+    from airflow_chat_provider.core.call.exchange import exchange
+    from airflow_chat_provider.transport.client import AsyncClient
 
     client = AsyncClient(settings)
     try:
@@ -266,10 +266,10 @@ async def ask(settings, call):
 
 async def keep(reply):
     """As a trigger keeps it."""
-    from airflow_chat_provider.core import record
+    from airflow_chat_provider.core.answer import record
 
     try:
-        from airflow_chat_provider.aside import asafe_dump
+        from airflow_chat_provider.transport.aside import asafe_dump
     except ImportError:
         record.dump(record.safe(reply))
     else:

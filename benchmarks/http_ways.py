@@ -18,17 +18,17 @@ import time
 from collections import deque
 
 AT_ONCE, CALLS, TRIGGERS = 500, 1000, 1000
-_TRANSPORT = "airflow_chat_provider.transport"
+_TRANSPORT = "airflow_chat_provider.transport.client"
 
 
 def library():
-    from airflow_chat_provider.http_library import httpx
+    from airflow_chat_provider.transport.http_library import httpx
 
     return httpx
 
 
 def core():
-    from airflow_chat_provider.http_library import httpcore
+    from airflow_chat_provider.transport.http_library import httpcore
 
     return httpcore
 
@@ -167,15 +167,15 @@ class Ours:
     def __init__(self):
         from contenders import KEY, REQUEST
 
-        from airflow_chat_provider.core.settings import Settings
-        from airflow_chat_provider.outgoing import call_for
-        from airflow_chat_provider.transport import AsyncClient
+        from airflow_chat_provider.core.connection.settings import Settings
+        from airflow_chat_provider.transport.client import AsyncClient
+        from airflow_chat_provider.transport.outgoing import call_for
 
         settings = Settings(base_url=slow_url(), api_key=KEY)
         self._client, self._call = AsyncClient(settings), call_for(REQUEST, settings)
 
     async def call(self):
-        from airflow_chat_provider.core.exchange import exchange
+        from airflow_chat_provider.core.call.exchange import exchange
 
         reply = await self._client.run(exchange(self._call), {})
         assert reply.error is None, reply.error
@@ -185,14 +185,14 @@ class Ours:
 
 
 def our_sockets():
-    from airflow_chat_provider.async_wire import AsyncBackend
+    from airflow_chat_provider.transport.async_network import AsyncBackend
 
     return AsyncBackend()
 
 
 def our_transport():
-    from airflow_chat_provider.core.settings import Settings
-    from airflow_chat_provider.pools import AsyncTransport
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.transport.pools import AsyncTransport
 
     return AsyncTransport(Settings(base_url=slow_url()))
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tests.conftest  # noqa: F401 - Airflow's environment, with the database that .ci/postgres made
 from airflow_chat_provider.testing import ChatServer, replies
-from tests.airflow_process import AirflowProcess
+from tests.support.airflow_process import AirflowProcess
 
 COUNT = 200
 _PATIENCE = 600.0

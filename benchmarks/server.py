@@ -51,7 +51,7 @@ def main():
     folder = parser.parse_args().tls
     tls = None
     if folder:
-        from tests.certs import make_certificates
+        from tests.support.certs import make_certificates
 
         tls = make_certificates(folder).server_tls
     chat, responses = ok(), responses_reply()

@@ -15,9 +15,9 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 
+from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.triggers import ChatCompletionTrigger
-from airflow_chat_provider.xcoms import Slot
 
 try:
     from airflow.triggers.base import BaseTaskEndEvent

@@ -13,7 +13,7 @@ from typing import Any
 
 from soak_clients import STYLES, Clients, counted
 
-from airflow_chat_provider.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import AirflowException
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 

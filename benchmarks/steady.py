@@ -21,7 +21,7 @@ from contenders import AIRFLOW_EMPTY, ALL, KEY, REQUEST
 from fresh import act_as_task, context
 from jsonschema import Draft202012Validator
 
-from airflow_chat_provider.core.stream import StreamReader
+from airflow_chat_provider.core.call.stream import StreamReader
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.schema import validate_request
 

@@ -98,11 +98,11 @@ def defer(dag_id, contender, request):
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    from airflow_chat_provider.core.dialogue import Wanted
-    from airflow_chat_provider.core.journal import KEY, Deferred, Entry
-    from airflow_chat_provider.core.outcome import Delivery
-    from airflow_chat_provider.journal import Journal
-    from airflow_chat_provider.xcoms import Slot
+    from airflow_chat_provider.airflow_api.xcom import Slot
+    from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.durable.entry import KEY, Deferred, Entry
+    from airflow_chat_provider.durable.journal import Journal
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
     where = {"chat_conn_id": "chat_default", "base_url": "http://127.0.0.1"}

@@ -24,8 +24,8 @@ def url():
 
 
 def ours():
-    from airflow_chat_provider.core.dialogue import Wanted
-    from airflow_chat_provider.core.journal import VERSION, Deferred, Entry
+    from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.durable.entry import VERSION, Deferred, Entry
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}

@@ -45,8 +45,8 @@ async def window(server, entry):
 
 
 async def windows(server):
-    from airflow_chat_provider.core.dialogue import Wanted
-    from airflow_chat_provider.core.journal import Deferred, Entry
+    from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.durable.entry import Deferred, Entry
 
     limits = {"timeout": 600.0, "deadline": 1800.0, "max_attempts": 3}
     request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

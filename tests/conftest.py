@@ -51,7 +51,7 @@ if BROKER:
     os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
-CORE = Path(__file__).parent / "core"
+CORE = Path(__file__).parent / "unit"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -149,7 +149,7 @@ def wheel(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=[False, True], ids=["sync", "deferred"])
 def airflow(run_dag: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
     """The real Airflow, for DAGs that a test makes: once their tasks do all by themselves, once they defer."""
-    from tests.running import Airflow
+    from tests.support.running import Airflow
 
     return Airflow(run_dag, deferrable=request.param)
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-from airflow_chat_provider.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import AirflowException
 
 _GRACE = 4.0  # seconds; whoever ends a task kills it after five
 

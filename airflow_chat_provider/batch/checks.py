@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_chat_provider import kinds
-from airflow_chat_provider.arguments import REQUEST_FIELDS
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.kinds import Kind, choice, switch, text, wrong
+from airflow_chat_provider.task import kinds
+from airflow_chat_provider.task.arguments import REQUEST_FIELDS
+from airflow_chat_provider.task.kinds import Kind, choice, switch, text, wrong
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these in a row's line means something already.
@@ -79,7 +79,7 @@ def _number(name: str, value: Any) -> None:
 
 
 def _input(name: str, value: Any) -> None:
-    from airflow_chat_provider.batch.source import open_source
+    from airflow_chat_provider.batch.input.source import open_source
 
     if isinstance(value, bytes | bytearray) or not (isinstance(value, str | Sequence) or _is_path(value)):
         raise wrong(name, "the path of a .jsonl or .csv file, or a list of rows", value)
@@ -116,7 +116,7 @@ def _response_key(name: str, value: Any) -> None:
 
 
 def _shard(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.batch.shard import Shard
+    from airflow_chat_provider.batch.input.shard import Shard
 
     Shard.parse(value)
 

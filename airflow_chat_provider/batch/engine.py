@@ -8,29 +8,29 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_chat_provider import asking
-from airflow_chat_provider.batch.caller import Caller, Hopeless
-from airflow_chat_provider.batch.feed import Feed
-from airflow_chat_provider.batch.gate import Gate, Stopped
-from airflow_chat_provider.batch.spent import Spent
-from airflow_chat_provider.batch.store import ERRORS, RESULTS, StoreError
-from airflow_chat_provider.batch.usage import together
+from airflow_chat_provider.batch.input.feed import Feed
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, StoreError
+from airflow_chat_provider.batch.output.usage import together
+from airflow_chat_provider.batch.pace.caller import Caller, Hopeless
+from airflow_chat_provider.batch.pace.gate import Gate, Stopped
+from airflow_chat_provider.batch.pace.spent import Spent
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.outgoing import call_for
-from airflow_chat_provider.transport import AsyncClient
+from airflow_chat_provider.transport import server_memory
+from airflow_chat_provider.transport.client import AsyncClient
+from airflow_chat_provider.transport.outgoing import call_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_chat_provider.batch.history import History
-    from airflow_chat_provider.batch.lines import Shape
+    from airflow_chat_provider.batch.input.row import Row
+    from airflow_chat_provider.batch.output.history import History
+    from airflow_chat_provider.batch.output.lines import Shape
+    from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.batch.output.tally import Tally
     from airflow_chat_provider.batch.requests import Requests
-    from airflow_chat_provider.batch.row import Row
-    from airflow_chat_provider.batch.store import Store
-    from airflow_chat_provider.batch.tally import Tally
-    from airflow_chat_provider.core.dialogue import Dialogue, Wanted
-    from airflow_chat_provider.core.response import Reply
-    from airflow_chat_provider.core.settings import Settings
+    from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
+    from airflow_chat_provider.core.answer.reply import Reply
+    from airflow_chat_provider.core.connection.settings import Settings
 
 _PROGRESS = 10.0  # seconds between two lines in the log
 
@@ -142,9 +142,9 @@ class Engine:
     async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
         """The row's line and why it is incomplete, if it is; or its error, whatever it was that went wrong."""
         try:
-            dialogue = asking.begin(self._requests.of(row), self._wanted, self._settings)
+            dialogue = server_memory.begin(self._requests.of(row), self._wanted, self._settings)
             reply = await self._ask(row, dialogue, spent)
-            asking.learn(dialogue, self._settings.base_url)
+            server_memory.learn(dialogue, self._settings.base_url)
             if reply.error is not None:
                 return reply.error
             return self._line(row, dialogue.question, reply, spent)

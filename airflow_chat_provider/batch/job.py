@@ -9,26 +9,34 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider import asking
 from airflow_chat_provider.batch.checks import file_mode, most_failures, number
 from airflow_chat_provider.batch.engine import Engine, Speed
-from airflow_chat_provider.batch.history import History
+from airflow_chat_provider.batch.input.shard import Shard
+from airflow_chat_provider.batch.input.source import open_source
 from airflow_chat_provider.batch.limits import allow_sockets
-from airflow_chat_provider.batch.lines import Shape
+from airflow_chat_provider.batch.output.history import History
+from airflow_chat_provider.batch.output.lines import Shape
+from airflow_chat_provider.batch.output.store import (
+    ERRORS,
+    IDENTITY,
+    MANIFEST,
+    RESULTS,
+    identity_in,
+    new_identity,
+    store_for,
+)
+from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
-from airflow_chat_provider.batch.shard import Shard
-from airflow_chat_provider.batch.source import open_source
-from airflow_chat_provider.batch.store import ERRORS, IDENTITY, MANIFEST, RESULTS, identity_in, new_identity, store_for
-from airflow_chat_provider.batch.tally import Tally
-from airflow_chat_provider.building import Upstream
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.schema import load_schema
+from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.task.rendering import Upstream
+from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
-    from airflow_chat_provider.batch.template import RowTemplate
-    from airflow_chat_provider.core.settings import Settings
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.templates.request_template import RowTemplate
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +50,8 @@ class Job:
         self._settings, schema = _endpoint(task)
         self._schema = load_schema(schema)
         self._shape = Shape(task.id_key, task.result_format, task.response_key, task.on_incomplete, task.keep_row)
-        self._wanted = asking.wanted(task)
-        asking.warn(self._wanted)
+        self._wanted = server_memory.wanted(task)
+        server_memory.warn(self._wanted)
         self._source = open_source(task.input)
         self._survey = self._source.survey()
         if not self._survey.rows:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
-from airflow_chat_provider.core.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.request_operator import RequestOperator
+from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
+from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
+from airflow_chat_provider.task.base import RequestOperator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.rendering import Rendered
     from airflow_chat_provider.core.errors import InvalidRequest
-    from airflow_chat_provider.kinds import Kind
+    from airflow_chat_provider.task.kinds import Kind
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -124,7 +124,7 @@ class ChatCompletionBatchOperator(RequestOperator):
 
     @classmethod
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        from airflow_chat_provider.parsing import check_request
+        from airflow_chat_provider.task.parse_checks import check_request
 
         cls._check_each(arguments, dag)
         asks = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
@@ -148,7 +148,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import Job
         from airflow_chat_provider.batch.rendering import render
-        from airflow_chat_provider.inside import known_context, outer_task
+        from airflow_chat_provider.task.inside import known_context, outer_task
 
         context = known_context(context)
         with final_errors():

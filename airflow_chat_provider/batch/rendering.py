@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from airflow_chat_provider.arguments import REQUEST_FIELDS
-from airflow_chat_provider.batch.template import Compiler, Part, RowTemplate
-from airflow_chat_provider.building import NEEDED, Watched, nothing, render_fields, written_messages
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.written import Written
-from airflow_chat_provider.templating import Renderer
+from airflow_chat_provider.core.request.written import Written
+from airflow_chat_provider.task.arguments import REQUEST_FIELDS
+from airflow_chat_provider.task.rendering import NEEDED, Watched, nothing, render_fields, written_messages
+from airflow_chat_provider.templates.renderer import Renderer
+from airflow_chat_provider.templates.request_template import Compiler, Part, RowTemplate
 
 _NEEDED = ("input", "output_path", "configuration")
 

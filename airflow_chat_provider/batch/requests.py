@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.caller import Hopeless
-from airflow_chat_provider.batch.ids import SeenIds
-from airflow_chat_provider.batch.row import Row, body_of, row_error
+from airflow_chat_provider.batch.input.row import Row, body_of, row_error
+from airflow_chat_provider.batch.input.seen_ids import SeenIds
+from airflow_chat_provider.batch.pace.caller import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request import filled, finish
-from airflow_chat_provider.outgoing import with_model
-from airflow_chat_provider.stores import OF_AIRFLOW
+from airflow_chat_provider.core.request.prepare import filled, finish
+from airflow_chat_provider.templates.stores import OF_AIRFLOW
+from airflow_chat_provider.transport.outgoing import with_model
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.batch.template import RowTemplate
-    from airflow_chat_provider.core.schema import RequestSchema
-    from airflow_chat_provider.core.settings import Settings
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.request.schema import RequestSchema
+    from airflow_chat_provider.templates.request_template import RowTemplate
 
 _AS_IT_IS = "Rows of only custom_id and a body with messages are sent as they are; what the task asks is for the others"
 _WARNINGS = 20  # different ones; the rest of a batch says nothing new

@@ -1,0 +1,291 @@
+"""An output folder on this machine: two files that grow, each line on the disk before its row counts as done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_chat_provider.batch.files import NO_ROOM, file_error, readable
+from airflow_chat_provider.batch.output.created import create, replace
+from airflow_chat_provider.batch.output.spill import Spill, reason, write_all, write_lines
+from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, StoreError, new_owner, taken_over
+from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.json_text.nesting import loads
+
+_RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
+_LOCK_WAIT = 30.0  # seconds; a task whose worker was lost may take this long to end
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+log = logging.getLogger(__name__)
+
+
+class _Line(NamedTuple):
+    kind: str
+    content: bytes
+    written: asyncio.Future[None]
+    stored: Callable[[], None]
+
+
+class LocalStore:
+    """Lines that come while others are written go to the disk together, with one fsync.
+
+    A lock keeps a second run out. Where locks do not reach (some network file systems), a run marks the folder as its
+    own, looks at the mark before each write, and writes no more once another run has marked it.
+    """
+
+    def __init__(self, folder: Path, in_flight: int, file_mode: int | None = 0o600) -> None:
+        self.full = False
+        self.error: StoreError | None = None
+        self._folder = folder
+        self._mode = file_mode
+        self._in_flight = in_flight
+        self._owner, self._mark = new_owner(uuid.uuid4().hex), str(folder / OWNER)
+        self._files: dict[str, int] = {}
+        self._waiting: list[_Line] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
+        self._why = ""
+        self.spill = Spill()
+
+    def where(self, kind: str) -> str:
+        return str(self._path(kind))
+
+    def place(self, kind: str, number: int) -> str:
+        return f"{self._path(kind)}:{number + 1}"
+
+    def _path(self, kind: str) -> Path:
+        return self._folder / (f"{kind}.jsonl" if kind in (RESULTS, ERRORS) else kind)
+
+    @property
+    def _reserve(self) -> Path:
+        return self._folder / ".reserve"
+
+    def holds(self, kind: str) -> bool:
+        with readable("output", self._folder):
+            return self._path(kind).exists() and self._path(kind).stat().st_size > 0
+
+    def open(self) -> None:
+        with readable("output", self._folder):
+            if self._folder.exists() and not self._folder.is_dir():
+                raise file_error("output", self._folder, "is a file; name a folder")
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for kind in (RESULTS, ERRORS):
+                    self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
+                self._lock(self._files[RESULTS])
+                self._thread.submit(int)  # begins the thread now: later there may be none to be had
+            except BaseException:
+                self.close()
+                raise
+
+    def _lock(self, file: int) -> None:
+        until = time.monotonic() + _LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    why = "is written to by another run; wait for its end, or name another folder"
+                    raise file_error("output", self._folder, why) from None
+                time.sleep(0.5)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                log.warning("Let one run at a time write to %s: its file system has no locks", self._folder)
+                return
+            else:
+                return
+
+    def claim(self) -> None:
+        with readable("output", self._folder):
+            self._replace(self._path(OWNER), [self._owner])
+        # Room that is given up when the disk is full, so that the replies under way can still be written.
+        free = os.statvfs(self._folder)
+        size = min(_RESERVE * self._in_flight, free.f_bavail * free.f_frsize // 2)
+        with contextlib.suppress(OSError):  # not every file system can
+            file = create(self._reserve, os.O_WRONLY | os.O_TRUNC, self._mode)
+            try:
+                os.posix_fallocate(file, 0, max(1, size))
+            finally:
+                os.close(file)
+
+    def check(self) -> None:
+        # It is opened each time: a network file system asks its server then, and may not for a mere look.
+        try:
+            owner = _read(self._mark)
+        except FileNotFoundError:
+            owner = None
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS:  # lines that came are worth more than the look
+                return
+            with readable("output", self._mark):
+                raise
+        if owner != self._owner:
+            raise taken_over(self._folder, owner)
+
+    def read(self, name: str) -> bytes | None:
+        with readable("output", self._path(name)):
+            try:
+                return self._path(name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def put(self, name: str, content: bytes) -> None:
+        self.check()
+        with readable("output", self._path(name)):
+            self._replace(self._path(name), [content])
+
+    def _replace(self, path: Path, pieces: Iterator[bytes] | list[bytes]) -> None:
+        replace(path, pieces, self._mode)
+
+    def lines(self, kind: str) -> Iterator[bytes]:
+        whole = 0
+        with readable("output", self._path(kind)), self._path(kind).open("rb", buffering=1 << 20) as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    whole += len(line)
+                    yield line
+                elif _is_whole(line):  # all but its end came to the disk, or an editor dropped that
+                    write_all(self._files[kind], b"\n")
+                    yield line + b"\n"
+                else:
+                    os.ftruncate(self._files[kind], whole)
+
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        self.check()
+        with readable("output", self._path(kind)):
+            _write(self._files[kind], b"".join(lines), os.fstat(self._files[kind]).st_size)
+
+    async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Line(kind, line, written, stored))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await written
+
+    async def _flush(self) -> None:
+        lines: list[_Line] = []
+        try:
+            while self._waiting:
+                lines, self._waiting = self._waiting, []
+                missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, lines)
+                for line in lines:
+                    self._tell(line, self.error if line.written in missing else None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
+            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            for line in (*lines, *self._waiting):
+                self._tell(line, self.error)
+            self._waiting = []
+        finally:
+            self._flushing = None
+
+    def _tell(self, line: _Line, error: StoreError | None) -> None:
+        if error is None:
+            line.stored()
+        if not line.written.done():
+            line.written.set_exception(error) if error else line.written.set_result(None)
+
+    async def flush(self) -> None:
+        if self._flushing is not None:
+            await self._flushing
+
+    def _store(self, lines: list[_Line]) -> set[asyncio.Future[None]]:
+        """Write lines; whose are not in the output. These are kept elsewhere, and ``error`` says where."""
+        missing: list[_Line] = []
+        for kind in (RESULTS, ERRORS):
+            if of_kind := [line for line in lines if line.kind == kind]:
+                missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
+        if missing:
+            self.spill.keep([line.content for line in missing])
+            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+        return {line.written for line in missing}
+
+    def _append(self, file: int, contents: list[bytes]) -> int:
+        """How many of the lines are in the output; of the others ``_why`` says why not."""
+        if self._why:
+            return 0
+        taken = 0
+        try:
+            self.check()
+            self._append_all(file, b"".join(contents))
+        except StoreError as error:
+            self._why = error.message
+        except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
+            self._why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # for all of them; there may be for some
+                with contextlib.suppress(OSError):
+                    taken = write_lines(file, contents)[0]
+        return taken if self._why else len(contents)
+
+    def _append_all(self, file: int, content: bytes) -> None:
+        now = os.fstat(file)
+        if not now.st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "one of its files was removed")
+        try:
+            _write(file, content, now.st_size)
+        except OSError as error:
+            if error.errno not in NO_ROOM or self.full:
+                raise
+            self.full = True
+            self._reserve.unlink(missing_ok=True)
+            _write(file, content, now.st_size)
+
+    def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
+        self.check()
+        kept = (line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line))
+        with readable("output", self._path(ERRORS)):
+            self._replace(self._path(ERRORS), kept)
+            old, self._files[ERRORS] = self._files[ERRORS], os.open(self._path(ERRORS), os.O_RDWR | os.O_APPEND)
+            os.close(old)
+
+    def clear(self) -> None:
+        self.check()
+        with readable("output", self._folder):
+            for file in self._files.values():
+                os.ftruncate(file, 0)
+            self._path(MANIFEST).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        with contextlib.suppress(OSError, ChatCompletionError):  # another run's reserve is left to it
+            if self._files and self.read(OWNER) == self._owner:
+                self._reserve.unlink(missing_ok=True)
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+
+def _write(file: int, content: bytes, size: int) -> None:
+    try:
+        write_all(file, content)
+        os.fsync(file)
+    except OSError:
+        with contextlib.suppress(OSError):  # what is left of it is passed over by the next run
+            os.ftruncate(file, size)
+        raise
+
+
+def _read(path: str) -> bytes:
+    """All of a small file; a quarter of what ``read_bytes`` takes."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 1 << 16)
+    finally:
+        os.close(file)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(loads(line), dict)
+    except ValueError:
+        return False

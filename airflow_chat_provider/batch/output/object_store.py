@@ -1,0 +1,221 @@
+"""An output folder in an object store, whose files cannot grow: lines are gathered, and written part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import io
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_chat_provider.batch.files import readable, stored
+from airflow_chat_provider.batch.output.spill import Spill, reason
+from airflow_chat_provider.batch.output.store import (
+    ERRORS,
+    MANIFEST,
+    OWNER,
+    RESULTS,
+    StoreError,
+    TakenOver,
+    new_owner,
+    taken_over,
+)
+
+# Without folders: to make one here would make a bucket, of whatever name was mistyped.
+_FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "az"})
+_READERS = 16  # parts read at once when a run continues
+_WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
+
+_Line = tuple[bytes, Callable[[], None]]
+"""A line, and what to call when it is stored."""
+_Part = dict[str, list[_Line]]
+
+
+class ObjectStore:
+    """A part has ``part_rows`` lines or what came in ``part_seconds``; a crash loses the open one.
+
+    A run marks the folder as its own, and writes no part more once another run has done so.
+    """
+
+    full = False
+
+    def __init__(self, folder: Any, part_rows: int, part_seconds: float) -> None:
+        self._folder = stored(folder, "output")
+        self._fs = self._folder.fs
+        self._rows, self._seconds = part_rows, part_seconds
+        run = uuid.uuid4().hex[:12]
+        self._owner = new_owner(run)
+        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{run}-{n:05}.jsonl" for n in itertools.count(1))
+        self._part: _Part = {RESULTS: [], ERRORS: []}
+        self._due: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
+        self._begins: dict[str, list[tuple[int, str]]] = {}
+        self.error: StoreError | None = None
+        self._why = ""
+        self.spill = Spill()
+
+    def where(self, kind: str) -> str:
+        return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder.path.rstrip('/')}/{name}"
+
+    def holds(self, kind: str) -> bool:
+        return bool(self._parts(kind))
+
+    def place(self, kind: str, number: int) -> str:
+        begins = self._begins[kind]
+        first, name = begins[bisect.bisect(begins, number, key=lambda begin: begin[0]) - 1]
+        return f"{name}:{number - first + 1}"
+
+    def open(self) -> None:
+        """Nothing is locked: whoever claims it last goes on."""
+        self._thread.submit(int)  # begins the thread now: later there may be none to be had
+
+    def claim(self) -> None:
+        if self._folder.protocol not in _FLAT:
+            with readable("output", self._folder):
+                self._fs.makedirs(self._folder.path, exist_ok=True)
+        self._put(OWNER, self._owner)
+
+    def check(self) -> None:
+        owner = self.read(OWNER)
+        if owner not in (None, self._owner):  # None: there is nothing that is another run's
+            raise taken_over(self._folder, owner)
+
+    def read(self, name: str) -> bytes | None:
+        with readable("output", self.where(name)):
+            self._fs.invalidate_cache()
+            try:
+                return bytes(self._fs.cat_file(self._path(name)))
+            except FileNotFoundError:
+                return None
+
+    def put(self, name: str, content: bytes) -> None:
+        self.check()
+        self._put(name, content)
+
+    def _put(self, name: str, content: bytes) -> None:
+        with readable("output", self.where(name)):
+            self._fs.pipe_file(self._path(name), content)
+
+    def _parts(self, kind: str) -> list[str]:
+        """In the order in which they were written."""
+        with readable("output", self._folder):
+            self._fs.invalidate_cache()
+            names = self._fs.ls(self._folder.path, detail=False) if self._fs.exists(self._folder.path) else []
+        return sorted(name for name in names if name.rpartition("/")[2].startswith(f"{kind}-"))
+
+    def lines(self, kind: str) -> Iterator[bytes]:
+        begins, number = self._begins.setdefault(kind, []), 0
+        begins.clear()
+        with readable("output", self.where(kind)), ThreadPoolExecutor(_READERS) as pool:
+            parts = iter(self._parts(kind))
+            while some := list(itertools.islice(parts, _READERS)):
+                for name, content in zip(some, pool.map(self._fs.cat_file, some), strict=True):
+                    begins.append((number, name))
+                    for line in io.BytesIO(content):
+                        number += 1
+                        yield line if line.endswith(b"\n") else line + b"\n"
+
+    def add(self, kind: str, lines: list[bytes]) -> None:
+        self.put(f"{kind}-{next(self._names)}", b"".join(lines))
+
+    async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        self._part[kind].append((line, stored))
+        while self._gathered() >= 2 * self._rows and self.error is None:
+            await asyncio.shield(self._start())
+        if self.error is not None:
+            raise self.error
+        if self._gathered() >= self._rows:
+            self._start()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._seconds, self._start)
+
+    def _gathered(self) -> int:
+        return sum(map(len, self._part.values()))
+
+    def _start(self) -> asyncio.Task[None]:
+        """Write the part, unless one is being written: then what has come goes with the next."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_part())
+        return self._writing
+
+    async def _write_part(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        part, self._part = self._part, {RESULTS: [], ERRORS: []}
+        try:
+            missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, part)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
+            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            return
+        for kind, lines in part.items():
+            if kind not in missing:
+                for _, stored in lines:
+                    stored()
+
+    async def flush(self) -> None:
+        while self._gathered() or (self._writing is not None and not self._writing.done()):
+            await self._start()
+        if self.error is not None:
+            raise self.error
+
+    def _store(self, part: _Part) -> set[str]:
+        """Write a part. The kinds that are not in the store: theirs are kept on this machine."""
+        contents = {kind: [line for line, _ in lines] for kind, lines in part.items() if lines}
+        if not self._why:
+            self._why = self._put_part(contents)
+        for lines in contents.values():
+            self.spill.keep(lines)
+        if contents:
+            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+        return set(contents)
+
+    def _put_part(self, contents: dict[str, list[bytes]]) -> str:
+        """Write a part, and take from ``contents`` what is written; why the rest is not."""
+        name, why = next(self._names), ""
+        for wait in (*_WAITS, None):
+            try:
+                self.check()
+                for kind in list(contents):
+                    self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(contents[kind]))
+                    del contents[kind]
+            except TakenOver as error:
+                return error.message
+            except Exception as error:  # noqa: BLE001 - each store has errors of its own
+                why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
+                if wait is not None:
+                    time.sleep(wait)
+            else:
+                break
+        return why if contents else ""
+
+    def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
+        self.check()
+        old = self._parts(ERRORS)
+        kept = [line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line)]
+        if kept:
+            self.put(f"{ERRORS}-{next(self._names)}", b"".join(kept))
+        self._remove(old)
+
+    def clear(self) -> None:
+        self.check()
+        self._remove([*self._parts(RESULTS), *self._parts(ERRORS)])
+        if self.read(MANIFEST) is not None:
+            self._remove([self._path(MANIFEST)])
+
+    def _remove(self, names: list[str]) -> None:
+        with readable("output", self._folder):
+            for name in names:
+                self._fs.rm_file(name)
+
+    def close(self) -> None:
+        self._thread.shutdown()

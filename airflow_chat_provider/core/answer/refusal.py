@@ -1,0 +1,190 @@
+"""Why a server refuses a request, by its own words: what can be left out or asked for otherwise depends on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.errors import ProtocolError, StatusError
+from airflow_chat_provider.core.server.generation import is_cut, is_spoilt, judged_status
+from airflow_chat_provider.core.server.remedy import ServerError, read_error
+
+
+class Why(Enum):
+    """What an error is about."""
+
+    FORM = "the server does not take this type of response_format"
+    SCHEMA = "the server takes response_format, but not this schema, or not in this request"
+    UNNAMED = "the server does not say"
+    SPOILT = "one answer of the model could not be used"
+    CUT = "the same, because the token limit cut it off"
+    OTHER = "something else"
+
+
+STEPS_DOWN = frozenset({Why.FORM, Why.SCHEMA, Why.UNNAMED})
+_LOOKED_AT = 16_000  # characters
+_REFUSALS = (400, 422, 501)
+# Under these, only a refusal that names the form is one: 404 is OpenRouter's, 500 an engine's that fails at a grammar.
+_NAMED_REFUSALS = (*_REFUSALS, 200, 404, 500)  # 200: with an error that has no code
+_OTHER_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",  # llama.cpp
+        "string_above_max_length",
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",  # Alibaba
+        "datainspectionfailed",
+        "1301",  # Zhipu: unsafe
+        "invalid_prompt",
+        "model_not_found",
+        "invalid_api_key",
+        "arrearage",  # Alibaba: an account without money, as 400
+    }
+)
+_OTHER_WORDS = re.compile(
+    # Too long. Whoever speaks of tokens does not mean the form.
+    r"\btokens?\b|context[ _-]?(?:length|window|size)|n_ctx|tokens_|_tokens"
+    r"|(?:prompt|input|request|message|string)s? (?:is |are )?too l(?:ong|arge)|reduce (?:the )?(?:length|your prompt)"
+    r"|(?:input|prompt|max|maximum)(?: model)? length"
+    # Filtered.
+    r"|content[ _-]?(?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety|unsafe"
+    r"|sensitive|prohibited|violat|content exists risk|high risk|blocked by"
+    # The model, the account, what the prompt holds beside text.
+    r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
+    r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
+    r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
+    re.IGNORECASE,
+)
+_FORM = re.compile(
+    r"response[ _-]?format|json_schema|json_object|json[ -]mode|structured[ _-]?outputs?"
+    r"|response_?(?:json_)?schema|response[ _]?mime[ _]?type|guided[ _](?:json|decoding|grammar)|output_config\.format",
+    re.IGNORECASE,
+)
+_SCHEMA = re.compile(
+    r"json schema|(?:invalid|this|your|the|provided|given|specified|unsupported|unrecogni[sz]ed) schema"
+    r"|schema conversion|xgrammar|llguidance|\bgrammar|initialize samplers|too many states"
+    r"|invalid format|required for format"  # Ollama
+    r"|requested parameters",  # OpenRouter: no endpoint takes them
+    re.IGNORECASE,
+)
+_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|function_declarations", re.IGNORECASE)
+_NOT_TAKEN = re.compile(
+    r"not (?:\w+ )?(?:supported|available|implemented|enabled|permitted|allowed|accepted|recogni[sz]ed|valid|one of)"
+    r"|un(?:supported|available|recogni[sz]ed|known|expected)|does(?:n't| not) (?:support|accept|allow)"
+    r"|(?:must|should) be|supported values|invalid (?:value|type)|extra|enabled only|only (?:enabled|supports?)"
+    r"|disabled|expected",
+    re.IGNORECASE,
+)
+# Words of a refusal that is about one schema, or about what stands beside it in the request.
+_THIS_SCHEMA = re.compile(
+    r"invalid (?:json )?schema|(?:this|your|the|provided|given|specified) (?:json )?schema|schemas|json schema"
+    r"|keyword|feature|grammar|additional_?properties|in context|(?:min|max)_?(?:length|items|imum|properties)"
+    r"|\$(?:ref|defs|schema)|(?:any|one|all)of\b|json_schema[./\[]\w|\.schema\b|response_?(?:json_)?schema"
+    r"|['\"`](?:pattern|format|enum|const|default|required|properties|items|title)['\"`]|recurs|nest"
+    r"|too (?:many|large|deep|complex|long)|combin|\btools?\b|\bfunctions?\b|\bstream",
+    re.IGNORECASE,
+)
+_UNKNOWN_FIELD = re.compile(
+    r"additional_? ?propert|extra[ _](?:inputs?|fields?|propert\w{1,6}|param\w{0,12}|arg\w{0,12}|keys?|forbidden)"
+    r"|(?:un(?:recogni[sz]ed|known|expected|supported)|invalid) (?:request )?"
+    r"(?:arg\w{0,12}|fields?|names?|param\w{0,12}|keys?|keyword|propert\w{1,6}|options?)"
+    r"|(?:arg\w{0,12}|fields?|param\w{0,12}|keys?|propert\w{1,6}|options?)(?: \S{1,100})? (?:is|are)?(?: ?not|n't) "
+    r"(?:supported|permitted|allowed|recogni[sz]ed|valid|a valid)"
+    r"|does(?:n't| not) support (?:\w{1,12} )?(?:arg|field|param|option)"
+    r"|unevaluated propert|cannot find field|no such field|unknown_parameter|unsupported_parameter",
+    re.IGNORECASE,
+)
+_FIELDS = (
+    re.compile(r"['\"`\u2018\u2019\u201c\u201d]\\?(?:#/|\$\.)?([A-Za-z_]\w*)[\w.\[\]/-]{0,100}\\?['\"`\u2019\u201d]"),
+    re.compile(
+        r"(?:supplied|arg\w{0,12}|fields?|param\w{0,12}|propert\w{1,6}|keys?|options?|names?|supported|allowed|permitted)"
+        r"(?=[ :=]{1,3}([A-Za-z_]\w*))",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)"),
+    re.compile(r"(?:^|[;\n]\s{0,20}|#/|body\.)([A-Za-z_]\w*):"),
+)
+# Words that such patterns find in messages about other fields, and that requests have as fields, too.
+_ANYWHERE = frozenset({"type", "object", "input", "body", "error", "text", "not"})
+
+
+def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
+    """What the error of ``reply`` is about; ``request``: without what this package added to say what it wants."""
+    if not isinstance(reply.error, StatusError | ProtocolError) or reply.status is None:
+        return Why.OTHER
+    said, status = read_error(reply.body), judged_status(reply.status, reply.error.code)
+    text, codes = _words(reply.body, said), said.codes | {str(reply.error.code).lower()}
+    if status < 500 and is_spoilt(codes, text):
+        return Why.CUT if is_cut(text, reply.body) else Why.SPOILT
+    if status not in _NAMED_REFUSALS or codes & _OTHER_CODES:
+        return Why.OTHER
+    if _FORM.search(text):
+        return Why.FORM if _NOT_TAKEN.search(text) and not _THIS_SCHEMA.search(text) else Why.SCHEMA
+    if _SCHEMA.search(text) and not (request.get("tools") and _TOOLS.search(text)):
+        return Why.SCHEMA
+    if names_field(text, request) or _OTHER_WORDS.search(text):
+        return Why.OTHER
+    return Why.UNNAMED if status in _REFUSALS else Why.OTHER
+
+
+def refuses_unknown_field(body: Any, request: Any) -> bool:
+    """Does a refusal complain of a field that the server does not know, and name none of ``request``'s?"""
+    text = _words(body, read_error(body))
+    return _UNKNOWN_FIELD.search(text) is not None and not names_field(text, request)
+
+
+def names_field(text: str, request: Any) -> bool:
+    """Does a message name a field of the request, in a way that servers do: quoted, as a path, or after "field:"?"""
+    named = {found for pattern in _FIELDS for found in pattern.findall(text)} - _ANYWHERE
+    return bool(named) and not named.isdisjoint(_names(request))
+
+
+def _names(request: Any) -> set[str]:
+    """The names of all fields of a request, at any depth."""
+    return {name for name, _ in _fields(request)}
+
+
+def _texts(body: Any) -> list[str]:
+    return [value for _, value in _fields(body) if isinstance(value, str)]
+
+
+def _fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every field of every object in a value, at any depth."""
+    waiting = [("", value)]
+    while waiting:
+        name, value = waiting.pop()
+        if name:
+            yield name, value
+        if isinstance(value, Mapping):
+            waiting.extend((str(key), item) for key, item in value.items())
+        elif isinstance(value, list | tuple):
+            waiting.extend(("", item) for item in value)
+
+
+def _words(body: Any, said: ServerError) -> str:
+    """What a refusal says: its message, with its code and the parameter that it names; where none is found, all of it.
+
+    A message may quote what it refuses; nothing of this is shown.
+    """
+    if isinstance(body, str):
+        return body[:_LOOKED_AT]
+    inner = _inner(body)
+    words = said.message or "\n".join(_texts(body))
+    param, metadata = inner.get("param"), inner.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: what the server behind it said
+    more = (f"'{param[:200]}'" if isinstance(param, str) else "", raw[:_LOOKED_AT] if isinstance(raw, str) else "")
+    return "\n".join(filter(None, (words[:_LOOKED_AT], *more, *sorted(said.codes))))
+
+
+def _inner(body: Any) -> Mapping[str, Any]:
+    """The object that says what is wrong."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, Mapping):
+        return {}
+    inner = body.get("error")
+    return inner if isinstance(inner, Mapping) else body

@@ -1,0 +1,204 @@
+"""A choice's message from what a stream says of it: in deltas, and in whole messages beside them or in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from airflow_chat_provider.core.call.chunks.arguments import parses, same_arguments
+from airflow_chat_provider.core.call.chunks.fragment import read_call
+from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull, Scale, Text, is_empty, joined
+from airflow_chat_provider.core.call.chunks.text import Means, Reading, doubt, grows, named, read, read_together
+from airflow_chat_provider.core.call.chunks.tool_call import Call
+from airflow_chat_provider.core.call.chunks.tool_calls import Calls
+
+CALLS, FUNCTION = "tool_calls", "function_call"
+_ONE_WORD = frozenset({"role", "name", "id"})  # which no server sends in pieces
+
+_DIFFERS = (
+    "Check the text of {}: the message that the stream sent whole is not what its pieces come to; the longer was taken"
+)
+_IN_PIECES = "Check the text of {}: the stream sent it in `message`, and in pieces, it seems: they were joined"
+_REPEATED = "Check the text of {}: the stream sent it in `message` several times, and the last was taken"
+_OTHER_FORM = (
+    "Check `content`: the message that the stream sent whole is not what its pieces come to; the pieces were taken"
+)
+_OTHER_CALLS = (
+    "Check the tool calls: those in the message that the stream sent whole are not what their fragments come to"
+)
+_TOO_MANY = (
+    "Check the tool calls: the stream's messages have more of them than can be compared; the last one's were taken"
+)
+
+
+class Told:
+    """The messages that chunks had. ``behind``: the fields that deltas went on with after the last message."""
+
+    def __init__(self) -> None:
+        self._messages: list[dict[str, Any]] = []
+        self.behind: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def add(self, message: dict[str, Any]) -> None:
+        self._messages.append(message)
+        self.behind.clear()
+
+    def fields(self) -> dict[str, list[Any]]:
+        """What the messages said of each field, in their order; of empty values one alone."""
+        found: dict[str, list[Any]] = {}
+        for message in self._messages:
+            for key, value in message.items():
+                said = found.setdefault(key, [])
+                if is_empty(value):
+                    if not said:
+                        said.append(value)
+                elif said and is_empty(said[0]):
+                    said[0] = value
+                else:
+                    said.append(value)
+        return found
+
+
+def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str]) -> dict[str, Any]:
+    """The message as an unstreamed body has it, and what is doubtful about it."""
+    texts = {
+        key: ([piece for piece in value if piece], key in ends)
+        for key, value in pieces.items()
+        if isinstance(value, Text)
+    }
+    readings = read_together(texts)
+    made = {key: readings[key].text if key in readings else _made(value, doubts) for key, value in pieces.items()}
+    for key, said in told.fields().items() if told else ():
+        if key == CALLS:
+            _compare_calls(made, said, doubts)
+        elif key in _ONE_WORD:
+            made[key] = made.get(key) or said[-1]
+        elif isinstance(made.get(key) or "", str) and all(isinstance(item, str) for item in said):
+            reading = readings.pop(key, Reading(Means.NEW, ""))
+            parts = texts[key][0] if key in texts else []
+            made[key], sentence = _text(parts, reading, said, behind=key in told.behind)
+            sentence = sentence or (doubt(key, reading.means) if sentence is None else "")
+            if sentence:
+                doubts.append(sentence.format(named(key)))
+        elif is_empty(made.get(key)):
+            made[key] = _said(key, said)
+        elif key == "content" and not is_empty(said[-1]) and _plain(made[key]) != _plain(said[-1]):
+            doubts.append(_OTHER_FORM)
+    doubts += [sentence for key, reading in readings.items() if (sentence := doubt(key, reading.means))]
+    role = made.get("role")
+    return {**made, "role": "assistant" if is_empty(role) else role, "content": made.get("content")}
+
+
+def _made(value: Any, doubts: list[str]) -> Any:
+    if isinstance(value, Calls):
+        return value.made(doubts)
+    return value.inside(doubts) if isinstance(value, Call) else joined(value)
+
+
+def _plain(content: Any) -> Any:
+    """What a content says, be it a text or a list of parts."""
+    if not isinstance(content, list):
+        return content
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _text(parts: Sequence[str], reading: Reading, said: list[str], *, behind: bool) -> tuple[str, str | None]:
+    """A text that messages have, too, and the doubt that is left; None: the doubt that its pieces left stays."""
+    last = said[-1]
+    if not last:
+        return reading.text, None
+    if not parts:
+        return _from_messages(said)
+    text = "".join(parts)
+    if text.strip() == last.strip() or text == "".join(said):
+        return text, ""
+    if reading.whole is not None and reading.whole.strip() == last.strip():
+        return reading.whole, ""
+    if behind and reading.text.startswith(last):
+        return reading.text, None
+    return max(reading.text, last, key=len), _DIFFERS
+
+
+def _from_messages(said: list[str]) -> tuple[str, str]:
+    """A text that came in messages alone: in one, in each so far, or, which is rare, in pieces."""
+    last = said[-1]
+    if len(said) == 1:
+        return last, ""
+    reading = read(said)
+    if grows(said):
+        return last, "" if reading.means is not Means.NEW or len(set(said)) == 1 else _REPEATED
+    if reading.means is Means.AGAIN:
+        return last, ""
+    return "".join(said), _IN_PIECES
+
+
+def _compare_calls(made: dict[str, Any], said: list[Any], doubts: list[str]) -> None:
+    lists = [item if isinstance(item, list) else [item] for item in said if not is_empty(item)]
+    if not lists:
+        made.setdefault(CALLS, said[-1])
+        return
+    calls, mine = _whole_calls(lists, doubts), made.get(CALLS)
+    if not mine or not isinstance(mine, list):
+        made[CALLS] = calls
+    elif len(mine) != len(calls) or not all(map(_is_same_call, mine, calls)):
+        doubts.append(_OTHER_CALLS)
+        if not all(parses(_arguments(call)) for call in mine):
+            made[CALLS] = calls
+
+
+def _whole_calls(lists: list[list[Any]], doubts: list[str]) -> list[Any]:
+    """The calls that messages told: in the last all, or with each more."""
+    merger = Merger(Scale.free())
+    calls = Calls(merger)
+    try:
+        if all(_goes_on(before, after) for before, after in pairwise(lists)):
+            calls.add(lists[-1], each_whole=True)
+            return calls.made([])
+        for some in lists:
+            calls.add(some)
+        return calls.made(doubts)
+    except Overfull:
+        doubts.append(_TOO_MANY)
+        return lists[-1]
+
+
+def _goes_on(before: list[Any], after: list[Any]) -> bool:
+    """Are the calls of one message all in the next again, as far as they had come?"""
+    return len(after) >= len(before) and all(map(_is_further, before, after))
+
+
+def _is_further(before: Any, after: Any) -> bool:
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return bool(before == after)
+    mine, theirs = read_call(before), read_call(after)
+    if (mine.id, mine.name) != (theirs.id, theirs.name):
+        return False
+    if isinstance(mine.arguments, str) and isinstance(theirs.arguments, str):
+        return theirs.arguments.startswith(mine.arguments)
+    return bool(mine.arguments == theirs.arguments)
+
+
+def _is_same_call(one: Any, other: Any) -> bool:
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return bool(one == other)
+    return read_call(one).name == read_call(other).name and same_arguments(_arguments(one), _arguments(other))
+
+
+def _arguments(call: Any) -> Any:
+    return read_call(call).arguments or "" if isinstance(call, dict) else ""
+
+
+def _said(key: str, said: list[Any]) -> Any:
+    """A field of which only messages tell: what the last said, or of lists that do not go on from each other all."""
+    if key == FUNCTION and isinstance(said[-1], dict):
+        call = Call(Merger(Scale.free()))
+        call.take(read_call({"function": said[-1]}))
+        return call.inside([])
+    lists = [item for item in said if isinstance(item, list)]
+    if len(lists) == len(said) and any(before != after[: len(before)] for before, after in pairwise(lists)):
+        return [item for some in lists for item in some]
+    return said[-1]

@@ -1,0 +1,1 @@
+"""What a connection holds: where, with which key, within which limits."""

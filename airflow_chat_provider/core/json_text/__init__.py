@@ -1,0 +1,1 @@
+"""JSON and text as servers send them, read and written within bounds."""

@@ -1,0 +1,99 @@
+"""What a server sent, made safe for XCom.
+
+The metadata database refuses NUL, lone surrogates, NaN and integers over 64 bits, after the bill was paid; Airflow's
+readers turn dicts with its own keys into objects. Each is replaced by text that shows what was there.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from airflow_chat_provider.core.json_text.writing import STEP, write_json
+
+_RESERVED = frozenset({"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__cls"})
+_BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+_DEPTH = 60  # Airflow's serializer and the API server's validator recurse; they give up somewhere above this
+
+
+def sanitize(value: Any) -> tuple[Any, list[str]]:
+    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each."""
+    changed: dict[str, None] = {}
+    return _clean(value, changed, 0), list(changed)
+
+
+def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
+    if isinstance(value, str):
+        return _text(value, changed)
+    if isinstance(value, dict | list) and depth >= _DEPTH:
+        changed["nesting over 60 levels (kept as JSON text)"] = None
+        return _text(_json(value), changed)
+    if isinstance(value, dict):
+        return _object(value, changed, depth)
+    if isinstance(value, list):
+        return _list(value, changed, depth)
+    if isinstance(value, float) and not math.isfinite(value):
+        changed["NaN or infinity (kept as text)"] = None
+        return str(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        changed["an integer over 64 bits (kept as text)"] = None
+        return _digits(value)
+    return value
+
+
+def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:
+    """The list itself where nothing in it had to be changed: of a large answer there should not be two."""
+    clean: list[Any] | None = None
+    for index, item in enumerate(value):
+        new = _clean(item, changed, depth + 1)
+        if clean is None and new is not item:
+            clean = value[:index]
+        if clean is not None:
+            clean.append(new)
+    return value if clean is None else clean
+
+
+def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict[str, Any]:
+    names = {key: _key(key, changed) for key in value}
+    items = {key: _clean(item, changed, depth + 1) for key, item in value.items()}
+    if all(names[key] is key and items[key] is item for key, item in value.items()):
+        return value
+    clean: dict[str, Any] = {}
+    for key, item in items.items():
+        name = names[key]
+        while name != key and (name in value or name in clean):
+            name = "_" + name
+        clean[name] = item
+    return clean
+
+
+def _json(value: Any) -> str:
+    try:
+        return write_json(value, ascii_only=False)
+    except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
+        return "..."
+
+
+def _text(value: str, changed: dict[str, None]) -> str:
+    if value.isascii() and "\x00" not in value:
+        return value
+    steps = range(0, len(value), STEP)
+    if not any(_BAD_TEXT.search(value, start, start + STEP) for start in steps):
+        return value
+    changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
+    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in steps)
+
+
+def _key(key: str, changed: dict[str, None]) -> str:
+    if key in _RESERVED:
+        changed[f"the key {key!r} (kept as {'_' + key!r})"] = None
+        return "_" + key
+    return _text(key, changed)
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write out more than 4,300 digits
+        return hex(value)

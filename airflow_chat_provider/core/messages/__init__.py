@@ -1,0 +1,1 @@
+"""Lists of messages, and what their parts say."""

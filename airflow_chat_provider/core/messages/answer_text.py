@@ -1,0 +1,77 @@
+"""The text of an answer, and the JSON in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
+
+_TEXTS = ("text", "output_text")  # the second is the Responses API's, which gateways have handed on
+_FENCE = re.compile(r"```[a-zA-Z]*")
+# What closes a model's thoughts, where its server leaves them in the text. The opening tag is often not there: the
+# chat template has written it at the end of the prompt.
+_CLOSINGS = (
+    "</think>",  # DeepSeek-R1, Qwen3, MiniMax
+    "</thinking>",  # Claude's and Nova's habit
+    "</thought>",  # Gemini's and Gemma's habit
+    "</reasoning>",  # fine-tuned models
+    "[/THINK]",  # Magistral
+    "</seed:think>",  # Seed-OSS
+    "<|channel|>final<|message|>",  # gpt-oss, where the server does not read its channels
+    "\u25c1/think\u25b7",  # Kimi-VL
+)
+
+
+def text_of(content: Any) -> str:
+    """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type", "text") in _TEXTS]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def parsed(text: str) -> tuple[Any, str | None]:
+    """An answer's text as JSON, which may follow a model's thoughts and stand in a Markdown fence; else why it is none.
+
+    The reason names a place, and quotes nothing.
+    """
+    value, where = _loaded(text)
+    for rest in _after_thoughts(text) if where is not None else ():
+        found, why = _loaded(rest)
+        if why is None:
+            return found, None
+        where = f"{why}, after its thoughts"
+    return value, where
+
+
+def _loaded(text: str) -> tuple[Any, str | None]:
+    try:
+        return loads(_unfenced(text)), None
+    except json.JSONDecodeError as error:
+        return None, "line {1}, column {2} of {0} characters".format(len(text), *fault(error)[1:])
+    except TooDeep:
+        return None, f"too large or nested too deep: {LEVELS} in {len(text)} characters"
+    except ValueError:
+        return None, f"a number too long, in {len(text)} characters"
+
+
+def _after_thoughts(text: str) -> Iterator[str]:
+    """What follows the first closing tag, and the last of that kind: thoughts may quote it, and so may an answer."""
+    found = [(at, tag) for tag in _CLOSINGS if (at := text.find(tag)) >= 0]
+    if not found:
+        return
+    first, tag = min(found)
+    last = text.rfind(tag)
+    yield text[first + len(tag) :]
+    if last != first:
+        yield text[last + len(tag) :]
+
+
+def _unfenced(text: str) -> str:
+    """What stands in the Markdown fence, where the text is one. No pattern with wildcards: models repeat newlines."""
+    fence, _, rest = text.strip().partition("\n")
+    return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text

@@ -1,0 +1,1 @@
+"""A request: put together, typed and checked before anything is sent."""

@@ -1,0 +1,216 @@
+"""A user's schema with each reference replaced by what it refers to, so that none is looked up when it is too late.
+
+The result may hold itself: a tree of any depth is a schema that refers to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import EMPTY_REGISTRY, specification_with
+
+from airflow_chat_provider.core.paths import join, step
+from airflow_chat_provider.core.request.patterns import refusal
+from airflow_chat_provider.core.request.validator import discriminator
+from airflow_chat_provider.core.request.wording import close_to
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+# Keywords with a schema or a list of schemas, and those with an object of either.
+_SCHEMAS = (
+    *("additionalItems", "additionalProperties", "contains", "disallow", "else", "extends", "if", "items", "not"),
+    *("allOf", "anyOf", "oneOf", "prefixItems", "propertyNames", "then", "type"),
+    *("unevaluatedItems", "unevaluatedProperties"),
+)
+_MAPS = frozenset({"dependencies", "dependentSchemas", "patternProperties", "properties"})
+# Keywords that look at the same value once more.
+_IN_PLACE = ("allOf", "anyOf", "disallow", "else", "extends", "if", "not", "oneOf", "then", "type", *_REFERENCES)
+_IN_PLACE_MAPS = ("dependencies", "dependentSchemas")
+_REF_ALONE = frozenset(
+    {"draft-03", "draft-04", "draft-06", "draft-07"}  # whose `$ref` makes its neighbours nothing
+)
+
+
+class BadSchema(Exception):
+    """What is wrong with a schema, in words that go on after its name."""
+
+
+def link(root: dict[str, Any], cls: Any, *, all_patterns: bool = True) -> dict[str, Any]:
+    """A copy of ``root``, a schema of the draft of ``cls``, with what its references lead to in their place.
+
+    Raises BadSchema for a reference that leads nowhere, for a circle in which no value is taken apart, and for a
+    pattern that cannot be used, unless not ``all_patterns``.
+    """
+    linker = _Linker(root, cls, all_patterns=all_patterns)
+    linked: dict[str, Any] = linker.link()
+    _check_ends(linked)
+    return linked
+
+
+class _Linker:
+    def __init__(self, root: dict[str, Any], cls: Any, *, all_patterns: bool) -> None:
+        self._root = root
+        self._class = cls
+        self._all_patterns = all_patterns
+        dialect = cls.ID_OF(cls.META_SCHEMA)
+        self._specification = specification_with(dialect)
+        self._ref_alone = any(draft in dialect for draft in _REF_ALONE)
+        self._done: dict[int, dict[str, Any]] = {}
+
+    def link(self) -> Any:
+        # With a registry of its own, nothing is fetched over the network.
+        resource = self._specification.create_resource(self._root)
+        return self._schema(self._root, EMPTY_REGISTRY.resolver_with_root(resource), "$")
+
+    def _schema(self, schema: Any, resolver: Any, place: str) -> Any:
+        if not isinstance(schema, dict):
+            return schema
+        if id(schema) in self._done:
+            return self._done[id(schema)]
+        new = self._done[id(schema)] = {}
+        kept = {"$ref": schema["$ref"]} if "$ref" in schema and self._ref_alone else schema
+        for keyword, value in kept.items():
+            new[keyword] = self._value(keyword, value, resolver, place)
+        if self._all_patterns:
+            _check_patterns(kept, place)
+        return new
+
+    def _value(self, keyword: str, value: Any, resolver: Any, place: str) -> Any:
+        if keyword in _REFERENCES and isinstance(value, str):
+            return self._target(value, resolver, place)
+        place += step(keyword)
+        if keyword in _SCHEMAS:
+            return self._below(value, resolver, place)
+        if keyword in _MAPS and isinstance(value, dict):
+            return {name: self._below(item, resolver, place + step(name)) for name, item in value.items()}
+        if keyword == "discriminator" and discriminator({keyword: value}):
+            return self._discriminator(value, resolver, place)
+        return value
+
+    def _below(self, value: Any, resolver: Any, place: str) -> Any:
+        if isinstance(value, list):
+            return [self._below(item, resolver, f"{place}[{index}]") for index, item in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        return self._schema(value, resolver.in_subresource(self._specification.create_resource(value)), place)
+
+    def _discriminator(self, value: dict[str, Any], resolver: Any, place: str) -> dict[str, Any]:
+        mapping = {name: self._target(ref, resolver, place) for name, ref in value.get("mapping", {}).items()}
+        new = {**value, "mapping": mapping}
+        if isinstance(value.get("defaultMapping"), str):
+            new["defaultMapping"] = self._target(value["defaultMapping"], resolver, place)
+        return new
+
+    def _target(self, reference: str, resolver: Any, place: str) -> Any:
+        try:
+            found = resolver.lookup(reference)
+        except (Unresolvable, LookupError, TypeError, ValueError, AttributeError):  # the last for a pointer into text
+            raise BadSchema(self._nowhere(reference, place)) from None
+        if not isinstance(found.contents, dict | bool):
+            raise BadSchema(f"its reference {_cut(reference)} at {place} leads to something that is not a schema")
+        if isinstance(found.contents, dict) and id(found.contents) not in self._done:
+            self._check(reference, found.contents)
+        return self._schema(found.contents, found.resolver, _place_of(reference))
+
+    def _check(self, reference: str, schema: dict[str, Any]) -> None:
+        """What stands where the draft knows no schemas has not been checked with the rest."""
+        if reference.startswith("#/") and not (reference.count("/") == 2 and reference.startswith(self._checked())):
+            self._class.check_schema(schema)
+
+    def _checked(self) -> tuple[str, ...]:
+        return ("#/definitions/",) if self._ref_alone else ("#/definitions/", "#/$defs/")
+
+    def _nowhere(self, reference: str, place: str) -> str:
+        name = reference.rsplit("/", 1)[-1]
+        there = [
+            f"#/{holder}/{key}"
+            for holder in ("$defs", "definitions")
+            if isinstance(self._root.get(holder), dict)
+            for key in self._root[holder]
+        ]
+        close = [found for found in there if found.rsplit("/", 1)[-1] == name] or close_to(reference, there)
+        says = f"its reference {_cut(reference)} at {place} leads nowhere in it"
+        if close:
+            return f"{says}; did you mean {_cut(close[0])}?"
+        return says if reference.startswith("#") else f"{says}, and nothing is fetched: copy what is meant into $defs"
+
+
+def _cut(text: str) -> str:
+    return repr(text[:200])
+
+
+def _place_of(reference: str) -> str:
+    return join(reference[2:].split("/")) if reference.startswith("#/") else "$" if reference == "#" else reference
+
+
+def _check_patterns(schema: dict[str, Any], place: str) -> None:
+    found = [(schema["pattern"], f"{place}.pattern")] if isinstance(schema.get("pattern"), str) else []
+    of_names = schema.get("patternProperties")
+    found += [(name, f"{place}.patternProperties") for name in of_names] if isinstance(of_names, dict) else []
+    for pattern, where in found:
+        if why := refusal(pattern):
+            raise BadSchema(
+                f"its pattern {_cut(pattern)} at {where} must be one that is matched in linear time, without "
+                f"look-around and back-references, and not too large: {why.rstrip('.')}"
+            )
+
+
+def _check_ends(linked: dict[str, Any]) -> None:
+    """No schema may lead back to itself while it looks at one and the same value."""
+    done: set[int] = set()
+    for start in _all(linked):
+        under_way: set[int] = set()
+        stack: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
+        _enter(start, done, under_way, stack)
+        while stack:
+            node, below = stack[-1]
+            if (child := next(below, None)) is not None:
+                _enter(child, done, under_way, stack)
+            else:
+                done.add(id(node))
+                under_way.discard(id(node))
+                stack.pop()
+
+
+def _enter(node: dict[str, Any], done: set[int], under_way: set[int], stack: list[Any]) -> None:
+    if id(node) in under_way:
+        raise BadSchema("it refers to itself without end")
+    if id(node) not in done:
+        under_way.add(id(node))
+        stack.append((node, _in_place(node)))
+
+
+def _in_place(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for keyword in _IN_PLACE:
+        yield from _dicts(schema.get(keyword))
+    for keyword in _IN_PLACE_MAPS:
+        if isinstance(schema.get(keyword), dict):
+            yield from _dicts(list(schema[keyword].values()))
+    if stated := discriminator(schema):
+        yield from _dicts([*stated.get("mapping", {}).values(), stated.get("defaultMapping")])
+
+
+def _all(linked: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every schema in a linked one."""
+    stack, seen = [linked], set[int]()
+    while stack:
+        schema = stack.pop()
+        if id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        yield schema
+        stack.extend(_in_place(schema))
+        for keyword, value in schema.items():
+            if keyword in _SCHEMAS:
+                stack.extend(_dicts(value))
+            elif keyword in _MAPS and isinstance(value, dict):
+                stack.extend(_dicts(list(value.values())))
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _dicts(item)

@@ -1,0 +1,172 @@
+"""What the shipped schema calls wrong, told apart: a request that no server takes, and one that OpenAI does not take.
+
+The schema marks its open places with ``x-open`` and ``x-elsewhere``, which its ``$comment`` explains. All of this is
+looked at only where a request breaks the schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+from typing import Any, Literal, Self
+
+from jsonschema import ValidationError
+
+from airflow_chat_provider.core.paths import join, join_known
+from airflow_chat_provider.core.request.coerce import Node
+from airflow_chat_provider.core.request.wording import describe, kind, misspelling, one_of
+
+Strictness = Literal["strict", "marked", "open"]
+"""As the schema says; as its marks say; or only what every server refuses (``request_schema="open"``)."""
+
+Path = tuple[str | int, ...]
+
+_BECOMES: dict[Strictness, str] = {
+    "marked": "it is sent as it is, but not to OpenAI or Azure",
+    "open": "it is sent as it is, as request_schema='open' says",
+}
+_NULL = "it is sent as it is; leave it out where the server refuses it"
+# What is longer, or has anything else in it, may be a secret or a prompt.
+_NAME_LIKE = re.compile(r"[$a-z][a-z0-9_.:]{0,30}")
+_MOST_KINDS = 10
+
+
+class Remark(str):
+    """A warning. ``kind`` is the same for each that says the same of another place, or of another request."""
+
+    __slots__ = ("kind",)
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> Self:
+        remark = super().__new__(cls, text)
+        remark.kind = kind
+        return remark
+
+
+class Remarks:
+    """Warnings as they are found: each kind of place once, with how many there are."""
+
+    def __init__(self, names: Container[object], strictness: Strictness) -> None:
+        self._names = names
+        self._remedy = _BECOMES.get(strictness, "")
+        self._first: dict[str, tuple[str, str, str]] = {}
+        self._paths: dict[str, Path] = {}
+        self._places: dict[str, int] = {}
+
+    def add(self, error: ValidationError, *, is_null: bool) -> None:
+        """Note what is let pass."""
+        path = tuple(error.absolute_path)
+        keyword = "null" if is_null else str(error.validator)
+        kind = keyword + join_known((key for key in path if not isinstance(key, int)), self._names)
+        if kind not in self._first:
+            remedy = _NULL if is_null else self._remedy
+            self._first[kind] = (join(path), _problem(error, is_null=is_null), remedy)
+        if self._paths.get(kind) != path:  # two keywords may fail at one place, one after the other
+            self._paths[kind] = path
+            self._places[kind] = self._places.get(kind, 0) + 1
+
+    def told(self) -> list[Remark]:
+        """One sentence for each kind, and not more than a reader reads."""
+        told = [self._sentence(kind) for kind in list(self._first)[:_MOST_KINDS]]
+        if more := len(self._first) - len(told):
+            told.append(Remark(f"$ has {more} more kinds of places that OpenAI does not take; {self._remedy}.", ""))
+        return told
+
+    def _sentence(self, kind: str) -> Remark:
+        path, problem, remedy = self._first[kind]
+        places = self._places[kind]
+        first_of = f" (the first of {places} such places)" if places > 1 else ""
+        return Remark(f"{path} {problem}{first_of}; {remedy}.", kind)
+
+
+def is_open(error: ValidationError) -> bool:
+    """Does the schema state here what OpenAI knows, where another server may know more?"""
+    marks = error.schema.get("x-open", ()) if isinstance(error.schema, dict) else ()
+    if error.validator not in marks:
+        return False
+    return error.validator != "enum" or (isinstance(error.instance, str) and not _is_misspelt_role(error))
+
+
+def is_needless_null(error: ValidationError, request: Any, node: Node) -> bool:
+    """Is it a null in the place of an optional property, as a client library's ``model_dump()`` has many?"""
+    if error.instance is not None or not error.absolute_path:
+        return False
+    *above, last = error.absolute_path
+    holder: Node | None = node
+    for key in above:
+        holder = _below(holder, request).child(key) if holder is not None else None
+        request = request[key]
+    if holder is None or not isinstance(last, str):
+        return False
+    return not (holder.requires(last) or _below(holder, request).requires(last))
+
+
+def _below(node: Node, value: Any) -> Node:
+    return node.branch(value) if node.by and isinstance(value, dict) else node
+
+
+def is_refused_everywhere(error: ValidationError) -> bool:
+    """Is it what no server makes anything of: no messages, one that has no role, a model that is no name?"""
+    path = tuple(error.absolute_path)
+    if path[:1] == ("model",):
+        return error.instance is not None
+    if path and path[0] != "messages":
+        return False
+    if len(path) in (0, 2):  # the request, or a message
+        return error.validator == "type" or error.validator_value in ("messages", "role")
+    return len(path) == 1 or (path[2:] == ("role",) and not isinstance(error.instance, str))
+
+
+def kinds_elsewhere(error: ValidationError, request: Any) -> Iterator[tuple[Any, Any, Path]]:
+    """A schema, a value and its path, where an unknown kind is one that OpenAI takes at other places."""
+    kinds = error.schema.get("x-elsewhere") if isinstance(error.schema, dict) else None
+    if not kinds or not isinstance(error.instance, str) or error.instance not in kinds:
+        return
+    *path, _ = error.absolute_path
+    for key in path:
+        request = request[key]
+    yield kinds[error.instance], request, tuple(path)
+
+
+def _is_misspelt_role(error: ValidationError) -> bool:
+    """A server that knows other roles still knows these: a letter or two off, it would lose the message, or refuse."""
+    text, roles = _enum_of(error)
+    return error.absolute_path[-1] == "role" and misspelling(text, roles) is not None
+
+
+def _enum_of(error: ValidationError) -> tuple[str, list[Any]]:
+    """The value of an open ``enum``, and what OpenAI knows there."""
+    value: Any = error.instance
+    known: Any = error.validator_value
+    return value, known
+
+
+def _problem(error: ValidationError, *, is_null: bool) -> str:
+    if is_null:
+        return "is null, where OpenAI's schema has no null"
+    if not is_open(error):
+        return f"is not as OpenAI's schema says ({describe(error)})"
+    return _OPEN.get(str(error.validator), _form)(error)
+
+
+def _enum(error: ValidationError) -> str:
+    value, known = _enum_of(error)
+    meant = misspelling(value, known)
+    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(value) else "has a value that"
+    return f"{named} OpenAI does not know" + (f" (did you mean {meant!r}?)" if meant is not None else "")
+
+
+def _required(error: ValidationError) -> str:
+    return f"lacks {error.validator_value!r}, which OpenAI requires"
+
+
+def _type(error: ValidationError) -> str:
+    types: Any = error.validator_value
+    return f"is {kind(error.instance)}, where OpenAI takes {one_of(types)}"
+
+
+def _form(error: ValidationError) -> str:  # noqa: ARG001 - there is nothing in it that may be shown
+    return "has a form that OpenAI does not know"
+
+
+_OPEN = {"enum": _enum, "required": _required, "type": _type}

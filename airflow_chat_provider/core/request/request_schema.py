@@ -1,0 +1,183 @@
+"""A request schema ready for use: what is wrong with a request, what is doubtful, and which type is due where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Any, NamedTuple
+
+from jsonschema import ValidationError
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.paths import join, join_known
+from airflow_chat_provider.core.request.coerce import Node, typed
+from airflow_chat_provider.core.request.patterns import TooMuchWork
+from airflow_chat_provider.core.request.places import (
+    Remark,
+    Remarks,
+    Strictness,
+    is_needless_null,
+    is_open,
+    is_refused_everywhere,
+    kinds_elsewhere,
+)
+from airflow_chat_provider.core.request.remedy import with_remedy
+from airflow_chat_provider.core.request.rules.server import server_at
+from airflow_chat_provider.core.request.unset import without_unset
+from airflow_chat_provider.core.request.validator import flat_validator
+from airflow_chat_provider.core.request.wording import describe
+from airflow_chat_provider.core.request.written import Meant
+
+ARGUMENT = "request_schema"
+_SHOWN = 5
+
+
+class Problem(NamedTuple):
+    """What is wrong with an answer. ``told``: for the model that gave it; ``said``: with nothing of it, for logs."""
+
+    told: str
+    said: str
+
+    @classmethod
+    def of(cls, text: str) -> Problem:
+        """One whose words hold nothing of the answer."""
+        return cls(text, text)
+
+
+class RequestSchema:
+    """A JSON Schema ready to validate requests and to say which type is due where."""
+
+    def __init__(
+        self,
+        schema: Any,
+        validator: Any,
+        *,
+        name: str,
+        argument: str = ARGUMENT,
+        strictness: Strictness = "strict",
+    ) -> None:
+        self.name = name
+        self._argument = argument
+        self._strictness = strictness
+        self._schema = schema
+        self.properties = frozenset(schema.get("properties", ())) if isinstance(schema, dict) else frozenset()
+        self.required = frozenset(schema.get("required", ())) if isinstance(schema, dict) else frozenset()
+        if self.is_open:
+            self.required = frozenset({"messages"})
+        self._validator = validator
+        self._types = Node.of(schema)
+
+    def typed(self, request: Any) -> Any:
+        """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
+        return typed(request, self._types)
+
+    def filled(self, request: Any, is_meant: Meant) -> tuple[Any, list[str]]:
+        """``typed``, without what a template left empty; the paths of the empty texts among that.
+
+        A null that ``is_meant`` at its path is let pass by the schemas that take it for nothing.
+        """
+        meant = () if self._strictness == "strict" else (is_meant,)
+        return without_unset(self.typed(request), self._types, *meant)
+
+    @property
+    def is_open(self) -> bool:
+        """Is only that an error which every server refuses?"""
+        return self._strictness == "open"
+
+    def validate(self, request: Any, *, base_url: str | None = None) -> list[Remark]:
+        """Raise InvalidRequest naming the first broken path, and briefly the next ones; else what is doubtful.
+
+        ``base_url`` decides of the shipped schema's open places: OpenAI refuses what it does not know there.
+        """
+        try:
+            found, remarks = self._sorted(request, base_url)
+        except (RecursionError, TooMuchWork):
+            raise InvalidRequest(
+                "Correct the request, nothing was sent: it is too large or nested too deep for "
+                f"{called(self.name, self._argument)}",
+                path="$",
+                keyword="schema",
+            ) from None
+        if not found:
+            return remarks.told() if remarks is not None else []
+        lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
+        may_pass = self._strictness == "marked" and not any(map(is_refused_everywhere, found))
+        raise InvalidRequest(
+            with_remedy(found[0], _first(lines), may_pass=may_pass),
+            path=join(found[0].absolute_path),
+            keyword=str(found[0].validator),
+        )
+
+    def problem(self, answer: Any) -> Problem | None:
+        """Where ``answer`` breaks the schema: a path and our own words for each of the first places."""
+        try:
+            found = self._errors(answer)
+        except (RecursionError, TooMuchWork):
+            return Problem.of("it is too large or nested too deep to be checked")
+        if not found:
+            return None
+        told = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
+        said = [f"{join_known(error.absolute_path, self.names)}: {describe(error, quote=False)}" for error in found]
+        return Problem(_first(told), _first(said))
+
+    def _sorted(self, request: Any, base_url: str | None) -> tuple[list[ValidationError], Remarks | None]:
+        """What is wrong, no more than is shown; and what is let pass, if anything."""
+        found: list[ValidationError] = []
+        remarks = None
+        for error in self._failures(request):
+            is_null = self._strictness != "strict" and is_needless_null(error, request, self._types)
+            if is_null or self._lets_pass(error, base_url):
+                remarks = remarks or Remarks(self.names, self._strictness)
+                remarks.add(error, is_null=is_null)
+            elif len(found) <= _SHOWN:
+                found.append(error)
+            else:
+                break
+        return found, remarks
+
+    def _lets_pass(self, error: ValidationError, base_url: str | None) -> bool:
+        if self._strictness == "marked":
+            return is_open(error) and not server_at(base_url).openai
+        return self.is_open and not is_refused_everywhere(error)
+
+    def _failures(self, request: Any) -> Iterator[ValidationError]:
+        for error in self._validator.iter_errors(request):
+            yield error
+            if self._strictness != "strict":
+                for schema, value, path in kinds_elsewhere(error, request):
+                    for inner in flat_validator(schema).iter_errors(value):
+                        inner.path.extendleft(reversed(path))
+                        yield inner
+
+    def _errors(self, value: Any) -> list[ValidationError]:
+        return list(islice(self._validator.iter_errors(value), _SHOWN + 1))
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every property that the schema names, at whatever place."""
+        found: set[str] = set()
+        stack = [self._schema]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, dict):
+                stack.extend(node.values())
+                named = [*_members(node.get("properties")), *_members(node.get("required"))]
+                found.update(name for name in named if isinstance(name, str))
+            elif isinstance(node, list):
+                stack.extend(node)
+        return frozenset(found)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, dict | list) else ()
+
+
+def _first(lines: list[str]) -> str:
+    more = [f"(and more after the first {_SHOWN})"] if len(lines) > _SHOWN else []
+    return "; ".join(lines[:_SHOWN] + more)
+
+
+def called(name: str, argument: str) -> str:
+    """A schema, as an error names it."""
+    return argument if name == argument else f"{argument} {name!r}"

@@ -1,0 +1,105 @@
+"""What the rules find: the first error is raised, warnings are kept, one for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.paths import error_text, step
+from airflow_chat_provider.core.request.rules.server import Server
+from airflow_chat_provider.core.request.validator import UNKNOWN
+
+_LONGEST = 64
+WAY_OUT = "or send it as it is with request_schema='open'"
+
+
+class Report:
+    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
+
+    ``is_open``: the user has chosen to send what the rules refuse; only what no server takes is an error.
+    """
+
+    __slots__ = ("_found", "_is_open", "_places", "server")
+
+    def __init__(self, server: Server, *, is_open: bool = False) -> None:
+        self.server = server
+        self._is_open = is_open
+        self._found: dict[str, tuple[str, str, str]] = {}
+        self._places: dict[str, int] = {}
+
+    def error(self, rule: str, path: str, problem: str, remedy: str) -> NoReturn:
+        """For what no server takes."""
+        raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword=rule)
+
+    def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        """For what this server refuses, or what is a mistake nearly always: the user can send it all the same."""
+        if not self._is_open:
+            self.error(rule, path, problem, f"{remedy}, {WAY_OUT}")
+        self.warn(rule, path, problem, remedy)
+
+    def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        self._found.setdefault(rule, (path, problem, remedy))
+        self._places[rule] = self._places.get(rule, 0) + 1
+
+    def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str, *, here: bool = False) -> None:
+        """Refused at OpenAI and Azure, and where ``here``; a warning elsewhere: some servers let it pass."""
+        if self.server.openai or here:
+            self.refuse(rule, path, problem, remedy)
+        else:
+            self.warn(rule, path, problem, remedy)
+
+    def refused_by_openai_alone(self, rule: str, path: str, problem: str, remedy: str) -> None:
+        """The same for what has no meaning at any other server: there is nothing to say where it is another one."""
+        if self.server.openai or not self.server.known:
+            self.refused_by_openai(rule, path, problem, remedy)
+
+    def warnings(self) -> list[str]:
+        return [self._sentence(rule) for rule in self._found]
+
+    def _sentence(self, rule: str) -> str:
+        path, problem, remedy = self._found[rule]
+        places = self._places[rule]
+        first_of = f" (the first of {places} such places)" if places > 1 else ""
+        return f"{path} {problem}{first_of}; {remedy}."
+
+
+def child(path: str, key: object) -> str:
+    """The JSON path of ``key`` under ``path``. Python allows keys that JSON will only make strings of."""
+    return path + step(str(key))
+
+
+def quoted(name: str) -> str:
+    """A name for a message. ``repr`` because control characters and lone surrogates must not reach a log."""
+    return repr(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
+
+
+def shown(value: float) -> str:
+    """A number for a message; Python refuses to write integers of more than 4,300 digits."""
+    return "out of all bounds" if abs(value) >= 10**18 else str(value)
+
+
+def unsure(*values: Any) -> bool:
+    """Is one of these known only when the task runs? Before that a rule that depends on it stays silent.
+
+    Its template may give None, too, which is as good as no value.
+    """
+    return any(value is UNKNOWN for value in values)
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def as_number(value: Any) -> int | float | None:
+    """None for what is no JSON number; ``True`` is an int to Python only."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def more_than(value: Any, limit: int) -> bool:
+    number = as_number(value)
+    return number is not None and number > limit

@@ -1,0 +1,159 @@
+"""Rules of tools and functions, and of the choice among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_chat_provider.core.request.rules import function_schema
+from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, quoted, unsure
+from airflow_chat_provider.core.request.validator import UNKNOWN
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ANTHROPIC_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_GEMINI_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
+NAMES = "OpenAI and other servers take 1 to 64 letters (a-z), digits, '_' or '-' only"
+_MOST_TOOLS = 128
+_LONGEST_DESCRIPTION = 1024
+_KINDS = ("function", "custom")
+
+
+def check(request: Mapping[str, Any], report: Report) -> None:
+    tools, functions = as_list(request.get("tools")), as_list(request.get("functions"))
+    _check_count(request.get("tools"), report)
+    _check_all(list(_definitions(tools)), report)
+    _check_all([(f"$.functions[{i}]", "function", as_dict(f)) for i, f in enumerate(functions)], report)
+    _check_needs(request, report)
+    if not unsure(request.get("tools")) and not any(map(_may_define_anything, tools)):
+        _check_choice(request.get("tool_choice"), tools, report)
+    if not unsure(request.get("functions"), *functions, *(as_dict(f).get("name") for f in functions)):
+        _check_function_call(request.get("function_call"), functions, report)
+    _check_deprecated(request, report)
+
+
+def fits(name: str) -> bool:
+    """Is this a name that every server takes?"""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: Any, path: str, report: Report, rule: str, *, here: bool = False) -> None:
+    if isinstance(name, str) and not fits(name):
+        problem, remedy = f"is {quoted(name)}, and {NAMES}", "rename it everywhere it is used"
+        report.refused_by_openai(rule, path, problem, remedy, here=here)
+
+
+def _check_function_name(name: Any, path: str, report: Report) -> None:
+    server = report.server
+    own = _GEMINI_NAME if server.gemini else _ANTHROPIC_NAME if server.anthropic else None
+    if not (own and isinstance(name, str) and own.fullmatch(name)):
+        here = server.anthropic or server.deepseek or server.mistral or server.moonshot
+        check_name(name, path, report, "function_name", here=here)
+
+
+def deprecated(path: str, report: Report) -> None:
+    problem, remedy = "belongs to deprecated function calling", "use tools and tool_choice"
+    report.warn("deprecated_functions", path, problem, remedy)
+
+
+def _definitions(tools: Sequence[Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Path, kind and definition of each tool; the built-in tools of other vendors have no definition."""
+    for index, tool in enumerate(tools):
+        kind = as_dict(tool).get("type")
+        if kind in _KINDS:
+            yield f"$.tools[{index}].{kind}", kind, as_dict(tool.get(kind))
+
+
+def _check_count(tools: Any, report: Report) -> None:
+    if not isinstance(tools, (list, tuple)):
+        return
+    if not tools:
+        problem, remedy = "is an empty array", "leave tools out where there are none"
+        report.refused_by_openai("empty_tools", "$.tools", problem, remedy)
+    elif len(tools) > _MOST_TOOLS:
+        problem = f"has {len(tools)} tools, and OpenAI takes {_MOST_TOOLS} at most"
+        report.refused_by_openai("too_many_tools", "$.tools", problem, "offer fewer tools")
+
+
+def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: Report) -> None:
+    names: set[str] = set()
+    for path, kind, definition in definitions:
+        name = definition.get("name")
+        _check_function_name(name, f"{path}.name", report)
+        if isinstance(name, str):
+            if name in names:
+                problem = f"is {quoted(name)}, a name that a tool before it has already"
+                report.warn("duplicate_tool_name", f"{path}.name", problem, "give each tool its own name")
+            names.add(name)
+        _check_description(definition.get("description"), path, report)
+        if kind == "function":
+            function_schema.check_parameters(definition, path, report)
+
+
+def _check_description(description: Any, path: str, report: Report) -> None:
+    if isinstance(description, str) and len(description) > _LONGEST_DESCRIPTION:
+        problem = f"has {len(description)} characters, and some servers refuse more than {_LONGEST_DESCRIPTION}"
+        remedy = "shorten it, or say the rest in a system message"
+        report.warn("tool_description", f"{path}.description", problem, remedy)
+
+
+def _check_needs(request: Mapping[str, Any], report: Report) -> None:
+    if not request.get("tools"):
+        if request.get("tool_choice") not in (None, "none", UNKNOWN):
+            _useless("tool_choice", "tools", report.refused_by_openai)
+        if request.get("parallel_tool_calls") not in (None, UNKNOWN):
+            _useless("parallel_tool_calls", "tools", report.refused_by_openai_alone)
+    if request.get("function_call") not in (None, UNKNOWN) and not request.get("functions"):
+        _useless("function_call", "functions", report.refused_by_openai)
+
+
+def _useless(key: str, needed: str, refused: Callable[[str, str, str, str], None]) -> None:
+    remedy = f"define {needed}, or leave {key} out"
+    refused(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
+
+
+def _may_define_anything(tool: Any) -> bool:
+    """Is its name, or what kind of tool it is, not to be seen here: known when the task runs, or to a vendor?"""
+    kind = as_dict(tool).get("type")
+    definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
+    is_builtin = isinstance(kind, str) and kind not in _KINDS
+    return is_builtin or unsure(tool, kind, definition, as_dict(definition).get("name"))
+
+
+def _check_choice(choice: Any, tools: Sequence[Any], report: Report) -> None:
+    named_tools = ((kind, tool.get("name")) for _, kind, tool in _definitions(tools))
+    defined = {(kind, name) for kind, name in named_tools if isinstance(name, str)}
+    for path, named in _chosen(as_dict(choice)):
+        kind = named.get("type")
+        name = as_dict(named.get(kind)).get("name") if kind in _KINDS else None
+        if isinstance(name, str) and (kind, name) not in defined:
+            _undefined(f"{path}.{kind}.name", name, "tools", report)
+
+
+def _chosen(choice: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if choice.get("type") == "allowed_tools":
+        allowed = as_list(as_dict(choice.get("allowed_tools")).get("tools"))
+        for index, tool in enumerate(allowed):
+            yield f"$.tool_choice.allowed_tools.tools[{index}]", as_dict(tool)
+    else:
+        yield "$.tool_choice", choice
+
+
+def _check_function_call(choice: Any, functions: Sequence[Any], report: Report) -> None:
+    name = as_dict(choice).get("name")
+    if isinstance(name, str) and all(as_dict(function).get("name") != name for function in functions):
+        _undefined("$.function_call.name", name, "functions", report)
+
+
+def _undefined(path: str, name: str, place: str, report: Report) -> None:
+    problem = f"is {quoted(name)}, which $.{place} does not define"
+    report.refused_by_openai("undefined_tool", path, problem, f"define it in {place}, or name one that is there")
+
+
+def _check_deprecated(request: Mapping[str, Any], report: Report) -> None:
+    for key in ("functions", "function_call"):
+        if request.get(key) is not None:
+            deprecated(f"$.{key}", report)
+    if request.get("functions") and request.get("tools"):
+        problem = "is set together with tools, and which of them counts is up to the server"
+        report.warn("functions_and_tools", "$.functions", problem, "define every function under tools")

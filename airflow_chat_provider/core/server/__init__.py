@@ -1,0 +1,1 @@
+"""What a server says went wrong, and what to do about it."""

@@ -1,0 +1,273 @@
+"""When a server says to come back: in its headers, in the body of its error, or in the error's words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from airflow_chat_provider.core.server.verdict import Words
+
+LONGEST = 31 * 86400.0
+"""Seconds. Allowances are renewed by the month at the latest: a longer wait is a slip, and would hold a task up."""
+_LONGEST_TEXT = 64  # characters that are read as a time: no server needs more, and reading may take their square
+_LONGEST_HEADER = 512
+_EPOCH = 1e9  # seconds: a number above it is a date (of 2001 or later), not a wait of thirty years
+
+_UNITS = {"ms": 0.001, "millisecond": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "m": 60.0, "min": 60.0}
+_UNITS |= {"minute": 60.0, "h": 3600.0, "hr": 3600.0, "hour": 3600.0, "d": 86400.0, "day": 86400.0}
+_SPAN = (
+    r"(\d{1,15}(?:\.\d{1,15})?)\s{0,2}"
+    r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])[,\s]{0,2}"
+)
+_ONE_SPAN = re.compile(_SPAN)
+_ISO_SPAN = re.compile(r"p(?:(\d{1,5})d)?(?:t(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,10}(?:\.\d{1,9})?)s)?)?")
+_ISO_UNITS = (86400.0, 3600.0, 60.0, 1.0)
+# OpenAI and Groq: "Please try again in 6m0s". Gemini: "Please retry in 2.5s". Azure: "retry after 20 seconds". GitHub
+# Models: "Please wait 3000 seconds". Google: "Your quota will reset after 2h21m30s".
+_ASKED = re.compile(rf"\b(?:try\s+again|retry|wait|resets?)\b[^.;\d\n]{{0,30}}?((?:{_SPAN}){{1,4}})", re.IGNORECASE)
+
+_ASKS = ("retry-after", "x-retry-after", "x-ms-retry-after", "ratelimit-retry-after", "x-ratelimit-retry-after")
+_ASKS_MS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
+_LITELLM = "llm_provider-"  # before each header of the server behind LiteLLM's proxy
+# OpenAI: x-ratelimit-reset-tokens. Anthropic: anthropic-ratelimit-tokens-reset. The IETF's draft: ratelimit-reset.
+_RESET = re.compile(r"(?:x-|anthropic-)?rate-?limit-(?:[a-z0-9-]{1,60}-)?reset(?:-[a-z0-9-]{1,60})?")
+_IETF = re.compile(r"(?:^|[;,\s])(r|t|remaining|reset)=(\d{1,15})(?![\d.])")
+# Where the comma is not the one of an HTTP date: "2, 2", of two headers that a proxy has joined.
+_COMMA = re.compile(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)(?<!day)\s*,\s*", re.IGNORECASE)
+
+# Fields of a body, without case, '_' and '-'.
+_SECONDS = frozenset(
+    {
+        "retryafter",
+        "retryafters",
+        "retryafterseconds",
+        "retryaftersecondsraw",  # OpenRouter
+        "retryin",
+        "retryinseconds",
+        "retrydelay",  # Gemini: google.rpc.RetryInfo
+        "quotaresetdelay",  # Google: google.rpc.ErrorInfo
+        "estimatedtime",  # Hugging Face: until a model is loaded
+        "resetsinseconds",  # OpenAI's plans
+        "resetinseconds",
+        "resetafter",
+        "waitseconds",
+    }
+)
+_MILLISECONDS = frozenset({"retryafterms", "retrydelayms", "resetafterms"})
+_DATES = frozenset({"quotaresettimestamp", "resetsat", "resetat", "retryat"})
+_NOT_OF_ERRORS = frozenset({"choices", "usage", "messages", "input", "request", "previouserrors"})
+_MOST, _DEEPEST = 400, 8  # values of a body that are looked at, and levels
+
+
+def retry_after(
+    headers: Mapping[str, str], *, status: int, now: float, body: Any = None, words: Words | None = None
+) -> float | None:
+    """Seconds that the server asks to wait: the longest that makes sense. ``now`` is in epoch seconds.
+
+    ``retry-after`` and its kind, the body and its words ask. ``x-ratelimit-reset-*`` and its kind say when an allowance
+    is whole again, some servers with every answer: they count under 429 and 498 alone, where nothing asks, and of them
+    those whose allowance is used up. ``body`` and ``words`` are those of an error.
+    """
+    found = _Body(now)
+    found.look(body)
+    headers = _own({**{_LITELLM + name: value for name, value in found.headers.items()}, **headers})
+    start = _start(headers, now)
+    asked = [*_asked(headers, start), *found.waits, _in_words(words)]
+    waits = [wait for wait in asked if wait is not None]
+    if waits:
+        return max(waits)
+    return _reset(headers, start) if status in (429, 498) else None
+
+
+def allowance_gone(headers: Mapping[str, str], *, now: float) -> float | None:
+    """Seconds until a server that just answered takes more; None where none of its allowances is used up."""
+    headers = _own(headers)
+    allowances = _allowances(headers, _start(headers, now))
+    gone = [one.wait for one in allowances if one.is_gone]
+    return max(gone) if gone else None
+
+
+def _own(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers, and under their own names those of the server behind a LiteLLM proxy that it has none of."""
+    behind = {name.removeprefix(_LITELLM): value for name, value in headers.items() if name.startswith(_LITELLM)}
+    for name in (*_ASKS, *_ASKS_MS):  # both ask
+        if name in behind and name in headers:
+            behind[name] = f"{headers[name]}, {behind[name]}"
+    return {**behind, **headers, **{name: behind[name] for name in (*_ASKS, *_ASKS_MS) if name in behind}}
+
+
+def _start(headers: Mapping[str, str], now: float) -> float:
+    """The server's own clock, where it states one, else ours."""
+    served = _http_date(headers.get("date", ""))
+    return now if served is None else served
+
+
+def _asked(headers: Mapping[str, str], start: float) -> Iterator[float | None]:
+    seconds = [wait for name in _ASKS for wait in _longest(headers.get(name), start)]
+    exact = [wait for name in _ASKS_MS for wait in _longest(headers.get(name), start, 0.001)]
+    wait, precise = max(seconds, default=None), max(exact, default=None)
+    if wait is not None and precise is not None and wait - 1 < precise < wait:
+        wait = precise  # the other one is the same, rounded up
+    yield wait
+    yield precise
+
+
+def _longest(text: str | None, start: float, unit: float = 1.0) -> list[float]:
+    """What a header names, as often as it is there."""
+    if not text or len(text) > _LONGEST_HEADER:
+        return []
+    waits = (_seconds(part, start, unit) for part in _COMMA.split(text))
+    return [wait for wait in waits if wait is not None]
+
+
+class _Allowance(NamedTuple):
+    """``wait`` seconds until it is whole again; ``is_gone``: nothing is left of it."""
+
+    wait: float
+    is_gone: bool
+
+
+def _allowances(headers: Mapping[str, str], start: float) -> list[_Allowance]:
+    found = []
+    for name, value in headers.items():
+        if _RESET.fullmatch(name):
+            waits = _longest(value, start)
+            if waits:
+                left = headers.get(name.replace("reset", "remaining", 1))
+                found.append(_Allowance(max(waits), left is not None and left.strip() == "0"))
+        elif name == "ratelimit" and len(value) <= _LONGEST_HEADER:
+            found.extend(_ietf(value))
+    return found
+
+
+def _ietf(value: str) -> Iterator[_Allowance]:
+    """The IETF's ``"default";r=0;t=30, "daily";r=5;t=900``, or ``limit=9, remaining=0, reset=30`` of earlier drafts."""
+    for policy in re.split(r',\s*(?=")', value.lower()):
+        says: dict[str, str] = dict(_IETF.findall(policy))
+        wait = _sensible(float(says.get("t", says.get("reset", "nan"))))
+        if wait is not None:
+            yield _Allowance(wait, says.get("r", says.get("remaining")) == "0")
+
+
+def _reset(headers: Mapping[str, str], start: float) -> float | None:
+    allowances = _allowances(headers, start)
+    gone = [one.wait for one in allowances if one.is_gone]
+    return max(gone) if gone else min((one.wait for one in allowances), default=None)
+
+
+def _in_words(words: Words | None) -> float | None:
+    found = words.find(_ASKED) if words is not None else None
+    return _span(found[1]) if found is not None else None
+
+
+class _Body:
+    """The waits in a body; ``headers`` are those of the server behind it, which OpenRouter quotes."""
+
+    def __init__(self, now: float) -> None:
+        self.waits: list[float] = []
+        self.headers: dict[str, str] = {}
+        self._now = now
+        self._left = _MOST
+
+    def look(self, value: Any, depth: int = _DEEPEST) -> None:
+        if isinstance(value, list) and depth:
+            for item in value[: max(self._left, 0)]:
+                self._left -= 1
+                self.look(item, depth - 1)
+        elif isinstance(value, dict) and depth:
+            for key, item in islice(value.items(), max(self._left, 0)):
+                self._left -= 1
+                self._take(key.lower().replace("_", "").replace("-", "") if isinstance(key, str) else "", item, depth)
+
+    def _take(self, name: str, value: Any, depth: int) -> None:
+        if name in _NOT_OF_ERRORS:
+            return
+        if name == "headers" and isinstance(value, dict):
+            items = islice(value.items(), _MOST)
+            self.headers |= {key.lower(): str(item)[:_LONGEST_HEADER] for key, item in items if _is_header(key, item)}
+        elif name in _SECONDS or name in _MILLISECONDS:
+            self._add(_in_field(value, self._now, 0.001 if name in _MILLISECONDS else 1.0))
+        elif name in _DATES:
+            at = _in_field(value, self._now)
+            self._add(at if isinstance(value, str) or (at is not None and _is_epoch(value)) else None)
+        else:
+            self.look(value, depth - 1)
+
+    def _add(self, wait: float | None) -> None:
+        if wait is not None:
+            self.waits.append(wait)
+
+
+def _is_header(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and (isinstance(value, str | float) or (type(value) is int and abs(value) < 10**18))
+
+
+def _is_epoch(value: Any) -> bool:
+    return isinstance(value, int | float) and value > _EPOCH
+
+
+def _in_field(value: Any, now: float, unit: float = 1.0) -> float | None:
+    """A wait as a number, a text, or protobuf's ``{"seconds": 2, "nanos": 500000000}``."""
+    if isinstance(value, dict):
+        parts = (value.get("seconds"), 1.0), (value.get("nanos"), 1e-9)
+        known = [wait for part, unit in parts if part and (wait := _in_field(part, now, unit)) is not None]
+        return _sensible(sum(known)) if known else None
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or (type(value) is int and value >= 10**18):
+        return None
+    return _seconds(str(value), now, unit)
+
+
+def _seconds(text: str, start: float, unit: float = 1.0) -> float | None:
+    """Seconds in ``2.5``, ``20ms``, ``6m0s``, ``PT2S``; or until an epoch (in milliseconds, too), HTTP or ISO date."""
+    text = text.strip() if len(text) <= _LONGEST_TEXT else ""
+    try:
+        number = float(text)
+    except ValueError:
+        wait = _span(text)
+        if wait is not None:
+            return wait
+        at = _http_date(text) if text else None
+        at = at if at is not None else _iso_date(text)
+        return _sensible(max(0.0, at - start)) if at is not None else None
+    if unit == 1.0 and number > _EPOCH:
+        return _sensible(max(0.0, (number / 1000 if number > 1000 * _EPOCH else number) - start))
+    return _sensible(number * unit)
+
+
+def _sensible(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST else None
+
+
+def _span(text: str) -> float | None:
+    text = text.strip().lower()
+    iso = _ISO_SPAN.fullmatch(text)
+    if iso is not None:
+        seconds = [float(part) * unit for part, unit in zip(iso.groups(), _ISO_UNITS, strict=True) if part]
+        return _sensible(sum(seconds)) if seconds else None
+    found: list[tuple[str, str]] = _ONE_SPAN.findall(text)
+    if not found or _ONE_SPAN.sub("", text):
+        return None
+    return _sensible(sum(float(number) * _UNITS[unit if unit in _UNITS else unit[:-1]] for number, unit in found))
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return _epoch(parsedate_to_datetime(text if len(text) <= _LONGEST_TEXT else ""))
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _iso_date(text: str) -> float | None:
+    try:
+        return _epoch(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _epoch(date: datetime) -> float:
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP has no local times

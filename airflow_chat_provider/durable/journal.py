@@ -1,0 +1,203 @@
+"""The journal of a deferred call in XCom, in pieces that no triggerer chokes on.
+
+A triggerer's two processes talk over sockets that hold some 200 KB. While one waits for room to hand over a large
+value and the other for room to log, both wait for ever, and every deferred task with them. So a long text lies in
+XComs of its own, and a loop has few answers under way at a time.
+
+XCom has no compare-and-set. Each try of a task has a key of its own, so that no trigger reaches another try's entry,
+and ``acheck`` reads again what may have changed. Between its answer and what is done by it is a window of milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from airflow_chat_provider._per_loop import PerLoop
+from airflow_chat_provider.airflow_api.xcom import Slot
+from airflow_chat_provider.durable.entry import KEY, TEXTS, Entry, Unusable
+from airflow_chat_provider.transport.aside import by_size
+
+PIECE = 48 << 10  # characters, all of them ASCII
+_AT_ONCE = 2
+_FRESH = 1.0  # seconds for which what was read or written may be acted upon
+log = logging.getLogger(__name__)
+_gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
+
+
+class Overtaken(Exception):
+    """The entry is not as this journal left it: somebody else works for the task, or nobody any more."""
+
+
+class Journal:
+    """Reads and writes the entry of one try of a task instance. ``entry`` is what was read or written last."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self._entry: Entry | None = None
+        self._counts = dict.fromkeys(TEXTS, 0)
+        self._is_taken_up = False
+        self._read_at = _NEVER
+
+    @classmethod
+    def of(cls, ti: Any) -> Journal:
+        return cls.named(Slot.of(ti, KEY), ti.try_number)
+
+    @classmethod
+    def named(cls, slot: Slot, try_number: int) -> Journal:
+        """``slot``: of the task instance; its key becomes the try's."""
+        return cls(slot._replace(key=f"{KEY}_{try_number}"))
+
+    @property
+    def entry(self) -> Entry:
+        if self._entry is None:
+            raise RuntimeError("the journal has not been read")
+        return self._entry
+
+    def read(self) -> Entry:
+        """Raises Unusable."""
+        steps = self._reading()
+        value = next(steps).get()
+        while True:
+            try:
+                value = steps.send(value).get()
+            except StopIteration as done:
+                return self._read(done.value)
+
+    async def aread(self) -> Entry:
+        steps = self._reading()
+        slot = next(steps)
+        while True:
+            async with _gate():
+                value = await slot.aget()
+            try:
+                slot = steps.send(value)
+            except StopIteration as done:
+                self._read_at = _now()
+                return await by_size(_length(done.value), self._read, done.value)
+
+    async def acheck(self) -> None:
+        """Go on only if the entry is still as it was left, by what was read or written just now, or is read again.
+
+        Raises Overtaken.
+        """
+        if not _is_past(self._read_at, _FRESH):
+            return
+        async with _gate():
+            value = await self.slot.aget()
+        try:
+            found = Entry.read_head(value)
+        except Unusable as unusable:
+            raise Overtaken(unusable.why) from None
+        if found.stamp != self.entry.stamp:
+            raise Overtaken(found.state)
+        self._read_at = _now()
+
+    def write(self, entry: Entry) -> None:
+        for slot, value in self.writing(entry):
+            slot.put(value)
+        self._entry = entry
+
+    async def awrite(self, entry: Entry) -> None:
+        for slot, value in self.writing(entry):
+            await slot.aput(value)
+        self._entry, self._read_at = entry, _now()
+
+    def doubt(self) -> None:
+        """After a wait or an answer: what was known of the entry counts no more."""
+        self._read_at = _NEVER
+
+    def drop(self) -> None:
+        """Remove all that may be there, also of triggers that nobody knows of here. Raises what Airflow raises."""
+        for slot in self.slots():
+            slot.drop()
+        for slot in self._uncounted():
+            if slot.get() is None:
+                return
+            slot.drop()
+
+    async def adrop(self) -> None:
+        for slot in self.slots():
+            await slot.adrop()
+        for slot in self._uncounted() if self._is_taken_up else ():
+            if await slot.aget() is None:
+                return
+            await slot.adrop()
+
+    def _uncounted(self) -> Iterator[Slot]:
+        """Pieces of a reply that no entry counts: the trigger that wrote them ended before it wrote the entry."""
+        return (self._piece("replies", number) for number in itertools.count(self._counts["replies"]))
+
+    def clear(self) -> None:
+        """``drop``, by somebody who has what he needs of it."""
+        try:
+            self.drop()
+        except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the task has its answer
+            log.warning("XCom %s of this task could not be removed (%s)", self.slot.key, type(error).__name__)
+
+    def slots(self) -> Iterator[Slot]:
+        """Where the entry lies, its head at last."""
+        for name in TEXTS:
+            for number in range(self._counts[name]):
+                yield self._piece(name, number)
+        yield self.slot
+
+    def _read(self, value: Any) -> Entry:
+        self._entry = None
+        self._entry = entry = Entry.read(value)
+        self._is_taken_up = self._is_taken_up or entry.state == "sent"
+        return entry
+
+    def _reading(self) -> Generator[Slot, Any, Any]:
+        """Each slot to look into, until all is found."""
+        head = yield self.slot
+        for name in TEXTS if isinstance(head, dict) else ():
+            count = head.get(name)
+            if isinstance(count, int):
+                self._counts[name] = max(count, self._counts[name])
+                head[name], texts = "", []
+                for number in range(count):
+                    piece = yield self._piece(name, number)
+                    if not isinstance(piece, str):
+                        return {}
+                    texts.append(piece)
+                head[name] = "".join(texts)
+        return head
+
+    def writing(self, entry: Entry) -> Iterator[tuple[Slot, Any]]:
+        """What to put where, the entry itself at last; a text that lies there already is left alone."""
+        head = entry.to_dict()
+        for name in TEXTS:
+            text = head[name]
+            if len(text) <= PIECE:  # short enough for the entry itself
+                continue
+            starts = range(0, len(text), PIECE)
+            head[name] = len(starts)
+            self._counts[name] = max(len(starts), self._counts[name])
+            if self._entry is None or getattr(self._entry, name) is not text:
+                for number, start in enumerate(starts):
+                    yield self._piece(name, number), text[start : start + PIECE]
+        yield self.slot, head
+
+    def _piece(self, name: str, number: int) -> Slot:
+        return self.slot._replace(key=f"{self.slot.key}_{name}_{number}")
+
+
+def _length(head: Any) -> int:
+    return sum(len(str(head.get(name))) for name in TEXTS) if isinstance(head, dict) else 0
+
+
+_NEVER = float("-inf"), float("-inf")
+
+
+def _now() -> tuple[float, float]:
+    """Two clocks: one of them stands still while a machine sleeps, the other one can be set back."""
+    return time.monotonic(), time.time()
+
+
+def _is_past(moment: tuple[float, float], seconds: float) -> bool:
+    return any(abs(now - then) > seconds for now, then in zip(_now(), moment, strict=True))

@@ -1,0 +1,1 @@
+"""What a task is: its arguments, how it runs, what it leaves."""

@@ -1,0 +1,63 @@
+"""A request as it would be sent, for a reader: a curl command, with the size of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+from airflow_chat_provider.core.connection.masking import is_secret_name
+from airflow_chat_provider.core.request.json_values import encode
+from airflow_chat_provider.transport.outgoing import variants
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.connection.settings import Settings
+
+_KEY = "CHAT_API_KEY"
+
+
+def curl(request: dict[str, Any], settings: Settings) -> str:
+    """The command. The key and any other secret header are variables of the shell's."""
+    sent = variants(request, settings.base_url)[0]
+    size, messages = len(encode(sent)), sent.get("messages")
+    count = len(messages) if isinstance(messages, list) else 0
+    headers = [shlex.quote("content-type: application/json"), *_headers(settings)]
+    lines = [
+        f"curl {shlex.quote(_url(settings))}",
+        *(f"  -H {header}" for header in headers),
+        f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
+    ]
+    said = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
+    return said + "\n" + " \\\n".join(lines)
+
+
+def _headers(settings: Settings) -> list[str]:
+    """A secret as a variable of the shell's, in double quotes, in which a shell fills it in; the rest as it is."""
+    found = []
+    for name, value in settings.request_headers().items():
+        if not is_secret_name(name) and not any(secret in value for secret in settings.secrets):
+            found.append(shlex.quote(f"{name}: {value}"))
+        elif settings.api_key and value in (settings.api_key, f"Bearer {settings.api_key}"):
+            found.append(f'"{name}: {value.removesuffix(settings.api_key)}${_KEY}"')
+        else:
+            found.append(f'"{name}: ${name.upper().replace("-", "_")}"')
+    return found
+
+
+def _url(settings: Settings) -> str:
+    """With ``***`` for what is secret in it, however short."""
+    url = settings.base_url + "/" + settings.endpoint.lstrip("/")
+    for secret in settings.secrets:
+        url = url.replace(secret, "***")
+    shown = (
+        f"{quote_plus(name)}={'***' if is_secret_name(name) else quote_plus(value)}"
+        for name, value in settings.query.items()
+    )
+    return "?".join(filter(None, (url, "&".join(shown))))
+
+
+def print_plan(request: Mapping[str, Any], settings: Settings) -> None:
+    """To the task's output, as the user wants to see it: the one place where a prompt is shown."""
+    print(curl(dict(request), settings))  # noqa: T201 - asked for by dry_run=True

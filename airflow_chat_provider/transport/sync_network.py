@@ -1,0 +1,295 @@
+"""Sockets under a wall clock, which can be closed from outside.
+
+The HTTP library has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and
+write gets what is left of the attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from contextvars import ContextVar, Token
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow_chat_provider.core.call import head
+from airflow_chat_provider.transport.http_library import httpcore, httpx
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.call.attempt import Attempt
+    from airflow_chat_provider.core.errors import TransportError
+
+_PIECE = 1 << 16
+_SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up
+NO_ADDRESS, STOPPED = "the host has no address", "stopped"
+# What the libraries below say without quoting what came: the beginning of each such text.
+_SAYINGS = (
+    NO_ADDRESS,
+    STOPPED,
+    head.TRAILERS,
+    head.TOO_LONG,
+    head.TOO_MANY,
+    head.TOO_OFTEN,
+    "Server disconnected without sending a response",
+    "peer closed connection without sending complete message body",
+    "peer unexpectedly closed connection",
+    "no response line received",
+    "illegal status line",
+    "illegal header line",
+    "illegal chunk header",
+    "malformed chunk footer",
+    "continuation line at start of headers",
+    "conflicting Content-Length headers",
+    "bad Content-Length",
+    "multiple Transfer-Encoding headers",
+    "Only Transfer-Encoding: chunked is supported",
+    "Receive buffer too long",
+    "Invalid username/password",
+    "Proxy Server could not connect",
+)
+
+
+class Clock:
+    """An attempt's wall clock. While it is held (``with``), all reads and writes of the thread end when it runs out.
+
+    ``quiet``: seconds within which each read must bring something.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._expires = time.monotonic() + seconds
+        self.quiet = math.inf
+        self._token: Token[Clock | None] | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._expires - time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._token = _clock.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _clock.reset(self._token)
+            self._token = None
+
+
+_clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
+
+
+def _left(timeout: float | None, error: type[Exception]) -> float | None:
+    clock = _clock.get()
+    if clock is None:
+        return timeout
+    left = clock.left
+    if left <= 0:
+        raise error("the wall clock ran out")
+    left = min(left, clock.quiet)
+    if timeout is not None:
+        return min(timeout, left)
+    return left
+
+
+class _Lookup:
+    """A host's addresses, looked up in a thread: a name server that does not answer holds up that thread alone.
+
+    Nobody waits for it, neither a call that gave up nor a process that ends. An address needs no thread.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._found: list[Any] = []
+        self._error: Exception | None = None
+        self._thread: threading.Thread | None = None
+        with contextlib.suppress(ValueError):
+            ip_address(host)
+            self._run()
+            return
+        self._thread = threading.Thread(target=self._run, name="lookup", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread is to be had
+            self._thread = None
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self._found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._error = error
+
+    def wait(self, seconds: float) -> bool:
+        """Is it over, after so many seconds at most?"""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def addresses(self) -> list[str]:
+        if self._error is not None:
+            raise httpcore.ConnectError(self._error) from self._error
+        return list(dict.fromkeys(str(entry[4][0]) for entry in self._found))
+
+
+class Backend(httpcore.NetworkBackend):
+    """httpcore's own backend, with the clock held to and the open sockets known."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.SyncBackend()
+        self.streams: set[_Stream] = set()
+        self._aborted = False
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.NetworkStream:
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        failure: Exception = httpcore.ConnectError(NO_ADDRESS)
+        for address in self._resolve(host, port, until):
+            if self._aborted:
+                raise httpcore.ConnectError(STOPPED)
+            left = _left(max(0.001, until - time.monotonic()), httpcore.ConnectTimeout)
+            try:
+                stream = self._inner.connect_tcp(address, port, left, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+            else:
+                return self.watch(stream)
+        raise failure
+
+    def watch(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
+        """The stream, from now on one that an abort shuts; once aborted there are no new ones."""
+        watched = _Stream(stream, self)
+        self.streams.add(watched)
+        if self._aborted:  # looked at after the add: an abort meanwhile has seen the stream, or is seen here
+            watched.close()
+            raise httpcore.ConnectError(STOPPED)
+        return watched
+
+    def _resolve(self, host: str, port: int, until: float) -> list[str]:
+        """The host's addresses. A name server that does not answer holds a thread up, and not the call."""
+        lookup = _Lookup(host, port)
+        while not lookup.wait(min(_SLICE, _left(max(0.0, until - time.monotonic()), httpcore.ConnectTimeout) or 0.0)):
+            if self._aborted:
+                raise httpcore.ConnectError(STOPPED)
+            if time.monotonic() >= until:
+                raise httpcore.ConnectTimeout
+        return lookup.addresses()
+
+    def abort(self) -> None:
+        """Shut every open socket; whoever reads from one gets an error at once."""
+        self._aborted = True
+        for stream in list(self.streams):
+            stream.abort()
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, backend: Backend) -> None:
+        self._inner = inner
+        self._backend = backend
+        self._spare: socket.socket | None = None
+        self._head = head.Head()
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        try:
+            self._head.take(data)
+        except head.HeadError as error:
+            raise httpcore.RemoteProtocolError(str(error)) from None
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._head = head.Head()
+        # In pieces: the inner stream gives each send() of a long buffer the whole timeout again.
+        for start in range(0, len(buffer), _PIECE):
+            self._inner.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._backend.streams.discard(self)
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        sock = self._inner.get_extra_info("socket")
+        # Wrapping takes the descriptor out of the socket; an abort during the handshake needs one.
+        with socket.fromfd(sock.fileno(), sock.family, sock.type) as self._spare:
+            try:
+                stream = self._inner.start_tls(ssl_context, server_hostname, _left(timeout, httpcore.ConnectTimeout))
+            except BaseException:
+                self.close()
+                raise
+        self._backend.streams.discard(self)
+        return self._backend.watch(stream)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    def abort(self) -> None:
+        for sock in (self._inner.get_extra_info("socket"), self._spare):
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    # Not SSLSocket.shutdown: it drops the TLS state that a read on another frame still uses.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
+    """What an attempt ended in, for an exception of the HTTP library's."""
+    if isinstance(error, TimeoutError):
+        return attempt.timed_out(stalled=stalled)
+    if isinstance(error, httpx.TimeoutException):
+        return attempt.timed_out(connecting=isinstance(error, httpx.ConnectTimeout), stalled=stalled)
+    if isinstance(error, httpx.ProxyError):
+        return attempt.failed(f"the proxy answered {proxy_words(error)}")
+    return attempt.failed(words_of(error))
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong, in words that quote nobody: a header that is refused may hold the key or the prompt.
+
+    The operating system's words, where it is under the error; TLS's reason; one of the known sayings; else the error's
+    kind.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLError):
+            return _words_of_tls(found)
+        if isinstance(found, OSError) and found.errno:
+            return os.strerror(found.errno) if found.errno > 0 else str(found.strerror)
+        if isinstance(found, UnicodeError):
+            return "the host's name cannot be encoded"
+        found = _under(found)
+    return next((saying for saying in _SAYINGS if str(error).startswith(saying)), type(error).__name__)
+
+
+def _words_of_tls(error: ssl.SSLError) -> str:
+    reason = f"TLS: {error.reason or type(error).__name__}"
+    return f"{reason}, {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else reason
+
+
+def proxy_words(error: BaseException) -> str:
+    """What a proxy answered: its status without its own words, or one of the known sayings."""
+    status = re.match(r"[1-9]\d\d(?= )", str(error))
+    if status is None:
+        return words_of(error)
+    with contextlib.suppress(ValueError):
+        return f"{status[0]} {HTTPStatus(int(status[0])).phrase}"
+    return status[0]
+
+
+def _under(error: BaseException) -> BaseException | None:
+    """What an error was made of: httpcore cuts the chain of causes, and keeps the cause as an argument."""
+    inner = error.args[0] if error.args else None
+    return error.__cause__ or (inner if isinstance(inner, BaseException) else None)

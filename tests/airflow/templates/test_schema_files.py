@@ -1,0 +1,142 @@
+"""The path of a schema is found as the file of a request is: beside the DAG, or in its template_searchpath."""
+
+import json
+
+import pytest
+
+from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
+from airflow_chat_provider.testing import replies
+from tests.support.asking import ask, sent
+from tests.support.running import load_dag
+
+pytestmark = pytest.mark.templates
+
+ARGUMENTS = ["request_schema", "response_schema"]
+DAG_FILE = """
+from airflow.sdk import DAG
+from airflow_chat_provider.operators import ChatCompletionOperator
+
+with DAG({dag_id!r}, schedule=None, template_searchpath={searchpath!r}) as dag:
+    ChatCompletionOperator(task_id="ask", prompt="x", deferrable={deferrable}, {arguments})
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The process stands in a folder that has nothing to do with the DAG."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    return tmp_path
+
+
+@pytest.fixture
+def schema(elsewhere):
+    """A folder with a request schema that wants a tier, and an answer's that wants a number."""
+    folder = elsewhere / "schemas"
+    folder.mkdir()
+    (folder / "request.json").write_text(json.dumps({"required": ["tier"]}), "utf-8")
+    answer = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    (folder / "answer.json").write_text(json.dumps({"title": "Number", **answer}), "utf-8")
+    return folder
+
+
+class TestFound:
+    @pytest.mark.parametrize("beside", [True, False])
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_beside_the_dag_or_in_its_search_path(self, run_dag, chat, schema, dags_folder, beside, deferrable):
+        dag_id = f"schemas_{beside}_{deferrable}"
+        folder = dags_folder / dag_id
+        folder.mkdir()
+        for name in ("request.json", "answer.json"):
+            if beside:
+                (folder / name).write_text((schema / name).read_text())
+        arguments = 'request={"tier": 1}, request_schema="request.json", response_schema="answer.json"'
+        text = DAG_FILE.format(dag_id=dag_id, searchpath=[str(schema)], arguments=arguments, deferrable=deferrable)
+        (folder / "dag.py").write_text(text)
+        chat.script(replies.ok("no"), replies.ok_json({"n": 1}))
+        assert run_dag(load_dag(folder / "dag.py", dag_id)).state == "success"
+        assert sent(chat, 0)["response_format"]["json_schema"]["name"] == "Number"
+        assert len(chat.requests) == 2
+
+    def test_as_an_absolute_path(self, airflow, chat, schema):
+        chat.script(replies.ok_json({"n": 1}))
+        with airflow.dag():
+            ask(
+                prompt="x",
+                request={"tier": 1},
+                request_schema=str(schema / "request.json"),
+                response_schema=schema / "answer.json",
+            )
+        assert airflow.run().state == "success"
+
+    def test_for_each_of_a_mapped_task(self, airflow, chat, schema):
+        chat.default = replies.ok_json({"n": 1})
+        with airflow.dag(template_searchpath=[str(schema)]):
+            ChatCompletionOperator.partial(
+                task_id="ask", request={"tier": 1}, request_schema="request.json", response_schema="answer.json"
+            ).expand(prompt=["a", "b"])
+        assert airflow.run().state == "success"
+        assert sent(chat)["response_format"]["json_schema"]["name"] == "Number"
+
+    def test_for_the_rows_of_a_batch(self, airflow, chat, schema):
+        chat.default = replies.ok_json({"n": 1})
+        with airflow.dag(template_searchpath=[str(schema)]):
+            ChatCompletionBatchOperator(
+                task_id="bulk",
+                input=[{"text": "a"}],
+                output=str(schema / "out"),
+                prompt="{{ row.text }}",
+                request={"tier": 1},
+                request_schema="request.json",
+                response_schema="answer.json",
+            )
+        run = airflow.run()
+        assert run.state == "success"
+        assert run.xcoms("bulk")["return_value"]["succeeded"] == 1
+        assert sent(chat)["response_format"]["json_schema"]["name"] == "Number"
+
+    def test_and_it_holds(self, airflow, schema):
+        with airflow.dag(template_searchpath=[str(schema)]):
+            ask(
+                prompt="x", request={"stop": "{{ params }}"}, request_schema="{{ none }}", response_schema="answer.json"
+            )
+            with pytest.raises(InvalidRequest, match="'tier' is missing"):
+                ChatCompletionOperator(task_id="wrong", prompt="x", request_schema="request.json")
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+class TestNotFound:
+    def test_the_places_are_listed(self, airflow, elsewhere, argument):
+        with airflow.dag(template_searchpath=[str(elsewhere)]), pytest.raises(InvalidRequest) as caught:
+            ask(prompt="x", **{argument: "nowhere.json"})
+        assert caught.value.path == argument
+        assert f"{argument}: the file 'nowhere.json' is in none of" in caught.value.message
+        assert repr(str(elsewhere)) in caught.value.message
+
+    def test_not_beside_the_process_either(self, airflow, elsewhere, argument):
+        (elsewhere / "cwd" / "here.json").write_text("{}")
+        with airflow.dag(), pytest.raises(InvalidRequest, match="is in none of"):
+            ask(prompt="x", **{argument: "here.json"})
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b'{"a": "\xe9"}', "is not UTF-8"),
+            (b'{"a":\n 1', "not JSON at line 2"),
+            (b"[]", "not a JSON object"),
+            (b'{"type": "objct"}', "$.type"),
+        ],
+    )
+    def test_a_file_that_is_no_schema_is_named(self, airflow, elsewhere, argument, content, says):
+        (elsewhere / "wrong.json").write_bytes(content)
+        with airflow.dag(template_searchpath=[str(elsewhere)]), pytest.raises(InvalidRequest) as caught:
+            ask(prompt="x", **{argument: "wrong.json"})
+        assert caught.value.path == argument
+        assert "wrong.json" in caught.value.message
+        assert says in caught.value.message
+
+
+def test_a_batch_whose_rows_are_requests_has_its_schema_checked_too(airflow, elsewhere):
+    with airflow.dag(), pytest.raises(InvalidRequest, match="is in none of"):
+        ChatCompletionBatchOperator(task_id="bulk", input="a.jsonl", output="out", request_schema="nowhere.json")
