@@ -118,7 +118,7 @@ def _not_strict(schema: dict[str, Any]) -> str | None:
     """Why no strict server takes a schema, and where; None where they do."""
     from airflow_chat_provider.core.request.rules.function_schema import check_schema
     from airflow_chat_provider.core.request.rules.report import Report
-    from airflow_chat_provider.core.request.rules.server import server_at
+    from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(None))
     if schema.get("type") != "object":

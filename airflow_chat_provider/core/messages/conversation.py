@@ -13,7 +13,7 @@ from airflow_chat_provider.core.messages.tool_calls import (
     requested,
     requested_function,
 )
-from airflow_chat_provider.core.request.rules.server import Server, server_at
+from airflow_chat_provider.core.servers import Server, server_at
 
 _OPENAI = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 # What other servers' assistant messages have, and want back: DeepSeek and Kimi answer 400 to tool results whose calls

@@ -23,11 +23,11 @@ from airflow_chat_provider.core.request.places import (
     kinds_elsewhere,
 )
 from airflow_chat_provider.core.request.remedy import with_remedy
-from airflow_chat_provider.core.request.rules.server import server_at
 from airflow_chat_provider.core.request.unset import without_unset
 from airflow_chat_provider.core.request.validator import flat_validator
 from airflow_chat_provider.core.request.wording import describe
 from airflow_chat_provider.core.request.written import Meant
+from airflow_chat_provider.core.servers import server_at
 
 ARGUMENT = "request_schema"
 _SHOWN = 5

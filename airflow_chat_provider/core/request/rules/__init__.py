@@ -43,7 +43,7 @@ def check_rules(
         tools,
     )
     from airflow_chat_provider.core.request.rules.report import Report
-    from airflow_chat_provider.core.request.rules.server import server_at
+    from airflow_chat_provider.core.servers import server_at
 
     if mode == "checked":
         check_names(request, known=known)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, unsure
-from airflow_chat_provider.core.request.rules.server import server_at
+from airflow_chat_provider.core.servers import server_at
 
 # o1, o3-mini, gpt-5, gpt-5.4-mini, gpt-6-astra, and these fine-tuned. Not gpt-4o, not gpt-oss, not what Azure
 # calls gpt-35-turbo; gpt-5-chat is a plain model, its successors are not.

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import error_text, step
-from airflow_chat_provider.core.request.rules.server import Server
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.core.servers import Server
 
 _LONGEST = 64
 WAY_OUT = "or send it as it is with request_schema='open'"
