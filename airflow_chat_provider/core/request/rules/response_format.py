@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_chat_provider.core.request.rules.content import may_mention_json
+from airflow_chat_provider.core.request.rules.conversation import may_mention_json
 from airflow_chat_provider.core.request.rules.function_schema import check_schema
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, more_than, unsure
 from airflow_chat_provider.core.request.rules.tools import check_name
