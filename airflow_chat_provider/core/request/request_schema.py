@@ -12,6 +12,7 @@ from jsonschema import ValidationError
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request.coerce import Node, typed
+from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.patterns import TooMuchWork
 from airflow_chat_provider.core.request.places import (
     Remark,
@@ -24,7 +25,6 @@ from airflow_chat_provider.core.request.places import (
 )
 from airflow_chat_provider.core.request.remedy import with_remedy
 from airflow_chat_provider.core.request.unset import without_unset
-from airflow_chat_provider.core.request.validator import flat_validator
 from airflow_chat_provider.core.request.wording import describe
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at

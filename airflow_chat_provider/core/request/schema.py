@@ -17,10 +17,10 @@ from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault,
 from airflow_chat_provider.core.json_text.panic import is_panic
 from airflow_chat_provider.core.paths import join
 from airflow_chat_provider.core.request.json_values import plain
+from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.links import BadSchema, link
 from airflow_chat_provider.core.request.places import Strictness
 from airflow_chat_provider.core.request.request_schema import ARGUMENT, Problem, RequestSchema, called
-from airflow_chat_provider.core.request.validator import flat_validator
 from airflow_chat_provider.core.request.wording import describe
 
 __all__ = ["Problem", "RequestSchema"]
