@@ -11,7 +11,7 @@ from jsonschema import ValidationError
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import join, join_known
-from airflow_chat_provider.core.request.coerce import Node, typed
+from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.patterns import TooMuchWork
 from airflow_chat_provider.core.request.places import (
@@ -24,7 +24,6 @@ from airflow_chat_provider.core.request.places import (
     kinds_elsewhere,
 )
 from airflow_chat_provider.core.request.remedy import with_remedy
-from airflow_chat_provider.core.request.unset import without_unset
 from airflow_chat_provider.core.request.wording import describe
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
@@ -66,7 +65,7 @@ class RequestSchema:
         if self.is_open:
             self.required = frozenset({"messages"})
         self._validator = validator
-        self._types = Node.of(schema)
+        self._types = Node.from_schema(schema)
 
     def typed(self, request: Any) -> Any:
         """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
@@ -78,7 +77,7 @@ class RequestSchema:
         A null that ``is_meant`` at its path is let pass by the schemas that take it for nothing.
         """
         meant = () if self._strictness == "strict" else (is_meant,)
-        return without_unset(self.typed(request), self._types, *meant)
+        return filled(request, self._types, *meant)
 
     @property
     def is_open(self) -> bool:

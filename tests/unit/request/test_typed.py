@@ -11,7 +11,7 @@ from airflow_chat_provider.core.request.schema import SHIPPED, load_schema
 
 
 def convert(value: Any, schema: Any) -> Any:
-    return typed(value, Node.of(schema))
+    return typed(value, Node.from_schema(schema))
 
 
 def of(*names: str, **more: Any) -> dict[str, Any]:
