@@ -184,7 +184,9 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # it asks for a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
-        return Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        return (
+            Problem.from_text(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        )
 
     def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
         """The answer, and what is wrong with it; where it holds what is not text or JSON, as a request can hold it."""
@@ -265,7 +267,7 @@ def _result_of(call: ToolCall) -> dict[str, Any]:
 def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> Problem | None:
     calls = tools.calls(message)
     if not calls:
-        return Problem.of("it calls no tool") if tools.needed else None
+        return Problem.from_text("it calls no tool") if tools.needed else None
     problems = [call.problem for call in calls if call.problem is not None]
     if not problems:
         return None

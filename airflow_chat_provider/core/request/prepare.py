@@ -13,8 +13,8 @@ from airflow_chat_provider.core.messages.conversation import taken
 from airflow_chat_provider.core.request.coerce import filled as filled_by
 from airflow_chat_provider.core.request.coerce import is_blank, typed
 from airflow_chat_provider.core.request.json_values import opened, plain
-from airflow_chat_provider.core.request.request_schema import RequestSchema
 from airflow_chat_provider.core.request.rules import check_rules
+from airflow_chat_provider.core.request.schema import RequestSchema
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.request.written import Meant
 

@@ -17,7 +17,7 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply, conversation_message, flaw, incomplete, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.schema import validate_request
 from tests.support.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}

@@ -17,7 +17,7 @@ from airflow_chat_provider.core.answer.reply import (
     text_of,
 )
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
-from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.schema import validate_request
 
 
 def choice(content: Any = "Hi", finish_reason: Any = "stop", **message: Any) -> dict[str, Any]:

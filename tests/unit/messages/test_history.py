@@ -12,7 +12,7 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.messages.conversation import begun, conversation, conversation_message, taken
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 OPENAI, AZURE = "https://api.openai.com/v1", "https://x.openai.azure.com/openai/v1"
 MISTRAL, GROQ, CEREBRAS = "https://api.mistral.ai/v1", "https://api.groq.com/openai/v1", "https://api.cerebras.ai/v1"

@@ -11,7 +11,7 @@ from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import Tools
 from airflow_chat_provider.core.answer.reply import Reply, conversation_message
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [

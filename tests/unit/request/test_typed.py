@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.request.coerce import Node, typed
-from airflow_chat_provider.core.request.schema import SHIPPED, load_schema
+from airflow_chat_provider.core.request.schema import SHIPPED
+from airflow_chat_provider.schema import load_schema
 
 
 def convert(value: Any, schema: Any) -> Any:

@@ -21,7 +21,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.coerce import Node, typed
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import finish, fold
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 

@@ -83,4 +83,4 @@ def _is_plain_talk(messages: object) -> bool:
         content = message.get("content")
         if not isinstance(content, str) or not content:
             return False
-    return messages[-1]["role"] != "assistant"
+    return bool(messages[-1]["role"] != "assistant")

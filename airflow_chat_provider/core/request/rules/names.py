@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import error_text, step
@@ -58,13 +59,13 @@ def check_unknown(request: Mapping[str, object], report: Report, known: Collecti
         report.refused_by_openai("unknown_key", "$" + step(name), problem, _remedy(name))
 
 
-def _strange(request: Mapping[str, object], known: Collection[str] | None) -> list[str]:
+def _strange(request: Mapping[Any, object], known: Collection[str] | None) -> list[str]:
     """The names that are neither the API's nor the schema's, in the request's order."""
     strange = request.keys() - API_NAMES
     if not strange:
         return []
     allowed = () if known is None else known
-    return [name for name in request if name in strange and isinstance(name, str) and name not in allowed]
+    return [name for name in request if isinstance(name, str) and name in strange and name not in allowed]
 
 
 def _remedy(name: str) -> str:
