@@ -38,22 +38,23 @@ def _is_clean(value: JSON) -> bool:
         values, depth = stack.pop()
         for item in values:
             if isinstance(item, str):
-                if not (item.isascii() and "\x00" not in item) and _is_bad(item):
-                    return False
+                is_clean = (item.isascii() and "\x00" not in item) or not _is_bad(item)
             elif isinstance(item, dict):
-                if depth >= _DEPTH or not _RESERVED.isdisjoint(item) or _is_bad("".join(item)):
-                    return False
+                is_clean = depth < _DEPTH and _RESERVED.isdisjoint(item) and not _is_bad("".join(item))
                 stack.append((item.values(), depth + 1))
             elif isinstance(item, list):
-                if depth >= _DEPTH:
-                    return False
+                is_clean = depth < _DEPTH
                 stack.append((item, depth + 1))
-            elif isinstance(item, float):
-                if not math.isfinite(item):
-                    return False
-            elif isinstance(item, int) and not -_LIMIT <= item < _LIMIT:
+            else:
+                is_clean = _fits(item) if isinstance(item, int | float) else True
+            if not is_clean:
                 return False
     return True
+
+
+def _fits(value: float) -> bool:
+    """Can the database keep the number?"""
+    return math.isfinite(value) if isinstance(value, float) else -_LIMIT <= value < _LIMIT
 
 
 def _clean(value: JSON, changed: dict[str, None], depth: int) -> JSON:
@@ -66,13 +67,13 @@ def _clean(value: JSON, changed: dict[str, None], depth: int) -> JSON:
         return _object(value, changed, depth)
     if isinstance(value, list):
         return _list(value, changed, depth)
-    if isinstance(value, float) and not math.isfinite(value):
+    if not isinstance(value, int | float) or _fits(value):
+        return value
+    if isinstance(value, float):
         changed["NaN or infinity (kept as text)"] = None
         return str(value)
-    if isinstance(value, int) and not -_LIMIT <= value < _LIMIT:
-        changed["an integer over 64 bits (kept as text)"] = None
-        return _digits(value)
-    return value
+    changed["an integer over 64 bits (kept as text)"] = None
+    return _digits(value)
 
 
 def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from airflow_chat_provider.core.messages.answer_text import text_of
 from airflow_chat_provider.core.messages.tool_calls import (
@@ -13,7 +13,7 @@ from airflow_chat_provider.core.messages.tool_calls import (
     requested,
     requested_function,
 )
-from airflow_chat_provider.core.servers import Server, server_at
+from airflow_chat_provider.core.servers import ANSWER_PARTS, Server, server_at
 
 _OPENAI = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 # What other servers' assistant messages have, and want back: DeepSeek and Kimi answer 400 to tool results whose calls
@@ -30,34 +30,9 @@ _REASONING = (
     "provider_specific_fields",  # LiteLLM: the same
     "images",  # OpenRouter
 )
-_PARTS = ("thinking", "redacted_thinking", "reference", "image_url")
-"""Kinds of parts in answers, beside text and refusal, that the servers that send them take back."""
 _FORMS: Mapping[str, type] = {"name": str, "refusal": str}
 _IN_CALLS = ("extra_content", "provider_specific_fields", "thought_signature", "thoughtSignature")
 _FLAGS = ("prefix", "partial")
-
-
-class _Strict(NamedTuple):
-    """A server that refuses what it does not know in a message, and what it does know beside OpenAI's own fields."""
-
-    name: str
-    is_it: Callable[[Server], bool]
-    fields: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-
-
-# Others ignore what they do not know, or want it.
-_STRICT = (
-    # "Unrecognized request argument", "Additional properties are not allowed".
-    _Strict("OpenAI", lambda server: server.openai),
-    # 422 extra_forbidden for assistant.reasoning_content (charmbracelet/crush#1590, BerriAI/litellm#30835); its own
-    # thinking parts are taken (vercel/ai#17930).
-    _Strict("Mistral", lambda server: server.mistral, parts=_PARTS),
-    # "property 'reasoning_content' is unsupported" (janhq/jan#8136); groq-python's messages have `reasoning`.
-    _Strict("Groq", lambda server: server.groq, fields=("reasoning",)),
-    # wrong_api_format for reasoning_content and reasoning_details; `reasoning` is taken (QwenLM/qwen-code#11045).
-    _Strict("Cerebras", lambda server: server.cerebras, fields=("reasoning",)),
-)
 
 
 def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +81,7 @@ def _content(content: Any) -> Any:
 def _is_part(part: Any) -> bool:
     kind = part.get("type") if isinstance(part, dict) else None
     return isinstance(kind, str) and (
-        kind in _PARTS or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
+        kind in ANSWER_PARTS or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
     )
 
 
@@ -167,28 +142,27 @@ def taken(request: Any, base_url: str | None) -> tuple[Any, list[str]]:
     Such fields come from the reply of another server, nearly always: nobody writes reasoning by hand.
     """
     server = server_at(base_url)
-    strict = next((one for one in _STRICT if one.is_it(server)), None)
     messages = request.get("messages") if isinstance(request, dict) else None
-    if strict is None or not isinstance(messages, list):
+    if server.only_message_fields is None or not isinstance(messages, list):
         return request, []
     gone: dict[str, None] = {}
-    fitting = [_fitting(message, strict, gone) for message in messages]
+    fitting = [_fitting(message, server, gone) for message in messages]
     if not gone:
         return request, []
     names = ", ".join(gone)
     return {**request, "messages": fitting}, [
-        f"$.messages: {names} of the assistant is not sent: {strict.name} refuses it"
+        f"$.messages: {names} of the assistant is not sent: {server.name} refuses it"
     ]
 
 
-def _fitting(message: Any, strict: _Strict, gone: dict[str, None]) -> Any:
+def _fitting(message: Any, server: Server, gone: dict[str, None]) -> Any:
     if not isinstance(message, dict) or message.get("role") != "assistant":
         return message
-    refused = [name for name in _REASONING if name in message and name not in strict.fields]
+    refused = [name for name in _REASONING if name in message and name not in (server.only_message_fields or ())]
     fitting = {name: value for name, value in message.items() if name not in refused}
     content = message.get("content")
     kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    if kinds := [kind for kind in kinds if kind in _PARTS and kind not in strict.parts]:
+    if kinds := [kind for kind in kinds if kind in ANSWER_PARTS and kind not in server.message_parts]:
         refused.extend(kinds)
         text = text_of(content)
         fitting["content"] = text if text or not message.get("tool_calls") else None

@@ -67,7 +67,7 @@ def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None
             "is missing or null, and the message calls no tool",
             "give the assistant message its text, or drop the message",
         )
-        here = report.server.ollama  # vLLM takes it
+        here = report.server.needs_content  # vLLM takes it
         report.refused_by_openai("assistant_content", f"{path}.content", problem, remedy, here=here)
     for number, call in enumerate(as_list(calls)):
         _check_call(as_dict(call), f"{path}.tool_calls[{number}]", report)
@@ -96,7 +96,7 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
 
 def _check_called_name(name: Any, path: str, report: Report) -> None:
     """A model may have made the name up (``assistant<|channel|>analysis``): where it is let pass, the talk goes on."""
-    if isinstance(name, str) and not fits(name) and not (report.server.moonshot and name.startswith("$")):
+    if isinstance(name, str) and not fits(name) and not (report.server.dollar_names and name.startswith("$")):
         remedy = "give the call another name, here and in each message that repeats it"
         report.refused_by_openai("called_name", path, f"is {quoted(name)}, and {NAMES}", remedy)
 
@@ -116,7 +116,7 @@ def _check_id(call_id: Any, path: str, report: Report) -> None:
     if len(call_id) > _ID_LIMIT:
         problem = f"has {len(call_id)} characters, and OpenAI has refused more than {_ID_LIMIT}"
         report.warn("tool_call_id", path, problem, "shorten the id, here and where it is answered")
-    elif report.server.mistral and not _MISTRAL_ID.fullmatch(call_id):
+    elif report.server.nine_letter_ids and not _MISTRAL_ID.fullmatch(call_id):
         problem = "is not nine letters and digits, and Mistral takes no other ids"
         report.warn("tool_call_id", path, problem, "rename the id, here and where it is answered")
 
@@ -178,7 +178,8 @@ def _orphan(path: str, report: Report) -> None:
         "answers no tool call of the assistant message before it",
         "put the tool message right after the assistant message whose tool_calls has its id",
     )
-    place, here = f"{path}.tool_call_id", _wants_pairs(report)
+    # A local server leaves it to the model's template.
+    place, here = f"{path}.tool_call_id", report.server.pairs_calls
     report.refused_by_openai("tool_message_without_call", place, problem, remedy, here=here)
 
 
@@ -187,13 +188,7 @@ def _unanswered(path: str, call_id: str, report: Report) -> None:
         f"is the call {quoted(call_id)}, which no tool message answers before the conversation goes on",
         "add a tool message with this tool_call_id right after the assistant message",
     )
-    report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=_wants_pairs(report))
-
-
-def _wants_pairs(report: Report) -> bool:
-    """Does this server, other than OpenAI, refuse a call without its answer? A local one leaves it to the template."""
-    server = report.server
-    return server.anthropic or server.deepseek or server.mistral
+    report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=report.server.pairs_calls)
 
 
 def _check_name(name: Any, path: str, report: Report) -> None:
@@ -275,7 +270,7 @@ def _check_image(url: Any, path: str, report: Report) -> None:
         return
     start = url[:128].lower()
     if start.startswith(("http://", "https://")):
-        if report.server.ollama:
+        if report.server.no_image_urls:
             report.warn(
                 "image_by_url",
                 path,

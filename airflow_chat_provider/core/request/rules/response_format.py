@@ -33,7 +33,7 @@ def _check_json_object(request: Mapping[str, Any], response_format: dict[str, An
         return
     path, problem = "$.response_format", "is json_object, but no message has the word JSON in its text"
     remedy = "ask for JSON in a message; a model that is not told may write white space until the token limit"
-    here = report.server.dashscope or report.server.groq
+    here = report.server.needs_json_word
     report.refused_by_openai("json_object_without_json", path, problem, remedy, here=here)
 
 
