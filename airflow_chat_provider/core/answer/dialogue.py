@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.answer.choice import with_instruction
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
 from airflow_chat_provider.core.answer.reply import (
@@ -25,7 +24,7 @@ from airflow_chat_provider.core.answer.reply import (
 )
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again
+from airflow_chat_provider.core.messages.conversation import asked_again, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
 from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
 

@@ -54,7 +54,7 @@ def _is_clean(value: JSON) -> bool:
 
 def _fits(value: float) -> bool:
     """Can the database keep the number?"""
-    return math.isfinite(value) if isinstance(value, float) else -_LIMIT <= value < _LIMIT
+    return math.isfinite(value) if type(value) is float else -_LIMIT <= value < _LIMIT
 
 
 def _clean(value: JSON, changed: dict[str, None], depth: int) -> JSON:

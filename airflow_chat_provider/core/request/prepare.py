@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.messages.conversation import taken
+from airflow_chat_provider.core.messages.conversation import fitted_to_server
 from airflow_chat_provider.core.request.coerce import filled as filled_by
 from airflow_chat_provider.core.request.coerce import is_blank, typed
 from airflow_chat_provider.core.request.json_values import opened, plain
@@ -116,7 +116,7 @@ def finish(
     request = plain(request, exact=True)
     request = schema.typed(request) if schema else typed(request, None)
     as_written = schema is None or schema.is_open
-    request, left_out = (request, []) if as_written else taken(request, base_url)
+    request, left_out = (request, []) if as_written else fitted_to_server(request, base_url)
     doubts: list[str] = [*left_out, *(schema.validate(request, base_url=base_url) if schema else ())]
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
