@@ -22,8 +22,8 @@ def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
     """
     found = _remedy(error)
     if found is None:
-        return f"{_CORRECT}{_WAY_OUT if may_pass else ''}, nothing was sent: {wrong}"
-    return f"{found}, nothing was sent: {wrong}" + (_AS_IT_IS if may_pass else "")
+        return f"{_CORRECT}{_WAY_OUT if may_pass else ''}; nothing was sent: {wrong}"
+    return f"{found}; nothing was sent: {wrong}" + (_AS_IT_IS if may_pass else "")
 
 
 def _remedy(error: ValidationError) -> str | None:
@@ -31,7 +31,7 @@ def _remedy(error: ValidationError) -> str | None:
     return _in_list(key, error) if isinstance(last, int) else _instead_of_list(last, error)
 
 
-def _in_list(key: Any, error: ValidationError) -> str | None:
+def _in_list(key: object, error: ValidationError) -> str | None:
     value: Any = error.instance
     is_object = isinstance(value, dict)
     if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
@@ -43,7 +43,7 @@ def _in_list(key: Any, error: ValidationError) -> str | None:
     return None
 
 
-def _instead_of_list(key: Any, error: ValidationError) -> str | None:
+def _instead_of_list(key: object, error: ValidationError) -> str | None:
     value: Any = error.instance
     due: Any = error.validator_value
     if key == "content" and isinstance(value, list) and any(isinstance(item, str) for item in value):

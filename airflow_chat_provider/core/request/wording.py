@@ -16,7 +16,7 @@ _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
 
 
-def kind(value: Any, *, quote: bool = True) -> str:
+def kind(value: object, *, quote: bool = True) -> str:
     """A value's JSON type with its article; numbers and booleans, which hold no prompt, with their value."""
     if value is None:
         return "null"
@@ -29,11 +29,6 @@ def kind(value: Any, *, quote: bool = True) -> str:
     if isinstance(value, dict):
         return "an object"
     return "an array" if isinstance(value, list) else f"a {type(value).__name__}"
-
-
-def with_article(name: str) -> str:
-    """``a str``, ``an int``: the name of a class, for whoever wrote the value."""
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for a float, not for one of both
@@ -92,7 +87,9 @@ def _required(broken: _Broken) -> str:
 
 def _choice(broken: _Broken) -> str:
     several = isinstance(broken.value, int) and broken.value > 1
-    return "matches more than one of the allowed forms" if several else f"{broken.got} in none of the allowed forms"
+    return (
+        "matches more than one of the allowed forms" if several else f"has none of the allowed forms, got {broken.got}"
+    )
 
 
 def _extra(broken: _Broken) -> str:
@@ -102,7 +99,7 @@ def _extra(broken: _Broken) -> str:
     if not broken.quote:
         return f"has {'a key that is' if len(names) == 1 else f'{len(names)} keys that are'} not allowed{meant}"
     listed = ", ".join(repr(name[:64]) for name in names[:3])
-    return f"has keys that are not allowed: {listed}{meant}"
+    return f"has {'a key that is' if len(names) == 1 else 'keys that are'} not allowed: {listed}{meant}"
 
 
 def _bound(words: str) -> Callable[[_Broken], str]:
@@ -112,13 +109,15 @@ def _bound(words: str) -> Callable[[_Broken], str]:
 def _count(words: str, unit: str) -> Callable[[_Broken], str]:
     def text(broken: _Broken) -> str:
         plural = unit if broken.value == 1 else f"{unit}s"
-        return f"must have {words} {broken.value} {plural}, has {len(broken.instance)}"
+        return f"must have {words} {broken.value} {plural}, but has {len(broken.instance)}"
 
     return text
 
 
 def _const(broken: _Broken) -> str:
-    return f"must be {broken.value!r}" if not isinstance(broken.value, dict | list) else "must be fixed"
+    return (
+        f"must be {broken.value!r}" if not isinstance(broken.value, dict | list) else "must be the value in the schema"
+    )
 
 
 _WORDS: dict[str, Callable[[_Broken], str]] = {

@@ -72,7 +72,7 @@ def test_a_dag_with_the_nulls_of_a_message_that_a_client_library_dumped_is_impor
 ) -> None:
     request = {"model": "m", **NULLS, "messages": [USER, DUMPED, USER]}
     assert load_dags(dag_file(tmp_path, {"ask": request}))
-    assert len(log.lines("is null, where OpenAI's schema has no null")) == 4
+    assert len(log.lines("is null, but OpenAI's schema allows no null here")) == 4
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -92,7 +92,7 @@ def test_and_that_way_leads_out(tmp_path: Path, airflow_db: None, name: str) -> 
 def test_a_message_without_a_role_breaks_the_import_of_an_open_one_too(tmp_path: Path, airflow_db: None) -> None:
     request = {"model": "m", "messages": [{"content": "Hi"}]}
     (error,) = import_errors(dag_file(tmp_path, {"ask": request}, request_schema="open")).values()
-    assert "Correct the request, nothing was sent: $.messages[0]: 'role' is missing" in error
+    assert "Correct the request; nothing was sent: $.messages[0]: 'role' is missing" in error
 
 
 class TestSent:
@@ -106,7 +106,7 @@ class TestSent:
         assert {request.json["model"]: request.json for request in chat.requests} == {
             name: {**REPORTED[name], "model": name} for name in OPEN
         }
-        told = [line for line in log.lines("it is sent as it is") if "Task '" not in line]
+        told = [line for line in log.lines("it is sent unchanged") if "Task '" not in line]
         assert len(told) == len(OPEN)
 
     @pytest.mark.parametrize("name", REPORTED)

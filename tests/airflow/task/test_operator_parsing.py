@@ -26,7 +26,7 @@ class TestParsing:
             ),
             ({"request": ["x"]}, "$", "must be a mapping"),
             ({"request": "{'a': 1}"}, "request", "line 1, column 2"),
-            ({"request": '{"a": 1,\n "a": 2}'}, "request", "'a' stands twice"),
+            ({"request": '{"a": 1,\n "a": 2}'}, "request", "the key 'a' twice"),
             ({"prompt": "x", "request": {"temperature": float("nan")}}, "$.temperature", "nan"),
             ({"prompt": {1, 2}}, "$.messages[0].content", "a set"),
             ({"prompt": "x", "request_schema": "2024-01"}, "request_schema", "does not exist"),

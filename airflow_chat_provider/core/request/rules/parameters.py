@@ -55,7 +55,7 @@ def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
 def _check_token_limits(request: Mapping[str, Any], report: Report) -> None:
     limits = {key: request.get(key) for key in ("max_tokens", "max_completion_tokens")}
     if all(value is not None for value in limits.values()) and not unsure(*limits.values()):
-        problem = "is set together with max_completion_tokens, and which of them counts is up to the server"
+        problem = "is set together with max_completion_tokens, and the server decides which of them counts"
         report.refused_by_openai("two_token_limits", "$.max_tokens", problem, "leave the deprecated max_tokens out")
     for key, value in limits.items():
         limit = as_number(value)
@@ -98,7 +98,7 @@ def _check_choices(n: Any, report: Report) -> None:
         report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
 
 
-def _check_stop(stop: Any, report: Report) -> None:
+def _check_stop(stop: object, report: Report) -> None:
     sequences = enumerate(as_list(stop)) if not isinstance(stop, str) else [(None, stop)]
     for index, sequence in sequences:
         if not isinstance(sequence, str) or sequence.strip():

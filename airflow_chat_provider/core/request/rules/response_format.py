@@ -22,7 +22,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     if request.get("prediction") is not None:
         for problem in _unpredictable(request):
             remedy = "leave one of the two out"
-            report.warn("prediction", "$.prediction", f"does not go together with {problem}", remedy)
+            report.warn("prediction", "$.prediction", f"cannot be combined with {problem}", remedy)
 
 
 def _check_json_object(request: Mapping[str, Any], response_format: dict[str, Any], report: Report) -> None:
