@@ -63,6 +63,8 @@ class Node:
 
     def child(self, key: str | int) -> Node | None:
         """What is due at a property, or (any index) at the items; None where the schema says nothing."""
+        if not self._schemas:
+            return None
         slot: object = key if isinstance(key, str) else int
         if slot not in self.children:
             found = [_below(schema, key) for schema in self._schemas]
@@ -100,6 +102,9 @@ class Node:
                 target = {"$ref": named} if isinstance(named, str) else named
                 found += _alternatives(target, self._root, ())
         return found
+
+
+_ANYTHING = Node([], None)
 
 
 def _requires(schema: dict[str, Any], key: str) -> bool:
@@ -193,8 +198,7 @@ def typed(value: object, node: Node | None, unset: _Unset | None = None, path: P
     A Decimal is a number where nothing is stated. ``unset`` leaves out what is not set; ``path`` is the place of
     ``value`` then.
     """
-    if node is None:
-        return _untyped(value)
+    node = _ANYTHING if node is None else node
     types = node.types
     if isinstance(value, str):
         if types is None or "string" in types:
@@ -265,20 +269,6 @@ def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
     if types is not None and "string" in types and not types & _NUMBERS:
         return digits(value)
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
-
-
-def _untyped(value: object) -> Any:
-    """``value`` with numbers for its Decimals."""
-    if isinstance(value, Decimal):
-        return number(value)
-    if isinstance(value, list):
-        new = [_untyped(item) for item in value]
-        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
-    if isinstance(value, dict):
-        changed = {key: _untyped(item) for key, item in value.items() if type(item) is not str}
-        changed = {key: item for key, item in changed.items() if item is not value[key]}
-        return {**value, **changed} if changed else value
-    return value
 
 
 def _number(value: object, types: frozenset[str]) -> Any:

@@ -75,8 +75,7 @@ def _plain(value: object, path: str, depth: int, *, exact: bool) -> Any:
     if isinstance(value, Mapping):
         return _plain_object(value, path, depth, exact=exact)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | UserString):
-        new = [_plain(item, f"{path}[{index}]", depth + 1, exact=exact) for index, item in enumerate(value)]
-        return value if type(value) is list and all(map(_same, new, value)) else new
+        return [_plain(item, f"{path}[{index}]", depth + 1, exact=exact) for index, item in enumerate(value)]
     return _plain_scalar(value, path, depth, exact=exact)
 
 
@@ -98,11 +97,7 @@ def _plain_object(value: Mapping[Any, Any], path: str, depth: int, *, exact: boo
             raise _not_json(path, problem, "convert the key to text")
         scalar = item is None or type(item) is str
         new[key] = item if scalar else _plain(item, path + step(key), depth + 1, exact=exact)
-    return value if type(value) is dict and all(map(_same, new.values(), value.values())) else new
-
-
-def _same(a: object, b: object) -> bool:
-    return a is b
+    return new
 
 
 def _plain_scalar(value: object, path: str, depth: int, *, exact: bool) -> Any:

@@ -63,7 +63,7 @@ def test_a_dag_with_what_openai_does_not_know_is_imported_with_a_warning(
     tmp_path: Path, log: Log, airflow_db: None, name: str
 ) -> None:
     assert load_dags(dag_file(tmp_path, {name: REPORTED[name]}))["reported"].has_task(f"{name}_mapped")
-    (line,) = log.lines("which OpenAI") or log.lines("where OpenAI")
+    (line,) = log.lines("which OpenAI") or log.lines("but OpenAI")
     assert f"Task '{name}': $." in line
 
 
@@ -178,7 +178,7 @@ class TestSent:
                 {"role": "user", "content": "And?"},
             ],
         }
-        lines = [line for line in log.lines("is null, where") if "Task '" not in line]
+        lines = [line for line in log.lines("is null, but") if "Task '" not in line]
         assert len(lines) == 4
 
     @pytest.mark.parametrize("source", [json.dumps, lambda request: request], ids=["text", "dict"])
@@ -301,5 +301,5 @@ def test_the_form_of_the_connection_says_what_open_is() -> None:
 
 
 def test_the_name_of_a_schema_that_does_not_exist_tells_those_that_do() -> None:
-    with pytest.raises(InvalidRequest, match="use '2023-12', '2026-11', 'open', a dict"):
+    with pytest.raises(InvalidRequest, match="Use '2023-12', '2026-11', 'open', a dict"):
         ChatCompletionBatchOperator(task_id="ask", input="a.jsonl", output="b", prompt="x", request_schema="opne")

@@ -24,7 +24,7 @@ class TestParsing:
                 "$.messages[1]",
                 "'content'",
             ),
-            ({"request": ["x"]}, "$", "must be a mapping"),
+            ({"request": ["x"]}, "$", "Give request as a mapping"),
             ({"request": "{'a': 1}"}, "request", "line 1, column 2"),
             ({"request": '{"a": 1,\n "a": 2}'}, "request", "the key 'a' twice"),
             ({"prompt": "x", "request": {"temperature": float("nan")}}, "$.temperature", "nan"),

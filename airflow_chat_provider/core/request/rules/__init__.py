@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from airflow_chat_provider.core.request.rules.names import check_names
-
-__all__ = ["check_names", "check_rules"]
-
 Mode = Literal["checked", "open", "unchecked"]
 
 # Which parameters a theme's rules begin with: a request without any of them cannot break one. Every other parameter
@@ -57,10 +53,8 @@ def check_rules(
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.servers import server_at
 
-    if mode == "checked":
-        check_names(request, known=known)
     report = Report(server_at(base_url), is_open=mode == "open")
-    names.check_unknown(request, report, known)
+    names.check(request, report, known or ())
     conversation.check(request, report)
     for keys, theme in (
         (_TOOLS, tools),
