@@ -88,7 +88,7 @@ def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
     """
     start = len(_BOM) if data.startswith(_BOM) else 0
     if len(data) <= LARGE:
-        if too_deep(data):
+        if data.count(b"[") + data.count(b"{") > DEPTH and too_deep(data):
             raise TooDeep
         text = data[start:].decode("utf-8", "replace")
         try:

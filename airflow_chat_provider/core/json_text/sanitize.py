@@ -31,8 +31,10 @@ def sanitize(value: JSON) -> tuple[Any, list[str]]:
 def _clean(holder: Any, changed: dict[str, None], depth: int) -> Any:
     """A list or a dict with clean items. Items that are clean already, nearly all, are told without a call."""
     clean = holder
-    if isinstance(holder, dict) and not (_RESERVED.isdisjoint(holder) and _is_good("".join(holder))):
-        clean = _renamed(holder, changed)
+    if isinstance(holder, dict):
+        names = "".join(holder)
+        if not (_RESERVED.isdisjoint(holder) and names.isascii() and "\x00" not in names):
+            clean = _renamed(holder, changed)
     for key, item in list(clean.items()) if isinstance(clean, dict) else enumerate(clean):
         if isinstance(item, str):
             new: JSON = item if item.isascii() and "\x00" not in item else _text(item, changed)
@@ -49,6 +51,7 @@ def _clean(holder: Any, changed: dict[str, None], depth: int) -> Any:
 
 
 def _renamed(value: JSONObject, changed: dict[str, None]) -> JSONObject:
+    """An object with clean keys; the same one where they are clean already."""
     clean: JSONObject = {}
     for key, item in value.items():
         name = _text(key, changed)
@@ -58,7 +61,7 @@ def _renamed(value: JSONObject, changed: dict[str, None]) -> JSONObject:
         while name != key and (name in value or name in clean):
             name = "_" + name
         clean[name] = item
-    return clean
+    return clean if clean.keys() != value.keys() else value
 
 
 def _number(value: int | float, changed: dict[str, None]) -> JSON:  # noqa: PYI041 - mypy tells the two apart

@@ -133,43 +133,22 @@ def kinds_elsewhere(error: ValidationError, request: JSON) -> Iterator[tuple[Any
 
 def _is_misspelt_role(error: ValidationError) -> bool:
     """A server that knows other roles still knows these: a letter or two off, it would lose the message, or refuse."""
-    text, roles = _enum_of(error)
-    return error.absolute_path[-1] == "role" and misspelling(text, roles) is not None
-
-
-def _enum_of(error: ValidationError) -> tuple[str, list[Any]]:
-    """The value of an open ``enum``, and what OpenAI knows there."""
-    value: Any = error.instance
-    known: Any = error.validator_value
-    return value, known
+    roles = cast("list[object]", error.validator_value)
+    return error.absolute_path[-1] == "role" and misspelling(str(error.instance), roles) is not None
 
 
 def _problem(error: ValidationError, *, is_null: bool) -> str:
+    keyword, known, value = error.validator, cast("Any", error.validator_value), error.instance
     if is_null:
         return "is null, but OpenAI's schema allows no null here"
     if not is_open(error):
         return f"does not fit OpenAI's schema ({describe(error)})"
-    return _OPEN.get(str(error.validator), _form)(error)
-
-
-def _enum(error: ValidationError) -> str:
-    value, known = _enum_of(error)
-    meant = misspelling(value, known)
-    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(value) else "has a value that"
+    if keyword == "required":
+        return f"lacks {known!r}, which OpenAI requires"
+    if keyword == "type":
+        return f"is {kind(value)}, but OpenAI takes {one_of(known)}"
+    if keyword != "enum":
+        return "has a form that OpenAI does not know"
+    meant = misspelling(str(value), known)
+    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(str(value)) else "has a value that"
     return f"{named} OpenAI does not know" + (f" (did you mean {meant!r}?)" if meant is not None else "")
-
-
-def _required(error: ValidationError) -> str:
-    return f"lacks {error.validator_value!r}, which OpenAI requires"
-
-
-def _type(error: ValidationError) -> str:
-    types: Any = error.validator_value
-    return f"is {kind(error.instance)}, but OpenAI takes {one_of(types)}"
-
-
-def _form(error: ValidationError) -> str:  # noqa: ARG001 - there is nothing in it that may be shown
-    return "has a form that OpenAI does not know"
-
-
-_OPEN = {"enum": _enum, "required": _required, "type": _type}

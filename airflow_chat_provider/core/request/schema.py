@@ -16,8 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker, SchemaError, Validat
 from jsonschema.validators import validator_for
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.json_text.panic import is_panic
+from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, is_panic, loads
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
@@ -32,9 +31,8 @@ from airflow_chat_provider.core.request.places import (
     is_refused_everywhere,
     kinds_elsewhere,
 )
-from airflow_chat_provider.core.request.remedy import with_remedy
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
-from airflow_chat_provider.core.request.wording import describe
+from airflow_chat_provider.core.request.wording import describe, with_remedy
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
 from airflow_chat_provider.core.types import JSON

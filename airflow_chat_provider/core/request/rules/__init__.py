@@ -19,7 +19,7 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 _SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"}
 )
-_PARAMETERS = frozenset({"stream_options", "n", "stop", "metadata", *_LIMITS, *_SAMPLING})
+_PARAMETERS = frozenset({"stream_options", "n", "stop", "metadata", *_ANSWER, *_LIMITS, *_SAMPLING})
 _REASONING = frozenset({"reasoning_effort", "tools", *_LIMITS, *_SAMPLING})
 _WITHOUT_RULES = frozenset({"model", "messages", "stream", "seed", "user", "store", "verbosity", "service_tier"})
 
@@ -47,7 +47,6 @@ def check_rules(
         names,
         parameters,
         reasoning,
-        response_format,
         tools,
     )
     from airflow_chat_provider.core.request.rules.report import Report
@@ -58,7 +57,6 @@ def check_rules(
     conversation.check(request, report)
     for keys, theme in (
         (_TOOLS, tools),
-        (_ANSWER, response_format),
         (_PARAMETERS, parameters),
         (_REASONING, reasoning),
     ):
