@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_chat_provider.core.connection.masking import maskable
+from airflow_chat_provider.core.connection.settings import maskable
 
 _SHOWN = 300
 _LOOKED_AT = 2 * _SHOWN  # characters of a server's text
