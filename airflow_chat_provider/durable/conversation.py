@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, Outcome, outcome
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import Delivery, Outcome, outcome
 from airflow_chat_provider.durable.entry import Entry
 from airflow_chat_provider.durable.ledger import key_of_call
 

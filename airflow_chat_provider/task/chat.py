@@ -203,7 +203,7 @@ class ChatCompletionOperator(RequestOperator):
     def _replayed(self, question: dict[str, Any], rung: int, replies: list[Reply]) -> tuple[Any, Reply | None]:
         """The dialogue as far as its replies go, and the last one of them, unless there is another call to make."""
         from airflow_chat_provider.core.answer.dialogue import Dialogue
-        from airflow_chat_provider.core.answer.reply import unreadable
+        from airflow_chat_provider.core.answer.result import unreadable
 
         try:
             dialogue = Dialogue(question, self._wanted(), rung)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
-from airflow_chat_provider.core.answer.reply import output_error
+from airflow_chat_provider.core.answer.result import Delivery, outcome, output_error
 from airflow_chat_provider.task.arguments import XCOMS
 
 if TYPE_CHECKING:
     from airflow_chat_provider.airflow_api.xcom import Slot
-    from airflow_chat_provider.core.answer.outcome import Outcome
     from airflow_chat_provider.core.answer.reply import Reply
+    from airflow_chat_provider.core.answer.result import Outcome
     from airflow_chat_provider.durable.journal import Journal
     from airflow_chat_provider.operators import ChatCompletionOperator
 

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
+from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, conversation_message, flaw, incomplete, result
+from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.result import Delivery, outcome, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.messages.conversation import conversation_message
 from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 from tests.support.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}
@@ -88,7 +91,7 @@ def test_a_dialogue_ends_with_a_reply_and_sends_only_what_is_json(bodies: list[A
 
 @QUICK
 @given(body=BODIES | st.fixed_dictionaries({"choices": JSON}) | JSON, form=st.sampled_from(FORMATS))
-def test_a_result_is_a_value_or_an_error_of_ours(body: Any, form: str) -> None:
+def test_a_result_is_a_value_or_an_error_of_ours(body: Any, form: ResultFormat) -> None:
     with contextlib.suppress(InvalidOutput, IncompleteReply):
         sanitize(result(Reply(200, body), form, REQUEST))
 
@@ -107,7 +110,9 @@ def test_a_completion_can_be_told_whole_and_continued(body: Any) -> None:
 
 @QUICK
 @given(body=BODIES, form=st.sampled_from(FORMATS), on_incomplete=st.sampled_from(["warn", "fail", "ignore"]))
-def test_what_a_completion_leaves_is_told_in_short_sentences(body: Any, form: str, on_incomplete: str) -> None:
+def test_what_a_completion_leaves_is_told_in_short_sentences(
+    body: Any, form: ResultFormat, on_incomplete: OnIncomplete
+) -> None:
     if flaw(body, is_json=True) is None:
         left = outcome(Delivery(form, on_incomplete=on_incomplete), REQUEST, Reply(200, sanitize(body)[0]), {})
         assert left.error is None or isinstance(left.error, InvalidOutput | IncompleteReply)

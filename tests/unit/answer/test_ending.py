@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.ending import doubts, incomplete, remedy, stopped, unanswered
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.errors import IncompleteReply
+from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 HALF = {"role": "assistant", "content": "The answer is"}
@@ -36,7 +37,7 @@ def body(finish_reason: Any = "stop", message: Any = HALF, **choice: Any) -> dic
     return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason, **choice}]}
 
 
-def left(answer: Any, on_incomplete: str = "warn", result_format: str = "text") -> Any:
+def left(answer: Any, on_incomplete: OnIncomplete = "warn", result_format: ResultFormat = "text") -> Any:
     return outcome(Delivery(result_format, on_incomplete=on_incomplete), REQUEST, Reply(200, answer), {})
 
 
@@ -90,7 +91,7 @@ def test_a_filter_that_says_that_it_filtered_counts_without_a_reason() -> None:
 )
 def test_an_unknown_reason_is_told_once_and_never_quotes_a_sentence(reason: Any, named: str) -> None:
     (warning,) = left({"choices": body(reason)["choices"] * 3}, "fail").warnings
-    assert warning.startswith("Check that the answer is whole: choices[0]")
+    assert warning.startswith("Check that the answer is complete: choices[0]")
     assert named in warning
     assert "kestrel" not in warning
 
@@ -150,7 +151,7 @@ def test_no_message_without_a_reason_stays_no_completion() -> None:
 
 def test_a_blocked_prompt_is_an_incomplete_answer() -> None:
     answer = {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}
-    assert "the prompt was blocked" in str(unanswered(answer))
+    assert "a content filter blocked the prompt" in str(unanswered(answer))
     assert remedy(answer) == "Change the prompt"
     assert unanswered({"choices": []}) is None
     assert unanswered({"choices": [], "error": {"message": "No"}, **answer}) is None

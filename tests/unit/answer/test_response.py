@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.answer.reply import (
-    Reply,
-    conversation_message,
-    flaw,
-    incomplete,
-    incomplete_error,
-    protocol_error,
-    result,
-    text_of,
-)
+from airflow_chat_provider.core.answer.ending import incomplete
+from airflow_chat_provider.core.answer.reply import Reply, flaw, protocol_error
+from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
+from airflow_chat_provider.core.messages.answer_text import text_of
+from airflow_chat_provider.core.messages.conversation import conversation_message
 from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.core.types import ResultFormat
 
 
 def choice(content: Any = "Hi", finish_reason: Any = "stop", **message: Any) -> dict[str, Any]:
@@ -49,8 +45,8 @@ FLAWS: list[tuple[Any, str | None]] = [
     ({"choices": [{"delta": {}}]}, "choices[0] without a message"),
     ({"choices": [choice(), choice(finish_reason="error")]}, "choices[1] that ended in an error"),
     ({"choices": [{**choice(), "error": {"code": 502}}]}, "choices[0] that ended in an error"),
-    ([choice()], "JSON that is no object (a list)"),
-    ("Hi", "JSON that is no object (a str)"),
+    ([choice()], "JSON that is not an object (a list)"),
+    ("Hi", "JSON that is not an object (a str)"),
     (None, "the JSON null"),
 ]
 
@@ -219,7 +215,7 @@ def test_json_that_was_cut_off_is_an_incomplete_reply() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_an_answer_that_only_calls_tools_has_no_text(form: str) -> None:
+def test_an_answer_that_only_calls_tools_has_no_text(form: ResultFormat) -> None:
     answer = reply(choice(None, "tool_calls", tool_calls=[CALL]))
     assert result(answer, "message")["tool_calls"] == [CALL]
     with pytest.raises(InvalidOutput, match="Use result_format='tool_calls'"):

@@ -251,7 +251,7 @@ GAVE_UP = "Ask again, the server at https://h/v1 or a gateway before it gave up:
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
         (received(200, {"choices": []}), LOOK + "a body without choices", None),
         (received(200, ENDED), LOOK + "choices[0] that ended in an error", None),
-        (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
+        (received(200, [GOOD]), HERE + "JSON that is not an object (a list)", None),
         (
             received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
             SAYS + "an error in place of a completion: upstream: ***",
