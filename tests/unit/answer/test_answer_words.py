@@ -148,7 +148,7 @@ class Person(BaseModel):
     [
         ({"age": 7}, "$.age: breaks a rule of the model class (value_error)"),
         ({"age": 8}, "$.age: breaks a rule of the model class (its own)"),
-        ({"age": 9}, "the model class fails with it (KeyError)"),
+        ({"age": 9}, "the model class fails on it (KeyError)"),
         ({"age": 6}, "$: breaks a rule of the model class (assertion_error)"),
         ({"born": SICK}, "$.born: breaks a rule of the model class (date_from_datetime_parsing)"),
         ({"seen": SICK}, "$.seen"),
@@ -225,7 +225,7 @@ def test_so_it_is_for_calls_of_tools(name: str, arguments: Any, last: bool) -> N
     choice = {"finish_reason": "tool_calls", "message": {"tool_calls": [made_up, wrong]}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
     said = dialogue.why if reply is None else str(reply.error)
-    assert "it calls a tool that was not offered; there are weather" in said
+    assert "it calls a tool that was not offered; the request offers weather" in said
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 
 
