@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -38,86 +38,50 @@ class Ended(Enum):
         self.todo = todo
 
 
-# Each word, with the servers (or the issues) where it was seen. Words are compared in lower case by their letters and
-# digits alone, without the prefixes FINISH_REASON_ and REASON_: MAX_TOKENS, max-tokens and maxTokens are one word.
-_INCOMPLETE: Mapping[Ended, Mapping[str, tuple[str, ...]]] = {
-    Ended.LENGTH: {
-        "OpenAI": ("length",),
-        "Gemini (HKUDS/Vibe-Trading#308), Anthropic, Bedrock, Cohere, watsonx": ("max_tokens",),
-        "gateways to OpenAI's Responses API": ("max_output_tokens", "incomplete"),
-        "OpenAI's parameter as a reason": ("max_completion_tokens",),
-        "watsonx": ("token_limit", "not_finished"),
-        "Cohere v1": ("error_limit",),
-        "xAI": ("max_len",),
-        "llama.cpp": ("limit",),
-        "LM Studio": ("max_predicted_tokens_reached",),
-        "MiniMax": ("max_output",),
-    },
-    Ended.CONTEXT: {
-        "Mistral": ("model_length",),
-        "Anthropic, Bedrock, Zhipu": ("model_context_window_exceeded",),
-        "xAI": ("max_context",),
-        "LM Studio": ("context_length_reached",),
-        "OpenAI's error code as a reason": ("context_length_exceeded",),
-    },
-    Ended.TIME: {"Cohere v2, TensorRT-LLM": ("timeout",), "watsonx, xAI": ("time_limit",)},
-    Ended.FILTER: {
-        "OpenAI, Azure": ("content_filter",),
-        "Gemini (HKUDS/Vibe-Trading#308, bespokelabsai/curator#261)": (
-            *("safety", "recitation", "prohibited_content", "blocklist", "spii", "language", "model_armor"),
-            *("image_safety", "image_prohibited_content", "image_recitation"),
-        ),
-        "Bedrock (can1357/oh-my-pi#10503)": ("content_filtered", "guardrail_intervened"),
-        "Zhipu (langgenius/dify#7559)": ("sensitive",),
-        "Cohere v1": ("error_toxic",),
-        "gateways": ("content_blocked", "moderation", "blocked", "filtered"),
-    },
-    Ended.REFUSAL: {"Anthropic": ("refusal",), "gateways": ("refused",)},
-    Ended.FAILED: {
-        "vLLM (vllm-project/vllm#57082), SGLang": ("abort",),
-        "clients of theirs": ("aborted",),
-        "watsonx, TensorRT-LLM": ("cancelled",),
-        "gateways": ("canceled", "cancel", "failed", "failure", "exception", "interrupted", "disconnect"),
-        "Cohere v1": ("user_cancel",),
-        "DeepSeek (can1357/oh-my-pi#8563)": ("insufficient_system_resource",),
-        "Zhipu (promptfoo/promptfoo#9905)": ("network_error",),
-        "Gemini": ("other", "image_other", "no_image", "malformed_response"),
-        "Bedrock": ("malformed_model_output",),
-        "LM Studio": ("user_stopped", "model_unloaded"),
-        "OpenRouter, Mistral, LMDeploy": ("error",),
-        "gateways' errors": (
-            "error_finish",
-            "engine_error",
-            "internal_error",
-            "server_error",
-            "upstream_error",
-        ),
-        "gateways that hand on an overload": ("overloaded", "rate_limit", "unavailable"),
-    },
-    Ended.CALL: {
-        "Gemini (NousResearch/hermes-agent#83886)": (
-            *("malformed_function_call", "malformed_tool_call", "unexpected_tool_call"),
-            *("too_many_tool_calls", "missing_thought_signature"),
-        ),
-        "Bedrock": ("malformed_tool_use",),
-    },
-    Ended.PAUSED: {"Anthropic": ("pause_turn",)},
-    Ended.LOOP: {"vLLM": ("repetition",), "gateways": ("repetition_detected",)},
+# The words that servers have for an end, each with who was seen to use it. Words are compared in lower case by their
+# letters and digits alone, without the prefixes FINISH_REASON_ and REASON_: MAX_TOKENS, max-tokens, maxTokens are one.
+_INCOMPLETE = {
+    Ended.LENGTH: """
+        length max_completion_tokens (OpenAI) max_tokens (Gemini: HKUDS/Vibe-Trading#308; Anthropic, Bedrock, Cohere,
+        watsonx) max_output_tokens incomplete (gateways to OpenAI's Responses API) token_limit not_finished (watsonx)
+        error_limit (Cohere v1) max_len (xAI) limit (llama.cpp) max_predicted_tokens_reached (LM Studio)
+        max_output (MiniMax)
+    """,
+    Ended.CONTEXT: """
+        model_length (Mistral) model_context_window_exceeded (Anthropic, Bedrock, Zhipu) max_context (xAI)
+        context_length_reached (LM Studio) context_length_exceeded (OpenAI's error code, by gateways)
+    """,
+    Ended.TIME: "timeout (Cohere v2, TensorRT-LLM) time_limit (watsonx, xAI)",
+    Ended.FILTER: """
+        content_filter (OpenAI, Azure) safety recitation prohibited_content blocklist spii language model_armor
+        image_safety image_prohibited_content image_recitation (Gemini: HKUDS/Vibe-Trading#308,
+        bespokelabsai/curator#261) content_filtered guardrail_intervened (Bedrock: can1357/oh-my-pi#10503)
+        sensitive (Zhipu: langgenius/dify#7559) error_toxic (Cohere v1)
+        content_blocked moderation blocked filtered (gateways)
+    """,
+    Ended.REFUSAL: "refusal (Anthropic) refused (gateways)",
+    Ended.FAILED: """
+        abort (vLLM: vllm-project/vllm#57082; SGLang) aborted (clients of these) cancelled (watsonx, TensorRT-LLM)
+        user_cancel (Cohere v1) insufficient_system_resource (DeepSeek: can1357/oh-my-pi#8563)
+        network_error (Zhipu: promptfoo/promptfoo#9905) other image_other no_image malformed_response (Gemini)
+        malformed_model_output (Bedrock) user_stopped model_unloaded (LM Studio) error (OpenRouter, Mistral, LMDeploy)
+        canceled cancel failed failure exception interrupted disconnect error_finish engine_error internal_error
+        server_error upstream_error (gateways) overloaded rate_limit unavailable (gateways that hand on an overload)
+    """,
+    Ended.CALL: """
+        malformed_function_call malformed_tool_call unexpected_tool_call too_many_tool_calls missing_thought_signature
+        (Gemini: NousResearch/hermes-agent#83886) malformed_tool_use (Bedrock)
+    """,
+    Ended.PAUSED: "pause_turn (Anthropic)",
+    Ended.LOOP: "repetition (vLLM) repetition_detected (gateways)",
 }
-_WHOLE: Mapping[str, tuple[str, ...]] = {
-    "OpenAI": ("stop", "tool_calls", "function_call"),
-    "Anthropic, Bedrock": ("end_turn", "stop_sequence", "tool_use"),
-    "Cohere": ("complete", "tool_call"),
-    "Hugging Face, watsonx": ("eos", "eos_token"),
-    "xAI": ("eot", "stop_token"),
-    "LM Studio": ("eos_found", "stop_string_found"),
-    "llama.cpp": ("word", "eog_token", "stop_trigger"),
-    "TensorRT-LLM": ("end_id", "stop_words"),
-    "AI21": ("endoftext",),
-    "Baidu": ("normal",),
-    "gateways": ("completed", "finished", "finish", "done", "end", "success", "function_calls", "stop_string"),
-    "which say nothing: Gemini's enum, DashScope, one-api": ("unspecified", "null", "none", ""),
-}
+_WHOLE = """
+    stop tool_calls function_call (OpenAI) end_turn stop_sequence tool_use (Anthropic, Bedrock)
+    complete tool_call (Cohere) eos eos_token (Hugging Face, watsonx) eot stop_token (xAI)
+    eos_found stop_string_found (LM Studio) word eog_token stop_trigger (llama.cpp) end_id stop_words (TensorRT-LLM)
+    endoftext (AI21) normal (Baidu) completed finished finish done end success function_calls stop_string (gateways)
+"""
+_SAYS_NOTHING = {"unspecified", "null", "none", ""}  # Gemini's enum, DashScope, one-api
 
 
 def _squeezed(word: str) -> str:
@@ -131,9 +95,12 @@ def _squeezed_short(word: str) -> str:
     return letters.removeprefix("finishreason").removeprefix("reason")
 
 
-_ENDED = {_squeezed(word): ended for ended, seen in _INCOMPLETE.items() for words in seen.values() for word in words}
-_COMPLETE = {_squeezed(word) for words in _WHOLE.values() for word in words}
-_SAYS_NOTHING = {"unspecified", "null", "none", ""}
+def _words(text: str) -> list[str]:
+    return [_squeezed(word) for word in re.sub(r"\([^)]*\)", "", text).split()]
+
+
+_ENDED = {word: ended for ended, text in _INCOMPLETE.items() for word in _words(text)}
+_COMPLETE = {*_words(_WHOLE), *_SAYS_NOTHING}
 
 
 class _Ending(NamedTuple):
