@@ -161,10 +161,11 @@ def _schema(value: object) -> str | dict[str, Any] | None:
 
 
 class Field(NamedTuple):
-    """One extra. ``help`` is Markdown in one line, without the default; ``default`` None: nothing is set.
+    """One extra of a connection.
 
-    ``kind`` is the JSON type that the form stores, ``rule`` what else the form's schema says of it. ``read`` turns what
-    was given into what Settings holds.
+    ``label``, ``kind`` (a JSON type) and ``rule`` (further keywords of JSON Schema) describe its field in the form.
+    ``help`` is one line of Markdown, which does not name the default. ``read`` makes a given value what Settings has;
+    ``default`` is what Settings has without one.
     """
 
     label: str
@@ -190,8 +191,7 @@ FIELDS: Mapping[str, Field] = {
     "auth": Field(
         "Authentication",
         "string",
-        "How the API key is sent: `bearer` (a bearer token), `api-key` (a header of that name, as Azure wants it) or "
-        "`none`",
+        "How the API key is sent: as a `bearer` token, in an `api-key` header (Azure), or not at all (`none`)",
         _auth,
         "bearer",
         {"enum": ["bearer", "api-key", "none", None]},
@@ -202,8 +202,7 @@ FIELDS: Mapping[str, Field] = {
     "query": Field(
         "Query",
         "object",
-        'A JSON object of query parameters, sent with each request; for Azure `{"api-version": "..."}`. Values are '
-        "masked as in `headers`",
+        'A JSON object of query parameters, as `{"api-version": "..."}` for Azure; masked in logs as `headers` are',
         _query,
     ),
     "endpoint": Field(
@@ -218,7 +217,7 @@ FIELDS: Mapping[str, Field] = {
         "2026-11",
     ),
     "timeout": Field(
-        "Timeout", "number", "Seconds for one attempt, from connect to last byte", _seconds, 600.0, _ABOVE_0
+        "Timeout", "number", "Seconds for one attempt, from connecting to the last byte", _seconds, 600.0, _ABOVE_0
     ),
     "connect_timeout": Field("Connect timeout", "number", "Seconds to connect", _seconds, 5.0, _ABOVE_0),
     "deadline": Field(
@@ -231,26 +230,15 @@ FIELDS: Mapping[str, Field] = {
     "max_response_bytes": Field(
         "Largest response",
         "integer",
-        "Bytes of a response once it is decompressed; a longer one is refused. So is one that holds more values than "
-        "so many bytes allow: the default is enough for about 7,000 tokens with 20 log-probabilities each",
+        "Bytes that a response may have once it is decompressed",
         _count,
         64 << 20,
         _FROM_1,
     ),
     "proxy": Field(
-        "Proxy",
-        "string",
-        "An `http://`, `https://` or `socks5://` URL. Without it the environment decides (`HTTPS_PROXY`, `NO_PROXY`)",
-        _proxy,
+        "Proxy", "string", "An `http://`, `https://` or `socks5://` URL, instead of the environment's", _proxy
     ),
-    "verify": Field(
-        "Verify TLS",
-        "string",
-        "`true`, `false`, or the path of a CA file or folder in PEM format. `true` trusts the authorities of the "
-        "operating system from Airflow 3.4 on, and those of certifi before; `SSL_CERT_FILE` replaces them",
-        _verify,
-        True,
-    ),
+    "verify": Field("Verify TLS", "string", "`true`, `false`, or the path of a CA file or folder (PEM)", _verify, True),
     "client_cert": Field("Client certificate", "string", "The path of a PEM file", _text),
     "client_key": Field(
         "Client key", "string", "The path of the certificate's key, if that is in another PEM file", _text
