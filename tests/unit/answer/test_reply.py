@@ -52,12 +52,12 @@ FLAWS: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("body", "why"), FLAWS)
-def test_a_body_is_a_completion_or_says_why_not(body: Any, why: str | None) -> None:
+def test_flaw_says_why_a_body_is_not_a_completion(body: Any, why: str | None) -> None:
     assert flaw(body, is_json=True) == why
 
 
 @pytest.mark.parametrize(("text", "why"), [("", "an empty body"), ("<html>", "text that is not JSON")])
-def test_text_is_no_completion(text: str, why: str) -> None:
+def test_flaw_of_a_body_that_is_not_json(text: str, why: str) -> None:
     assert flaw(text, is_json=False) == why
 
 
@@ -81,7 +81,7 @@ def test_text_is_no_completion(text: str, why: str) -> None:
         ([choice(None, refusal="I cannot say kestrel")], "choices[0] is a refusal"),
     ],
 )
-def test_an_answer_is_whole_or_says_why_not(choices: list[Any], why: str | None) -> None:
+def test_incomplete_says_why_an_answer_is_not_complete(choices: list[Any], why: str | None) -> None:
     assert incomplete({"choices": choices}) == why
 
 
@@ -99,7 +99,7 @@ def test_an_answer_is_whole_or_says_why_not(choices: list[Any], why: str | None)
         ([{"type": "reference", "text": "x"}, {"type": "text", "text": None}], ""),
     ],
 )
-def test_the_text_of_a_content(content: Any, text: str) -> None:
+def test_text_of_content_in_each_form(content: Any, text: str) -> None:
     assert text_of(content) == text
     assert reply(choice(content)).text == text
 
@@ -122,7 +122,7 @@ def test_the_text_of_a_content(content: Any, text: str) -> None:
         (None, None),
     ],
 )
-def test_tokens_where_the_server_counts(body: Any, tokens: int | None) -> None:
+def test_tokens_are_the_total_or_the_sum_of_the_parts(body: Any, tokens: int | None) -> None:
     assert Reply(200, body).tokens == tokens
 
 
@@ -144,9 +144,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("message", "expected"), MESSAGES)
-def test_a_replys_message_becomes_one_that_a_request_may_hold(
-    message: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def test_conversation_message_is_valid_in_a_request(message: dict[str, Any], expected: dict[str, Any]) -> None:
     found = conversation_message(message)
     assert found == {"role": "assistant", **expected}
     validate_request({"model": "m", "messages": [found]})
@@ -203,7 +201,7 @@ def test_an_answer_that_is_not_json_is_an_error_that_does_not_quote_it(text: str
 @pytest.mark.parametrize(
     "text", ["```json\n" + "\n" * 200_000, "```" + " " * 200_000 + "x", "```\n" * 50_000], ids=range(3)
 )
-def test_a_model_that_repeats_itself_does_not_hold_the_task_up(text: str) -> None:
+def test_an_answer_of_repeated_newlines_is_read_in_linear_time(text: str) -> None:
     # A pattern with two wildcards would need hours here.
     with pytest.raises(InvalidOutput):
         result(reply(choice(text)), "json")
