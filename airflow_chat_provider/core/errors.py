@@ -117,7 +117,7 @@ class ProtocolError(ChatCompletionError):
 
 
 class IncompleteReply(ChatCompletionError):
-    """The answer was cut off, filtered or broken off, or is a refusal.
+    """The answer was cut off, filtered or aborted, or is a refusal.
 
     Raised with ``on_incomplete="fail"``, and always if there is no message at all.
     """

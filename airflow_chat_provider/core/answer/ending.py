@@ -28,10 +28,10 @@ class Ended(Enum):
     TIME = "was cut off by a time limit", ("ask again", "ask for less")
     FILTER = "was cut off by a content filter", ("change the prompt",)
     REFUSAL = "is a refusal", ("change the prompt",)
-    FAILED = "was broken off by the server", ("ask again",)
+    FAILED = "was aborted by the server", ("ask again",)
     CALL = "ended in a malformed tool call", ("ask again", "simplify the tools")
     PAUSED = "is not finished, because the server paused it", ("ask again with the messages that came",)
-    LOOP = "was broken off because the model repeats itself", ("change the prompt", "raise a penalty")
+    LOOP = "was aborted because the model repeats itself", ("change the prompt", "raise a penalty")
 
     def __init__(self, said: str, todo: tuple[str, ...]) -> None:
         self.said = said
@@ -113,7 +113,7 @@ class _Ending(NamedTuple):
 
 
 def incomplete(body: JSONObject) -> str | None:
-    """Which choice of an answer was cut off, filtered or broken off, or is a refusal; None if all are complete."""
+    """Which choice of an answer was cut off, filtered or aborted, or is a refusal; None if all are complete."""
     for ending in _endings(body):
         if ending.ended is not None:
             return f"choices[{ending.place}] {ending.ended.said}{ending.said}"
@@ -163,7 +163,7 @@ def unanswered(body: JSON) -> str | None:
 
 
 def may_lack_message(choice: JSONObject) -> bool:
-    """Was the choice cut off, filtered or broken off, which may have happened before it had a message?"""
+    """Was the choice cut off, filtered or aborted, which may have happened before it had a message?"""
     return not ended_in_error(choice) and _how_ended(choice)[0] is not None
 
 
@@ -272,7 +272,7 @@ def _nothing(message: JSONObject, where: str) -> str | None:
         return f"the content of {where} is not text"
     thoughts = hidden_text(message)
     has = f"has text only in its {thoughts}" if thoughts else "has no text and calls no tool"
-    return f"the answer is empty, {where} {has}"
+    return f"the answer is empty ({where} {has})"
 
 
 def _has_text(content: JSON) -> bool:

@@ -102,7 +102,7 @@ def flaw(body: JSON, *, is_json: bool) -> str | None:
 
 
 def unanswered_error(reply: Reply) -> IncompleteReply | None:
-    """The error of an answer that was filtered, cut or broken off before there was a message; None for any other."""
+    """The error of an answer that was cut off, filtered or aborted before there was a message; None for any other."""
     reason = unanswered(reply.body)
     return reply.as_error(IncompleteReply, f"{remedy(reply.body)}: {reason}") if reason is not None else None
 
