@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.messages.tool_calls import tool_answer
 
 
 def tool_message(call: Any, result: Any) -> dict[str, Any]:
@@ -21,6 +22,4 @@ def tool_message(call: Any, result: Any) -> dict[str, Any]:
         raise InvalidRequest(
             f"The result of {call['name']} must be text or JSON, not a {type(result).__name__}", path="result"
         ) from None
-    if call.get("id") is None:  # a function call of the older kind
-        return {"role": "function", "name": call["name"], "content": content}
-    return {"role": "tool", "tool_call_id": call["id"], "content": content}
+    return tool_answer(call.get("id"), call["name"], content)

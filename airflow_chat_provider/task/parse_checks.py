@@ -12,8 +12,9 @@ from airflow_chat_provider.airflow_api.compat import current_context
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.json_values import plain
 from airflow_chat_provider.core.request.prepare import check_known, fold, mask_templates, parse_text
-from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, load_schema
+from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ATTRIBUTES, REQUEST_FIELDS, XCOMS
 from airflow_chat_provider.task.kinds import Kind, check_values
 from airflow_chat_provider.templates.renderer import is_path, json_or_none, markers, no_path, read_template

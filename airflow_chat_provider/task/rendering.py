@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.prepare import filled, fold
-from airflow_chat_provider.core.request.schema import load_schema, portable
 from airflow_chat_provider.core.request.written import Written
+from airflow_chat_provider.schema import load_schema, portable
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.templates.renderer import Renderer, json_or_none, no_path, rendered_request, schema_of_data
 from airflow_chat_provider.templates.schema_files import dag_of, opened

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from airflow_chat_provider.batch.input.row import Columns
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.request.coerce import is_blank
 from airflow_chat_provider.core.request.prepare import fold, parse_text
-from airflow_chat_provider.core.request.unset import is_blank
 from airflow_chat_provider.core.request.written import Meant, Written
 from airflow_chat_provider.task.rendering import NEEDED
 from airflow_chat_provider.templates.errors import failing_at

@@ -87,11 +87,3 @@ def _tool_names(branches: Mapping[str, JSONObject]) -> dict[str, str]:
             name, number = f"{plain}_{number}", number + 1
         names[name] = task
     return names
-
-
-def with_instruction(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
-    """The messages with ``text`` added to the leading system message, or as one."""
-    first = messages[0] if messages else {}
-    if first.get("role") in ("system", "developer") and isinstance(first.get("content"), str):
-        return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]

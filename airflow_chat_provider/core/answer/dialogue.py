@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.answer.choice import with_instruction
 from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
@@ -18,7 +17,7 @@ from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message
+from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
 from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
 
@@ -177,7 +176,9 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # it asks for a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
-        return Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        return (
+            Problem.from_text(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        )
 
     def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
         """The answer, and what is wrong with it; where it holds what is not text or JSON, as a request can hold it."""
@@ -258,7 +259,7 @@ def _result_of(call: ToolCall) -> dict[str, Any]:
 def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> Problem | None:
     calls = tools.calls(message)
     if not calls:
-        return Problem.of("it calls no tool") if tools.needed else None
+        return Problem.from_text("it calls no tool") if tools.needed else None
     problems = [call.problem for call in calls if call.problem is not None]
     if not problems:
         return None

@@ -179,7 +179,7 @@ def _problem_of_model(model: ModelClass, value: JSON, names: Container[object]) 
     except ValueError as error:  # Pydantic's ValidationError is one
         errors = getattr(error, "errors", None)
         if not callable(errors):
-            return Problem.of("the model class refuses it")
+            return Problem.from_text("the model class refuses it")
         found = errors(include_input=False, include_url=False)[:_MOST_ERRORS]
         told = [f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found]
         said = [f"{_place(one['loc'], value, names)}: {_words(one)}" for one in found]
@@ -187,7 +187,7 @@ def _problem_of_model(model: ModelClass, value: JSON, names: Container[object]) 
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - of a validator of the user's
-        return Problem.of(f"the model class fails on it ({type(error).__name__})")
+        return Problem.from_text(f"the model class fails on it ({type(error).__name__})")
     return None
 
 
@@ -280,7 +280,7 @@ class Tools:
         except (ValueError, TypeError):
             why = "are not JSON"
         if why is not None:
-            return ToolCall(identity, name, given, Problem.of(f"{what} {why}"))
+            return ToolCall(identity, name, given, Problem.from_text(f"{what} {why}"))
         schema = self._parameters[name]
         found = schema.problem(arguments) if schema is not None else None
         problem = Problem(f"{what}: {found.told}", f"{what}: {found.said}") if found is not None else None

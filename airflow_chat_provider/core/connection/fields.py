@@ -272,7 +272,7 @@ def read_extra(name: str, value: object) -> Any:
 
 
 def _close(name: str) -> str:
-    from airflow_chat_provider.core.request.wording import close_to
+    from airflow_chat_provider.core.spelling import close_to
 
     close = close_to(name, FIELDS)
     return f"did you mean {close[0]!r}?" if close else f"the extras are {', '.join(sorted(FIELDS))}"

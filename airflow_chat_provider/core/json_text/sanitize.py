@@ -8,22 +8,56 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from airflow_chat_provider.core.json_text.writing import STEP, write_json
+from airflow_chat_provider.core.types import JSON, JSONObject
 
 _RESERVED = frozenset({"__classname__", "__version__", "__data__", "__id__", "__type", "__var", "__cls"})
 _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
+_LIMIT = 2**63
 _DEPTH = 60  # Airflow's serializer and the API server's validator recurse; they give up somewhere above this
 
 
-def sanitize(value: Any) -> tuple[Any, list[str]]:
-    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each."""
+def sanitize(value: JSON) -> tuple[Any, list[str]]:
+    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each.
+
+    The same object where nothing had to be changed: of a large answer there should not be two.
+    """
+    if _is_clean(value):
+        return value, []
     changed: dict[str, None] = {}
     return _clean(value, changed, 0), list(changed)
 
 
-def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
+def _is_clean(value: JSON) -> bool:
+    """Can XCom keep it as it is, as nearly every answer? Told in one loop, without a call for each value."""
+    stack: list[tuple[Iterable[JSON], int]] = [([value], 0)]
+    while stack:
+        values, depth = stack.pop()
+        for item in values:
+            if isinstance(item, str):
+                is_clean = (item.isascii() and "\x00" not in item) or not _is_bad(item)
+            elif isinstance(item, dict):
+                is_clean = depth < _DEPTH and _RESERVED.isdisjoint(item) and not _is_bad("".join(item))
+                stack.append((item.values(), depth + 1))
+            elif isinstance(item, list):
+                is_clean = depth < _DEPTH
+                stack.append((item, depth + 1))
+            else:
+                is_clean = _fits(item) if isinstance(item, int | float) else True
+            if not is_clean:
+                return False
+    return True
+
+
+def _fits(value: float) -> bool:
+    """Can the database keep the number?"""
+    return math.isfinite(value) if type(value) is float else -_LIMIT <= value < _LIMIT
+
+
+def _clean(value: JSON, changed: dict[str, None], depth: int) -> JSON:
     if isinstance(value, str):
         return _text(value, changed)
     if isinstance(value, dict | list) and depth >= _DEPTH:
@@ -33,28 +67,26 @@ def _clean(value: Any, changed: dict[str, None], depth: int) -> Any:
         return _object(value, changed, depth)
     if isinstance(value, list):
         return _list(value, changed, depth)
-    if isinstance(value, float) and not math.isfinite(value):
+    if not isinstance(value, int | float) or _fits(value):
+        return value
+    if isinstance(value, float):
         changed["NaN or infinity (kept as text)"] = None
         return str(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        changed["an integer over 64 bits (kept as text)"] = None
-        return _digits(value)
-    return value
+    changed["an integer over 64 bits (kept as text)"] = None
+    return _digits(value)
 
 
 def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:
-    """The list itself where nothing in it had to be changed: of a large answer there should not be two."""
-    clean: list[Any] | None = None
+    clean = value
     for index, item in enumerate(value):
         new = _clean(item, changed, depth + 1)
-        if clean is None and new is not item:
-            clean = value[:index]
-        if clean is not None:
-            clean.append(new)
-    return value if clean is None else clean
+        if new is not item:
+            clean = [*value] if clean is value else clean
+            clean[index] = new
+    return clean
 
 
-def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict[str, Any]:
+def _object(value: JSONObject, changed: dict[str, None], depth: int) -> JSONObject:
     names = {key: _key(key, changed) for key in value}
     items = {key: _clean(item, changed, depth + 1) for key, item in value.items()}
     if all(names[key] is key and items[key] is item for key, item in value.items()):
@@ -68,21 +100,24 @@ def _object(value: dict[str, Any], changed: dict[str, None], depth: int) -> dict
     return clean
 
 
-def _json(value: Any) -> str:
+def _json(value: JSON) -> str:
     try:
         return write_json(value, ascii_only=False)
     except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
         return "..."
 
 
+def _is_bad(text: str) -> bool:
+    if text.isascii():
+        return "\x00" in text
+    return any(_BAD_TEXT.search(text, start, start + STEP) for start in range(0, len(text), STEP))
+
+
 def _text(value: str, changed: dict[str, None]) -> str:
-    if value.isascii() and "\x00" not in value:
-        return value
-    steps = range(0, len(value), STEP)
-    if not any(_BAD_TEXT.search(value, start, start + STEP) for start in steps):
+    if not _is_bad(value):
         return value
     changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
-    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in steps)
+    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in range(0, len(value), STEP))
 
 
 def _key(key: str, changed: dict[str, None]) -> str:

@@ -14,7 +14,7 @@ from referencing.jsonschema import EMPTY_REGISTRY, specification_with
 from airflow_chat_provider.core.paths import join, step
 from airflow_chat_provider.core.request.patterns import refusal
 from airflow_chat_provider.core.request.validator import discriminator
-from airflow_chat_provider.core.request.wording import close_to
+from airflow_chat_provider.core.spelling import close_to
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 # Keywords with a schema or a list of schemas, and those with an object of either.

@@ -14,7 +14,8 @@ from jsonschema import ValidationError
 
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request.coerce import Node
-from airflow_chat_provider.core.request.wording import describe, kind, misspelling, one_of
+from airflow_chat_provider.core.request.wording import describe, kind, one_of
+from airflow_chat_provider.core.spelling import misspelling
 
 Strictness = Literal["strict", "marked", "open"]
 """As the schema says; as its marks say; or only what every server refuses (``request_schema="open"``)."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.messages.conversation import taken
-from airflow_chat_provider.core.request.coerce import typed
+from airflow_chat_provider.core.messages.conversation import fitted_to_server
+from airflow_chat_provider.core.request.coerce import filled as filled_by
+from airflow_chat_provider.core.request.coerce import is_blank, typed
 from airflow_chat_provider.core.request.json_values import opened, plain
-from airflow_chat_provider.core.request.request_schema import RequestSchema
 from airflow_chat_provider.core.request.rules import check_rules
-from airflow_chat_provider.core.request.unset import is_blank, without_unset
+from airflow_chat_provider.core.request.schema import RequestSchema
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.request.written import Meant
 
@@ -116,7 +116,7 @@ def finish(
     request = plain(request, exact=True)
     request = schema.typed(request) if schema else typed(request, None)
     as_written = schema is None or schema.is_open
-    request, left_out = (request, []) if as_written else taken(request, base_url)
+    request, left_out = (request, []) if as_written else fitted_to_server(request, base_url)
     doubts: list[str] = [*left_out, *(schema.validate(request, base_url=base_url) if schema else ())]
     if not isinstance(request, dict):
         raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
@@ -138,7 +138,7 @@ def filled(
     ``empty``: what ``fold`` found to be so. ``is_meant``: is a null at this path of the author's own?
     """
     request = plain(request, exact=True)
-    request, paths = schema.filled(request, is_meant) if schema else without_unset(typed(request, None), None)
+    request, paths = schema.filled(request, is_meant) if schema else filled_by(request, None)
     return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
 
 

@@ -5,67 +5,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 from jsonschema import SchemaError, ValidationError
 
+from airflow_chat_provider.core.spelling import close_to, misspelling
+
 _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
-_LONGEST_NAME = 200
-_MOST_NAMES = 1000
-_WORD = re.compile(r"[^\W_]+")
-
-
-def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """The one of ``names`` that ``name`` may be a misspelling of, if there is one."""
-    from difflib import get_close_matches  # only on the way to an error
-
-    if len(name) > _LONGEST_NAME:  # the data's, which may be of any length and number
-        return []
-    return get_close_matches(name, list(islice(names, _MOST_NAMES)), 1, cutoff)
-
-
-def misspelling(text: str, allowed: Iterable[Any]) -> str | None:
-    """The one of ``allowed`` that ``text`` is but for a letter or two; None where it is a word of its own.
-
-    ``builtin_function`` is no ``function`` that somebody misspelt, and ``video_url`` no ``image_url``.
-    """
-    if len(text) > _LONGEST_NAME:
-        return None
-    names = [name for name in islice(allowed, _MOST_NAMES) if isinstance(name, str)]
-    slips = [(found, name) for name in names if (found := _slips(text, name)) is not None]
-    return min(slips, key=lambda each: each[0])[1] if slips else None
-
-
-def _slips(text: str, name: str) -> int | None:
-    """How many letters were slipped; None where they are too many for words of that length, or where words differ."""
-    words, others = set(_WORD.findall(text)), set(_WORD.findall(name))
-    if words < others or words > others:
-        return None
-    text, name = text.lower(), name.lower()
-    if len(name) < 4 and sorted(text) != sorted(name):  # any other letter is a third of the word
-        return None
-    found = _distance(text, name)
-    return found if found <= (2 if len(name) > 6 else 1) else None
-
-
-def _distance(a: str, b: str) -> int:
-    """How many letters to add, drop, change or swap with the next one; 3 stands for all that is more."""
-    if abs(len(a) - len(b)) > 2 or len(set(a) ^ set(b)) > 4:  # quick to tell, of many names
-        return 3
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, last, row = row, before, [i] + [3] * len(b)
-        for j in range(max(1, i - 2), min(len(b), i + 2) + 1):  # farther off there are 3 already
-            y = b[j - 1]
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                row[j] = min(row[j], last[j - 2] + 1)
-    return min(row[-1], 3)
 
 
 def kind(value: Any, *, quote: bool = True) -> str:

@@ -12,8 +12,8 @@ from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
 from airflow_chat_provider.core.messages.answer_text import text_of
 from airflow_chat_provider.core.messages.conversation import conversation_message
-from airflow_chat_provider.core.request.schema import validate_request
 from airflow_chat_provider.core.types import ResultFormat
+from airflow_chat_provider.schema import validate_request
 
 
 def choice(content: Any = "Hi", finish_reason: Any = "stop", **message: Any) -> dict[str, Any]:

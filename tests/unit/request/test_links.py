@@ -8,7 +8,7 @@ import pytest
 
 from airflow_chat_provider.core.answer.output_schema import Tools, load_output
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 CITY = {"$defs": {"City": {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"]}}}
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"

@@ -8,8 +8,9 @@ import pytest
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.prepare import check_known, filled, finish
-from airflow_chat_provider.core.request.schema import OPEN, load_schema, validate_request
+from airflow_chat_provider.core.request.schema import OPEN
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema, validate_request
 from tests.support.bodies import MINIMAL, shipped
 
 OPENAI = "https://api.openai.com/v1"

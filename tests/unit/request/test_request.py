@@ -15,8 +15,8 @@ import pytest
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import check_known, finish, fold, mask_templates, parse_text
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 HI = {"role": "user", "content": "Hi"}

@@ -36,7 +36,6 @@ EVERYWHERE: list[dict[str, Any]] = [
     talk({"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": SECRET}}),
     talk(calls({"id": "c" * 41, **custom("f", input=SECRET)}), answer("c" * 41)),
     request({"role": "user", "content": [{"type": "image_url", "image_url": {"url": SECRET}}]}),
-    request({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": f"{SECRET}!"}}]}),
     request({"role": "user", "content": [{"type": "file", "file": {"file_data": f"{SECRET}!"}}]}),
     request(metadata={"k": SECRET * 30}),
     request(user=SECRET, zzz=SECRET, prediction={"type": "content", "content": SECRET}, n=2),

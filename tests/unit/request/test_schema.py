@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, SHIPPED, load_schema, validate_request
+from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, SHIPPED
+from airflow_chat_provider.schema import load_schema, validate_request
 from tests.support.bodies import CASES, MINIMAL, NAMES, judge, shipped
 
 OPENAI = "https://api.openai.com/v1"

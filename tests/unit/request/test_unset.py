@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.request.prepare import filled, fold
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 USER = {"role": "user", "content": "Hi"}

@@ -21,7 +21,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.coerce import Node, typed
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import finish, fold
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 
@@ -129,7 +129,7 @@ def test_a_decimal_is_its_digits_where_text_is_due_and_a_number_elsewhere(
         ({}, number),
         ({"type": "array"}, number),
     ]:
-        found = typed(value, Node.of(schema))
+        found = typed(value, Node.from_schema(schema))
         assert (found, type(found)) == (expected, type(expected))
     assert (plain(Decimal(written)), typed({"a": [value]}, None)) == (number, {"a": [number]})
 
@@ -217,8 +217,8 @@ def test_what_has_no_form_in_json_is_named_with_its_path(value: Any, words: str,
 def test_an_iterator_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from itertools import repeat
 
-    from airflow_chat_provider.core.request import python_values
+    from airflow_chat_provider.core.request import json_values
 
-    monkeypatch.setattr(python_values, "_MANY", 10)
+    monkeypatch.setattr(json_values, "_MANY", 10)
     with pytest.raises(InvalidRequest, match=r"\$\.a: is a repeat of more than 10 items"):
         plain({"a": repeat("x")})

@@ -38,11 +38,11 @@ def _check_needs(request: Mapping[str, Any], report: Report) -> None:
             "is set, but logprobs is not true",
             "set logprobs to true, or leave top_logprobs out",
         )
-        here = report.server.deepseek  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
+        here = report.server.needs_switches  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
         report.refused_by_openai("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy, here=here)
     if _lacks(request, "stream_options", "stream"):
         problem, remedy = "is set, but stream is not true", "set stream to true, or leave stream_options out"
-        here = report.server.deepseek  # and at vLLM; llama.cpp and Ollama pass over it
+        here = report.server.needs_switches  # and at vLLM; llama.cpp and Ollama pass over it
         report.refused_by_openai("stream_options_without_stream", "$.stream_options", problem, remedy, here=here)
 
 
@@ -92,7 +92,7 @@ def _check_choices(n: Any, report: Report) -> None:
     if not more_than(n, 1) or report.server.openai:
         return
     problem, remedy = f"is {shown(n)}", "set n to 1, and map the task for more than one answer"
-    if report.server.groq or report.server.anthropic:
+    if report.server.one_choice:
         report.refuse("several_choices", "$.n", f"{problem}, and this server takes 1 only", remedy)
     else:
         report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
@@ -104,7 +104,7 @@ def _check_stop(stop: Any, report: Report) -> None:
         if not isinstance(sequence, str) or sequence.strip():
             continue
         path = "$.stop" if index is None else f"$.stop[{index}]"
-        if report.server.anthropic:
+        if report.server.no_blank_stop:
             report.refuse("blank_stop", path, "is blank, and this server takes no blank stop sequence", "leave it out")
         elif not sequence:
             report.warn("blank_stop", path, "is an empty text, which stops nothing or everything", "leave it out")

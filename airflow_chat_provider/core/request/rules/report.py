@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import error_text, step
@@ -17,7 +17,7 @@ WAY_OUT = "or send it as it is with request_schema='open'"
 class Report:
     """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
 
-    ``is_open``: the user has chosen to send what the rules refuse; only what no server takes is an error.
+    ``is_open``: the user has chosen to send what the rules refuse, so each finding is a warning.
     """
 
     __slots__ = ("_found", "_is_open", "_places", "server")
@@ -28,14 +28,10 @@ class Report:
         self._found: dict[str, tuple[str, str, str]] = {}
         self._places: dict[str, int] = {}
 
-    def error(self, rule: str, path: str, problem: str, remedy: str) -> NoReturn:
-        """For what no server takes."""
-        raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword=rule)
-
     def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
         """For what this server refuses, or what is a mistake nearly always: the user can send it all the same."""
         if not self._is_open:
-            self.error(rule, path, problem, f"{remedy}, {WAY_OUT}")
+            raise InvalidRequest(error_text(path, problem, f"{remedy}, {WAY_OUT}"), path=path, keyword=rule)
         self.warn(rule, path, problem, remedy)
 
     def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_chat_provider.core.request.rules.content import may_mention_json
+from airflow_chat_provider.core.request.rules.conversation import may_mention_json
 from airflow_chat_provider.core.request.rules.function_schema import check_schema
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, more_than, unsure
 from airflow_chat_provider.core.request.rules.tools import check_name
@@ -33,7 +33,7 @@ def _check_json_object(request: Mapping[str, Any], response_format: dict[str, An
         return
     path, problem = "$.response_format", "is json_object, but no message has the word JSON in its text"
     remedy = "ask for JSON in a message; a model that is not told may write white space until the token limit"
-    here = report.server.dashscope or report.server.groq
+    here = report.server.needs_json_word
     report.refused_by_openai("json_object_without_json", path, problem, remedy, here=here)
 
 

@@ -11,8 +11,6 @@ from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_
 from airflow_chat_provider.core.request.validator import UNKNOWN
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_ANTHROPIC_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_GEMINI_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 NAMES = "OpenAI and other servers take 1 to 64 letters (a-z), digits, '_' or '-' only"
 _MOST_TOOLS = 128
 _LONGEST_DESCRIPTION = 1024
@@ -44,11 +42,9 @@ def check_name(name: Any, path: str, report: Report, rule: str, *, here: bool = 
 
 
 def _check_function_name(name: Any, path: str, report: Report) -> None:
-    server = report.server
-    own = _GEMINI_NAME if server.gemini else _ANTHROPIC_NAME if server.anthropic else None
-    if not (own and isinstance(name, str) and own.fullmatch(name)):
-        here = server.anthropic or server.deepseek or server.mistral or server.moonshot
-        check_name(name, path, report, "function_name", here=here)
+    own = report.server.function_names
+    if not (own and isinstance(name, str) and re.fullmatch(own, name)):
+        check_name(name, path, report, "function_name", here=report.server.strict_function_names)
 
 
 def deprecated(path: str, report: Report) -> None:
