@@ -43,9 +43,9 @@ def _answer(arguments: Mapping[str, Any], dag: Any) -> Any:
     """What an answer has to be; None: anything."""
     if arguments.get("response_schema") is None:
         return None
-    from airflow_chat_provider.core.answer.output_schema import load_output
+    from airflow_chat_provider.schema import load_response_schema
 
-    return load_output(opened(arguments["response_schema"], dag, "response_schema"))
+    return load_response_schema(opened(arguments["response_schema"], dag, "response_schema"))
 
 
 def check_multiple_outputs(arguments: Mapping[str, Any], request: Any, dag: Any) -> None:

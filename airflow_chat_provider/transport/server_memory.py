@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.dialogue import RUNGS, Dialogue, Wanted
-from airflow_chat_provider.core.answer.output_schema import load_output
+from airflow_chat_provider.schema import load_response_schema
 from airflow_chat_provider.templates.schema_files import dag_of, opened
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _MOST = 1000  # schemas may be made by templates
 
 def wanted(task: Any) -> Wanted:
     """What a task's arguments say of its answers."""
-    schema = load_output(opened(task.response_schema, dag_of(task), "response_schema"))
+    schema = load_response_schema(opened(task.response_schema, dag_of(task), "response_schema"))
     return Wanted(schema, task.result_format == "tool_calls", task.output_retries, task.result_format)
 
 

@@ -7,14 +7,18 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, get_args
 
-from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, loads
 from airflow_chat_provider.core.messages.tool_calls import called, read_arguments
 from airflow_chat_provider.core.paths import join_known
-from airflow_chat_provider.core.request.schema import Problem, RequestSchema, load_user_schema, text_of_schema
+from airflow_chat_provider.core.request.schema import (
+    Problem,
+    RequestSchema,
+    bad_schema,
+    load_user_schema,
+    text_of_schema,
+)
 from airflow_chat_provider.core.request.validator import holds_unknown
 from airflow_chat_provider.core.types import JSON, JSONObject
 
@@ -46,7 +50,7 @@ class ModelClass(Protocol):
         """Make an instance; raises ValueError, mostly Pydantic's ValidationError."""
 
 
-Schema = Mapping[str, Any] | str | Path | type | None
+Schema = Mapping[str, Any] | type | None
 
 
 class OutputSchema:
@@ -97,7 +101,7 @@ class OutputSchema:
 
 
 def load_output(source: Schema | OutputSchema) -> OutputSchema | None:
-    """The schema that ``response_schema`` names: a dict, the path of a JSON file, a Pydantic model class; None: none.
+    """The schema that ``response_schema`` is: a JSON Schema or a Pydantic model class; None for None.
 
     Raises InvalidRequest for a schema that cannot be used.
     """
@@ -105,39 +109,28 @@ def load_output(source: Schema | OutputSchema) -> OutputSchema | None:
         return source
     if isinstance(source, type):
         return _from_class(source)
-    schema, name = (source, _ARGUMENT) if isinstance(source, Mapping) else (_read(str(source)), str(source))
-    text = text_of_schema(schema, name, _ARGUMENT)
-    return OutputSchema(dict(schema), load_user_schema(text, name, _ARGUMENT))
+    text = text_of_schema(source, _ARGUMENT, _ARGUMENT)
+    return OutputSchema(dict(source), load_user_schema(text, _ARGUMENT, _ARGUMENT))
 
 
-def _read(path: str) -> Any:
-    try:
-        return loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        why = f"the file cannot be read ({error.strerror or type(error).__name__})"
-    except TooDeep:
-        why = f"the file is nested too deep ({LEVELS})"
-    except ValueError:
-        why = "the file is not JSON in UTF-8"
-    raise _unusable(path, why)
+def output_from_text(text: str, name: str) -> OutputSchema:
+    """The schema in the text of the file ``name``; raises InvalidRequest if it cannot be used."""
+    validator = load_user_schema(text, name, _ARGUMENT)
+    return OutputSchema(loads(text), validator)
 
 
 def _from_class(source: type) -> OutputSchema:
     name = source.__name__
     if not all(callable(getattr(source, method, None)) for method in ("model_json_schema", "model_validate")):
-        raise _unusable(name, "it is a class without model_json_schema; use a Pydantic model")
+        raise bad_schema(name, _ARGUMENT, "it is a class without model_json_schema; use a Pydantic model")
     model = cast("ModelClass", source)
     try:
         schema = model.model_json_schema()
     except Exception as error:  # noqa: BLE001 - Pydantic has errors of its own
-        raise _unusable(name, f"it has no JSON Schema ({type(error).__name__})") from None
+        raise bad_schema(name, _ARGUMENT, f"it has no JSON Schema ({type(error).__name__})") from None
     text = text_of_schema(schema, name, _ARGUMENT)
     # The class matches its patterns itself, by Python's engine if it says so.
     return OutputSchema(schema, load_user_schema(text, name, _ARGUMENT, all_patterns=False), model)
-
-
-def _unusable(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{_ARGUMENT} {name!r} cannot be used: {why}", path=_ARGUMENT, keyword="schema")
 
 
 def _not_strict(schema: JSONObject) -> str | None:
