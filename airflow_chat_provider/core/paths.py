@@ -32,5 +32,4 @@ def join_known(keys: Iterable[object], names: Container[object]) -> str:
 
 def error_text(path: str, problem: str, remedy: str) -> str:
     """Starts with what the reader can do: it may be all that a pager or a log viewer shows."""
-    end = "" if problem.endswith("?") else "."
-    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}{end}"
+    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}."

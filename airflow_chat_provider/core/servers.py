@@ -21,36 +21,22 @@ class Server(NamedTuple):
 
     name: str = "this server"
     known: bool = True
-    openai: bool = False
-    """OpenAI's API, Azure's among them: refuses every name and value that its schema does not have."""
+    openai: bool = False  # OpenAI's API, also Azure's: refuses every name and value that its schema does not have
     azure: bool = False
+    # The fields that it takes in the assistant's messages beside OpenAI's own; None: it ignores what it does not know.
     only_message_fields: tuple[str, ...] | None = None
-    """The fields that it takes in the assistant's messages beside OpenAI's own; None: it ignores those it does not
-    know."""
-    message_parts: tuple[str, ...] = ()
-    """The ``ANSWER_PARTS`` that it takes back; looked at where ``only_message_fields`` is set."""
-    function_names: str | None = None
-    """A pattern: names of functions that it takes beside those that OpenAI takes."""
-    strict_function_names: bool = False
-    """Refuses other names of functions."""
-    dollar_names: bool = False
-    """Has tools of its own, whose names begin with ``$``."""
-    nine_letter_ids: bool = False
-    """Takes only ids of calls that are nine letters and digits."""
-    pairs_calls: bool = False
-    """Refuses a call without its answer, and an answer without its call."""
-    needs_content: bool = False
-    """Refuses an assistant message that neither says nor calls anything."""
-    needs_switches: bool = False
-    """Refuses ``top_logprobs`` without ``logprobs``, and ``stream_options`` without ``stream``."""
-    needs_json_word: bool = False
-    """Refuses ``json_object`` where no message has the word JSON in it."""
-    one_choice: bool = False
-    """Refuses ``n`` above 1."""
-    no_blank_stop: bool = False
-    """Refuses a stop sequence of white space."""
-    no_image_urls: bool = False
-    """Reads images from data: URIs only."""
+    message_parts: tuple[str, ...] = ()  # of ANSWER_PARTS, those that it takes back, if it has only_message_fields
+    function_names: str | None = None  # a pattern for names of functions that it takes beside those of OpenAI
+    strict_function_names: bool = False  # refuses other names of functions
+    dollar_names: bool = False  # has tools of its own, whose names begin with "$"
+    nine_letter_ids: bool = False  # takes only ids of calls that are nine letters and digits
+    pairs_calls: bool = False  # refuses a call without its answer, and an answer without its call
+    needs_content: bool = False  # refuses an assistant message that neither says nor calls anything
+    needs_switches: bool = False  # refuses top_logprobs without logprobs, and stream_options without stream
+    needs_json_word: bool = False  # refuses json_object if no message has the word JSON in it
+    one_choice: bool = False  # refuses n above 1
+    no_blank_stop: bool = False  # refuses a stop sequence of white space
+    no_image_urls: bool = False  # reads images from data: URIs only
 
 
 _UNKNOWN = Server(known=False)

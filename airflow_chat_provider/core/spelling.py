@@ -1,4 +1,4 @@
-"""What a name or a value may be a misspelling of: the "did you mean" of an error.
+"""Words for errors: what a name or a value may be a misspelling of, and the article of a name.
 
 ``close_to`` only makes a suggestion, so it may be generous. ``misspelling`` also decides: a request whose top-level
 name is a misspelling is refused, so it must not catch a word that a server has of its own.
@@ -75,3 +75,8 @@ def _distance(a: str, b: str) -> int:
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 row[j] = min(row[j], last[j - 2] + 1)
     return min(row[-1], _FAR)
+
+
+def with_article(name: str) -> str:
+    """``a str``, ``an int``: the name of a class, for whoever wrote the value."""
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

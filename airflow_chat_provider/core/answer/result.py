@@ -9,7 +9,7 @@ from airflow_chat_provider.core.answer.ending import doubts as doubts_about
 from airflow_chat_provider.core.answer.ending import hidden_text, incomplete, remedy, stopped
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
-from airflow_chat_provider.core.json_text.panic import is_panic
+from airflow_chat_provider.core.json_text.nesting import is_panic
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.core.messages.answer_text import parsed
 from airflow_chat_provider.core.messages.conversation import begun, conversation, rewritten

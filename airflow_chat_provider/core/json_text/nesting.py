@@ -70,3 +70,8 @@ def fault(error: json.JSONDecodeError) -> tuple[str, int, int]:
     words = "Expecting value" if error.doc[at : at + 1] == "]" else "Expecting property name enclosed in double quotes"
     moved = json.JSONDecodeError(words, error.doc, at)
     return moved.msg, moved.lineno, moved.colno
+
+
+def is_panic(error: BaseException) -> bool:
+    """Did a library written in Rust give up, as rpds does where Python's stack is full? It is not an Exception then."""
+    return type(error).__name__ == "PanicException"

@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 from airflow_chat_provider.core.json_text.nesting import DEPTH, TooDeep, too_deep
+from airflow_chat_provider.core.types import JSON
 
 LARGE = 1 << 18
 """Bytes that ``json`` may read in one step: that takes 20 ms, whatever they are."""
@@ -53,12 +54,12 @@ def allowance(size: int, limit: int = DEFAULT_LIMIT) -> int:
     return min(_FREE + size // _BYTES, max(_FREE, limit // _LIMIT_BYTES))
 
 
-def weight(value: Any) -> int:
+def weight(value: JSON) -> int:
     """What a parsed value counts against an allowance."""
     return _measured(value)[0]
 
 
-def _measured(value: Any) -> tuple[int, int]:
+def _measured(value: JSON) -> tuple[int, int]:
     """A parsed value's weight, and how many levels it has."""
     total, levels, level = 0, 0, [value]
     while level:
@@ -87,7 +88,7 @@ def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
     """
     start = len(_BOM) if data.startswith(_BOM) else 0
     if len(data) <= LARGE:
-        if too_deep(data):
+        if data.count(b"[") + data.count(b"{") > DEPTH and too_deep(data):
             raise TooDeep
         text = data[start:].decode("utf-8", "replace")
         try:

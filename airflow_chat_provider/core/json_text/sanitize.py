@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from airflow_chat_provider.core.json_text.writing import STEP, write_json
@@ -25,110 +24,75 @@ def sanitize(value: JSON) -> tuple[Any, list[str]]:
 
     The same object where nothing had to be changed: of a large answer there should not be two.
     """
-    if _is_clean(value):
-        return value, []
     changed: dict[str, None] = {}
-    return _clean(value, changed, 0), list(changed)
+    return _clean([value], changed, -1)[0], list(changed)
 
 
-def _is_clean(value: JSON) -> bool:
-    """Can XCom keep it as it is, as nearly every answer? Told in one loop, without a call for each value."""
-    stack: list[tuple[Iterable[JSON], int]] = [([value], 0)]
-    while stack:
-        values, depth = stack.pop()
-        for item in values:
-            if isinstance(item, str):
-                is_clean = (item.isascii() and "\x00" not in item) or not _is_bad(item)
-            elif isinstance(item, dict):
-                is_clean = depth < _DEPTH and _RESERVED.isdisjoint(item) and not _is_bad("".join(item))
-                stack.append((item.values(), depth + 1))
-            elif isinstance(item, list):
-                is_clean = depth < _DEPTH
-                stack.append((item, depth + 1))
-            else:
-                is_clean = _fits(item) if isinstance(item, int | float) else True
-            if not is_clean:
-                return False
-    return True
-
-
-def _fits(value: float) -> bool:
-    """Can the database keep the number?"""
-    return math.isfinite(value) if type(value) is float else -_LIMIT <= value < _LIMIT
-
-
-def _clean(value: JSON, changed: dict[str, None], depth: int) -> JSON:
-    if isinstance(value, str):
-        return _text(value, changed)
-    if isinstance(value, dict | list) and depth >= _DEPTH:
-        changed["nesting over 60 levels (kept as JSON text)"] = None
-        return _text(_json(value), changed)
-    if isinstance(value, dict):
-        return _object(value, changed, depth)
-    if isinstance(value, list):
-        return _list(value, changed, depth)
-    if not isinstance(value, int | float) or _fits(value):
-        return value
-    if isinstance(value, float):
-        changed["NaN or infinity (kept as text)"] = None
-        return str(value)
-    changed["an integer over 64 bits (kept as text)"] = None
-    return _digits(value)
-
-
-def _list(value: list[Any], changed: dict[str, None], depth: int) -> list[Any]:
-    clean = value
-    for index, item in enumerate(value):
-        new = _clean(item, changed, depth + 1)
+def _clean(holder: Any, changed: dict[str, None], depth: int) -> Any:
+    """A list or a dict with clean items. Items that are clean already, nearly all, are told without a call."""
+    clean = holder
+    if isinstance(holder, dict):
+        names = "".join(holder)
+        if not (_RESERVED.isdisjoint(holder) and names.isascii() and "\x00" not in names):
+            clean = _renamed(holder, changed)
+    for key, item in list(clean.items()) if isinstance(clean, dict) else enumerate(clean):
+        if isinstance(item, str):
+            new: JSON = item if item.isascii() and "\x00" not in item else _text(item, changed)
+        elif isinstance(item, dict | list):
+            new = _clean(item, changed, depth + 1) if depth + 1 < _DEPTH else _json(item, changed)
+        elif isinstance(item, int | float):
+            new = item if -_LIMIT <= item < _LIMIT else _number(item, changed)
+        else:
+            continue
         if new is not item:
-            clean = [*value] if clean is value else clean
-            clean[index] = new
+            clean = clean.copy() if clean is holder else clean
+            clean[key] = new
     return clean
 
 
-def _object(value: JSONObject, changed: dict[str, None], depth: int) -> JSONObject:
-    names = {key: _key(key, changed) for key in value}
-    items = {key: _clean(item, changed, depth + 1) for key, item in value.items()}
-    if all(names[key] is key and items[key] is item for key, item in value.items()):
-        return value
-    clean: dict[str, Any] = {}
-    for key, item in items.items():
-        name = names[key]
+def _renamed(value: JSONObject, changed: dict[str, None]) -> JSONObject:
+    """An object with clean keys; the same one where they are clean already."""
+    clean: JSONObject = {}
+    for key, item in value.items():
+        name = _text(key, changed)
+        if key in _RESERVED:
+            changed[f"the key {key!r} (kept as {'_' + key!r})"] = None
+            name = "_" + key
         while name != key and (name in value or name in clean):
             name = "_" + name
         clean[name] = item
-    return clean
+    return clean if clean.keys() != value.keys() else value
 
 
-def _json(value: JSON) -> str:
-    try:
-        return write_json(value, ascii_only=False)
-    except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
-        return "..."
-
-
-def _is_bad(text: str) -> bool:
-    if text.isascii():
-        return "\x00" in text
-    return any(_BAD_TEXT.search(text, start, start + STEP) for start in range(0, len(text), STEP))
-
-
-def _text(value: str, changed: dict[str, None]) -> str:
-    if not _is_bad(value):
-        return value
-    changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
-    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in range(0, len(value), STEP))
-
-
-def _key(key: str, changed: dict[str, None]) -> str:
-    if key in _RESERVED:
-        changed[f"the key {key!r} (kept as {'_' + key!r})"] = None
-        return "_" + key
-    return _text(key, changed)
-
-
-def _digits(value: int) -> str:
+def _number(value: int | float, changed: dict[str, None]) -> JSON:  # noqa: PYI041 - mypy tells the two apart
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        changed["NaN or infinity (kept as text)"] = None
+        return str(value)
+    changed["an integer over 64 bits (kept as text)"] = None
     try:
         return str(value)
     except ValueError:  # Python refuses to write out more than 4,300 digits
         return hex(value)
+
+
+def _json(value: JSON, changed: dict[str, None]) -> str:
+    changed["nesting over 60 levels (kept as JSON text)"] = None
+    try:
+        return _text(write_json(value, ascii_only=False), changed)
+    except (ValueError, RecursionError):  # a number too long, or nested too deep even for that
+        return "..."
+
+
+def _is_good(text: str) -> bool:
+    if text.isascii():
+        return "\x00" not in text
+    return not any(_BAD_TEXT.search(text, start, start + STEP) for start in range(0, len(text), STEP))
+
+
+def _text(value: str, changed: dict[str, None]) -> str:
+    if _is_good(value):
+        return value
+    changed["NUL or half a surrogate pair (replaced by U+FFFD)"] = None
+    return "".join(_BAD_TEXT.sub("\ufffd", value[start : start + STEP]) for start in range(0, len(value), STEP))

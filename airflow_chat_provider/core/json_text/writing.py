@@ -6,12 +6,14 @@ import json
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
+from airflow_chat_provider.core.types import JSON
+
 STEP = 1 << 18
 """Characters of a text that are looked at in one step."""
 _FEW, _SHORT = 5_000, 100_000  # values, and characters of them together, that take a few milliseconds
 
 
-def small(value: Any) -> bool:
+def small(value: JSON) -> bool:
     """May this be walked through, and written, in one step on an event loop?"""
     values, size, stack = 0, 0, [value]
     while stack:
@@ -30,7 +32,7 @@ def small(value: Any) -> bool:
     return True
 
 
-def write_json(value: Any, *, ascii_only: bool = True) -> str:
+def write_json(value: JSON, *, ascii_only: bool = True) -> str:
     """The compact JSON of plain data; raises RecursionError, and ValueError for an integer that is too long."""
     if small(value):
         return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))

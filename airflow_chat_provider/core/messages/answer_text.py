@@ -25,7 +25,7 @@ _CLOSINGS = (
 )
 
 
-def text_of(content: Any) -> str:
+def text_of(content: object) -> str:
     """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
     if isinstance(content, str):
         return content
@@ -54,9 +54,9 @@ def _loaded(text: str) -> tuple[Any, str | None]:
     except json.JSONDecodeError as error:
         return None, "line {1}, column {2} of {0} characters".format(len(text), *fault(error)[1:])
     except TooDeep:
-        return None, f"too large or nested too deep: {LEVELS} in {len(text)} characters"
+        return None, f"nested too deep: {LEVELS}, in {len(text)} characters"
     except ValueError:
-        return None, f"a number too long, in {len(text)} characters"
+        return None, f"a number with too many digits, in {len(text)} characters"
 
 
 def _after_thoughts(text: str) -> Iterator[str]:

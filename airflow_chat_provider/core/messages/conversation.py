@@ -62,10 +62,11 @@ def rewritten(message: JSONObject) -> Iterator[str]:
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     if not all(_is_part(part) or text_of([part]) for part in parts) and _content(content) != content:
-        yield "Take the answer's other parts from body: messages has its text alone"
+        yield "Read the answer's other parts from body: messages holds only its text"
     for number, call in enumerate(called(message)):
         if call.kind != "custom" and (how := how_arguments_came(call.arguments)):
-            yield f"choices[0].message.tool_calls[{number}] is in messages as requests take it: its arguments {how}"
+            call_path = f"choices[0].message.tool_calls[{number}]"
+            yield f"messages holds {call_path} in the form that requests take: its arguments {how}"
 
 
 def _content(content: JSON) -> JSON:

@@ -65,7 +65,7 @@ def called(message: Mapping[str, JSON]) -> Iterator[Called]:
             seed = f"{number} {name} {function.get('name')} {as_text(function.get('arguments'))}"
             name = f"c{crc32(seed.encode('utf-8', 'replace')):08x}"
         used.add(name)
-        why = f"has {'no id of its own' if own else 'no id'}: it is {name} here and in messages"
+        why = f"has {'no id of its own' if own else 'no id'}: it is called {name} here and in messages"
         yield Called(name, kind, function, raw, why if name != own else None)
 
 

@@ -33,7 +33,7 @@ class Node:
 
     __slots__ = ("_root", "_schemas", "by", "children", "types")
 
-    def __init__(self, schemas: list[dict[str, Any]], root: Any) -> None:
+    def __init__(self, schemas: list[dict[str, Any]], root: Schema) -> None:
         self._root = root
         self._schemas = schemas
         self.children: dict[object, Node | None] = {}
@@ -63,6 +63,8 @@ class Node:
 
     def child(self, key: str | int) -> Node | None:
         """What is due at a property, or (any index) at the items; None where the schema says nothing."""
+        if not self._schemas:
+            return None
         slot: object = key if isinstance(key, str) else int
         if slot not in self.children:
             found = [_below(schema, key) for schema in self._schemas]
@@ -102,6 +104,9 @@ class Node:
         return found
 
 
+_ANYTHING = Node([], None)
+
+
 def _requires(schema: dict[str, Any], key: str) -> bool:
     names, by = schema.get("required"), discriminator(schema)
     if by and by["propertyName"] == key:
@@ -122,7 +127,7 @@ def _below(schema: dict[str, Any], key: str | int) -> Any:
     return schema.get("additionalProperties", True) if "patternProperties" not in schema else True
 
 
-def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[str, Any]]:
+def _alternatives(schema: Schema, root: Schema, seen: tuple[int, ...]) -> list[dict[str, Any]]:
     """The schemas of which a value meets one: unions and references opened, discriminated unions left whole."""
     if schema is False or id(schema) in seen:
         return []
@@ -139,7 +144,7 @@ def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[st
     return [schema]
 
 
-def _resolve(reference: str, root: Any) -> Any:
+def _resolve(reference: str, root: Schema) -> Any:
     """What a reference within the schema refers to; True, which says nothing, for any other."""
     if reference == "#":
         return root
@@ -166,7 +171,7 @@ def _nothing(path: Path) -> bool:  # noqa: ARG001 - of any path
     return False
 
 
-def filled(request: Any, node: Node | None, is_meant: Meant = _nothing) -> tuple[Any, list[str]]:
+def filled(request: object, node: Node | None, is_meant: Meant = _nothing) -> tuple[Any, list[str]]:
     """``typed``, without the optional properties that are not set; and the paths of those with an empty text.
 
     Not set is None where the schema has no null, and an empty text where no text may stand, or no empty one.
@@ -187,14 +192,13 @@ def is_blank(value: object) -> bool:
     return isinstance(value, str) and not value.strip()
 
 
-def typed(value: Any, node: Node | None, unset: _Unset | None = None, path: Path = ()) -> Any:
+def typed(value: object, node: Node | None, unset: _Unset | None = None, path: Path = ()) -> Any:
     """``value`` in the types that ``node`` states; the same object where nothing had to change.
 
     A Decimal is a number where nothing is stated. ``unset`` leaves out what is not set; ``path`` is the place of
     ``value`` then.
     """
-    if node is None:
-        return _untyped(value)
+    node = _ANYTHING if node is None else node
     types = node.types
     if isinstance(value, str):
         if types is None or "string" in types:
@@ -267,21 +271,7 @@ def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
 
 
-def _untyped(value: Any) -> Any:
-    """``value`` with numbers for its Decimals."""
-    if isinstance(value, Decimal):
-        return number(value)
-    if isinstance(value, list):
-        new = [_untyped(item) for item in value]
-        return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
-    if isinstance(value, dict):
-        changed = {key: _untyped(item) for key, item in value.items() if type(item) is not str}
-        changed = {key: item for key, item in changed.items() if item is not value[key]}
-        return {**value, **changed} if changed else value
-    return value
-
-
-def _number(value: Any, types: frozenset[str]) -> Any:
+def _number(value: object, types: frozenset[str]) -> Any:
     if "integer" in types and "number" not in types and isinstance(value, float) and value.is_integer():
         return int(value)  # servers that count refuse 5.0
     if types & _NUMBERS or "string" not in types:
@@ -322,7 +312,7 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-def _name(value: Any) -> frozenset[str]:
+def _name(value: object) -> frozenset[str]:
     """The JSON type names that fit a value."""
     if isinstance(value, float):
         integral = value.is_integer()

@@ -19,21 +19,28 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import DEPTH
-from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.paths import error_text, step
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.core.spelling import with_article
 
 _BITS = 14_000  # of an integer: Python refuses to write out more than 4,300 digits
 _MANY = 1_000_000  # items of an iterator, which may have no end
 _TIMES: dict[str, Any] = {"M": str, "m": "timedelta64[us]"}  # numpy's kinds, and what to have in their place
 _DIGITS = 4_000  # of a decimal: fewer than Python refuses to write out
 _TEXT = {str}
+_A_NUMBER = "give a finite number, or leave the key out"
+_TOO_LONG = ("has too many digits", "round the number, or send it as text")
 
 
 class NotJson(ValueError):
-    """Why a value cannot stand in JSON, in words that follow its path."""
+    """Raised with two texts: why a value cannot stand in JSON, in words that follow its path, and what to do."""
 
 
-def plain(value: Any, *, exact: bool = False) -> Any:
+def _not_json(path: str, problem: str, remedy: str) -> InvalidRequest:
+    return InvalidRequest(error_text(path, problem, remedy), path=path, keyword="json")
+
+
+def plain(value: object, *, exact: bool = False) -> Any:
     """``value`` in JSON's own types: any mapping a dict, any sequence a list; InvalidRequest names what has no form.
 
     The same object where nothing had to change. ``UNKNOWN`` passes. ``exact``: so does a Decimal, which ``typed`` makes
@@ -60,20 +67,19 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _plain(value: Any, path: str, depth: int, *, exact: bool) -> Any:
+def _plain(value: object, path: str, depth: int, *, exact: bool) -> Any:
     if value is None or value is UNKNOWN or type(value) in (str, bool):
         return value
     if depth > DEPTH:
-        raise InvalidRequest(f"{path}: is nested more than {DEPTH} deep", path=path, keyword="json")
+        raise _not_json(path, f"is nested more than {DEPTH} levels deep", "flatten the value")
     if isinstance(value, Mapping):
         return _plain_object(value, path, depth, exact=exact)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview | UserString):
-        new = [_plain(item, f"{path}[{index}]", depth + 1, exact=exact) for index, item in enumerate(value)]
-        return value if type(value) is list and all(map(_same, new, value)) else new
+        return [_plain(item, f"{path}[{index}]", depth + 1, exact=exact) for index, item in enumerate(value)]
     return _plain_scalar(value, path, depth, exact=exact)
 
 
-def opened(value: Any) -> Any:
+def opened(value: object) -> Any:
     """An instance of a model's or a dataclass as a dict, an iterator as a list, as far as one looks at it."""
     if value is None or value is UNKNOWN or isinstance(value, Mapping | Sequence | int | float):
         return value
@@ -87,37 +93,30 @@ def _plain_object(value: Mapping[Any, Any], path: str, depth: int, *, exact: boo
     new = {}
     for key, item in value.items():
         if not isinstance(key, str):
-            raise InvalidRequest(
-                f"{path}: has a key that is a {type(key).__name__}; JSON keys are text",
-                path=path,
-                keyword="json",
-            )
+            problem = f"has a key that is {with_article(type(key).__name__)}, and JSON keys are text"
+            raise _not_json(path, problem, "convert the key to text")
         scalar = item is None or type(item) is str
         new[key] = item if scalar else _plain(item, path + step(key), depth + 1, exact=exact)
-    return value if type(value) is dict and all(map(_same, new.values(), value.values())) else new
+    return new
 
 
-def _same(a: Any, b: Any) -> bool:
-    return a is b
-
-
-def _plain_scalar(value: Any, path: str, depth: int, *, exact: bool) -> Any:
+def _plain_scalar(value: object, path: str, depth: int, *, exact: bool) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
         if value.bit_length() > _BITS:
-            raise InvalidRequest(f"{path}: is a number that is too long", path=path, keyword="json")
+            raise _not_json(path, *_TOO_LONG)
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidRequest(f"{path}: is {value}, which JSON cannot hold", path=path, keyword="json")
+            raise _not_json(path, f"is {value}, which JSON cannot hold", _A_NUMBER)
         return value if type(value) is float else float(value)
     try:
         if isinstance(value, Decimal):
             return checked(value) if exact else number(checked(value))
         return _plain(as_json(value), path, depth + 1, exact=exact)
     except NotJson as error:
-        raise InvalidRequest(f"{path}: {error}", path=path, keyword="json") from None
+        raise _not_json(path, *error.args) from None
 
 
 def encode(request: dict[str, Any]) -> bytes:
@@ -126,12 +125,11 @@ def encode(request: dict[str, Any]) -> bytes:
         return json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         path = _surrogate(request, "$")
-        raise InvalidRequest(
-            f"{path}: holds half of a surrogate pair, which is no text", path=path, keyword="json"
-        ) from None
+        problem = "holds half of a surrogate pair, which is not a character"
+        raise _not_json(str(path), problem, "remove the broken character") from None
 
 
-def _surrogate(value: Any, path: str) -> str | None:
+def _surrogate(value: object, path: str) -> str | None:
     if isinstance(value, dict):
         bad = (path if _surrogate(key, path) else _surrogate(item, path + step(key)) for key, item in value.items())
         return next(filter(None, bad), None)
@@ -141,7 +139,7 @@ def _surrogate(value: Any, path: str) -> str | None:
     return path if lone else None
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> Any:
     """A value that JSON does not know as one that it knows, or as a Decimal; its members are left as they are."""
     for converted in _CONVERSIONS:
         try:
@@ -149,25 +147,25 @@ def as_json(value: Any) -> Any:
         except NotJson:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a class of the user's raises; its words may quote data
-            raise NotJson(f"is a {type(value).__name__}, which cannot be read ({type(error).__name__})") from None
+            problem = f"is {with_article(type(value).__name__)}, and reading it failed with {type(error).__name__}"
+            raise NotJson(problem, "convert it to text, a number, a list or a dict") from None
         if found is not value:
             return found
-    name = type(value).__name__
-    hint = "end the template with '| string' to send it as text"
+    remedy = "end the template with '| string' to send the value as text"
     if isinstance(value, set | frozenset):
-        hint = "list it"
+        remedy = "convert the value to a list"
     elif isinstance(value, bytes | bytearray | memoryview):
-        hint = "decode it to text"
-    raise NotJson(f"is a {name}, which JSON cannot hold; {hint}")
+        remedy = "decode the value to text"
+    raise NotJson(f"is {with_article(type(value).__name__)}, which JSON cannot hold", remedy)
 
 
 def checked(value: Decimal) -> Decimal:
     """A decimal that can be written out, and read as a number."""
     if not value.is_finite():
-        raise NotJson(f"is {value}, which JSON cannot hold")
+        raise NotJson(f"is {value}, which JSON cannot hold", _A_NUMBER)
     exponent = int(value.as_tuple().exponent)
     if abs(value.adjusted()) > _DIGITS or abs(exponent) > _DIGITS or not (exponent >= 0 or math.isfinite(float(value))):
-        raise NotJson("is a number that is too long")
+        raise NotJson(*_TOO_LONG)
     return value
 
 
@@ -185,11 +183,11 @@ def number(value: Decimal, *, whole: bool = False) -> int | float:
     return as_float
 
 
-def _text(value: Any) -> Any:
+def _text(value: object) -> Any:
     if isinstance(value, UserString):
         return str(value)
     if callable(getattr(type(value), "__fspath__", None)):
-        path = value.__fspath__()
+        path = getattr(value, "__fspath__")()  # noqa: B009 - mypy knows no protocol for it here
         return path if isinstance(path, str) else value
     return str(value) if type(value).__name__ == "UUID" and hasattr(value, "hex") else value
 
@@ -200,7 +198,7 @@ def _moment(value: Any) -> Any:
         return value
     if callable(getattr(value, "isoformat", None)):
         if value != value:  # noqa: PLR0124 - pandas' NaT
-            raise NotJson(f"is {value}, which is no time")
+            raise NotJson(f"is {value}, which is not a time", "give a time, or leave the key out")
         return str(value.isoformat())
     return _duration(value) if callable(getattr(value, "total_seconds", None)) else value
 
@@ -231,7 +229,7 @@ def _array(value: Any) -> Any:
     return value.tolist()
 
 
-def _as_number(value: Any) -> Any:
+def _as_number(value: object) -> Any:
     if isinstance(value, Integral):
         return int(value)
     return float(value) if isinstance(value, Real) else value
@@ -242,7 +240,8 @@ def _items(value: Any) -> Any:
         return value
     items = list(islice(value, _MANY + 1))
     if len(items) > _MANY:
-        raise NotJson(f"is a {type(value).__name__} of more than {_MANY:,} items")
+        problem = f"is {with_article(type(value).__name__)} of more than {_MANY:,} items"
+        raise NotJson(problem, "give a list, or an iterator that ends")
     return items
 
 
@@ -258,7 +257,7 @@ def _model(value: Any) -> Any:
     return {field.name: getattr(value, field.name) for field in attributes} if attributes is not None else value
 
 
-def _member(value: Any) -> Any:
+def _member(value: object) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 

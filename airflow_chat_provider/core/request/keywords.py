@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -137,6 +138,16 @@ def _broken(keyword: str, kind: str, breaks: Callable[[Any, Any], bool]) -> Chec
     return check
 
 
+def _sized(keyword: str, own: type[dict[Any, Any] | list[Any] | str], breaks: Callable[[int, Any], bool]) -> Check:
+    """A keyword that looks at the length of values of one class."""
+
+    def check(run: Run, limit: Any, instance: Any, schema: Schema) -> Errors:
+        if isinstance(instance, own) and breaks(len(instance), limit):
+            yield failure(keyword, limit, instance, schema)
+
+    return check
+
+
 def _lenient(original: Check) -> Check:
     """A keyword that lets pass what it cannot judge."""
 
@@ -227,17 +238,17 @@ _OURS: Final[dict[str, Check]] = {
     "anyOf": check_any_of,
     "contains": _contains,
     "enum": _enum,
-    "exclusiveMaximum": _broken("exclusiveMaximum", "number", lambda number, limit: number >= limit),
-    "exclusiveMinimum": _broken("exclusiveMinimum", "number", lambda number, limit: number <= limit),
+    "exclusiveMaximum": _broken("exclusiveMaximum", "number", operator.ge),
+    "exclusiveMinimum": _broken("exclusiveMinimum", "number", operator.le),
     "items": check_items,
-    "maximum": _broken("maximum", "number", lambda number, limit: number > limit),
-    "maxItems": _broken("maxItems", "array", lambda items, limit: len(items) > limit),
-    "maxLength": _broken("maxLength", "string", lambda text, limit: len(text) > limit),
-    "maxProperties": _broken("maxProperties", "object", lambda keys, limit: len(keys) > limit),
-    "minimum": _broken("minimum", "number", lambda number, limit: number < limit),
-    "minItems": _broken("minItems", "array", lambda items, limit: len(items) < limit),
-    "minLength": _broken("minLength", "string", lambda text, limit: len(text) < limit),
-    "minProperties": _broken("minProperties", "object", lambda keys, limit: len(keys) < limit),
+    "maximum": _broken("maximum", "number", operator.gt),
+    "maxItems": _sized("maxItems", list, operator.gt),
+    "maxLength": _sized("maxLength", str, operator.gt),
+    "maxProperties": _sized("maxProperties", dict, operator.gt),
+    "minimum": _broken("minimum", "number", operator.lt),
+    "minItems": _sized("minItems", list, operator.lt),
+    "minLength": _sized("minLength", str, operator.lt),
+    "minProperties": _sized("minProperties", dict, operator.lt),
     "multipleOf": _broken("multipleOf", "number", _is_no_multiple),
     "not": _not,
     "oneOf": check_one_of,

@@ -63,7 +63,7 @@ class _Linker:
         resource = self._specification.create_resource(self._root)
         return self._schema(self._root, EMPTY_REGISTRY.resolver_with_root(resource), "$")
 
-    def _schema(self, schema: Any, resolver: Any, place: str) -> Any:
+    def _schema(self, schema: object, resolver: Any, place: str) -> Any:
         if not isinstance(schema, dict):
             return schema
         if id(schema) in self._done:
@@ -76,7 +76,7 @@ class _Linker:
             _check_patterns(kept, place)
         return new
 
-    def _value(self, keyword: str, value: Any, resolver: Any, place: str) -> Any:
+    def _value(self, keyword: str, value: object, resolver: Any, place: str) -> Any:
         if keyword in _REFERENCES and isinstance(value, str):
             return self._target(value, resolver, place)
         place += step(keyword)
@@ -84,11 +84,11 @@ class _Linker:
             return self._below(value, resolver, place)
         if keyword in _MAPS and isinstance(value, dict):
             return {name: self._below(item, resolver, place + step(name)) for name, item in value.items()}
-        if keyword == "discriminator" and discriminator({keyword: value}):
-            return self._discriminator(value, resolver, place)
+        if keyword == "discriminator" and (stated := discriminator({keyword: value})):
+            return self._discriminator(stated, resolver, place)
         return value
 
-    def _below(self, value: Any, resolver: Any, place: str) -> Any:
+    def _below(self, value: object, resolver: Any, place: str) -> Any:
         if isinstance(value, list):
             return [self._below(item, resolver, f"{place}[{index}]") for index, item in enumerate(value)]
         if not isinstance(value, dict):
@@ -108,7 +108,7 @@ class _Linker:
         except (Unresolvable, LookupError, TypeError, ValueError, AttributeError):  # the last for a pointer into text
             raise BadSchema(self._nowhere(reference, place)) from None
         if not isinstance(found.contents, dict | bool):
-            raise BadSchema(f"its reference {_cut(reference)} at {place} leads to something that is not a schema")
+            raise BadSchema(f"its reference {_cut(reference)} at {place} leads to a value that is not a schema")
         if isinstance(found.contents, dict) and id(found.contents) not in self._done:
             self._check(reference, found.contents)
         return self._schema(found.contents, found.resolver, _place_of(reference))
@@ -130,10 +130,10 @@ class _Linker:
             for key in self._root[holder]
         ]
         close = [found for found in there if found.rsplit("/", 1)[-1] == name] or close_to(reference, there)
-        says = f"its reference {_cut(reference)} at {place} leads nowhere in it"
+        says = f"its reference {_cut(reference)} at {place} leads nowhere"
         if close:
             return f"{says}; did you mean {_cut(close[0])}?"
-        return says if reference.startswith("#") else f"{says}, and nothing is fetched: copy what is meant into $defs"
+        return says if reference.startswith("#") else f"{says}, because nothing is fetched: copy that schema into $defs"
 
 
 def _cut(text: str) -> str:
@@ -151,8 +151,8 @@ def _check_patterns(schema: dict[str, Any], place: str) -> None:
     for pattern, where in found:
         if why := refusal(pattern):
             raise BadSchema(
-                f"its pattern {_cut(pattern)} at {where} must be one that is matched in linear time, without "
-                f"look-around and back-references, and not too large: {why.rstrip('.')}"
+                f"its pattern {_cut(pattern)} at {where} cannot be matched in linear time; leave out "
+                f"look-around, back-references and very large repetitions: {why.rstrip('.')}"
             )
 
 
@@ -208,7 +208,7 @@ def _all(linked: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 stack.extend(_dicts(list(value.values())))
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
     elif isinstance(value, list):

@@ -17,6 +17,7 @@ from airflow_chat_provider.core.request.rules import check_rules
 from airflow_chat_provider.core.request.schema import RequestSchema
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.request.written import Meant
+from airflow_chat_provider.core.spelling import with_article
 
 
 def parse_text(text: str, where: str = "request") -> Any:
@@ -24,25 +25,25 @@ def parse_text(text: str, where: str = "request") -> Any:
     try:
         return loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
     except json.JSONDecodeError as error:
-        why = "{} at line {}, column {}".format(*fault(error))
+        why = "it is not JSON ({} at line {}, column {})".format(*fault(error))
     except TooDeep:
         why = f"it is nested too deep ({LEVELS})"
     except ValueError as error:  # InvalidRequest of _unique, or an integer with thousands of digits
         if isinstance(error, InvalidRequest):
             raise
-        why = "it holds a number that is too long"
-    raise InvalidRequest(f"Correct {where}, it is not JSON: {why}", path=where, keyword="json")
+        why = "it holds a number with too many digits"
+    raise InvalidRequest(f"Correct {where}: {why}", path=where, keyword="json")
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InvalidRequest(f"Correct {where}: the key {twice[:64]!r} stands twice", path=where, keyword="json")
+        raise InvalidRequest(f"Correct {where}: it has the key {twice[:64]!r} twice", path=where, keyword="json")
     return result
 
 
-def mask_templates(value: Any, is_template: Callable[[Any], bool]) -> Any:
+def mask_templates(value: object, is_template: Callable[[Any], bool]) -> Any:
     """``value`` with UNKNOWN for each leaf that only a run can know."""
     if isinstance(value, dict):
         return {key: mask_templates(item, is_template) for key, item in value.items()}
@@ -53,12 +54,12 @@ def mask_templates(value: Any, is_template: Callable[[Any], bool]) -> Any:
 
 
 def fold(
-    request: Any,
+    request: object,
     *,
-    messages: Any = None,
-    model: Any = None,
-    prompt: Any = None,
-    system_prompt: Any = None,
+    messages: object = None,
+    model: object = None,
+    prompt: object = None,
+    system_prompt: object = None,
     empty: list[str] | None = None,
 ) -> Any:
     """One request from the operator's shorthands, which win over the same keys in ``request``.
@@ -70,8 +71,7 @@ def fold(
     if request is UNKNOWN:
         return request
     if not isinstance(request, Mapping):
-        kind = "text" if isinstance(request, str) else f"a {type(request).__name__}"
-        raise InvalidRequest(f"request must be a mapping or its JSON text, not {kind}", path="$", keyword="type")
+        raise _not_a_mapping(request)
     folded = dict(request)
     if is_blank(model):
         if empty is not None:
@@ -88,18 +88,22 @@ def fold(
     return folded
 
 
-def _with_prompts(messages: Any, prompt: Any, system_prompt: Any) -> Any:
+def _not_a_mapping(request: object) -> InvalidRequest:
+    kind = "text" if isinstance(request, str) else with_article(type(request).__name__)
+    message = f"Give request as a mapping, or as the JSON text of an object: it is {kind}"
+    return InvalidRequest(message, path="$", keyword="type")
+
+
+def _with_prompts(messages: object, prompt: object, system_prompt: object) -> Any:
     if messages is UNKNOWN:
         return messages
     if isinstance(messages, str):
         messages = parse_text(messages, "messages")
     messages = [] if messages is None else opened(messages)
     if isinstance(messages, str) or not isinstance(messages, Sequence):
-        raise InvalidRequest(
-            f"$.messages: must be an array for prompt to be added to it, got a {type(messages).__name__}",
-            path="$.messages",
-            keyword="type",
-        )
+        kind = with_article(type(messages).__name__)
+        problem = f"Give messages as a list, so that prompt can be added to it: $.messages is {kind}"
+        raise InvalidRequest(problem, path="$.messages", keyword="type")
     conversation = list(map(opened, messages))
     if system_prompt is not None:
         leads = conversation and isinstance(conversation[0], Mapping) and conversation[0].get("role") == "system"
@@ -119,7 +123,7 @@ def finish(
     request, left_out = (request, []) if as_written else fitted_to_server(request, base_url)
     doubts: list[str] = [*left_out, *(schema.validate(request, base_url=base_url) if schema else ())]
     if not isinstance(request, dict):
-        raise InvalidRequest("request must be a mapping or its JSON text", path="$", keyword="type")
+        raise _not_a_mapping(request)
     return request, doubts + check_rules(request, base_url=base_url, **_rules_of(schema))
 
 
@@ -131,7 +135,7 @@ def _rules_of(schema: RequestSchema | None) -> dict[str, Any]:
 
 
 def filled(
-    request: Any, schema: RequestSchema | None, empty: Sequence[str] = (), is_meant: Meant = lambda _: False
+    request: object, schema: RequestSchema | None, empty: Sequence[str] = (), is_meant: Meant = lambda _: False
 ) -> tuple[Any, list[str]]:
     """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
 
@@ -139,7 +143,7 @@ def filled(
     """
     request = plain(request, exact=True)
     request, paths = schema.filled(request, is_meant) if schema else filled_by(request, None)
-    return request, [f"{path} is not sent: an empty text is taken as not set" for path in (*empty, *paths)]
+    return request, [f"{path} is not sent, because it is an empty text" for path in (*empty, *paths)]
 
 
 def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> list[str]:

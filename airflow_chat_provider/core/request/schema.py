@@ -16,8 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker, SchemaError, Validat
 from jsonschema.validators import validator_for
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.json_text.panic import is_panic
+from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, is_panic, loads
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
@@ -32,11 +31,11 @@ from airflow_chat_provider.core.request.places import (
     is_refused_everywhere,
     kinds_elsewhere,
 )
-from airflow_chat_provider.core.request.remedy import with_remedy
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
-from airflow_chat_provider.core.request.wording import describe
+from airflow_chat_provider.core.request.wording import describe, with_remedy
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
+from airflow_chat_provider.core.types import JSON
 
 ARGUMENT = "request_schema"
 
@@ -100,11 +99,11 @@ class RequestSchema:
         same.name, same.argument = name, argument
         return same
 
-    def typed(self, request: Any) -> Any:
+    def typed(self, request: object) -> Any:
         """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
         return typed(request, self._types)
 
-    def filled(self, request: Any, is_meant: Meant) -> tuple[Any, list[str]]:
+    def filled(self, request: object, is_meant: Meant) -> tuple[Any, list[str]]:
         """``typed``, without what a template left empty; the paths of the empty texts among that.
 
         A null that ``is_meant`` at its path is let pass by the schemas that take it for nothing.
@@ -117,7 +116,7 @@ class RequestSchema:
         """Is only that an error which every server refuses?"""
         return self._strictness == "open"
 
-    def validate(self, request: Any, *, base_url: str | None = None) -> list[Remark]:
+    def validate(self, request: JSON, *, base_url: str | None = None) -> list[Remark]:
         """Raise InvalidRequest naming the first broken path, and briefly the next ones; else what is doubtful.
 
         ``base_url`` decides of the shipped schema's open places: OpenAI refuses what it does not know there.
@@ -126,7 +125,7 @@ class RequestSchema:
             found, remarks = self._sorted(request, base_url)
         except (RecursionError, TooMuchWork):
             raise InvalidRequest(
-                "Correct the request, nothing was sent: it is too large or nested too deep for "
+                "Make the request smaller or flatter; nothing was sent: it is too large or nested too deep for "
                 f"{_label(self.name, self.argument)}",
                 path="$",
                 keyword="schema",
@@ -141,7 +140,7 @@ class RequestSchema:
             keyword=str(found[0].validator),
         )
 
-    def problem(self, answer: Any) -> Problem | None:
+    def problem(self, answer: JSON) -> Problem | None:
         """Where ``answer`` breaks the schema: a path and our own words for each of the first places."""
         try:
             found = self._errors(answer)
@@ -153,7 +152,7 @@ class RequestSchema:
         said = [f"{join_known(error.absolute_path, self.names)}: {describe(error, quote=False)}" for error in found]
         return Problem(_first(told), _first(said))
 
-    def _sorted(self, request: Any, base_url: str | None) -> tuple[list[ValidationError], Remarks | None]:
+    def _sorted(self, request: JSON, base_url: str | None) -> tuple[list[ValidationError], Remarks | None]:
         """What is wrong, no more than is shown; and what is let pass, if anything."""
         found: list[ValidationError] = []
         remarks = None
@@ -173,7 +172,7 @@ class RequestSchema:
             return is_open(error) and not server_at(base_url).openai
         return self.is_open and not is_refused_everywhere(error)
 
-    def _failures(self, request: Any) -> Iterator[ValidationError]:
+    def _failures(self, request: JSON) -> Iterator[ValidationError]:
         for error in self._validator.iter_errors(request):
             yield error
             if self._strictness != "strict":
@@ -182,7 +181,7 @@ class RequestSchema:
                         inner.path.extendleft(reversed(path))
                         yield inner
 
-    def _errors(self, value: Any) -> list[ValidationError]:
+    def _errors(self, value: JSON) -> list[ValidationError]:
         return list(islice(self._validator.iter_errors(value), _SHOWN + 1))
 
     @cached_property
@@ -201,7 +200,7 @@ class RequestSchema:
         return frozenset(found)
 
 
-def _members(value: Any) -> Iterable[Any]:
+def _members(value: object) -> Iterable[Any]:
     return value if isinstance(value, dict | list) else ()
 
 
@@ -216,7 +215,7 @@ def shipped_schema(name: str, schema: dict[str, Any]) -> RequestSchema:
     return RequestSchema(flat, flat_validator(flat), name=name, strictness=_STRICTNESS[name])
 
 
-def _inline(node: Any, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
+def _inline(node: object, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
     """``node`` with every reference replaced by what it refers to (the shipped schemas have no cycles)."""
     if isinstance(node, list):
         return [_inline(item, defs, done) for item in node]
@@ -255,7 +254,7 @@ def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FB
         linked = link(schema, draft, all_patterns=all_patterns)
         return RequestSchema(schema, flat_validator(linked, draft), name=ARGUMENT)
     except json.JSONDecodeError as error:
-        return "it is not JSON at line {1}, column {2}: {0}".format(*fault(error))
+        return "it is not JSON ({} at line {}, column {})".format(*fault(error))
     except SchemaError as error:
         return f"it is not a JSON Schema at {join(error.absolute_path)}: {describe(error)}"
     except BadSchema as error:
@@ -263,7 +262,7 @@ def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FB
     except TooDeep:
         return f"it is nested too deep ({LEVELS})"
     except ValueError:
-        return "it holds a number that is too long"
+        return "it holds a number with too many digits"
     except BaseException as error:
         if not isinstance(error, RecursionError) and not is_panic(error):
             raise
@@ -278,12 +277,12 @@ def _draft(schema: Any) -> Any:
     return validator_for(schema, default=Draft202012Validator)
 
 
-def text_of_schema(schema: Any, name: str, argument: str) -> str:
+def text_of_schema(schema: object, name: str, argument: str) -> str:
     """A schema as JSON text; InvalidRequest where it is none."""
     try:
         return json.dumps(schema, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
-        raise bad_schema(name, argument, "it holds what JSON cannot") from None
+        raise bad_schema(name, argument, "it holds a value that JSON cannot hold") from None
 
 
 def bad_schema(name: str, argument: str, why: str) -> InvalidRequest:

@@ -298,8 +298,9 @@ def _may_fit(run: Run, branch: Schema, instance: object) -> bool:
     """May ``instance`` match the branch, as far as its ``type`` tells?"""
     if not isinstance(branch, dict):
         return bool(branch)
-    names = types_of(branch)
-    return not names or any(run.is_type(instance, name) for name in names)
+    if "type" not in branch:
+        return True
+    return any(run.is_type(instance, name) for name in types_of(branch))
 
 
 def _discriminated(run: Run, instance: object, schema: Schema) -> Errors | None:

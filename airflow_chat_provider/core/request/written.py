@@ -15,7 +15,7 @@ class Written(NamedTuple):
     request: Any = None
     messages: Any = None
 
-    def nulls(self, folded: Any, arguments: Mapping[str, Any]) -> Meant:
+    def nulls(self, folded: object, arguments: Mapping[str, Any]) -> Meant:
         """Does a null at a path of ``folded``, which was made of these arguments, stand where its author put one?"""
         own = self.messages
         if arguments.get("messages") is None and isinstance(self.request, Mapping):
@@ -36,7 +36,7 @@ class Written(NamedTuple):
         return meant
 
 
-def _is_null(value: Any, path: Path) -> bool:
+def _is_null(value: object, path: Path) -> bool:
     for key in path:
         if not isinstance(value, Mapping | list | tuple):
             return False

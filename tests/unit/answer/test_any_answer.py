@@ -138,7 +138,7 @@ def test_an_answer_too_deep_to_check_is_corrected_and_then_an_error_with_its_bod
     final = last(dialogue, answered(DEEP, total_tokens=3), answered(DEEP, total_tokens=4))
     error = final.error
     assert isinstance(error, InvalidOutput)
-    assert "too large or nested too deep" in error.message
+    assert "nested too deep" in error.message
     assert (error.status, error.request_id, error.body) == (200, "req_1", final.body)
     assert final.body["usage"] == {"total_tokens": 7}
 

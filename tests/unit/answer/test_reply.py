@@ -184,8 +184,8 @@ def test_json_is_read_with_or_without_a_fence(text: str, value: Any) -> None:
         ('Here: ```json\n{"a": 1}\n```', "line 1, column 1"),
         ("```json\n", "line 1, column 1"),
         ("```", "line 1, column 1"),
-        ("[" * 100_000, "nested too deep: more than 200 levels in 100000 characters"),
-        ("1" * 5000, "a number too long, in 5000 characters"),
+        ("[" * 100_000, "nested too deep: more than 200 levels, in 100000 characters"),
+        ("1" * 5000, "a number with too many digits, in 5000 characters"),
     ],
     ids=lambda value: value[:20],
 )

@@ -74,7 +74,7 @@ def test_parts_that_no_request_has_leave_the_text_and_that_is_told(part: Any, is
     assert conversation_message(message)["content"] == ("a" if is_told else "ba")
     body = {"choices": [{"message": message, "finish_reason": "stop"}]}
     warnings = outcome(Delivery("text"), {"messages": [USER]}, Reply(200, body), {}).warnings
-    assert any("messages has its text alone" in warning for warning in warnings) is is_told
+    assert any("messages holds only its text" in warning for warning in warnings) is is_told
 
 
 def test_an_image_among_the_parts_stays_in_the_conversation() -> None:

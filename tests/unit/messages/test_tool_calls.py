@@ -101,7 +101,7 @@ def test_a_task_that_reads_no_calls_tells_where_messages_differs_from_body(argum
     answer = {"role": "assistant", "content": None, "tool_calls": [call("{}", "get_time"), call(arguments, id="b")]}
     body = {"choices": [{"index": 0, "message": answer, "finish_reason": "tool_calls"}]}
     (warning,) = outcome(Delivery("raw"), REQUEST, Reply(200, body), {}).warnings
-    assert warning.startswith("choices[0].message.tool_calls[1] is in messages as requests take it")
+    assert warning.startswith("messages holds choices[0].message.tool_calls[1] in the form that requests take")
     assert outcome(Delivery("raw", push_messages=False), REQUEST, Reply(200, body), {}).warnings == ()
 
 

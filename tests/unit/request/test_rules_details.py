@@ -179,8 +179,16 @@ def test_a_vendors_own_tool_may_be_chosen_by_a_name_that_is_not_seen_here() -> N
     [
         ("gpt-5.4", "low", 'leave it out, or set it to "none"'),
         ("gpt-5.5", "low", 'set it to "none"'),
-        ("gpt-5.6-luna", "low", 'set it to "none": this model takes function tools in a chat completion only so'),
-        ("gpt-5.6", None, 'set it to "none": this model takes function tools in a chat completion only so'),
+        (
+            "gpt-5.6-luna",
+            "low",
+            'set it to "none": with any other effort, this model refuses function tools in a chat completion',
+        ),
+        (
+            "gpt-5.6",
+            None,
+            'set it to "none": with any other effort, this model refuses function tools in a chat completion',
+        ),
     ],
 )
 def test_only_the_advice_is_given_that_the_model_takes(model: str, effort: str | None, words: str) -> None:

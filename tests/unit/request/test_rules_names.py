@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.rules import check_names, check_rules
-from airflow_chat_provider.core.request.rules.names import API_NAMES
+from airflow_chat_provider.core.request.rules import check_rules
+from airflow_chat_provider.core.request.rules.names import API_NAMES, check
+from airflow_chat_provider.core.request.rules.report import Report
+from airflow_chat_provider.core.servers import server_at
 from tests.support.bodies import shipped
 from tests.support.rule_requests import AZURE, HI, OPENAI, VLLM, request
 
@@ -56,6 +58,10 @@ _VENDORS = """
     stop_regex stop_token_ids stream_interval stream_reasoning thinking top_a top_k top_n_sigma user_security_context
 """
 VENDORS = _VENDORS.split()
+
+
+def check_names(body: dict[str, Any]) -> None:
+    check(body, Report(server_at(None)), ())
 
 
 @pytest.mark.parametrize(("slip", "meant"), SLIPS.items())

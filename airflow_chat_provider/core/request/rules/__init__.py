@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from airflow_chat_provider.core.request.rules.names import check_names
-
-__all__ = ["check_names", "check_rules"]
-
 Mode = Literal["checked", "open", "unchecked"]
 
 # Which parameters a theme's rules begin with: a request without any of them cannot break one. Every other parameter
@@ -23,7 +19,7 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 _SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"}
 )
-_PARAMETERS = frozenset({"stream_options", "n", "stop", "metadata", *_LIMITS, *_SAMPLING})
+_PARAMETERS = frozenset({"stream_options", "n", "stop", "metadata", *_ANSWER, *_LIMITS, *_SAMPLING})
 _REASONING = frozenset({"reasoning_effort", "tools", *_LIMITS, *_SAMPLING})
 _WITHOUT_RULES = frozenset({"model", "messages", "stream", "seed", "user", "store", "verbosity", "service_tier"})
 
@@ -51,20 +47,16 @@ def check_rules(
         names,
         parameters,
         reasoning,
-        response_format,
         tools,
     )
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.servers import server_at
 
-    if mode == "checked":
-        check_names(request, known=known)
     report = Report(server_at(base_url), is_open=mode == "open")
-    names.check_unknown(request, report, known)
+    names.check(request, report, known or ())
     conversation.check(request, report)
     for keys, theme in (
         (_TOOLS, tools),
-        (_ANSWER, response_format),
         (_PARAMETERS, parameters),
         (_REASONING, reasoning),
     ):

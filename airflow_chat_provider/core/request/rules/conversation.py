@@ -59,7 +59,7 @@ def _unusual(messages: Sequence[Any]) -> list[int]:
 def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None:
     calls = message.get("tool_calls")
     if isinstance(calls, (list, tuple)) and not calls:
-        problem, remedy = "is an empty array", "leave tool_calls out where nothing was called"
+        problem, remedy = "is an empty array", "leave tool_calls out if nothing was called"
         report.refused_by_openai("empty_tool_calls", f"{path}.tool_calls", problem, remedy)
     said = (message.get(key) for key in ("content", "function_call", "refusal", "audio"))
     if not calls and all(value is None for value in said):
@@ -94,7 +94,7 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
         )
 
 
-def _check_called_name(name: Any, path: str, report: Report) -> None:
+def _check_called_name(name: object, path: str, report: Report) -> None:
     """A model may have made the name up (``assistant<|channel|>analysis``): where it is let pass, the talk goes on."""
     if isinstance(name, str) and not fits(name) and not (report.server.dollar_names and name.startswith("$")):
         remedy = "give the call another name, here and in each message that repeats it"
@@ -110,7 +110,7 @@ def _is_json_object(text: str) -> bool:
         return False
 
 
-def _check_id(call_id: Any, path: str, report: Report) -> None:
+def _check_id(call_id: object, path: str, report: Report) -> None:
     if not isinstance(call_id, str):
         return
     if len(call_id) > _ID_LIMIT:
@@ -146,7 +146,7 @@ def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
     return end
 
 
-def _may_be_anything(message: Any) -> bool:
+def _may_be_anything(message: object) -> bool:
     """Is it known only when the task runs whose message this is?"""
     return unsure(message, as_dict(message).get("role"))
 
@@ -185,13 +185,13 @@ def _orphan(path: str, report: Report) -> None:
 
 def _unanswered(path: str, call_id: str, report: Report) -> None:
     problem, remedy = (
-        f"is the call {quoted(call_id)}, which no tool message answers before the conversation goes on",
+        f"is the call {quoted(call_id)}, and the conversation goes on before a tool message answers it",
         "add a tool message with this tool_call_id right after the assistant message",
     )
     report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=report.server.pairs_calls)
 
 
-def _check_name(name: Any, path: str, report: Report) -> None:
+def _check_name(name: object, path: str, report: Report) -> None:
     if isinstance(name, str) and not fits(name):
         problem = f"is {quoted(name)}, which is not 1 to 64 letters, digits, '_' or '-'"
         report.warn("message_name", f"{path}.name", problem, "rename the speaker, or leave name out")
@@ -217,7 +217,7 @@ def _first_with(messages: Sequence[Any], role: str) -> int | None:
 def _check_ends(request: Mapping[str, Any], messages: Sequence[Any], report: Report) -> None:
     if not any(_prompts(message) for message in messages):
         problem = "holds no user, developer or system message with content"
-        report.warn("no_prompt", "$.messages", problem, "add the message that the model shall answer")
+        report.warn("no_prompt", "$.messages", problem, "add the message that the model should answer")
     last = as_dict(messages[-1])
     flags = (request.get("continue_final_message"), last.get("prefix"), last.get("partial"))
     calls = last.get("tool_calls") or last.get("function_call")
@@ -227,7 +227,7 @@ def _check_ends(request: Mapping[str, Any], messages: Sequence[Any], report: Rep
         report.warn("assistant_last", f"$.messages[{len(messages) - 1}]", problem, remedy)
 
 
-def _prompts(message: Any) -> bool:
+def _prompts(message: object) -> bool:
     message = as_dict(message)
     return message.get("role") in ("user", "system", "developer") and bool(message.get("content"))
 
@@ -241,7 +241,7 @@ def _check_parts(parts: Sequence[Any], path: str, report: Report) -> None:
             _check_file(as_dict(part.get(kind)), f"{path}[{index}].{kind}", report)
 
 
-def may_mention_json(messages: Any) -> bool:
+def may_mention_json(messages: object) -> bool:
     """Does any text hold "json", or may one? Read in pieces, so that a hit early in a long text ends the search."""
     texts = list(_texts(messages))
     return unsure(*texts) or any(
@@ -249,7 +249,7 @@ def may_mention_json(messages: Any) -> bool:
     )
 
 
-def _texts(messages: Any) -> Iterator[Any]:
+def _texts(messages: object) -> Iterator[Any]:
     """Each text, and whatever is known only when the task runs."""
     if unsure(messages):
         yield messages
@@ -265,7 +265,7 @@ def _pieces(text: str) -> Iterable[str]:
     return (text[start : start + _PIECE + 3] for start in range(0, len(text), _PIECE))
 
 
-def _check_image(url: Any, path: str, report: Report) -> None:
+def _check_image(url: object, path: str, report: Report) -> None:
     if not isinstance(url, str):
         return
     start = url[:128].lower()
@@ -292,7 +292,7 @@ def _check_file(file: dict[str, Any], path: str, report: Report) -> None:
         return
     if file.get("file_id") is None and data is None:
         remedy = "give the file_id of an uploaded file, or filename and file_data"
-        report.refused_by_openai("file_source", path, "names no file", remedy)
+        report.refused_by_openai("file_source", path, "has neither file_id nor file_data", remedy)
     elif data is not None and file.get("filename") is None:
         problem = "has file_data without filename"
         report.warn("file_name", path, problem, "give the filename, which tells the server the type")

@@ -10,9 +10,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.paths import error_text, step
-from airflow_chat_provider.core.request.rules.report import WAY_OUT, Report
+from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.request.rules.report import Report
 from airflow_chat_provider.core.spelling import close_to, misspelling
 
 _API = """
@@ -33,49 +32,31 @@ _OWN_WORDS = frozenset({"models", "score", "speed"})
 _ALIKE = 0.7  # of difflib's ratio: enough for a hint
 
 
-def check_names(request: Mapping[str, object], *, known: Collection[str] | None = None) -> None:
-    """Raise for a top-level name that is a misspelling of one of the API's; values are never looked at.
+def check(request: Mapping[Any, object], report: Report, known: Collection[str]) -> None:
+    """A misspelt name is an error everywhere; OpenAI refuses every name that it does not know. No value is looked at.
 
-    A name can only be a misspelling of what the request lacks: beside ``model``, ``mode`` is something else.
+    A name can only be a misspelling of what the request lacks: beside ``model``, ``mode`` is something else. ``known``:
+    names that the user's own schema has.
     """
-    for name in _strange(request, known):
-        meant = _meant(name, request)
-        if meant is not None:
-            path = "$" + step(name)
-            problem = f"is not a parameter of a chat completion; did you mean {meant!r}?"
-            remedy = f"{_remedy(name)}, {WAY_OUT}"
-            raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword="unknown_key")
-
-
-def check_unknown(request: Mapping[str, object], report: Report, known: Collection[str] | None) -> None:
-    """OpenAI refuses every name that it does not know. In the open form a misspelling is a warning anywhere."""
-    for name in _strange(request, known):
-        meant = _meant(name, request)
-        if meant is None and (not report.server.openai or (report.server.azure and name in _AZURE_NAMES)):
+    lacking = API_NAMES.difference(request)
+    for name in request:
+        if not isinstance(name, str) or name in API_NAMES or name in known:
             continue
-        near = [meant] if meant is not None else close_to(name, sorted(API_NAMES.difference(request)), _ALIKE)
+        meant = None if name in _OWN_WORDS else _misspelling(name, lacking)
+        if meant is not None:
+            near = [meant]
+        elif report.server.openai and not (report.server.azure and name in _AZURE_NAMES):
+            near = close_to(name, sorted(lacking), _ALIKE)
+        else:
+            continue
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        problem = f"is not a parameter of a chat completion{hint}"
-        report.refused_by_openai("unknown_key", "$" + step(name), problem, _remedy(name))
-
-
-def _strange(request: Mapping[Any, object], known: Collection[str] | None) -> list[str]:
-    """The names that are neither the API's nor the schema's, in the request's order."""
-    strange = request.keys() - API_NAMES
-    if not strange:
-        return []
-    allowed = () if known is None else known
-    return [name for name in request if isinstance(name, str) and name in strange and name not in allowed]
+        report.refuse("unknown_key", "$" + step(name), f"is not a parameter of a chat completion{hint}", _remedy(name))
 
 
 def _remedy(name: str) -> str:
     if name in _WRAPPERS:
         return "move its content to the top level of the request, or to the connection's headers or query"
     return "rename or remove the key"
-
-
-def _meant(name: str, request: Mapping[str, object]) -> str | None:
-    return None if name in _OWN_WORDS else _misspelling(name, API_NAMES.difference(request))
 
 
 @lru_cache(maxsize=256)

@@ -29,12 +29,12 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     if version is None:
         return
     if request.get("max_tokens") is not None:
-        problem = "is not taken by reasoning models"
+        problem = "is refused by reasoning models"
         report.warn("reasoning_max_tokens", "$.max_tokens", problem, "use max_completion_tokens")
     # Without any effort these models sample like the older ones.
     if request.get("reasoning_effort") != "none":
         for key in _sampling(request):
-            problem = "is not the default, and reasoning models take only that"
+            problem = "is not the default, and reasoning models take no other value"
             report.warn("reasoning_sampling", f"$.{key}", problem, "leave it out")
     _check_effort(request, version, report)
 
@@ -68,7 +68,7 @@ def _check_effort(request: Mapping[str, Any], version: tuple[int, int], report: 
     if version < _NOT_BESIDE_TOOLS or effort == "none" or unsure(effort) or not _has_function_tools(request):
         return
     path = "$.reasoning_effort"
-    only_none = 'set it to "none": this model takes function tools in a chat completion only so'
+    only_none = 'set it to "none": with any other effort, this model refuses function tools in a chat completion'
     if effort is not None:
         problem = "is set together with function tools, which this model refuses in a chat completion"
         sure = 'set it to "none"' if version < _NONE_ONLY else only_none
@@ -92,7 +92,7 @@ def effort_for_tools(request: dict[str, Any], base_url: str) -> tuple[dict[str, 
     if version is None or not report.server.openai:
         return request, []
     if version >= _NONE_ONLY and request.get("reasoning_effort") is None and _has_function_tools(request):
-        said = '$.reasoning_effort is set to "none": at OpenAI this model takes function tools only so.'
+        said = '$.reasoning_effort is set to "none": OpenAI refuses function tools for this model with any other.'
         return {**request, "reasoning_effort": "none"}, [said]
     _check_effort(request, version, report)
     return request, report.warnings()

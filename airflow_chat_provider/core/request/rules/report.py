@@ -83,19 +83,19 @@ def unsure(*values: Any) -> bool:
     return any(value is UNKNOWN for value in values)
 
 
-def as_dict(value: Any) -> dict[str, Any]:
+def as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def as_list(value: Any) -> Sequence[Any]:
+def as_list(value: object) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def as_number(value: Any) -> int | float | None:
+def as_number(value: object) -> int | float | None:
     """None for what is no JSON number; ``True`` is an int to Python only."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def more_than(value: Any, limit: int) -> bool:
+def more_than(value: object, limit: int) -> bool:
     number = as_number(value)
     return number is not None and number > limit

@@ -35,13 +35,13 @@ def fits(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def check_name(name: Any, path: str, report: Report, rule: str, *, here: bool = False) -> None:
+def check_name(name: object, path: str, report: Report, rule: str, *, here: bool = False) -> None:
     if isinstance(name, str) and not fits(name):
         problem, remedy = f"is {quoted(name)}, and {NAMES}", "rename it everywhere it is used"
         report.refused_by_openai(rule, path, problem, remedy, here=here)
 
 
-def _check_function_name(name: Any, path: str, report: Report) -> None:
+def _check_function_name(name: object, path: str, report: Report) -> None:
     own = report.server.function_names
     if not (own and isinstance(name, str) and re.fullmatch(own, name)):
         check_name(name, path, report, "function_name", here=report.server.strict_function_names)
@@ -60,11 +60,11 @@ def _definitions(tools: Sequence[Any]) -> Iterator[tuple[str, str, dict[str, Any
             yield f"$.tools[{index}].{kind}", kind, as_dict(tool.get(kind))
 
 
-def _check_count(tools: Any, report: Report) -> None:
+def _check_count(tools: object, report: Report) -> None:
     if not isinstance(tools, (list, tuple)):
         return
     if not tools:
-        problem, remedy = "is an empty array", "leave tools out where there are none"
+        problem, remedy = "is an empty array", "leave tools out if there are none"
         report.refused_by_openai("empty_tools", "$.tools", problem, remedy)
     elif len(tools) > _MOST_TOOLS:
         problem = f"has {len(tools)} tools, and OpenAI takes {_MOST_TOOLS} at most"
@@ -78,7 +78,7 @@ def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: R
         _check_function_name(name, f"{path}.name", report)
         if isinstance(name, str):
             if name in names:
-                problem = f"is {quoted(name)}, a name that a tool before it has already"
+                problem = f"is {quoted(name)}, which is the name of an earlier tool, too"
                 report.warn("duplicate_tool_name", f"{path}.name", problem, "give each tool its own name")
             names.add(name)
         _check_description(definition.get("description"), path, report)
@@ -86,7 +86,7 @@ def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: R
             function_schema.check_parameters(definition, path, report)
 
 
-def _check_description(description: Any, path: str, report: Report) -> None:
+def _check_description(description: object, path: str, report: Report) -> None:
     if isinstance(description, str) and len(description) > _LONGEST_DESCRIPTION:
         problem = f"has {len(description)} characters, and some servers refuse more than {_LONGEST_DESCRIPTION}"
         remedy = "shorten it, or say the rest in a system message"
@@ -108,7 +108,7 @@ def _useless(key: str, needed: str, refused: Callable[[str, str, str, str], None
     refused(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
 
 
-def _may_define_anything(tool: Any) -> bool:
+def _may_define_anything(tool: object) -> bool:
     """Is its name, or what kind of tool it is, not to be seen here: known when the task runs, or to a vendor?"""
     kind = as_dict(tool).get("type")
     definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
@@ -116,7 +116,7 @@ def _may_define_anything(tool: Any) -> bool:
     return is_builtin or unsure(tool, kind, definition, as_dict(definition).get("name"))
 
 
-def _check_choice(choice: Any, tools: Sequence[Any], report: Report) -> None:
+def _check_choice(choice: object, tools: Sequence[Any], report: Report) -> None:
     named_tools = ((kind, tool.get("name")) for _, kind, tool in _definitions(tools))
     defined = {(kind, name) for kind, name in named_tools if isinstance(name, str)}
     for path, named in _chosen(as_dict(choice)):
@@ -135,7 +135,7 @@ def _chosen(choice: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "$.tool_choice", choice
 
 
-def _check_function_call(choice: Any, functions: Sequence[Any], report: Report) -> None:
+def _check_function_call(choice: object, functions: Sequence[Any], report: Report) -> None:
     name = as_dict(choice).get("name")
     if isinstance(name, str) and all(as_dict(function).get("name") != name for function in functions):
         _undefined("$.function_call.name", name, "functions", report)
@@ -151,5 +151,5 @@ def _check_deprecated(request: Mapping[str, Any], report: Report) -> None:
         if request.get(key) is not None:
             deprecated(f"$.{key}", report)
     if request.get("functions") and request.get("tools"):
-        problem = "is set together with tools, and which of them counts is up to the server"
+        problem = "is set together with tools, and the server decides which of them counts"
         report.warn("functions_and_tools", "$.functions", problem, "define every function under tools")
