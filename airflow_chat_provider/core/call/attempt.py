@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from airflow_chat_provider.core.call.answer import Answer
 from airflow_chat_provider.core.call.body import BadEncoding, Body, TooLarge, parse_body
-from airflow_chat_provider.core.call.exchange import Received, Send
-from airflow_chat_provider.core.call.problem import Cut
+from airflow_chat_provider.core.call.steps import Cut, Response, Send
 from airflow_chat_provider.core.call.stream import EMPTY, KEPT, StreamReader
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
@@ -47,7 +46,7 @@ def _if_so(hint: _Scheme | None) -> str:
 
 
 class Attempt:
-    """Both clients feed one of these; it ends as a Received or as a TransportError that holds what had come."""
+    """Both clients feed one of these; it ends as a Response or as a TransportError that holds what had come."""
 
     def __init__(self, settings: Settings, send: Send) -> None:
         self._settings = settings
@@ -122,7 +121,7 @@ class Attempt:
         """The connection has no more; the last chunks of a stream that lacks its last line break."""
         return self._body.finish() if isinstance(self._body, Answer) and self._problem is None else []
 
-    def end(self) -> Received:
+    def end(self) -> Response:
         """The response is here, or as much of it as was wanted."""
         if self._status is None:
             raise RuntimeError("the response has not begun")
@@ -130,11 +129,11 @@ class Attempt:
         if stream is not None:
             body, problem = stream.body(), self._problem or stream.problem
             content = bytes(stream.head) if body is None else b""
-            return Received(self._status, self._headers, content, problem, body, stream.doubts)
+            return Response(self._status, self._headers, content, problem, body, stream.doubts)
         problem = self._problem or (None if self._body.whole else Cut("the response's compressed data was cut off"))
         if problem is None and isinstance(self._body, Answer) and self._body.blank:
             problem = EMPTY
-        return Received(self._status, self._headers, self._content(), problem)
+        return Response(self._status, self._headers, self._content(), problem)
 
     def _content(self) -> bytes | bytearray:
         content = self._body.content() if self._stream is None else self._stream.head

@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow_chat_provider.core.call.body import TOO_MUCH
 from airflow_chat_provider.core.call.chunks.assembly import Assembly, Overfull
-from airflow_chat_provider.core.call.problem import Cut
 from airflow_chat_provider.core.call.sse import LineTooLong, SSEDecoder
+from airflow_chat_provider.core.call.steps import Cut
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep
 from airflow_chat_provider.core.json_text.reading import TooMuch, read_json, read_text
 from airflow_chat_provider.core.server.error_body import holds_error, is_error

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Call, Received, Send, judge
+from airflow_chat_provider.core.call.judging import judge
 from airflow_chat_provider.core.call.opening import Kind, Opening
+from airflow_chat_provider.core.call.steps import Call, Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from tests.support.fuzzing import fuzz
 from tests.support.mislabelled import (
@@ -40,7 +41,7 @@ whatever_it_is_called = pytest.mark.parametrize("kind", KINDS)
 
 def received(
     *pieces: bytes, kind: str = "", encoding: str = "", limit: int = 1 << 20, choices: int = 1
-) -> tuple[list[dict[str, Any]], Received]:
+) -> tuple[list[dict[str, Any]], Response]:
     """The chunks, and the response."""
     attempt = Attempt(Settings(max_response_bytes=limit), Send(9.0, 1, choices=choices))
     attempt.begin(200, {"content-type": kind, "content-encoding": encoding})
@@ -52,7 +53,7 @@ def received(
     return chunks, attempt.end()
 
 
-def replied(outcome: Received) -> Reply:
+def replied(outcome: Response) -> Reply:
     return judge(outcome, Call(Settings(base_url="https://h/v1")), now=0.0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Received, Send
+from airflow_chat_provider.core.call.steps import Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 
@@ -34,7 +34,7 @@ def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
     assert made.feed(packed[:9]) == made.feed(packed[9:]) == made.finish() == []
     assert not made.streaming
     assert not made.over
-    assert made.end() == Received(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
+    assert made.end() == Response(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_stream_gives_its_chunks_as_they_come_and_a_body_at_the_end() -> None:
     assert made.feed(event(PART)[:9]) == []
     assert made.feed(event(PART)[9:] + event(LAST)[:-2]) == [PART]
     assert made.finish() == [LAST]
-    assert made.end() == Received(200, {"content-type": EVENTS}, b"", None, BODY)
+    assert made.end() == Response(200, {"content-type": EVENTS}, b"", None, BODY)
 
 
 def test_after_done_the_rest_of_a_stream_is_not_wanted() -> None:
