@@ -67,9 +67,9 @@ class Caller:
         self, call: Call, request: dict[str, Any], idempotency_key: str, begun: Begun, spent: Spent
     ) -> tuple[Reply, bool]:
         ticket = await self._gate.enter(len(call.contents[0]))
-        # The retries are ours: whoever waits here lets others send.
-        steps = exchange(call, begun, retries=False)
         try:
+            # The retries are ours: whoever waits here lets others send.
+            steps = exchange(call, begun, retries=False)
             reply = await self._client.run(steps, headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - one row's reply must not end the others'
             reply = Reply(None, None, error=_unreadable(error))

@@ -117,7 +117,7 @@ def test_a_body_that_a_stream_was_put_together_to_is_the_reply() -> None:
 def test_a_stream_that_ends_in_an_error_says_what_the_server_said() -> None:
     body = {**GOOD, "error": {"message": "Overloaded", "code": "busy"}}
     call = Call(Settings())
-    reply = with_server_words(judge(Response(200, {}, b"", "the stream holds an error", body), call, now=0), call)
+    reply = with_server_words(judge(Response(200, {}, b"", "the stream contains an error", body), call, now=0), call)
     assert isinstance(reply.error, ProtocolError)
-    assert str(reply.error).endswith("the stream holds an error: Overloaded")
+    assert str(reply.error).endswith("the stream contains an error: Overloaded")
     assert (reply.error.code, reply.body) == ("busy", body)
