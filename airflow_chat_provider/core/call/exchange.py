@@ -15,7 +15,7 @@ from airflow_chat_provider.core.call.judging import judge, with_server_words
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError, ProtocolError, StatusError, TransportError
-from airflow_chat_provider.core.server.generation import blames_answer
+from airflow_chat_provider.core.server.verdict import blames_answer
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at

@@ -16,9 +16,8 @@ from airflow_chat_provider.core.errors import (
     TransportError,
 )
 from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
-from airflow_chat_provider.core.server.generation import is_spoilt
 from airflow_chat_provider.core.server.remedy import advice
-from airflow_chat_provider.core.server.verdict import Words, why_final
+from airflow_chat_provider.core.server.verdict import Words, is_spoilt, why_final
 from airflow_chat_provider.core.server.waits import retry_after
 from airflow_chat_provider.core.types import JSON
 
