@@ -19,7 +19,8 @@ from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteRep
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
-from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
+from airflow_chat_provider.core.server.error_body import failed_generation
+from airflow_chat_provider.core.server.verdict import CUT_ADVICE
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
 """How a server is told of a schema: the next where it refuses one."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_chat_provider.core.answer.ending import ended_in_error, may_lack_message, remedy, unanswered
-from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, ProtocolError
+from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.messages.answer_text import text_of
 from airflow_chat_provider.core.server.error_body import is_error
 from airflow_chat_provider.core.types import JSON, JSONObject
@@ -105,8 +105,3 @@ def unanswered_error(reply: Reply) -> IncompleteReply | None:
     """The error of an answer that was cut off, filtered or aborted before there was a message; None for any other."""
     reason = unanswered(reply.body)
     return reply.as_error(IncompleteReply, f"{remedy(reply.body)}: {reason}") if reason is not None else None
-
-
-def protocol_error(message: str, reply: Reply) -> ProtocolError:
-    """The error of a 2xx that is not a completion."""
-    return reply.as_error(ProtocolError, message)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.ending import incomplete
-from airflow_chat_provider.core.answer.reply import Reply, flaw, protocol_error
+from airflow_chat_provider.core.answer.reply import Reply, flaw
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
 from airflow_chat_provider.core.messages.answer_text import text_of
@@ -227,7 +227,7 @@ def test_text_beside_tool_calls_is_the_text() -> None:
 def test_a_reply_raises_its_error_or_is_returned() -> None:
     answer = reply(choice())
     assert answer.raise_for_error() is answer
-    error = protocol_error("Look here", answer)
+    error = answer.as_error(ProtocolError, "Look here")
     with pytest.raises(ProtocolError) as caught:
         Reply(200, None, error=error).raise_for_error()
     assert caught.value is error

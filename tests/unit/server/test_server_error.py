@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.core.server.error_body import holds_error
-from airflow_chat_provider.core.server.remedy import ServerError, advice, read_error
+from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
+from airflow_chat_provider.core.server.remedy import advice
 
 _NAMES = [
     "error",
@@ -348,7 +348,7 @@ ADVICE = [
     (400, ServerError(code="x" * 100), f"Correct the request (HTTP 400, {'x' * 64})"),
     (401, ServerError(), "Check the API key (password) of connection 'mine' (HTTP 401)"),
     (402, ServerError(), "Add credit to the account behind connection 'mine' (HTTP 402)"),
-    (403, ServerError(), "Ask for access: the key of connection 'mine' may not do this (HTTP 403)"),
+    (403, ServerError(), "Ask for access: the key of connection 'mine' is not allowed to do this (HTTP 403)"),
     (404, ServerError(), "Check the base URL https://h/v1 of connection 'mine' and the model (HTTP 404)"),
     (413, ServerError(), "Send a smaller request (HTTP 413)"),
     (418, ServerError(), "Correct the request or connection 'mine' (HTTP 418)"),
@@ -398,7 +398,7 @@ def test_only_over_plain_http_a_server_can_want_tls() -> None:
 
 
 def test_where_no_key_is_set_the_advice_is_to_set_one() -> None:
-    assert advice(401, ServerError(), Settings()).startswith("Set an API key (password, now empty) of connection")
+    assert advice(401, ServerError(), Settings()).startswith("Set an API key: the password of connection")
 
 
 def test_braces_in_a_name_are_only_braces() -> None:
