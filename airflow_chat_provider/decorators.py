@@ -10,19 +10,82 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
 
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, Arguments, BranchArguments
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
 from airflow_chat_provider.task.branch import ChatCompletionBranchOperator
 from airflow_chat_provider.task.chat import ChatCompletionOperator
 from airflow_chat_provider.task.mapping import checked
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
     from airflow.sdk.bases.decorator import TaskDecorator
+
+    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
+
+
+class Arguments(TypedDict, total=False):
+    """The arguments of ``@task.chat_completion``: ChatCompletionOperator's, and BaseOperator's most used ones."""
+
+    task_id: str
+    multiple_outputs: bool
+    owner: str
+    doc_md: str | None
+    retries: int
+    retry_delay: timedelta | float
+    retry_exponential_backoff: bool | float
+    max_retry_delay: timedelta | float | None
+    retry_policy: Any
+    execution_timeout: timedelta | None
+    trigger_rule: str
+    depends_on_past: bool
+    do_xcom_push: bool
+    pool: str
+    pool_slots: int
+    priority_weight: int
+    queue: str
+    executor: str | None
+    executor_config: dict[str, Any]
+    max_active_tis_per_dag: int | None
+    max_active_tis_per_dagrun: int | None
+    map_index_template: str | None
+    on_failure_callback: Any
+    on_retry_callback: Any
+    on_success_callback: Any
+    inlets: Any
+    outlets: Any
+    request: Mapping[str, Any] | str | None
+    messages: Sequence[Any] | str | None
+    model: str | None
+    prompt: Any
+    system_prompt: Any
+    chat_conn_id: str
+    configuration: Any
+    request_schema: SchemaArgument
+    response_schema: SchemaArgument | type
+    output_retries: int
+    result_format: ResultFormat
+    check_status: bool
+    on_incomplete: OnIncomplete
+    push_messages: bool
+    timeout: float | str | None
+    deadline: float | str | None
+    max_attempts: int | str | None
+    deferrable: bool
+    on_uncertain: OnUncertain
+    dry_run: bool
+
+
+class BranchArguments(Arguments, total=False):
+    """The arguments of ``@task.chat_completion_branch``."""
+
+    branches: Mapping[str, Any] | Sequence[str] | None
+    choose_by: Literal["enum", "tool"]
 
 
 class _Asked(DecoratedOperator, ChatCompletionOperator):

@@ -1,14 +1,12 @@
-"""The arguments of the operators: their names, their types for a decorator, and the values that one task runs with."""
+"""The arguments of the operators: their names, their types, and the values that one task runs with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import os
-    from datetime import timedelta
+    from collections.abc import Mapping
 
     from airflow.sdk import DAG, BaseOperator
 
@@ -45,8 +43,7 @@ XCOMS = ("body", "status", "configuration", "usage", "messages", "arguments", "r
 """The keys of the XComs that a task leaves."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatArguments:
+class ChatArguments(NamedTuple):
     """What a task was told to do, read from it once its templates are rendered.
 
     It travels from ``execute()`` to whatever needs an argument, so that nothing below an operator reads attributes of
@@ -81,8 +78,12 @@ class ChatArguments:
     multiple_outputs: bool = False
     do_xcom_push: bool = True
 
+    def __repr__(self) -> str:
+        """Nothing of the request: it may stand in a traceback or a log."""
+        return f"ChatArguments({self.task_id!r})"
+
     @classmethod
-    def from_task(cls, task: BaseOperator) -> Self:
+    def from_task(cls, task: BaseOperator) -> ChatArguments:
         """The arguments as they are now: ``pre_execute`` or a subclass's ``execute()`` may have set some."""
         given = {field: getattr(task, attribute) for field, attribute in _SOURCES if hasattr(task, attribute)}
         dag = task.get_dag() if task.has_dag() else None  # type: ignore[no-untyped-call]
@@ -110,66 +111,7 @@ class ChatArguments:
 
 _SOURCES = tuple(
     (name, {**ATTRIBUTES, "names_schema": "_names_schema"}.get(name, name))
-    for name in (field.name for field in fields(ChatArguments))
+    for name in ChatArguments._fields
     if name != "dag"
 )
 """Each field of ChatArguments but ``dag``, with the attribute of a task that it is read from."""
-
-
-class Arguments(TypedDict, total=False):
-    """The arguments of ``@task.chat_completion``: ChatCompletionOperator's, and BaseOperator's most used ones."""
-
-    task_id: str
-    multiple_outputs: bool
-    owner: str
-    doc_md: str | None
-    retries: int
-    retry_delay: timedelta | float
-    retry_exponential_backoff: bool | float
-    max_retry_delay: timedelta | float | None
-    retry_policy: Any
-    execution_timeout: timedelta | None
-    trigger_rule: str
-    depends_on_past: bool
-    do_xcom_push: bool
-    pool: str
-    pool_slots: int
-    priority_weight: int
-    queue: str
-    executor: str | None
-    executor_config: dict[str, Any]
-    max_active_tis_per_dag: int | None
-    max_active_tis_per_dagrun: int | None
-    map_index_template: str | None
-    on_failure_callback: Any
-    on_retry_callback: Any
-    on_success_callback: Any
-    inlets: Any
-    outlets: Any
-    request: Mapping[str, Any] | str | None
-    messages: Sequence[Any] | str | None
-    model: str | None
-    prompt: Any
-    system_prompt: Any
-    chat_conn_id: str
-    configuration: Any
-    request_schema: SchemaArgument
-    response_schema: SchemaArgument | type
-    output_retries: int
-    result_format: ResultFormat
-    check_status: bool
-    on_incomplete: OnIncomplete
-    push_messages: bool
-    timeout: float | str | None
-    deadline: float | str | None
-    max_attempts: int | str | None
-    deferrable: bool
-    on_uncertain: OnUncertain
-    dry_run: bool
-
-
-class BranchArguments(Arguments, total=False):
-    """The arguments of ``@task.chat_completion_branch``."""
-
-    branches: Mapping[str, Any] | Sequence[str] | None
-    choose_by: Literal["enum", "tool"]
