@@ -161,8 +161,8 @@ class ChatCompletionOperator(RequestOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """``execute``'s second half, where the trigger of a deferred call left it to a worker: push what it got."""
+        from airflow_chat_provider.durable.results import left_value
         from airflow_chat_provider.task import handoff
-        from airflow_chat_provider.task.delivery import left_value
 
         with final_errors():
             found = handoff.find(context["ti"], event, on_uncertain=self.on_uncertain)
