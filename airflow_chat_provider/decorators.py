@@ -107,7 +107,7 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
         from airflow_chat_provider.task import rendering
 
         # Not folded into one request yet: the function's part of it is still to come.
-        self._arguments = rendering.render(self, fields, context, env, data)
+        self._arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
         return self._function_error or self._arguments.error
 
     def _render_other(self, name: str, context: Any, env: Any) -> None:
@@ -122,15 +122,12 @@ class _Asked(DecoratedOperator, ChatCompletionOperator):
             self._function_error = self._function_error or error
 
     def _built(self, context: Context) -> dict[str, Any]:
-        from airflow_chat_provider.task import rendering
-
         if self._function_error is not None:
             raise self._function_error
         arguments = self._current_arguments()
-        given = arguments.now()
-        returned = self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context), given["request"])
-        request: dict[str, Any] = rendering.fold_for(self, {**given, **returned}, arguments.written).told()
-        return request
+        template = arguments.template()
+        value = _called(self.python_callable, self.op_args, self.op_kwargs, context)
+        return arguments.filled(template.replaced(self._adopt(value, template.value("request"))))
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
         """What the function returned, in the place of what the decorator was given."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Job:
     """What is wrong with the task, its input or its output is raised before the first request is sent."""
 
-    def __init__(self, task: ChatCompletionBatchOperator, template: RowTemplate) -> None:
+    def __init__(self, task: ChatCompletionBatchOperator, template: RequestTemplate) -> None:
         self._task = task
         self._template = template
         self._settings, schema = _endpoint(task)
@@ -115,7 +115,7 @@ class Job:
         """Make the output this batch's, unless it is that already; the batch's id."""
         fingerprint = {
             "input": self._survey.digest,
-            "request": _digest([self._template.source, self._settings.model, *self._asked_for()]),
+            "request": _digest([self._template.sources, self._settings.model, *self._asked_for()]),
             "output": _digest([self._shape, self._task.shard]),
         }
         found = identity_in(self._store)

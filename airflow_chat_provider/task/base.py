@@ -94,7 +94,7 @@ class RequestOperator(BaseOperator):
         """The task's own request_schema, where it names one; else upstream's or the connection's."""
         if not self._names_schema:
             return upstream.schema(settings)
-        from airflow_chat_provider.templates.schema_files import dag_of, opened
+        from airflow_chat_provider.templates.dag_templates import dag_of, opened
 
         return opened(self.request_schema, dag_of(self), "request_schema")
 
@@ -118,7 +118,7 @@ class RequestOperator(BaseOperator):
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
         from airflow_chat_provider.task.kinds import arguments_of
-        from airflow_chat_provider.templates.schema_files import dag_of
+        from airflow_chat_provider.templates.dag_templates import dag_of
 
         with naming(self.task_id):
             self._check_arguments(arguments_of(self), dag_of(self), mapped=self._function_adds)
@@ -164,8 +164,7 @@ class RequestOperator(BaseOperator):
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
         """A template field of a user's subclass, as Airflow renders it; what fails is said as we say it."""
-        from airflow_chat_provider.templates.errors import failing_at
-        from airflow_chat_provider.templates.stores import naming_what_is_missing
+        from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
 
         named = cast("Context", naming_what_is_missing(context))
         with final_errors(), failing_at(name, str(getattr(self, name))):

@@ -105,7 +105,7 @@ class ChatCompletionOperator(RequestOperator):
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
         self._dry_run = dry_run  # every operator of Airflow's has a method of that name
-        self._arguments: rendering.Arguments | None = None
+        self._arguments: rendering.RenderedRequest | None = None
         self._hook: ChatCompletionHook | None = None
         self._check_self()
 
@@ -126,7 +126,7 @@ class ChatCompletionOperator(RequestOperator):
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
-        self._arguments = arguments = rendering.render(self, fields, context, env, data)
+        self._arguments = arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
         try:
             if arguments.error is None:
                 arguments.show()
@@ -138,11 +138,11 @@ class ChatCompletionOperator(RequestOperator):
         """The request for what the task's arguments are now."""
         return self._current_arguments().request()
 
-    def _current_arguments(self) -> rendering.Arguments:
+    def _current_arguments(self) -> rendering.RenderedRequest:
         from airflow_chat_provider.task import rendering
 
         if self._arguments is None:
-            self._arguments = rendering.Arguments(self)
+            self._arguments = rendering.RenderedRequest.from_data(self)
         return self._arguments
 
     def _check_outputs(self, request: Any) -> None:
@@ -150,7 +150,7 @@ class ChatCompletionOperator(RequestOperator):
         if getattr(self, "multiple_outputs", False):
             from airflow_chat_provider.task.kinds import arguments_of
             from airflow_chat_provider.task.parse_checks import check_multiple_outputs
-            from airflow_chat_provider.templates.schema_files import dag_of
+            from airflow_chat_provider.templates.dag_templates import dag_of
 
             check_multiple_outputs(arguments_of(self), request, dag_of(self))
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_chat_provider.task.mapped import function_arguments_from_upstream
-from airflow_chat_provider.templates.errors import failing_at
-from airflow_chat_provider.templates.stores import naming_what_is_missing
+from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
 
 
 def rendered(task: Any, name: str, context: Any, env: Any) -> Any:
