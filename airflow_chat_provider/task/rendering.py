@@ -137,7 +137,7 @@ class RenderedRequest(RenderedFields):
     def show(self) -> None:
         """Let the task's field ``request`` show the whole request. Raises InvalidRequest if there is none."""
         self._filled = self._fill(self._template)
-        self._task.request = self._filled[0]  # type: ignore[attr-defined]
+        self._task.request = self._filled[0]
         self.note()
 
     def request(self) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def unchanged(value: Any, was: Any) -> bool:
             seen.add((id(item), id(old)))
             if type(old) is not (dict if kind is dict else list) or len(item) != len(old):
                 return False
-            if kind is dict and item.keys() != old.keys():
+            if kind is dict and set(item) != set(old):
                 return False
             members = item.items() if kind is dict else enumerate(item)
             stack.extend((member, old[key]) for key, member in members if member is not old[key])
