@@ -54,6 +54,7 @@ class ChatCompletionOperator(RequestOperator):
     :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
