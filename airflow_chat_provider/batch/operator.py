@@ -149,7 +149,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import Job
         from airflow_chat_provider.batch.rendering import render
-        from airflow_chat_provider.task.inside import known_context, outer_task
+        from airflow_chat_provider.task.base import known_context, outer_task
 
         context = known_context(context)
         with final_errors():

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task.kinds import Kind
-    from airflow_chat_provider.task.rendering import Upstream
 
 
 @contextmanager
@@ -90,25 +87,6 @@ class RequestOperator(BaseOperator):
         self.request_schema = str(given) if isinstance(given, NotGiven) else given
         self._names_schema = not isinstance(given, NotGiven)
 
-    def schema_for(self, upstream: Upstream, settings: Settings) -> Any:
-        """The task's own request_schema, where it names one; else upstream's or the connection's."""
-        if not self._names_schema:
-            return upstream.schema(settings)
-        from airflow_chat_provider.templates.schema_files import dag_of, opened
-
-        return opened(self.request_schema, dag_of(self), "request_schema")
-
-    def hook_for(self, upstream: Upstream) -> ChatCompletionHook:
-        """The hook for the task's connection, with the task's own limits."""
-        from airflow_chat_provider.hooks import ChatCompletionHook
-
-        return ChatCompletionHook(
-            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
-            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
-            deadline=self.deadline,  # type: ignore[arg-type]
-            max_attempts=self.max_attempts,  # type: ignore[arg-type]
-        )
-
     def _check_self(self) -> None:
         """Check the arguments when the DAG is parsed.
 
@@ -175,3 +153,25 @@ class RequestOperator(BaseOperator):
 def _is_only_shown(context: Any) -> bool:
     """Is no task running (``airflow tasks render``)? Else an error waits for execute(): a paid answer may be there."""
     return current_context() is None and context.get("ti") is not None
+
+
+def known_context(context: Any) -> Any:
+    """``context``, or the running task's if somebody executes an operator with an empty one."""
+    if context and context.get("ti") is not None:
+        return context
+    return current_context() or context or {}  # no task is running in a unit test
+
+
+def outer_task(operator: BaseOperator, context: Any) -> BaseOperator | None:
+    """The task that executes ``operator``; None if Airflow does, or if no task is running."""
+    task = getattr(context.get("ti"), "task", None)
+    return task if isinstance(task, BaseOperator) and task is not operator else None
+
+
+def inside_error(operator: BaseOperator, outer: BaseOperator, path: str, why: str, way_out: str = "") -> InvalidRequest:
+    """The error of what is impossible for an operator that another task executes."""
+    return InvalidRequest(
+        f"Make {operator.task_id!r} a task of the DAG{way_out}: task {outer.task_id!r} executes it, {why}",
+        path=path,
+        keyword="inside",
+    )
