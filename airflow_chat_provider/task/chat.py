@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
 
-_ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_heard", "_wanted")
+_ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
 
 
 class ChatCompletionOperator(RequestOperator):
@@ -189,6 +189,7 @@ class ChatCompletionOperator(RequestOperator):
         if final is None:
             dialogue, final = self._replayed(question, deferred.rung, found.replies)
             if final is None:
+                self.log.info("%s", dialogue.asking_again)
                 self._hand_over(context, dialogue, deferred, ledger, found.replies)
             if dialogue is not None:
                 server_memory.learn(dialogue, deferred.configuration["base_url"])
@@ -207,7 +208,7 @@ class ChatCompletionOperator(RequestOperator):
 
         try:
             dialogue = Dialogue(question, self._wanted(), rung)
-            final = self._heard(dialogue, replies)
+            final = dialogue.replay(replies)
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is paid for: it is pushed before this is raised
             return None, replies[-1]._replace(error=unreadable(replies[-1], error))
         return dialogue, final
@@ -269,13 +270,17 @@ class ChatCompletionOperator(RequestOperator):
     ) -> Reply:
         """Ask until there is nothing more to ask for; or defer. ``replies``: those to an earlier try."""
         # Delivery now, too: what is first imported once an answer is here needs a file, and there may be none left.
+        from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
         from airflow_chat_provider.task import delivery  # noqa: F401
 
         if replies:
             self.log.info("This request was answered in an earlier try, which ended before its task did")
-        rung, final = dialogue.rung, self._heard(dialogue, replies)
-        while final is None:
+        rung, final = dialogue.rung, dialogue.replay(replies)
+
+        def send(dialogue: Dialogue) -> Reply:
+            if dialogue.call > 1:
+                self.log.info("%s", dialogue.asking_again)
             if self.deferrable:
                 from airflow_chat_provider.task.handoff import deferred_call
 
@@ -284,20 +289,12 @@ class ChatCompletionOperator(RequestOperator):
                 )
                 self._hand_over(context, dialogue, deferred, ledger, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request))))
+            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
             if self.do_xcom_push:
                 ledger.keep(replies)
-            final = self._heard(dialogue, replies[-1:])
-        return final
+            return replies[-1]
 
-    def _heard(self, dialogue: Dialogue, replies: list[Reply]) -> Reply | None:
-        """Replies are here: the last one, unless another call is worth it."""
-        final = None
-        for reply in replies:
-            final = dialogue.take(reply)
-        if replies and final is None:
-            self.log.info("Asking again (call %s): %s", dialogue.sends, dialogue.why)
-        return final
+        return drive(dialogue, send) if final is None else final
 
     def _hand_over(
         self, context: Context, dialogue: Dialogue, deferred: Deferred, ledger: Ledger, replies: list[Reply]
@@ -307,7 +304,7 @@ class ChatCompletionOperator(RequestOperator):
 
         request, question = dialogue.request, dialogue.question
         deferred = deferred._replace(request=request, question=None if request is question else question)
-        entry = Entry.of(deferred, ledger.key_of(dialogue.sends, request), replies)
+        entry = Entry.of(deferred, ledger.key_of(dialogue.call, request), replies)
         handoff.leave(self, context["ti"], entry, ledger, replies)
 
     def _wanted(self) -> Wanted:
