@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
@@ -245,38 +245,46 @@ class ChatCompletionOperator(RequestOperator):
     ) -> Reply:
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
         # Delivery is imported now, too: once an answer is here, a first import may find no file descriptor left.
+        from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
         from airflow_chat_provider.task import delivery  # noqa: F401
 
         hook: Any = self._hook
         if replies:
             self.log.info("An earlier try received an answer to this request before it ended: it is used")
-        final = self._heard(dialogue, replies)
-        while final is None:
-            if arguments.deferrable:
-                from airflow_chat_provider.task import handoff
+        final = dialogue.replay(replies)
 
-                why = handoff.needs_worker(self, context["ti"], is_customised=self._has_own_ending())
-                if why is not None:
-                    self.log.debug("A worker will end this task, not its trigger: %s", why)
-                limits = hook.settings.limits
-                deferred = handoff.deferred_call(arguments, why, limits, dialogue, configuration, ledger)
-                handoff.hand_over(self, context["ti"], dialogue, deferred, ledger, replies, arguments.on_uncertain)
+        def send(dialogue: Dialogue) -> Reply:
+            if dialogue.call > 1:
+                self.log.info("%s", dialogue.asking_again)
+            if arguments.deferrable:
+                self._defer(context, arguments, dialogue, ledger, replies, configuration)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request))))
+            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
             if arguments.do_xcom_push:
                 ledger.keep(replies)
-            final = self._heard(dialogue, replies[-1:])
-        return final
+            return replies[-1]
 
-    def _heard(self, dialogue: Dialogue, replies: list[Reply]) -> Reply | None:
-        """Tell the dialogue of replies: the last one, unless another call is worth it."""
-        final = None
-        for reply in replies:
-            final = dialogue.take(reply)
-        if replies and final is None:
-            self.log.info("Asking again (call %s): %s", dialogue.sends, dialogue.why)
-        return final
+        return drive(dialogue, send) if final is None else final
+
+    def _defer(
+        self,
+        context: Context,
+        arguments: ChatArguments,
+        dialogue: Dialogue,
+        ledger: Ledger,
+        replies: list[Reply],
+        configuration: dict[str, Any],
+    ) -> NoReturn:
+        """Let a trigger make the calls that are still due."""
+        from airflow_chat_provider.task import handoff
+
+        why = handoff.needs_worker(self, context["ti"], is_customised=self._has_own_ending())
+        if why is not None:
+            self.log.debug("A worker will end this task, not its trigger: %s", why)
+        limits = self._hook.settings.limits if self._hook is not None else {}
+        deferred = handoff.deferred_call(arguments, why, limits, dialogue, configuration, ledger)
+        handoff.hand_over(self, context["ti"], dialogue, deferred, ledger, replies, arguments.on_uncertain)
 
     def _conclude(
         self,
@@ -339,6 +347,7 @@ class ChatCompletionOperator(RequestOperator):
             if final is None:
                 from airflow_chat_provider.task.handoff import hand_over
 
+                self.log.info("%s", dialogue.asking_again)
                 hand_over(self, context["ti"], dialogue, deferred, ledger, found.replies, arguments.on_uncertain)
             if dialogue is not None:
                 server_memory.learn(dialogue, base_url)
@@ -359,7 +368,7 @@ class ChatCompletionOperator(RequestOperator):
 
         try:
             dialogue = Dialogue(question, self._wanted(arguments), rung)
-            final = self._heard(dialogue, replies)
+            final = dialogue.replay(replies)
         except Exception as error:  # noqa: BLE001 - the answer is paid for: whatever this is, body and status are pushed first
             return None, replies[-1]._replace(error=unreadable(replies[-1], error))
         return dialogue, final

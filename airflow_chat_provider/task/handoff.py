@@ -125,7 +125,7 @@ def hand_over(
 
     request, question = dialogue.request, dialogue.question
     deferred = deferred._replace(request=request, question=None if request is question else question)
-    entry = Entry.of(deferred, ledger.key_of(dialogue.sends, request), replies)
+    entry = Entry.of(deferred, ledger.key_of(dialogue.call, request), replies)
     journal, limit = Journal.of(ti), task.execution_timeout
     journal.write(entry)
     ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger

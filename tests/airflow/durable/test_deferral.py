@@ -308,7 +308,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         ("state", "sent", "advice"),
-        [(lambda entry: entry, False, "Try again: the request was not sent"), (in_flight, True, "Find out if")],
+        [(lambda entry: entry, False, "Try again: the request was not sent"), (in_flight, True, "Find out whether")],
         ids=["ready", "sent"],
     )
     def test_a_trigger_that_could_not_run_is_told_of_with_what_may_have_been_sent(
