@@ -154,7 +154,7 @@ class ChatCompletionTrigger(BaseTrigger):
                     return "done"
                 talk = await self._judged(partial(_heard, talk, reply))
                 if talk is not None and talk.final is None and talk.dialogue is not None:
-                    self.log.info("Asking again (call %s): %s", talk.dialogue.sends, talk.dialogue.why)
+                    self.log.info("%s", talk.dialogue.asking_again)
         except ChatCompletionError as error:  # of the connection, which may have changed or gone since
             failed = Reply(None, None, error=error)
             return "done" if await self._keep(failed, record.dump(failed)) else "unstored"

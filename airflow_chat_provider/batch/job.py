@@ -29,7 +29,8 @@ from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import load_schema
-from airflow_chat_provider.task.rendering import Upstream
+from airflow_chat_provider.task.arguments import ChatArguments
+from airflow_chat_provider.task.configuration import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
@@ -177,9 +178,10 @@ class Job:
 
 def _endpoint(task: ChatCompletionBatchOperator) -> tuple[Settings, Any]:
     """The connection with the task's own limits and upstream's model, and which schema holds."""
-    upstream = Upstream.of(task.configuration)
-    settings = task.hook_for(upstream).settings
-    schema = task.schema_for(upstream, settings)
+    arguments = ChatArguments.from_task(task)
+    upstream = Upstream.from_argument(arguments.configuration)
+    settings = upstream.hook(arguments).settings
+    schema = upstream.schema(arguments, settings)
     return settings._replace(model=upstream.values.get("model") or settings.model), schema
 
 

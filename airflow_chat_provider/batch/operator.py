@@ -50,6 +50,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param part_seconds: seconds after which a part is written in any case
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = _FIELDS
     _own_fields = _FIELDS
     ui_color = "#d9ead3"
@@ -149,7 +150,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import Job
         from airflow_chat_provider.batch.rendering import RenderedRows
-        from airflow_chat_provider.task.inside import known_context, outer_task
+        from airflow_chat_provider.task.base import known_context, outer_task
 
         context = known_context(context)
         with final_errors():

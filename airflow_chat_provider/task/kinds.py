@@ -94,9 +94,9 @@ def _messages(name: str, value: Any) -> None:
 
 
 def _configuration(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.task.rendering import Upstream
+    from airflow_chat_provider.task.configuration import Upstream
 
-    Upstream.of(value)
+    Upstream.from_argument(value)
 
 
 def _request_schema(name: str, value: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema, portable
+from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.templates.dag_templates import dag_of, opened
 from airflow_chat_provider.templates.failures import left_nothing
@@ -20,11 +20,8 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import BaseOperator
 
-    from airflow_chat_provider.core.connection.settings import Settings
-
 _MUST_HAVE_VALUE = ("input", "output_path", "configuration")
 """Fields beside the request's whose templates must not give None: it means that an upstream task left nothing."""
-_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 _CONTAINERS = (dict, list, tuple)
 
 log = logging.getLogger(__name__)
@@ -232,63 +229,3 @@ def unchanged(value: Any, was: Any) -> bool:
             members = item.items() if kind is dict else enumerate(item)
             stack.extend((member, old[key]) for key, member in members if member is not old[key])
     return True
-
-
-class Upstream(NamedTuple):
-    """What an upstream task left under ``configuration``."""
-
-    values: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, configuration: Any) -> Upstream:
-        """Checked; None is an empty one."""
-        if configuration is None:
-            return cls({})
-        if not isinstance(configuration, Mapping):
-            kind = type(configuration).__name__
-            raise InvalidRequest(f"configuration must be a mapping, not a {kind}", path="configuration", keyword="type")
-        strange = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
-        if strange:
-            listed = ", ".join(_CONFIGURATION)
-            raise InvalidRequest(
-                f"configuration has the key {strange[0][:64]!r}; it may have {listed}",
-                path="configuration",
-                keyword="additionalProperties",
-            )
-        return cls(configuration)
-
-    def conn_id(self, own: Any, default: str) -> str:
-        """The task's own connection, where it names one; else this one's."""
-        given = self.values.get("chat_conn_id")
-        name = given if given and own == default else own
-        if not isinstance(name, str) or not name:
-            raise InvalidRequest("chat_conn_id must be a connection's id", path="chat_conn_id", keyword="type")
-        return name
-
-    def schema(self, settings: Settings) -> Any:
-        """For a task that names no schema: this one's, else the connection's. This one's is data: no path of a file."""
-        if "request_schema" in self.values:
-            return schema_from_data(self.values["request_schema"])
-        return settings.request_schema
-
-    def request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with this one's model, where it has none."""
-        model = self.values.get("model")
-        return {**request, "model": model} if model and request.get("model") is None else request
-
-    def downstream(self, request: dict[str, Any], schema: Any, settings: Settings) -> dict[str, Any]:
-        """What this task leaves under ``configuration``: never a secret."""
-        base_url = self.values.get("base_url")
-        if base_url and base_url != settings.base_url:
-            log.warning(
-                "configuration names the base URL %s, but connection %r has %s: that is used",
-                str(base_url)[:200],
-                settings.conn_id,
-                settings.base_url,
-            )
-        return {
-            "chat_conn_id": settings.conn_id,
-            "model": request.get("model"),
-            "base_url": settings.base_url,
-            "request_schema": portable(schema),
-        }

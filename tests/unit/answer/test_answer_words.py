@@ -209,7 +209,7 @@ def test_no_error_and_no_line_of_a_log_quotes_any_answer(schema: Any, answer: An
     dialogue = Dialogue(REQUEST, Wanted(load_output(schema), retries=0 if last else 1, result_format="json"))
     choice = {"finish_reason": "stop", "message": {"content": json.dumps(answer)}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
-    said = dialogue.why if reply is None else str(reply.error or "")
+    said = dialogue.asking_again if reply is None else str(reply.error or "")
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 
 
@@ -224,7 +224,7 @@ def test_so_it_is_for_calls_of_tools(name: str, arguments: Any, last: bool) -> N
     wrong = {"id": "d", "type": "function", "function": {"name": "weather", "arguments": json.dumps(arguments)}}
     choice = {"finish_reason": "tool_calls", "message": {"tool_calls": [made_up, wrong]}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
-    said = dialogue.why if reply is None else str(reply.error)
+    said = dialogue.asking_again if reply is None else str(reply.error)
     assert "it calls a tool that was not offered; there are weather" in said
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 
@@ -234,4 +234,4 @@ def test_a_correction_tells_the_model_what_is_wrong_with_its_own_words() -> None
     choice = {"finish_reason": "stop", "message": {"content": str(CARD)}}
     assert dialogue.take(Reply(200, {"choices": [choice]})) is None
     assert f"got {CARD}" in dialogue.request["messages"][-1]["content"]
-    assert str(CARD) not in dialogue.why
+    assert str(CARD) not in dialogue.asking_again
