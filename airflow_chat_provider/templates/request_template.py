@@ -120,14 +120,17 @@ class RequestTemplate:
         value, where = self.source if name == "request" else (self._arguments[name], name)
         self._note_written(name, value)
         part = self._compiled(value, where, renderer) if has_rows else _Constant(renderer.render(value, where))
-        if name == "request" and isinstance(value, str):
-            part = (
-                _JsonPart(part) if isinstance(part, _RowTemplate) else _Constant(request_from_data(part.source, where))
-            )
+        if name == "request" and isinstance(part.source, str):  # also if a reference or a macro gave the text
+            part = self._from_text(part, where if isinstance(value, str) else "request")
         if part.source is None and name in MUST_HAVE_VALUE:
             raise left_nothing(name)
         self._parts[name] = part
         return part.source
+
+    @staticmethod
+    def _from_text(part: _Part, where: str) -> _Part:
+        """The part for a request whose text a template, or data, gives."""
+        return _JsonPart(part) if isinstance(part, _RowTemplate) else _Constant(request_from_data(part.source, where))
 
     def _note_written(self, name: str, value: Any) -> None:
         """Keep where the author put a null: it is sent, while a null that a template gives means "not set"."""
@@ -164,8 +167,8 @@ class RequestTemplate:
             self._parts.pop(name, None)
             return
         part = self._data(value)
-        if name == "request" and isinstance(value, str):
-            part = _JsonPart(part) if isinstance(part, _RowTemplate) else _Constant(request_from_data(value))
+        if name == "request" and isinstance(part.source, str):
+            part = self._from_text(part, "request")
         self._parts[name] = part
 
     def _data(self, value: Any) -> _Part:
