@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
+from airflow.serialization import serialized_objects
 
 from airflow_chat_provider import decorators, operators
 from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
@@ -32,7 +32,10 @@ def dag():
     ids=["operators", "decorators"],
 )
 def test_a_serialized_dag_names_the_public_path(dag, module, task_ids):
-    tasks = {one["__var"]["task_id"]: one["__var"] for one in DagSerialization.to_dict(dag)["dag"]["tasks"]}
+    serializer = (
+        getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    )  # Airflow 3.1
+    tasks = {one["__var"]["task_id"]: one["__var"] for one in serializer.to_dict(dag)["dag"]["tasks"]}
     for task_id in task_ids:
         assert tasks[task_id]["_task_module"] == module.__name__
         assert getattr(module, tasks[task_id]["task_type"]).__name__ == tasks[task_id]["task_type"]
