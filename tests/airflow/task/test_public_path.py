@@ -1,6 +1,7 @@
 """Operators go by the path that users import them from, wherever their code lies."""
 
 import pickle
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG
@@ -8,6 +9,9 @@ from airflow.serialization import serialized_objects
 
 from airflow_chat_provider import decorators, operators
 from airflow_chat_provider.decorators import chat_completion, chat_completion_branch
+
+NAME = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"  # before Airflow 3.2
+SERIALIZER: Any = getattr(serialized_objects, NAME)
 
 
 def question():
@@ -32,10 +36,7 @@ def dag():
     ids=["operators", "decorators"],
 )
 def test_a_serialized_dag_names_the_public_path(dag, module, task_ids):
-    serializer = (
-        getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-    )  # Airflow 3.1
-    tasks = {one["__var"]["task_id"]: one["__var"] for one in serializer.to_dict(dag)["dag"]["tasks"]}
+    tasks = {one["__var"]["task_id"]: one["__var"] for one in SERIALIZER.to_dict(dag)["dag"]["tasks"]}
     for task_id in task_ids:
         assert tasks[task_id]["_task_module"] == module.__name__
         assert getattr(module, tasks[task_id]["task_type"]).__name__ == tasks[task_id]["task_type"]
