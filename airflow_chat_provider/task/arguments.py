@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from airflow.sdk import DAG, BaseOperator
+    from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.durable.ledger import Ledger
 
 ResultFormat: TypeAlias = Literal["raw", "message", "text", "json", "tool_calls"]
 OnIncomplete: TypeAlias = Literal["warn", "fail", "ignore"]
@@ -115,3 +116,13 @@ _SOURCES = tuple(
     if name != "dag"
 )
 """Each field of ChatArguments but ``dag``, with the attribute of a task that it is read from."""
+
+
+class Try(NamedTuple):
+    """What one try of a task goes by once its request is proved, in ``execute()`` and after a deferral."""
+
+    context: Context
+    arguments: ChatArguments
+    ledger: Ledger
+    configuration: dict[str, Any]
+    """What the task leaves under ``configuration``."""

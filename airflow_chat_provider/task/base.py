@@ -27,6 +27,8 @@ class RequestOperator(BaseOperator):
     timeout: float | str | None
     deadline: float | str | None
     max_attempts: int | str | None
+    deferrable: bool = False
+    is_branch: ClassVar[bool] = False
     _function_adds: ClassVar[bool] = False
     """Does a function that is called when the task runs add to the request?"""
     _own_fields: ClassVar[Sequence[str]]
@@ -154,10 +156,32 @@ def outer_task(operator: BaseOperator, context: Any) -> BaseOperator | None:
     return task if isinstance(task, BaseOperator) and task is not operator else None
 
 
-def inside_error(operator: BaseOperator, outer: BaseOperator, path: str, why: str, way_out: str = "") -> InvalidRequest:
-    """The error of what is impossible for an operator that another task executes."""
+def placed(task: RequestOperator, context: Any) -> tuple[Any, str | None]:
+    """The context to go by, and the operator's task_id if another task executes it.
+
+    Raises InvalidRequest for what is impossible there. An operator that only Airflow's default would defer is not
+    deferred.
+    """
+    context = known_context(context)
+    outer = outer_task(task, context)
+    if outer is None:
+        return context, None
+    if task.is_branch:
+        raise _inside_error(task, outer, "branches", "so it has no tasks downstream")
+    if task.deferrable:
+        # Airflow would defer the outer task, which knows nothing of the call: the answer would be lost.
+        if "deferrable" in getattr(task, "_BaseOperator__init_kwargs", ()):
+            raise _inside_error(task, outer, "deferrable", "so it cannot be deferred", ", or set deferrable=False")
+        task.deferrable = False
+        task.log.info(
+            "%s waits in the worker: task %s executes it, so it cannot be deferred", task.task_id, outer.task_id
+        )
+    return context, task.task_id
+
+
+def _inside_error(task: BaseOperator, outer: BaseOperator, path: str, why: str, way_out: str = "") -> InvalidRequest:
     return InvalidRequest(
-        f"Make {operator.task_id!r} a task of the DAG{way_out}: task {outer.task_id!r} executes it, {why}",
+        f"Make {task.task_id!r} a task of the DAG{way_out}: task {outer.task_id!r} executes it, {why}",
         path=path,
         keyword="inside",
     )

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.choice import Choice
     from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.task.arguments import ChatArguments
+    from airflow_chat_provider.task.arguments import ChatArguments, Try
     from airflow_chat_provider.task.downstream import Downstream
 
 _NOT_FOR_BRANCHES = ("result_format", "response_schema", "multiple_outputs")
@@ -144,14 +145,14 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             self.do_branch(context, [])
         return value
 
-    def _conclude(self, context: Context, *arguments: Any) -> Any:
-        answer = super()._conclude(context, *arguments)
+    def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
+        answer = super()._conclude(this, question, reply)
         picked = self._choice().picked(answer) if answer is not None else {}
         value: str | list[str] = next(iter(picked)) if len(picked) == 1 else list(picked)
         if self.do_xcom_push:  # here, because do_branch raises if tasks are skipped: then nothing is returned
-            context["ti"].xcom_push(key="arguments", value=picked)
-            context["ti"].xcom_push(key="return_value", value=value)
-        self.do_branch(context, list(picked))
+            this.context["ti"].xcom_push(key="arguments", value=picked)
+            this.context["ti"].xcom_push(key="return_value", value=value)
+        self.do_branch(this.context, list(picked))
         return value
 
     def skip_all_except(self, ti: Any, branch_task_ids: str | Iterable[str] | None) -> None:

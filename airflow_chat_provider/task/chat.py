@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.task.base import RequestOperator, inside_error, known_context, outer_task
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments, Try
+from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,16 +19,9 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.durable.entry import Deferred
-    from airflow_chat_provider.durable.ledger import Ledger
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import (
-        ChatArguments,
-        OnIncomplete,
-        OnUncertain,
-        ResultFormat,
-        SchemaArgument,
-    )
+    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
 
@@ -64,7 +57,6 @@ class ChatCompletionOperator(RequestOperator):
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
-    is_branch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -159,11 +151,10 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task.arguments import ChatArguments
         from airflow_chat_provider.task.configuration import Upstream
         from airflow_chat_provider.transport import server_memory
 
-        context, inside = self._place(context)
+        context, inside = placed(self, context)
         request = self._built(context)
         self._check_filled()
         arguments = ChatArguments.from_task(self)
@@ -173,8 +164,10 @@ class ChatCompletionOperator(RequestOperator):
             settings = hook.settings
             schema = upstream.schema(arguments, settings)
             request = hook.prepare(upstream.with_model(request), schema)
-            if arguments.multiple_outputs:
-                self._check_outputs(arguments, request)
+            if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
+                from airflow_chat_provider.task.parse_checks import check_multiple_outputs
+
+                check_multiple_outputs(arguments._asdict(), request, arguments.dag)
             wanted = self._wanted(arguments)
             server_memory.warn(wanted)
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
@@ -187,35 +180,12 @@ class ChatCompletionOperator(RequestOperator):
             ledger, replies = Ledger.open(
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            reply = self._ask(context, arguments, dialogue, ledger, replies, configuration)
+            this = Try(context, arguments, ledger, configuration)
+            reply = self._ask(this, hook, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
-            return self._conclude(context, arguments, ledger, dialogue.question, reply, configuration)
+            return self._conclude(this, dialogue.question, reply)
         finally:
             hook.close()
-
-    def _place(self, context: Any) -> tuple[Any, str | None]:
-        """The context to go by, and this operator's task_id if another task executes it. Raises InvalidRequest."""
-        context = known_context(context)
-        outer = outer_task(self, context)
-        if outer is None:
-            return context, None
-        if self.is_branch:
-            raise inside_error(self, outer, "branches", "so it has no tasks downstream")
-        if self.deferrable:
-            # Airflow would defer the outer task, which knows nothing of the call: the answer would be lost.
-            if "deferrable" in getattr(self, "_BaseOperator__init_kwargs", ()):
-                raise inside_error(self, outer, "deferrable", "so it cannot be deferred", ", or set deferrable=False")
-            self.deferrable = False  # only [operators] default_deferrable asked for it
-            self.log.info(
-                "%s waits in the worker: task %s executes it, so it cannot be deferred", self.task_id, outer.task_id
-            )
-        return context, self.task_id
-
-    def _check_outputs(self, arguments: ChatArguments, request: dict[str, Any]) -> None:
-        """Only now is all known of a mapped task that decides whether each key of the answer can be an XCom."""
-        from airflow_chat_provider.task.parse_checks import check_multiple_outputs
-
-        check_multiple_outputs(arguments._asdict(), request, arguments.dag)
 
     def _wanted(self, arguments: ChatArguments) -> Wanted:
         """What an answer has to be."""
@@ -234,22 +204,13 @@ class ChatCompletionOperator(RequestOperator):
             self.request, self.overwrite_rtif_after_execution = request, True
             self._current_arguments().note()
 
-    def _ask(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        dialogue: Dialogue,
-        ledger: Ledger,
-        replies: list[Reply],
-        configuration: dict[str, Any],
-    ) -> Reply:
+    def _ask(self, this: Try, hook: ChatCompletionHook, dialogue: Dialogue, replies: list[Reply]) -> Reply:
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
         # Delivery is imported now, too: once an answer is here, a first import may find no file descriptor left.
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
         from airflow_chat_provider.task import delivery  # noqa: F401
 
-        hook: Any = self._hook
         if replies:
             self.log.info("An earlier try received an answer to this request before it ended: it is used")
         final = dialogue.replay(replies)
@@ -257,50 +218,38 @@ class ChatCompletionOperator(RequestOperator):
         def send(dialogue: Dialogue) -> Reply:
             if dialogue.call > 1:
                 self.log.info("%s", dialogue.asking_again)
-            if arguments.deferrable:
-                self._defer(context, arguments, dialogue, ledger, replies, configuration)
+            if this.arguments.deferrable:
+                self._defer(this, hook.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
-            if arguments.do_xcom_push:
-                ledger.keep(replies)
+            replies.append(safe(hook.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            if this.arguments.do_xcom_push:
+                this.ledger.keep(replies)
             return replies[-1]
 
         return drive(dialogue, send) if final is None else final
 
-    def _defer(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        dialogue: Dialogue,
-        ledger: Ledger,
-        replies: list[Reply],
-        configuration: dict[str, Any],
-    ) -> NoReturn:
+    def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
         """Let a trigger make the calls that are still due."""
         from airflow_chat_provider.task import handoff
 
-        why = handoff.needs_worker(self, context["ti"], is_customised=self._has_own_ending())
+        why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
         if why is not None:
             self.log.debug("A worker will end this task, not its trigger: %s", why)
-        limits = self._hook.settings.limits if self._hook is not None else {}
-        deferred = handoff.deferred_call(arguments, why, limits, dialogue, configuration, ledger)
-        handoff.hand_over(self, context["ti"], dialogue, deferred, ledger, replies, arguments.on_uncertain)
+        from airflow_chat_provider.durable.entry import Deferred
 
-    def _conclude(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        ledger: Ledger,
-        question: dict[str, Any],
-        reply: Reply,
-        configuration: dict[str, Any],
-    ) -> Any:
+        delivery = this.arguments.delivery()._asdict() if why is None else None
+        wanted = dialogue.wanted.to_dict()
+        deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
+        handoff.hand_over(self, this, dialogue, deferred, replies)
+
+    def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
+        """Leave the reply that ended the dialogue, or what is wrong with it."""
         from airflow_chat_provider.task.delivery import deliver
 
         try:
-            return deliver(self, arguments, context.get("ti"), question, reply, configuration)
+            return deliver(self, this.arguments, this.context.get("ti"), question, reply, this.configuration)
         except ChatCompletionError as error:
-            ledger.close(error)
+            this.ledger.close(error)
             raise
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -327,14 +276,13 @@ class ChatCompletionOperator(RequestOperator):
     def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
         """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task.arguments import ChatArguments
         from airflow_chat_provider.transport import server_memory
 
         base_url = deferred.configuration["base_url"]
         self._show(deferred.request, base_url)
-        arguments = ChatArguments.from_task(self)
         ledger = Ledger.resume(context, deferred.ledger)
-        if arguments.do_xcom_push:
+        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration)
+        if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:
             ledger.release()
@@ -343,16 +291,16 @@ class ChatCompletionOperator(RequestOperator):
             raise found.error
         question, final = deferred.question or deferred.request, found.final
         if final is None:
-            dialogue, final = self._replayed(arguments, question, deferred.rung, found.replies)
+            dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
             if final is None:
                 from airflow_chat_provider.task.handoff import hand_over
 
                 self.log.info("%s", dialogue.asking_again)
-                hand_over(self, context["ti"], dialogue, deferred, ledger, found.replies, arguments.on_uncertain)
+                hand_over(self, this, dialogue, deferred, found.replies)
             if dialogue is not None:
                 server_memory.learn(dialogue, base_url)
         try:
-            value = self._conclude(context, arguments, ledger, question, final, deferred.configuration)
+            value = self._conclude(this, question, final)
         except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
