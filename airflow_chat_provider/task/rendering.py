@@ -98,7 +98,8 @@ class RenderedFields:
     def note(self) -> None:
         """Take the fields for what was rendered, as they are now: nobody has set them."""
         for name in (*REQUEST_FIELDS, *self._errors):
-            self._seen[name] = outline(getattr(self._task, name))
+            value = getattr(self._task, name)
+            self._seen[name] = outline(value) if type(value) in _CONTAINERS else value
 
     def template(self) -> RequestTemplate:
         """The request's arguments as they are now. Raises InvalidRequest for a failed template that nobody replaced."""
@@ -190,12 +191,10 @@ def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None
 
 
 def outline(value: Any) -> Any:
-    """A copy of the dicts and lists in ``value``, with all else in it as it is: ``unchanged`` compares with it.
+    """A copy of the dicts and lists in a container, with all else in it as it is: ``unchanged`` compares with it.
 
     Neither function calls itself, because a value may be nested deep, or contain itself.
     """
-    if type(value) not in _CONTAINERS:
-        return value
     copies: dict[int, Any] = {id(value): value.copy() if type(value) is dict else list(value)}
     stack = [value]
     while stack:

@@ -83,7 +83,8 @@ class RequestTemplate:
         """The template of a task that nobody rendered, as an operator that another task executes: all in it is data."""
         template = cls({}, is_reference)
         for name, value in arguments.items():
-            template.set_data(name, value)
+            if value is not None:
+                template.set_data(name, value)
         return template
 
     @cached_property
