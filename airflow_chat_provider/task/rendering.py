@@ -31,11 +31,11 @@ class RenderedFields:
     """The template fields of a task after rendering: which of them failed, and which were set since.
 
     ``pre_execute``, a callback or a subclass's ``execute()`` may set fields, even one whose template failed. What they
-    set is data.
+    set is data. As it stands the class serves a batch, whose ``template()`` makes the request of each row.
     """
 
-    has_rows: ClassVar[bool] = False
-    """True if templates of the request may wait for the rows of a batch."""
+    has_rows: ClassVar[bool] = True
+    """True if templates of the request may wait for a row."""
 
     def __init__(
         self, task: BaseOperator, template: RequestTemplate, errors: Mapping[str, InvalidRequest] | None = None
@@ -115,7 +115,14 @@ class RenderedFields:
         return self._template.replaced(self._replacements(changed)) if changed else self._template
 
     def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
-        """The arguments to replace where these fields were set."""
+        """The arguments to replace if these fields were set."""
+        for name, value in changed.items():
+            if self._template.is_data_like_template(value):
+                log.warning(
+                    "If this is a template, write it in the DAG: %s was set after rendering, so it is data, and every "
+                    "row gets its text unchanged",
+                    name,
+                )
         return changed
 
 
@@ -125,6 +132,7 @@ class RenderedRequest(RenderedFields):
     So whoever changes that field has the messages and the model of the other arguments in it already.
     """
 
+    has_rows = False
     _filled: tuple[Any, list[str]] | None = None
 
     @classmethod

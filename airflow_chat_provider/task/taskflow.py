@@ -72,7 +72,7 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
                 return self.render_template(value, named, env, set())
 
         if isinstance(given, Mapping):
-            data = function_arguments_from_upstream(self, context)
+            data = function_arguments_from_upstream(self, self.given_by_mapping, context)
             return {key: value if key in data else rendered(value, f"{name}.{key}") for key, value in given.items()}
         values = [rendered(value, f"{name}[{index}]") for index, value in enumerate(given)]
         return tuple(values) if isinstance(given, tuple) else values
