@@ -17,8 +17,8 @@ from airflow_chat_provider.core.call.exchange import AFRESH, Begun, exchange
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.core.server.scrub import printable
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.transport.outgoing import call_for, headers, learn, with_model
 
 if TYPE_CHECKING:

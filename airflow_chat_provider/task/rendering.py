@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.templates.dag_templates import dag_of, opened
 from airflow_chat_provider.templates.failures import left_nothing

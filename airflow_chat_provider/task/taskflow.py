@@ -142,7 +142,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    from airflow_chat_provider.core.request.wording import with_article
+    from airflow_chat_provider.core.spelling import with_article
 
     if value is None:
         return "None"

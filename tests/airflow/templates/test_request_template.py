@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.errors import InvalidRequest
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.templates.markers import markers
 from airflow_chat_provider.templates.renderer import Renderer
 from airflow_chat_provider.templates.request_template import RequestTemplate
