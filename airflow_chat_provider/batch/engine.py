@@ -14,6 +14,7 @@ from airflow_chat_provider.batch.output.usage import together
 from airflow_chat_provider.batch.pace.caller import Caller, Hopeless
 from airflow_chat_provider.batch.pace.gate import Gate, Stopped
 from airflow_chat_provider.batch.pace.spent import Spent
+from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.client import AsyncClient
@@ -161,12 +162,13 @@ class Engine:
 
     async def _ask(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         key = f"{self._batch_id}-{row.index}-{self._history.asked.get(row.index, 0)}"
-        while True:
-            request, number = dialogue.request, dialogue.sends
+
+        async def send(dialogue: Dialogue) -> Reply:
+            request, number = dialogue.request, dialogue.call
             call = call_for(request, self._settings)
-            reply = await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}", spent)
-            if (final := dialogue.take(reply)) is not None:
-                return final
+            return await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}", spent)
+
+        return await adrive(dialogue, send)
 
     def _usage(self, row: Row, spent: Spent) -> Any:
         """What the row took in all, earlier tries included."""

@@ -1,6 +1,6 @@
-"""Which server a base URL belongs to, and its habits: the one table of all that rules and messages depend on.
+"""Which server a base URL belongs to, and what it accepts: the one table that rules and messages depend on.
 
-A habit stands here only where the server's documentation, its source or a report says so. To add a server, add a row.
+An entry is here only if the server's documentation, its source or a report says so. To add a server, add a row.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ ANSWER_PARTS = ("thinking", "redacted_thinking", "reference", "image_url")
 
 
 class Server(NamedTuple):
-    """A server by its habits; the default is one of which nothing is known but that it is compatible.
+    """What a server accepts and refuses. The default is a compatible server of which nothing else is known.
 
-    ``known`` is False where the connection, and so the server, is not known yet.
+    ``known`` is False as long as the connection, and so the server, is not known.
     """
 
     name: str = "this server"
@@ -84,7 +84,7 @@ _OLLAMA_PORT = 11434  # a local Ollama has no host name of its own, only the por
 
 @lru_cache(maxsize=64)
 def server_at(base_url: str | None) -> Server:
-    """The server at a base URL; one that is not ``known`` for None or "" (the connection is not known yet)."""
+    """The server at a base URL; for None or "" one that is not ``known``."""
     if not base_url:
         return _UNKNOWN
     try:

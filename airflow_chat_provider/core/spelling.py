@@ -1,7 +1,7 @@
-"""Words for errors: what a name or a value may be a misspelling of, and the article of a name.
+"""Words for errors: what a name or a value may be a misspelling of, and the article before a name.
 
-``close_to`` only makes a suggestion, so it may be generous. ``misspelling`` also decides: a request whose top-level
-name is a misspelling is refused, so it must not catch a word that a server has of its own.
+``close_to`` only suggests, so it may be generous. ``misspelling`` decides: a request with a misspelt top-level name is
+refused, so it must not catch a parameter that a server really has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FAR = 3  # stands for every distance that is too large for a slip
 
 
 def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """The one of ``names`` that looks most like ``name``; an empty list where none does."""
+    """The one of ``names`` that looks most like ``name``; an empty list if none does."""
     from difflib import get_close_matches  # only on the way to an error
 
     if len(name) > _LONGEST_NAME:
@@ -27,7 +27,7 @@ def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
 
 
 def misspelling(text: str, allowed: Iterable[object]) -> str | None:
-    """The one of ``allowed`` that ``text`` is but for a letter or two; None where it is a word of its own.
+    """The one of ``allowed`` that differs from ``text`` by a letter or two; None if ``text`` is a word of its own.
 
     Names are compared word by word: ``min_tokens`` is not a misspelling of ``max_tokens``, nor ``builtin_function`` of
     ``function``. Case and separators do not count (``maxTokens``, ``max-tokens``).
@@ -42,7 +42,7 @@ def misspelling(text: str, allowed: Iterable[object]) -> str | None:
 
 
 def _slips(text: str, name: str) -> int:
-    """How many letters were slipped in the worst word; ``_FAR`` where that is too many, or where whole words differ."""
+    """The number of slips in the worst word; ``_FAR`` if there are too many, or if whole words differ."""
     words, others = _WORD.findall(text.lower()), _WORD.findall(name.lower())
     joined, other = "".join(words), "".join(others)
     if joined == other:
@@ -62,7 +62,7 @@ def _slips_in_word(word: str, meant: str) -> int:
 
 
 def _distance(a: str, b: str) -> int:
-    """How many letters to add, drop, change or swap with the next one; ``_FAR`` stands for all that is more."""
+    """How many letters to add, drop, change or swap with the next one; ``_FAR`` for any larger number."""
     if abs(len(a) - len(b)) > 2 or len(set(a) ^ set(b)) > 4:  # quick to tell, of many names
         return _FAR
     before: list[int] = []
@@ -78,5 +78,5 @@ def _distance(a: str, b: str) -> int:
 
 
 def with_article(name: str) -> str:
-    """``a str``, ``an int``: the name of a class, for whoever wrote the value."""
+    """``a str``, ``an int``: the name of a class, for the author of the value."""
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -42,7 +42,7 @@ class Conversation:
         """Its Idempotency-Key."""
         if self.dialogue is None:
             return self._key
-        return key_of_call(self._deferred.idempotency_key, self.dialogue.sends, self.request)
+        return key_of_call(self._deferred.idempotency_key, self.dialogue.call, self.request)
 
     def hear(self, reply: Reply) -> None:
         self.final = reply if self.dialogue is None else self.dialogue.take(reply)

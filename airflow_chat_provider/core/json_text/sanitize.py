@@ -1,7 +1,8 @@
 """What a server sent, made safe for XCom.
 
-The metadata database refuses NUL, lone surrogates, NaN and integers over 64 bits, after the bill was paid; Airflow's
-readers turn dicts with its own keys into objects. Each is replaced by text that shows what was there.
+The metadata database refuses NUL, lone surrogates, NaN and integers over 64 bits, and it does so after the answer was
+paid for. Airflow's readers turn dicts with Airflow's own keys into objects. Each of these is replaced by text that
+shows the original.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ _DEPTH = 60  # Airflow's serializer and the API server's validator recurse; they
 
 
 def sanitize(value: JSON) -> tuple[Any, list[str]]:
-    """``value`` as XCom can keep it, and what was changed (``"NUL"``, ``"NaN"``, ...), once each.
+    """``value`` in a form that XCom can store, and what was changed (``"NUL"``, ``"NaN"``, ...), each kind once.
 
-    The same object where nothing had to be changed: of a large answer there should not be two.
+    Returns the same object if nothing had to change, so that a large answer is not held twice.
     """
     changed: dict[str, None] = {}
     return _clean([value], changed, -1)[0], list(changed)
 
 
 def _clean(holder: Any, changed: dict[str, None], depth: int) -> Any:
-    """A list or a dict with clean items. Items that are clean already, nearly all, are told without a call."""
+    """A list or a dict with clean items. Nearly all items are clean already, and need no call."""
     clean = holder
     if isinstance(holder, dict):
         names = "".join(holder)
@@ -51,7 +52,7 @@ def _clean(holder: Any, changed: dict[str, None], depth: int) -> Any:
 
 
 def _renamed(value: JSONObject, changed: dict[str, None]) -> JSONObject:
-    """An object with clean keys; the same one where they are clean already."""
+    """An object with clean keys; the same object if they are clean already."""
     clean: JSONObject = {}
     for key, item in value.items():
         name = _text(key, changed)

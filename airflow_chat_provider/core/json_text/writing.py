@@ -1,4 +1,4 @@
-"""JSON written so that no step takes long: ``json.dumps`` holds up all other threads until it is done."""
+"""JSON written in short steps: ``json.dumps`` holds up all other threads until it is done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEW, _SHORT = 5_000, 100_000  # values, and characters of them together, that t
 
 
 def small(value: JSON) -> bool:
-    """May this be walked through, and written, in one step on an event loop?"""
+    """Is ``value`` small enough to be walked through and written in one step on an event loop?"""
     values, size, stack = 0, 0, [value]
     while stack:
         item = stack.pop()
@@ -33,7 +33,7 @@ def small(value: JSON) -> bool:
 
 
 def write_json(value: JSON, *, ascii_only: bool = True) -> str:
-    """The compact JSON of plain data; raises RecursionError, and ValueError for an integer that is too long."""
+    """The compact JSON of plain data. Raises RecursionError, and ValueError for an integer with too many digits."""
     if small(value):
         return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
     parts: list[str] = []

@@ -1,4 +1,4 @@
-"""A reply as part of the next request: what of its message a request may hold, and what its server takes of that."""
+"""A reply as part of the next request: the fields that a request may hold, and that its server accepts."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _FLAGS = ("prefix", "partial")
 
 
 def conversation_message(message: JSONObject) -> JSONObject:
-    """A reply's message as a request may hold it: the fields that requests have, and of those the ones with a value.
+    """A reply's message in the form of a request: the fields that requests have, if they have a value.
 
-    Reasoning stays with it. Calls are in the form that requests take, whatever form they came in.
+    Reasoning is kept. Tool calls get the form that requests take, whatever form they came in.
     """
     turn: JSONObject = {"role": "assistant"}
     for name in _FIELDS:
@@ -58,7 +58,7 @@ def conversation_message(message: JSONObject) -> JSONObject:
 
 
 def rewritten(message: JSONObject) -> Iterator[str]:
-    """Sentences on what a reply says otherwise in the conversation than in its body."""
+    """Warnings about each way in which ``messages`` will differ from the reply's body."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     if not all(_is_part(part) or text_of([part]) for part in parts) and _content(content) != content:
@@ -70,7 +70,7 @@ def rewritten(message: JSONObject) -> Iterator[str]:
 
 
 def _content(content: JSON) -> JSON:
-    """An answer's content as text, or as a list where it is more than that; JSON text of what is neither."""
+    """An answer's content as text, or as a list if it has other parts, too. Any other value becomes JSON text."""
     if isinstance(content, list):
         # A list of texts is one text: many servers take no list here.
         is_more = any(part.get("type") != "text" for part in content if isinstance(part, dict))
@@ -86,15 +86,16 @@ def _is_part(part: JSON) -> bool:
 
 
 def _spoken(message: JSONObject) -> JSONObject:
-    """The message with an empty content, where it would say nothing."""
+    """The message, with an empty content if it would say nothing at all."""
     says = message.keys() & {"content", "tool_calls", "function_call", "refusal", "audio"}
     return message if says else {**message, "content": ""}
 
 
 def begun(request: Mapping[str, JSON]) -> tuple[str, bool]:
-    """The text that a request begins the answer with, its last message, and whether it says so by a flag; else "".
+    """The text that the answer is to continue (else ""): the last message's; and whether a flag asks for that.
 
-    DeepSeek and Mistral have ``prefix`` for that, Moonshot and DashScope ``partial``, vLLM ``continue_final_message``.
+    The flag is ``prefix`` at DeepSeek and Mistral, ``partial`` at Moonshot and DashScope, ``continue_final_message`` at
+    vLLM.
     """
     messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
@@ -105,10 +106,10 @@ def begun(request: Mapping[str, JSON]) -> tuple[str, bool]:
 
 
 def conversation(request: JSONObject, message: JSONObject, base_url: JSON = None) -> list[Any]:
-    """The request's messages and the reply's: what the next request begins with.
+    """The request's messages followed by the reply's: the start of the next request.
 
-    A reply that goes on where the request's last message ended is one turn with it: most servers refuse or misread two
-    turns of the assistant, and a flag on a message that is not the last.
+    A reply that continues the request's last message becomes one turn with it. Most servers refuse or misread two turns
+    of the assistant in a row, and a flag on a message that is not the last.
     """
     turn, messages = conversation_message(message), [*request["messages"]]
     prefix, is_flagged = begun(request)
@@ -120,14 +121,14 @@ def conversation(request: JSONObject, message: JSONObject, base_url: JSON = None
 
 
 def _joined(prefix: str, content: list[Any] | str | None) -> JSON:
-    """Mistral repeats the prefix in its answer, DeepSeek does not."""
+    """The two texts as one. Mistral repeats the prefix in its answer; DeepSeek does not."""
     if text_of(content).startswith(prefix):
         return content
     return [{"type": "text", "text": prefix}, *content] if isinstance(content, list) else prefix + (content or "")
 
 
 def asked_again(request: JSONObject, turns: list[JSONObject]) -> JSONObject:
-    """The request with the turns of an answer that does not fit; it goes on from a text of its own no more."""
+    """The request with the turns of an answer that does not fit. It no longer asks to continue a text."""
     if not begun(request)[0] or not turns:
         return {**request, "messages": [*request["messages"], *turns]}
     plain = {name: value for name, value in request.items() if name != "continue_final_message"}
@@ -137,9 +138,9 @@ def asked_again(request: JSONObject, turns: list[JSONObject]) -> JSONObject:
 
 
 def fitted_to_server(request: JSON, base_url: str | None) -> tuple[Any, list[str]]:
-    """The request without what its server is known to refuse in messages of the assistant; a warning for what is gone.
+    """The request without the fields of assistant messages that its server is known to refuse; a warning names them.
 
-    Such fields come from the reply of another server, nearly always: nobody writes reasoning by hand.
+    Nearly always such a field comes from another server's reply: nobody writes reasoning by hand.
     """
     server = server_at(base_url)
     messages = request.get("messages") if isinstance(request, dict) else None
@@ -155,7 +156,7 @@ def fitted_to_server(request: JSON, base_url: str | None) -> tuple[Any, list[str
 
 
 def _fitted(message: JSON, server: Server, gone: dict[str, None]) -> JSON:
-    """A message without what the server refuses; the names of that are added to ``gone``."""
+    """A message without what the server refuses. The names of what is left out are added to ``gone``."""
     if not isinstance(message, dict) or message.get("role") != "assistant":
         return message
     refused = [name for name in _REASONING if name in message and name not in (server.only_message_fields or ())]
@@ -181,7 +182,7 @@ def _without(call: JSON, names: tuple[str, ...]) -> JSON:
 
 
 def with_instruction(messages: list[JSONObject], text: str) -> list[JSONObject]:
-    """The messages with ``text`` added to the leading system message, or as one."""
+    """The messages with ``text`` added to the leading system message, or before them as a system message of its own."""
     first = messages[0] if messages else {}
     if first.get("role") in ("system", "developer") and isinstance(first.get("content"), str):
         return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]

@@ -1,4 +1,4 @@
-"""Calls of tools, as servers write them and as requests take them."""
+"""Tool calls, as servers write them and as requests take them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OWN_KINDS = ("builtin_function",)  # Moonshot's $web_search, whose function sta
 
 
 class Called(NamedTuple):
-    """A call by its parts, as they came. ``doubt`` says where its ``id`` is made up."""
+    """A tool call by its parts, as they came. ``doubt`` says so if the ``id`` was made up here."""
 
     id: str
     kind: str
@@ -49,10 +49,10 @@ class Called(NamedTuple):
 
 
 def called(message: Mapping[str, JSON]) -> Iterator[Called]:
-    """The calls in a message's ``tool_calls``, each with an id that no other has.
+    """The calls in a message's ``tool_calls``, each with a unique id.
 
-    An id that is missing or stands twice is made of what is called, so that the same message gets the same ids always.
-    Nine letters and digits: Mistral takes no other ids.
+    A missing or repeated id is replaced by one that is computed from the call, so that the same message always gets the
+    same ids. It has nine letters and digits, because Mistral takes no other ids.
     """
     calls = message.get("tool_calls")
     raws = [raw for raw in calls if isinstance(raw, dict)] if isinstance(calls, list | tuple) else []
@@ -70,17 +70,17 @@ def called(message: Mapping[str, JSON]) -> Iterator[Called]:
 
 
 def is_unread(text: str) -> bool:
-    """Does a text hold a call that its server took for text?"""
+    """Does the text hold a tool call that the server did not recognise?"""
     return any(mark in text for mark in _MARKS)
 
 
 def requested(message: Mapping[str, JSON]) -> list[JSONObject]:
-    """The calls in a message as a request may hold them; what names no tool and has no arguments is left out."""
+    """A message's tool calls in the form of a request. A call without a name and without arguments is left out."""
     return [_requested(call) for call in called(message) if call.name or call.arguments]
 
 
 def requested_function(function: JSON) -> JSONObject | None:
-    """The deprecated ``function_call`` as a request may hold it; None for one that calls nothing."""
+    """The deprecated ``function_call`` in the form of a request; None if it calls nothing."""
     if not isinstance(function, dict) or not (function.get("name") or function.get("arguments")):
         return None
     name = function.get("name")
@@ -88,9 +88,9 @@ def requested_function(function: JSON) -> JSONObject | None:
 
 
 def read_arguments(arguments: JSON) -> tuple[Any, str | None]:
-    """The arguments of a function, and how they came where that was not as JSON text; raises ValueError, TypeError.
+    """A function's arguments, and their form if it was not JSON text. Raises ValueError and TypeError.
 
-    Nothing (null, an empty text, an empty list of a language that cannot tell it from an object) is no arguments.
+    Null, an empty text and an empty list (some languages cannot tell it from an object) mean no arguments.
     """
     value, doubt = arguments, None
     if isinstance(arguments, str) and arguments.strip():
@@ -105,7 +105,7 @@ def read_arguments(arguments: JSON) -> tuple[Any, str | None]:
 
 
 def how_arguments_came(arguments: JSON) -> str | None:
-    """In which other form than JSON text arguments came; None where they came as that, or cannot be read."""
+    """The form in which arguments came, if it was not JSON text; None for JSON text and for what cannot be read."""
     try:
         return read_arguments(arguments)[1]
     except (ValueError, TypeError):
@@ -121,7 +121,7 @@ def _twice(text: str) -> tuple[Any, str | None]:
 
 
 def as_text(arguments: JSON) -> str:
-    """Arguments as a request holds them: the JSON text of an object. A text that is none is left as it is."""
+    """Arguments in the form of a request: the JSON text of an object. Text that is not JSON is left as it is."""
     try:
         value, doubt = read_arguments(arguments)
     except (ValueError, TypeError):
@@ -130,7 +130,7 @@ def as_text(arguments: JSON) -> str:
 
 
 def tool_answer(call_id: str | None, name: str, content: str) -> JSONObject:
-    """The message that answers a call; one without an id is a function call of the older kind."""
+    """The message that answers a tool call, or a function call of the older kind, which has no id."""
     if call_id is None:
         return {"role": "function", "name": name, "content": content}
     return {"role": "tool", "tool_call_id": call_id, "content": content}
@@ -146,7 +146,7 @@ def _id(raw: JSONObject) -> str:
 
 
 def _function(raw: JSONObject) -> tuple[str, JSONObject]:
-    """The kind of a call, by what it holds: its ``type`` may be null, empty, "null" or missing."""
+    """The kind of a call and its function, told by its content: its ``type`` may be null, empty, "null" or missing."""
     kind = raw.get("type")
     for own in (kind if isinstance(kind, str) else "", "function", "custom"):
         function = raw.get(own)

@@ -1,8 +1,8 @@
 """Which JSON type the schema states at each path, and a request's values converted to it.
 
-A template always renders to text, and a value from XCom has whatever type its producer gave it: the schema decides
-that ``temperature`` is a number and ``content`` is text. Only values that cannot stand as they are get converted, and
-what a template left empty is left out.
+A template always renders to text, and a value from XCom has whatever type its producer gave it. The schema decides that
+``temperature`` is a number and ``content`` is text. A value is converted only if it cannot stand as it is, and left out
+if a template left it empty.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _NEW = object()  # stands for a property that a Node has not been asked for yet
 
 
 class Node:
-    """A schema seen as types: what may stand here, and what is due in its properties and items.
+    """A place in a schema, reduced to types: which of them may stand here, in its properties and in its items.
 
-    ``types`` None means that anything may. ``children`` is built step by step as requests reach into it, so recursive
-    schemas work: the Node of each property by its name, of the items under ``int``.
+    ``types`` is None if every type may stand. ``children`` holds the Node of each property by its name, and the items'
+    under ``int``. It is filled as requests reach into it, so that recursive schemas work.
     """
 
     __slots__ = ("_root", "_schemas", "by", "children", "types")
@@ -62,7 +62,7 @@ class Node:
         return frozenset(names) or None
 
     def child(self, key: str | int) -> Node | None:
-        """What is due at a property, or (any index) at the items; None where the schema says nothing."""
+        """The Node of a property, or (for any index) of the items; None if the schema does not restrict them."""
         if not self._schemas:
             return None
         slot: object = key if isinstance(key, str) else int
@@ -74,7 +74,7 @@ class Node:
         return self.children[slot]
 
     def requires(self, key: str) -> bool:
-        """Has this property to be there, in one of the alternatives at least?"""
+        """Does at least one of the alternatives require this property?"""
         return any(_requires(schema, key) for schema in self._schemas)
 
     @property
@@ -84,7 +84,7 @@ class Node:
         return any("" in schema.get("enum", ("",)) and not schema.get("minLength") for schema in texts)
 
     def branch(self, instance: dict[str, Any]) -> Node:
-        """The node for the branch that the discriminator of ``instance`` names; of any other nothing is known."""
+        """The Node of the branch that the discriminator of ``instance`` names; an unknown branch allows everything."""
         value = instance.get(self.by or "")
         slot = ("branch", value if isinstance(value, str) else None)
         if slot not in self.children:
@@ -115,7 +115,7 @@ def _requires(schema: dict[str, Any], key: str) -> bool:
 
 
 def _below(schema: dict[str, Any], key: str | int) -> Any:
-    """The schema that a property or the items have; True where anything may stand, False where nothing can."""
+    """The schema of a property or of the items; True if anything may stand there, False if nothing may."""
     container = "array" if isinstance(key, int) else "object"
     if container not in schema.get("type", container):
         return False
@@ -128,7 +128,7 @@ def _below(schema: dict[str, Any], key: str | int) -> Any:
 
 
 def _alternatives(schema: Schema, root: Schema, seen: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The schemas of which a value meets one: unions and references opened, discriminated unions left whole."""
+    """The schemas of which a value has to meet one. Unions and references are opened, discriminated unions are not."""
     if schema is False or id(schema) in seen:
         return []
     if not isinstance(schema, dict):
@@ -145,7 +145,7 @@ def _alternatives(schema: Schema, root: Schema, seen: tuple[int, ...]) -> list[d
 
 
 def _resolve(reference: str, root: Schema) -> Any:
-    """What a reference within the schema refers to; True, which says nothing, for any other."""
+    """The target of a reference within the schema; True, which allows everything, for any other reference."""
     if reference == "#":
         return root
     if not reference.startswith("#/"):
@@ -161,7 +161,7 @@ def _resolve(reference: str, root: Schema) -> Any:
 
 
 class _Unset(NamedTuple):
-    """What to do about values that are not set. ``found``: the paths of empty texts that were left out."""
+    """What to do about values that are not set. ``found`` collects the paths of empty texts that were left out."""
 
     found: list[Path]
     is_meant: Meant
@@ -172,10 +172,10 @@ def _nothing(path: Path) -> bool:  # noqa: ARG001 - of any path
 
 
 def filled(request: object, node: Node | None, is_meant: Meant = _nothing) -> tuple[Any, list[str]]:
-    """``typed``, without the optional properties that are not set; and the paths of those with an empty text.
+    """``typed``, without the optional properties that are not set; and the paths of the empty texts among those.
 
-    Not set is None where the schema has no null, and an empty text where no text may stand, or no empty one.
-    ``is_meant``: the paths of nulls that stay all the same.
+    Not set is None where the schema has no null, and an empty text where no text, or no empty one, may stand.
+    ``is_meant`` tells the paths of nulls that are kept all the same.
     """
     unset = _Unset([], is_meant)
     if isinstance(request, dict):
@@ -188,15 +188,15 @@ def filled(request: object, node: Node | None, is_meant: Meant = _nothing) -> tu
 
 
 def is_blank(value: object) -> bool:
-    """Is it a text with nothing in it?"""
+    """Is it a text of nothing but white space?"""
     return isinstance(value, str) and not value.strip()
 
 
 def typed(value: object, node: Node | None, unset: _Unset | None = None, path: Path = ()) -> Any:
-    """``value`` in the types that ``node`` states; the same object where nothing had to change.
+    """``value`` converted to the types that ``node`` states; the same object if nothing had to change.
 
-    A Decimal is a number where nothing is stated. ``unset`` leaves out what is not set; ``path`` is the place of
-    ``value`` then.
+    A Decimal becomes a number if no type is stated. ``unset`` leaves out values that are not set; ``path`` is then the
+    path of ``value``.
     """
     node = _ANYTHING if node is None else node
     types = node.types
@@ -247,7 +247,7 @@ def _typed_array(value: list[Any], node: Node | None, unset: _Unset | None, path
 
 
 def _is_left_out(value: str | None, child: Node, node: Node, unset: _Unset, path: Path) -> bool:
-    """Is None or an empty text not meant at this property of ``node``? Such a text is noted."""
+    """Is this property of ``node`` to be left out? ``value`` is None or an empty text; the path of a text is noted."""
     if not _is_unset(value, child) or node.requires(str(path[-1])):
         return False
     if value is None:
@@ -265,7 +265,7 @@ def _is_unset(value: str | None, node: Node) -> bool:
 
 
 def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
-    """A decimal with all its digits where text is due, and no number may stand."""
+    """A decimal as a number; as text with all its digits if only text may stand."""
     if types is not None and "string" in types and not types & _NUMBERS:
         return digits(value)
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
@@ -283,7 +283,7 @@ def _number(value: object, types: frozenset[str]) -> Any:
 
 
 def _read(text: str, types: frozenset[str]) -> Any:
-    """The value that ``text`` writes, as JSON or else as a Python literal, if it is of a type that is due."""
+    """The value that ``text`` writes as JSON, or as a Python literal, if its type may stand; else ``text``."""
     for reader in (_from_json, _from_python):
         try:
             value = reader(text)
@@ -313,7 +313,7 @@ def _refuse(name: str) -> Any:
 
 
 def _name(value: object) -> frozenset[str]:
-    """The JSON type names that fit a value."""
+    """The names of the JSON types that a value has."""
     if isinstance(value, float):
         integral = value.is_integer()
         finite = value - value == 0

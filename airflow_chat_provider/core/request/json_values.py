@@ -1,7 +1,7 @@
-"""JSON's own types: making them of what a task was given, and bytes of them.
+"""Python values converted to JSON's own types, and to bytes.
 
-What XCom, Jinja and a DAG's author have beside text and numbers is told by what it can do, not by its class: pandas,
-numpy and pendulum are not imported for it.
+XCom, Jinja and authors of DAGs have many more types. They are recognised by what they can do, not by their class, so
+that pandas, numpy and pendulum need not be imported.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOO_LONG = ("has too many digits", "round the number, or send it as text")
 
 
 class NotJson(ValueError):
-    """Raised with two texts: why a value cannot stand in JSON, in words that follow its path, and what to do."""
+    """Why a value cannot stand in JSON. Has two texts: a problem that can follow the path, and a remedy."""
 
 
 def _not_json(path: str, problem: str, remedy: str) -> InvalidRequest:
@@ -41,16 +41,19 @@ def _not_json(path: str, problem: str, remedy: str) -> InvalidRequest:
 
 
 def plain(value: object, *, exact: bool = False) -> Any:
-    """``value`` in JSON's own types: any mapping a dict, any sequence a list; InvalidRequest names what has no form.
+    """``value`` in JSON's own types: mappings become dicts, sequences lists. Raises InvalidRequest.
 
-    The same object where nothing had to change. ``UNKNOWN`` passes. ``exact``: so does a Decimal, which ``typed`` makes
-    a text or a number of, whichever is due.
+    Returns the same object if nothing had to change. ``UNKNOWN`` passes. With ``exact`` a Decimal passes, too:
+    ``typed`` turns it into text or a number, whichever the schema wants.
     """
     return value if _is_plain(value) else _plain(value, "$", 0, exact=exact)
 
 
 def _is_plain(value: Any) -> bool:
-    """Is it all of JSON's own types already, as nearly every request is? Told in one loop, without a call a leaf."""
+    """Does it hold only JSON's own types already, as nearly every request does?
+
+    One loop, without a call for each leaf.
+    """
     stack = [([value], -1)]
     while stack:
         holder, depth = stack.pop()
@@ -80,7 +83,7 @@ def _plain(value: object, path: str, depth: int, *, exact: bool) -> Any:
 
 
 def opened(value: object) -> Any:
-    """An instance of a model's or a dataclass as a dict, an iterator as a list, as far as one looks at it."""
+    """A model or dataclass as a dict, an iterator as a list; only the outermost value."""
     if value is None or value is UNKNOWN or isinstance(value, Mapping | Sequence | int | float):
         return value
     try:
@@ -120,7 +123,10 @@ def _plain_scalar(value: object, path: str, depth: int, *, exact: bool) -> Any:
 
 
 def encode(request: dict[str, Any]) -> bytes:
-    """The request's bytes: UTF-8, nothing escaped that need not be."""
+    """The request in UTF-8, with no escapes that JSON does not need.
+
+    Raises InvalidRequest for half of a surrogate pair.
+    """
     try:
         return json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -140,7 +146,7 @@ def _surrogate(value: object, path: str) -> str | None:
 
 
 def as_json(value: object) -> Any:
-    """A value that JSON does not know as one that it knows, or as a Decimal; its members are left as they are."""
+    """A value converted to a type that JSON has, or to a Decimal; what it holds stays as it is. Raises NotJson."""
     for converted in _CONVERSIONS:
         try:
             found = converted(value)
@@ -160,7 +166,7 @@ def as_json(value: object) -> Any:
 
 
 def checked(value: Decimal) -> Decimal:
-    """A decimal that can be written out, and read as a number."""
+    """The decimal, if it can be written out and read as a number. Raises NotJson."""
     if not value.is_finite():
         raise NotJson(f"is {value}, which JSON cannot hold", _A_NUMBER)
     exponent = int(value.as_tuple().exponent)
@@ -175,7 +181,7 @@ def digits(value: Decimal) -> str:
 
 
 def number(value: Decimal, *, whole: bool = False) -> int | float:
-    """A decimal as a number: an int where it is written without a fraction, or is ``whole`` and has to be."""
+    """A decimal as a number: an int if it has no fraction, or if ``whole`` asks for one."""
     integral = value == value.to_integral_value()
     as_float = float(value)
     if integral and (whole or int(value.as_tuple().exponent) >= 0 or as_float != value):
@@ -193,7 +199,7 @@ def _text(value: object) -> Any:
 
 
 def _moment(value: Any) -> Any:
-    """Dates, times and pandas' Timestamps in ISO 8601; a length of time too."""
+    """Dates, times, pandas' Timestamps and durations in ISO 8601."""
     if isinstance(value, type):
         return value
     if callable(getattr(value, "isoformat", None)):
@@ -246,7 +252,7 @@ def _items(value: Any) -> Any:
 
 
 def _model(value: Any) -> Any:
-    """Instances of Pydantic's models, without what is None in them; of dataclasses and attrs classes."""
+    """An instance of a Pydantic model (without its None values), a dataclass or an attrs class as a dict."""
     if isinstance(value, type):
         return value
     if callable(getattr(value, "model_dump", None)):

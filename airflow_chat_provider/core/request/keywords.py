@@ -1,7 +1,7 @@
-"""The other keywords of JSON Schema, which only some schemas of users have, and the table of them all.
+"""The keywords of JSON Schema that only some users' schemas have, and the table of all keywords.
 
-Written anew where jsonschema's own take longer than in proportion to the value: an answer of any size may come.
-jsonschema compares each item of a list with each, matches by Python's ``re``, and looks references up.
+They replace jsonschema's own where those do not take linear time, because an answer may have any size: jsonschema
+compares every two items of a list, matches with Python's ``re``, and looks references up.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ALL_KEYS = ("additionalProperties", "unevaluatedProperties")
 
 
 def form(value: JSON) -> str:
-    """The same text for equal values, of whatever size: 1.0 is 1, and true is not."""
+    """The same text for equal JSON values of any size: 1.0 equals 1, and true does not."""
     return json.dumps(_normal(value), sort_keys=True)
 
 
@@ -69,7 +69,7 @@ def _repeats(items: list[Any], wanted: bool) -> bool:  # noqa: FBT001 - the keyw
 
 
 def _is_no_multiple(number: int | float, of: int | float) -> bool:  # noqa: PYI041 - mypy tells them apart
-    """As the numbers are written: 0.3 is a multiple of 0.1, although the floats next to them are not."""
+    """Numbers are compared as they are written: 0.3 is a multiple of 0.1, unlike the floats nearest to them."""
     if isinstance(number, float) and not math.isfinite(number):
         return True
     if isinstance(number, int) and isinstance(of, int):
@@ -129,7 +129,7 @@ def _contains(run: Run, subschema: Schema, instance: object, schema: Schema) -> 
 
 
 def _broken(keyword: str, kind: str, breaks: Callable[[Any, Any], bool]) -> Check:
-    """A keyword that looks at values of one type and gives one verdict."""
+    """A keyword that looks at values of one type."""
 
     def check(run: Run, value: Any, instance: object, schema: Schema) -> Errors:
         if run.is_type(instance, kind) and breaks(instance, value):
@@ -149,7 +149,7 @@ def _sized(keyword: str, own: type[dict[Any, Any] | list[Any] | str], breaks: Ca
 
 
 def _lenient(original: Check) -> Check:
-    """A keyword that lets pass what it cannot judge."""
+    """The keyword, but it accepts every value that holds an UNKNOWN."""
 
     def check(run: Run, value: Any, instance: object, schema: Schema) -> Errors:
         if not holds_unknown(instance):
@@ -173,7 +173,7 @@ def _unevaluated_items(run: Run, subschema: Schema, instance: object, schema: Sc
 
 
 def _unseen(run: Run, subschema: Schema, instance: Any, keyword: str, places: list[Any]) -> Errors:
-    """The errors of what no other keyword has looked at: the keys or indices ``places``."""
+    """The errors at ``places``: the keys or indices that no other keyword has looked at."""
     if subschema is False and places:
         yield failure(keyword, places, instance, subschema)
     elif subschema is not False:
@@ -182,7 +182,7 @@ def _unseen(run: Run, subschema: Schema, instance: Any, keyword: str, places: li
 
 
 def _seen(run: Run, instance: dict[str, Any] | list[Any], schema: Schema) -> set[Any]:
-    """The keys, or the indices, that a schema looks at."""
+    """The keys or indices that a schema looks at."""
     if not isinstance(schema, dict):
         return set()
     run.left -= 1
@@ -195,7 +195,7 @@ def _seen(run: Run, instance: dict[str, Any] | list[Any], schema: Schema) -> set
 
 
 def _in_place(run: Run, instance: dict[str, Any] | list[Any], schema: dict[str, Any]) -> Iterator[Schema]:
-    """The schemas in this one that look at the same value, and fit."""
+    """The schemas in this one that look at the same value and accept it."""
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):
         if keyword in schema:
             yield schema[keyword]
@@ -270,7 +270,7 @@ _LINKED: Final[dict[str, Check]] = {
 
 
 def checks_of(draft: Any) -> dict[str, Check]:
-    """The keywords of a draft, given as jsonschema's class for it."""
+    """The keywords of a draft by their names. ``draft`` is jsonschema's class for it."""
     checks: dict[str, Check] = dict(draft.VALIDATORS)
     checks |= {name: check for name, check in _OURS.items() if checks.get(name) is _STANDARD[name]}
     checks |= {name: check for name, check in _LINKED.items() if name in checks}
@@ -281,6 +281,6 @@ _NEWEST: Final = checks_of(Draft202012Validator)
 
 
 def flat_validator(schema: Schema, draft: Any = Draft202012Validator) -> FlatValidator:
-    """The validator of a schema without references: of ours, which are inlined, or of a user's, once it is linked."""
+    """The validator for a schema without references: a shipped one, or a user's after ``link``."""
     checks = _NEWEST if draft is Draft202012Validator else checks_of(draft)
     return FlatValidator(schema, checks, types_of_draft(draft))

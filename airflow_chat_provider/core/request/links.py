@@ -1,6 +1,6 @@
-"""A user's schema with each reference replaced by what it refers to, so that none is looked up when it is too late.
+"""A user's schema with each reference replaced by its target: a missing one is found before an answer is paid for.
 
-The result may hold itself: a tree of any depth is a schema that refers to itself.
+The result may contain itself: the schema of a tree refers to itself.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _REF_ALONE = frozenset(
 
 
 class BadSchema(Exception):
-    """What is wrong with a schema, in words that go on after its name."""
+    """What is wrong with a schema, in words that can follow its name."""
 
 
 def link(root: dict[str, Any], cls: Any, *, all_patterns: bool = True) -> dict[str, Any]:
-    """A copy of ``root``, a schema of the draft of ``cls``, with what its references lead to in their place.
+    """A copy of ``root`` with the targets of its references in their place. ``cls``: jsonschema's class for its draft.
 
-    Raises BadSchema for a reference that leads nowhere, for a circle in which no value is taken apart, and for a
-    pattern that cannot be used, unless not ``all_patterns``.
+    Raises BadSchema for a reference without a target, for a circle that never descends into the value, and, with
+    ``all_patterns``, for a pattern that cannot be used.
     """
     linker = _Linker(root, cls, all_patterns=all_patterns)
     linked: dict[str, Any] = linker.link()
@@ -114,7 +114,7 @@ class _Linker:
         return self._schema(found.contents, found.resolver, _place_of(reference))
 
     def _check(self, reference: str, schema: dict[str, Any]) -> None:
-        """What stands where the draft knows no schemas has not been checked with the rest."""
+        """Check a target that stands where the draft expects no schema: it was not checked with the rest."""
         if reference.startswith("#/") and not (reference.count("/") == 2 and reference.startswith(self._checked())):
             self._class.check_schema(schema)
 
@@ -157,7 +157,7 @@ def _check_patterns(schema: dict[str, Any], place: str) -> None:
 
 
 def _check_ends(linked: dict[str, Any]) -> None:
-    """No schema may lead back to itself while it looks at one and the same value."""
+    """Refuse a schema that leads back to itself while it still looks at the same value."""
     done: set[int] = set()
     for start in _all(linked):
         under_way: set[int] = set()

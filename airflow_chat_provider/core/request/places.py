@@ -1,7 +1,7 @@
-"""What the shipped schema calls wrong, told apart: a request that no server takes, and one that OpenAI does not take.
+"""Errors against the shipped schema, told apart: what every server refuses, and what only OpenAI refuses.
 
-The schema marks its open places with ``x-open`` and ``x-elsewhere``, which its ``$comment`` explains. All of this is
-looked at only where a request breaks the schema.
+The schema marks its open places with ``x-open`` and ``x-elsewhere``; its ``$comment`` explains them. All of this runs
+only for a request that breaks the schema.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_KINDS = 10
 
 
 class Remark(str):
-    """A warning. ``kind`` is the same for each that says the same of another place, or of another request."""
+    """A warning. ``kind`` is equal for warnings that say the same about another place or another request."""
 
     __slots__ = ("kind",)
     kind: str
@@ -46,7 +46,7 @@ class Remark(str):
 
 
 class Remarks:
-    """Warnings as they are found: each kind of place once, with how many there are."""
+    """Collects warnings: one for each kind of place, with the number of such places."""
 
     def __init__(self, names: Container[object], strictness: Strictness) -> None:
         self._names = names
@@ -56,7 +56,7 @@ class Remarks:
         self._places: dict[str, int] = {}
 
     def add(self, error: ValidationError, *, is_null: bool) -> None:
-        """Note what is let pass."""
+        """Note an error that is let pass."""
         path = tuple(error.absolute_path)
         keyword = "null" if is_null else str(error.validator)
         kind = keyword + join_known((key for key in path if not isinstance(key, int)), self._names)
@@ -68,7 +68,7 @@ class Remarks:
             self._places[kind] = self._places.get(kind, 0) + 1
 
     def told(self) -> list[Remark]:
-        """One sentence for each kind, and not more than a reader reads."""
+        """One sentence for each kind, up to ten."""
         told = [self._sentence(kind) for kind in list(self._first)[:_MOST_KINDS]]
         if more := len(self._first) - len(told):
             told.append(Remark(f"$ breaks OpenAI's schema in {more} more ways; {self._remedy}.", ""))
@@ -82,7 +82,7 @@ class Remarks:
 
 
 def is_open(error: ValidationError) -> bool:
-    """Does the schema state here what OpenAI knows, where another server may know more?"""
+    """Does the schema list here what OpenAI knows, while another server may know more?"""
     marks = error.schema.get("x-open", ()) if isinstance(error.schema, dict) else ()
     if error.validator not in marks:
         return False
@@ -90,7 +90,7 @@ def is_open(error: ValidationError) -> bool:
 
 
 def is_needless_null(error: ValidationError, request: JSON, node: Node) -> bool:
-    """Is it a null in the place of an optional property, as a client library's ``model_dump()`` has many?"""
+    """Is it a null for an optional property? ``model_dump()`` of client libraries writes many."""
     if error.instance is not None or not error.absolute_path:
         return False
     *above, last = error.absolute_path
@@ -120,7 +120,7 @@ def is_refused_everywhere(error: ValidationError) -> bool:
 
 
 def kinds_elsewhere(error: ValidationError, request: JSON) -> Iterator[tuple[Any, Any, Path]]:
-    """A schema, a value and its path, where an unknown kind is one that OpenAI takes at other places."""
+    """For a kind that OpenAI takes at other places only: its schema there, the value and its path."""
     kinds = error.schema.get("x-elsewhere") if isinstance(error.schema, dict) else None
     if not kinds or not isinstance(error.instance, str) or error.instance not in kinds:
         return
@@ -132,7 +132,7 @@ def kinds_elsewhere(error: ValidationError, request: JSON) -> Iterator[tuple[Any
 
 
 def _is_misspelt_role(error: ValidationError) -> bool:
-    """A server that knows other roles still knows these: a letter or two off, it would lose the message, or refuse."""
+    """A server with more roles still knows these. With a misspelt one it would lose the message, or refuse it."""
     roles = cast("list[object]", error.validator_value)
     return error.absolute_path[-1] == "role" and misspelling(str(error.instance), roles) is not None
 

@@ -1,4 +1,4 @@
-"""From what a task was given to the request that is sent: folded, made plain, typed, checked."""
+"""From the arguments of a task to the request that is sent: folded into one, in JSON's types, converted and checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_chat_provider.core.spelling import with_article
 
 
 def parse_text(text: str, where: str = "request") -> Any:
-    """``text`` as JSON; InvalidRequest with line and column where it is not, or where a key stands twice."""
+    """``text`` as JSON. Raises InvalidRequest if it is not JSON, or if an object has a key twice."""
     try:
         return loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where))
     except json.JSONDecodeError as error:
@@ -44,7 +44,7 @@ def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 
 
 def mask_templates(value: object, is_template: Callable[[Any], bool]) -> Any:
-    """``value`` with UNKNOWN for each leaf that only a run can know."""
+    """``value`` with UNKNOWN for each leaf that is known only when the task runs."""
     if isinstance(value, dict):
         return {key: mask_templates(item, is_template) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -62,10 +62,10 @@ def fold(
     system_prompt: object = None,
     empty: list[str] | None = None,
 ) -> Any:
-    """One request from the operator's shorthands, which win over the same keys in ``request``.
+    """One request from the operator's arguments, which win over the same keys in ``request``.
 
-    ``prompt`` is added to the messages as the user's, ``system_prompt`` becomes the one leading system message. An
-    empty ``model`` is not set: its name goes into ``empty``.
+    ``prompt`` is added to the messages as the user's; ``system_prompt`` becomes the only leading system message. An
+    empty ``model`` counts as not set, and its name is added to ``empty``.
     """
     request = {} if request is None else opened(request)
     if request is UNKNOWN:
@@ -116,7 +116,7 @@ def _with_prompts(messages: object, prompt: object, system_prompt: object) -> An
 def finish(
     request: Any, schema: RequestSchema | None, *, base_url: str | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The request as it will be sent, proved against schema and rules, and a warning for each doubtful thing in it."""
+    """The request as it will be sent, checked against schema and rules, and the warnings. Raises InvalidRequest."""
     request = plain(request, exact=True)
     request = schema.typed(request) if schema else typed(request, None)
     as_written = schema is None or schema.is_open
@@ -128,7 +128,7 @@ def finish(
 
 
 def _rules_of(schema: RequestSchema | None) -> dict[str, Any]:
-    """How strict the rules are that go with a schema."""
+    """The arguments of ``check_rules`` that go with a schema."""
     if schema is None:
         return {"mode": "unchecked"}
     return {"known": schema.properties, "mode": "open" if schema.is_open else "checked"}
@@ -137,9 +137,9 @@ def _rules_of(schema: RequestSchema | None) -> dict[str, Any]:
 def filled(
     request: object, schema: RequestSchema | None, empty: Sequence[str] = (), is_meant: Meant = lambda _: False
 ) -> tuple[Any, list[str]]:
-    """A rendered request in the types that are due, without what its templates left empty; a warning for each text.
+    """A rendered request in the schema's types, without what its templates left empty; a warning for each empty text.
 
-    ``empty``: what ``fold`` found to be so. ``is_meant``: is a null at this path of the author's own?
+    ``empty``: the names that ``fold`` found empty. ``is_meant``: did the author write a null at this path?
     """
     request = plain(request, exact=True)
     request, paths = schema.filled(request, is_meant) if schema else filled_by(request, None)
@@ -147,10 +147,10 @@ def filled(
 
 
 def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = False) -> list[str]:
-    """Check what is known of a request before its templates are rendered: ``UNKNOWN`` stands for each of those.
+    """Check what is known of a request before its templates are rendered; ``UNKNOWN`` stands for each template.
 
-    ``may_grow``: keys that it lacks may still come. The server is not known yet, so what it alone refuses waits: a
-    warning says what OpenAI would refuse by its schema.
+    ``may_grow``: keys that are missing may still come. The server is not known yet, so its own rules wait; the warnings
+    name what OpenAI would refuse.
     """
     request = plain(request, exact=True)
     if request is UNKNOWN:
@@ -165,7 +165,7 @@ def check_known(request: Any, schema: RequestSchema | None, *, may_grow: bool = 
 
 
 class _Growing(dict[str, Any]):
-    """A request of which each key that is not there may still come."""
+    """A request in which every missing key may still come."""
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002 - there is no absence to have a default for
         return super().get(key, UNKNOWN)

@@ -1,6 +1,6 @@
-"""A request schema ready for use: what is wrong with a request, what is doubtful, and which type is due where.
+"""A request schema, ready for use: what is wrong with a request, what is doubtful, and which type belongs where.
 
-Schemas come as data: whoever names one by a file or by its date reads it (``airflow_chat_provider.schema``).
+Schemas come here as data. ``airflow_chat_provider.schema`` reads the files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ARGUMENT = "request_schema"
 
 
 class NotGiven(str):
-    """The default of an argument, told from the same text given by a user."""
+    """The default of an argument, distinct from the same text given by a user."""
 
     __slots__ = ()
 
@@ -57,19 +57,19 @@ _SHOWN = 5
 
 
 class Problem(NamedTuple):
-    """What is wrong with an answer. ``told``: for the model that gave it; ``said``: with nothing of it, for logs."""
+    """What is wrong with an answer: ``told`` to its model; ``said`` in logs, without any of its content."""
 
     told: str
     said: str
 
     @classmethod
     def from_text(cls, text: str) -> Problem:
-        """One whose words hold nothing of the answer."""
+        """A problem whose words hold nothing of the answer."""
         return cls(text, text)
 
 
 class RequestSchema:
-    """A JSON Schema ready to validate requests and to say which type is due where."""
+    """A JSON Schema, ready to validate requests and to convert their values."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class RequestSchema:
         self._types = Node.from_schema(schema)
 
     def labelled(self, name: str, argument: str) -> RequestSchema:
-        """The same schema, as the errors of one argument name it."""
+        """The same schema under the name by which the errors of an argument call it."""
         if (name, argument) == (self.name, self.argument):
             return self
         same = copy(self)
@@ -100,26 +100,27 @@ class RequestSchema:
         return same
 
     def typed(self, request: object) -> Any:
-        """``request`` with each leaf in the type that is due at its path; what cannot be converted stays."""
+        """``request`` with each leaf in the type that belongs there. A leaf that cannot be converted is kept."""
         return typed(request, self._types)
 
     def filled(self, request: object, is_meant: Meant) -> tuple[Any, list[str]]:
-        """``typed``, without what a template left empty; the paths of the empty texts among that.
+        """``typed``, without what a template left empty; and the paths of the empty texts among that.
 
-        A null that ``is_meant`` at its path is let pass by the schemas that take it for nothing.
+        Only schemas that are lenient about nulls keep one that ``is_meant``.
         """
         meant = () if self._strictness == "strict" else (is_meant,)
         return filled(request, self._types, *meant)
 
     @property
     def is_open(self) -> bool:
-        """Is only that an error which every server refuses?"""
+        """Are only those things errors that every server refuses?"""
         return self._strictness == "open"
 
     def validate(self, request: JSON, *, base_url: str | None = None) -> list[Remark]:
-        """Raise InvalidRequest naming the first broken path, and briefly the next ones; else what is doubtful.
+        """Check a request: raises InvalidRequest with the first errors, or returns the warnings.
 
-        ``base_url`` decides of the shipped schema's open places: OpenAI refuses what it does not know there.
+        ``base_url`` decides what the open places of the shipped schema mean: OpenAI refuses there what it does not
+        know.
         """
         try:
             found, remarks = self._sorted(request, base_url)
@@ -141,7 +142,7 @@ class RequestSchema:
         )
 
     def problem(self, answer: JSON) -> Problem | None:
-        """Where ``answer`` breaks the schema: a path and our own words for each of the first places."""
+        """The first errors of ``answer``, each with its path; None if it fits the schema."""
         try:
             found = self._errors(answer)
         except (RecursionError, TooMuchWork):
@@ -153,7 +154,7 @@ class RequestSchema:
         return Problem(_first(told), _first(said))
 
     def _sorted(self, request: JSON, base_url: str | None) -> tuple[list[ValidationError], Remarks | None]:
-        """What is wrong, no more than is shown; and what is let pass, if anything."""
+        """The errors, up to one more than is shown; and the warnings about what is let pass, if there are any."""
         found: list[ValidationError] = []
         remarks = None
         for error in self._failures(request):
@@ -186,7 +187,7 @@ class RequestSchema:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Every property that the schema names, at whatever place."""
+        """All names of properties in the schema."""
         found: set[str] = set()
         stack = [self._schema]
         while stack:
@@ -210,7 +211,7 @@ def _first(lines: list[str]) -> str:
 
 
 def shipped_schema(name: str, schema: dict[str, Any]) -> RequestSchema:
-    """One of ours by its name in ``NAMES``, from the JSON of its file."""
+    """A shipped schema from its name (one of ``NAMES``) and the JSON of its file."""
     flat = _inline(schema, schema["$defs"], {})
     return RequestSchema(flat, flat_validator(flat), name=name, strictness=_STRICTNESS[name])
 
@@ -232,10 +233,10 @@ def _inline(node: object, defs: Mapping[str, Any], done: dict[str, Any]) -> Any:
 
 
 def load_user_schema(text: str, name: str, argument: str = ARGUMENT, *, all_patterns: bool = True) -> RequestSchema:
-    """A JSON Schema from its text, with all that can be wrong with it found now: later an answer is paid for.
+    """A JSON Schema from its text. Raises InvalidRequest for all that can be wrong with it.
 
-    ``all_patterns``: each has to be one that can be matched; else those that cannot are left to somebody else. Raises
-    InvalidRequest, which names ``argument``.
+    ``all_patterns``: refuse patterns that this package cannot match. Without it, somebody else matches those.
+    ``argument`` is what the error names.
     """
     compiled = _compiled(text, all_patterns)
     if isinstance(compiled, str):
@@ -245,7 +246,7 @@ def load_user_schema(text: str, name: str, argument: str = ARGUMENT, *, all_patt
 
 @lru_cache(maxsize=64)
 def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FBT001 - a key of the cache
-    """The schema, made once for each text, whatever argument gave it; or why it cannot be used."""
+    """The schema, compiled once for each text; or why it cannot be used."""
     try:
         schema = loads(text)
         draft = _draft(schema)
@@ -278,7 +279,7 @@ def _draft(schema: Any) -> Any:
 
 
 def text_of_schema(schema: object, name: str, argument: str) -> str:
-    """A schema as JSON text; InvalidRequest where it is none."""
+    """A schema as JSON text. Raises InvalidRequest if it has no such form."""
     try:
         return json.dumps(schema, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
@@ -286,10 +287,10 @@ def text_of_schema(schema: object, name: str, argument: str) -> str:
 
 
 def bad_schema(name: str, argument: str, why: str) -> InvalidRequest:
-    """The error for a schema that ``argument`` gives and that cannot be used."""
+    """The error for a schema that cannot be used. ``argument`` is the argument that gave it."""
     return InvalidRequest(f"{_label(name, argument)} cannot be used: {why}", path=argument, keyword="schema")
 
 
 def _label(name: str, argument: str) -> str:
-    """A schema, as an error names it."""
+    """How an error names a schema."""
     return argument if name == argument else f"{argument} {name!r}"

@@ -1,13 +1,12 @@
-"""The walk of a value through a schema, and the keywords of JSON Schema that nearly every schema has.
+"""The walk of a value through a schema, and the keywords that nearly every schema has.
 
-jsonschema's own walk resolves each reference when a value gets there, makes a validator at each step, and writes the
-value into each message. Here the schema holds no references any more, nothing is left to be found out while an answer
-is looked at, no message quotes the data, and the work has an end: it grows with the value and no faster.
+jsonschema's own walk resolves each reference on the way, makes a validator at each step, and writes the value into each
+message. Here a schema has no references left, no message quotes the data, and the time is linear in the size of the
+value.
 
-The keywords mean what OpenAPI makes of them, too: ``nullable`` and ``discriminator``. Where jsonschema tries every
-branch of a ``oneOf`` and then explains why none fits, the discriminator (or the one branch whose ``type`` fits) tells
-which branch was meant, and an error names that one. ``UNKNOWN`` stands for a value that only a template knows: every
-keyword lets it pass.
+The keywords include OpenAPI's ``nullable`` and ``discriminator``. jsonschema tries every branch of a ``oneOf`` and then
+explains why none fits; here the discriminator, or the one branch whose ``type`` fits, tells which branch was meant, and
+the error is about that one. ``UNKNOWN`` stands for a value that only a template knows: every keyword accepts it.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def holds_unknown(value: object) -> bool:
 def failure(
     keyword: str, value: object, instance: object, schema: Schema, path: tuple[str | int, ...] = ()
 ) -> ValidationError:
-    """A ValidationError without a message: jsonschema's own messages quote the data."""
+    """A ValidationError without a message, since jsonschema's own messages quote the data."""
     # jsonschema's annotations leave out what a draft's schemas may hold.
     parts: dict[str, Any] = {"validator_value": value, "instance": instance, "schema": schema}
     return ValidationError("", validator=keyword, path=path, **parts)
@@ -69,10 +68,10 @@ def _anything(value: object) -> bool:
 
 
 def types_of_draft(draft: Any) -> Types:
-    """How a draft's types are told, by their names; ``draft`` is jsonschema's class for it.
+    """For each name of a type, the test whether a value has it. ``draft`` is jsonschema's class for the draft.
 
-    Not by jsonschema's type checker: it looks them up in Rust, which panics where Python's stack is full, and a panic
-    is not an Exception.
+    jsonschema's type checker is not used: it looks the tests up in Rust, which panics if Python's stack is full, and a
+    panic is not an ``Exception``.
     """
     return {
         "array": lambda value: isinstance(value, list),
@@ -97,7 +96,10 @@ _TYPES_OF: Final[dict[type, tuple[str, ...]]] = {
 
 
 class Run:
-    """One validation, as jsonschema's keywords expect a validator to be. ``known``: verdicts that stand already."""
+    """One validation, with the interface that jsonschema's keywords expect of a validator.
+
+    ``known`` keeps verdicts by the ids of branch and value. ``left`` is the number of steps until the work is too much.
+    """
 
     __slots__ = ("VALIDATORS", "_allowed", "_types", "_whole", "known", "left")
 
@@ -112,13 +114,13 @@ class Run:
         self.known: dict[tuple[int, int], bool] = {}
 
     def refill(self) -> None:
-        """Allow a large value as many looks as its size makes likely, once. Raises TooMuchWork the second time."""
+        """Grant a large value as many more steps as its size makes likely, once. Raises TooMuchWork the second time."""
         if not self._whole:
             raise TooMuchWork
         self.left += _STEPS_EACH * _values_in(self._whole.pop())
 
     def allowed(self, values: list[Any], read: Callable[[list[Any]], frozenset[str]]) -> frozenset[str]:
-        """The values of an ``enum`` as ``read`` gives them, once: an answer may ask for them a million times."""
+        """The values of an ``enum`` as ``read`` gives them. Kept, because an answer may ask a million times."""
         key = (id(values), read)
         if key not in self._allowed:
             self._allowed[key] = read(values)
@@ -144,7 +146,7 @@ def _values_in(value: object) -> int:
 
 
 class Part:
-    """What jsonschema's ``evolve`` gives: the same validation, of a part of the schema."""
+    """The same validation for a part of the schema, as jsonschema's ``evolve`` returns it."""
 
     __slots__ = ("_run", "_schema")
 
@@ -157,7 +159,7 @@ class Part:
 
 
 class FlatValidator:
-    """A schema without references, its keywords and its draft's types."""
+    """A schema without references, with its draft's keywords and types."""
 
     def __init__(self, schema: Schema, checks: Mapping[str, Check], types: Types) -> None:
         self._schema = schema
@@ -165,12 +167,12 @@ class FlatValidator:
         self._types = types
 
     def iter_errors(self, instance: object) -> Errors:
-        """What is wrong, as it is found. Raises TooMuchWork, and RecursionError where ``instance`` is too deep."""
+        """The errors, as they are found. Raises TooMuchWork, and RecursionError if ``instance`` is too deep."""
         return walk(Run(self._checks, self._types, instance), instance, self._schema)
 
 
 def walk(run: Run, instance: object, schema: Schema, path: object = None) -> Errors:
-    """The errors of ``instance``, which stands at ``path`` of what the caller looks at."""
+    """The errors of ``instance``, which stands at ``path`` in the value around it."""
     run.left -= 1
     if run.left < 0:
         run.refill()
@@ -202,14 +204,14 @@ def fits(run: Run, instance: object, schema: Schema) -> bool:
 
 
 def types_of(schema: Schema) -> list[str]:
-    """The type names that a schema states, null included where it is ``nullable``."""
+    """The names of the types that a schema states, with null if it is ``nullable``."""
     stated = schema.get("type", ())
     names = [stated] if isinstance(stated, str) else list(stated)
     return [*names, "null"] if names and schema.get("nullable") and "null" not in names else names
 
 
 def discriminator(schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The schema's ``discriminator`` where it is one as OpenAPI 3 writes it."""
+    """The schema's ``discriminator``, if it has the form that OpenAPI 3 describes."""
     found = schema.get("discriminator")
     if not isinstance(found, dict) or not isinstance(found.get("propertyName"), str):
         return None
@@ -281,7 +283,7 @@ def _check_choice(run: Run, branches: list[Schema], instance: object, schema: Sc
 
 
 def _check_each(run: Run, fitting: list[Schema], instance: object, schema: Schema, keyword: str) -> Errors:
-    """Try the branches, each once on a value: trees of such choices would be tried without end."""
+    """Try the branches. Each is tried once for a value: nested choices would otherwise take exponential time."""
     matching = 0
     for branch in fitting:
         key = (id(branch), id(instance))
@@ -295,7 +297,7 @@ def _check_each(run: Run, fitting: list[Schema], instance: object, schema: Schem
 
 
 def _may_fit(run: Run, branch: Schema, instance: object) -> bool:
-    """May ``instance`` match the branch, as far as its ``type`` tells?"""
+    """Can ``instance`` match the branch, judging by its ``type``?"""
     if not isinstance(branch, dict):
         return bool(branch)
     if "type" not in branch:
@@ -304,7 +306,7 @@ def _may_fit(run: Run, branch: Schema, instance: object) -> bool:
 
 
 def _discriminated(run: Run, instance: object, schema: Schema) -> Errors | None:
-    """The errors of the branch that the discriminator names; None where there is no discriminator to judge by."""
+    """The errors of the branch that the discriminator names; None if no discriminator can judge."""
     stated = discriminator(schema)
     if stated is None:
         return None

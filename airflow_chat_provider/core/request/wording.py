@@ -1,6 +1,6 @@
-"""A broken schema rule in our own words: from path, keyword and allowed value, never from a text of the data.
+"""A broken rule of a schema in our own words: made of path, keyword and allowed value, never of a text in the data.
 
-``quote``: may a number or a key of the data be shown? They help whoever wrote it; of an answer nothing is shown.
+``quote`` allows a number or a key of the data. They help the author of a request; of an answer, nothing is shown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LISTED = 12
 
 
 def kind(value: object, *, quote: bool = True) -> str:
-    """A value's JSON type with its article; numbers and booleans, which hold no prompt, with their value."""
+    """A value's JSON type with its article. A number or a boolean, which cannot hold a prompt, is shown itself."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -35,7 +35,7 @@ def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for 
 
 
 def one_of(names: list[Any]) -> str:
-    """``a string or null``. Draft 3 has schemas among the types, which have no name."""
+    """``a string or null``. In draft 3 schemas can stand among the types; they have no name."""
     words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
@@ -134,9 +134,9 @@ _AS_IT_IS = " (request_schema='open' sends it as it is)"
 
 
 def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
-    """What to do about ``wrong``, then ``wrong`` itself. Only for requests: a hint tells something of the content.
+    """What to do, then ``wrong``. For requests only: a hint tells something about the content.
 
-    ``may_pass``: there are servers that take such a request.
+    ``may_pass``: some servers accept such a request.
     """
     found = _remedy(error)
     if found is None:

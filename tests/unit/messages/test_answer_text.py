@@ -12,6 +12,7 @@ from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import Delivery, outcome, read_json
 from airflow_chat_provider.core.errors import InvalidOutput
 from airflow_chat_provider.core.messages.answer_text import parsed
+from airflow_chat_provider.core.types import ResultFormat
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -22,7 +23,7 @@ def reply(content: Any, finish_reason: Any = "stop", **message: Any) -> Reply:
     return Reply(200, {"choices": [{"index": 0, "message": answer, "finish_reason": finish_reason}]})
 
 
-def asked(answer: Reply, result_format: str = "json") -> Reply | None:
+def asked(answer: Reply, result_format: ResultFormat = "json") -> Reply | None:
     return Dialogue(REQUEST, Wanted(schema=load_output(SCHEMA), result_format=result_format)).take(answer)
 
 
@@ -117,7 +118,7 @@ def test_the_error_says_where_the_text_is() -> None:
 
 
 @pytest.mark.parametrize("result_format", ["raw", "text", "message"])
-def test_reasoning_that_fits_is_no_answer_where_the_text_is_what_is_returned(result_format: str) -> None:
+def test_reasoning_that_fits_is_no_answer_where_the_text_is_what_is_returned(result_format: ResultFormat) -> None:
     assert asked(reply("", reasoning_content='{"a": 1}'), result_format) is None
 
 

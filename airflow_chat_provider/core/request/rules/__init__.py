@@ -1,7 +1,7 @@
 """The rules of a chat completion request that its JSON Schema cannot state.
 
-They run after the schema, or without it where a request is sent unchecked: each reads what it understands
-and passes over every other shape, so that a malformed request is never more than an ``InvalidRequest``.
+They run after the schema, or without one if a request is sent unchecked. Each rule reads the shapes that it understands
+and ignores all others, so that a malformed request never causes another error than ``InvalidRequest``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def check_rules(
 
 
 def _is_plain_talk(messages: object) -> bool:
-    """Is each message no more than a role and a text, and the user's the last? Such a conversation breaks no rule."""
+    """Is each message only a role and a text, and the last not the assistant's? Such a conversation breaks no rule."""
     if not isinstance(messages, list) or not messages:
         return False
     for message in messages:

@@ -43,7 +43,10 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def _unusual(messages: Sequence[Any]) -> list[int]:
-    """Where a message is more than a role and a text. The rest, mostly all, breaks no rule of its own."""
+    """The indices of messages that are more than a role and a text.
+
+    The others, nearly all, break no rule on their own.
+    """
     return [
         index
         for index, message in enumerate(messages)
@@ -95,7 +98,10 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
 
 
 def _check_called_name(name: object, path: str, report: Report) -> None:
-    """A model may have made the name up (``assistant<|channel|>analysis``): where it is let pass, the talk goes on."""
+    """Models make names up (``assistant<|channel|>analysis``).
+
+    Where the server accepts them, the conversation goes on.
+    """
     if isinstance(name, str) and not fits(name) and not (report.server.dollar_names and name.startswith("$")):
         remedy = "give the call another name, here and in each message that repeats it"
         report.refused_by_openai("called_name", path, f"is {quoted(name)}, and {NAMES}", remedy)
@@ -122,7 +128,7 @@ def _check_id(call_id: object, path: str, report: Report) -> None:
 
 
 def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
-    """Match the calls of an assistant message with the tool messages after it; return where those end."""
+    """Match an assistant message's calls with the tool messages after it. Returns the index after the last of those."""
     calls = as_list(messages[index].get("tool_calls"))
     end = index + 1
     if not calls:
@@ -147,12 +153,12 @@ def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
 
 
 def _may_be_anything(message: object) -> bool:
-    """Is it known only when the task runs whose message this is?"""
+    """Is the role of this message known only when the task runs?"""
     return unsure(message, as_dict(message).get("role"))
 
 
 def _may_follow_calls(messages: Sequence[Any], index: int) -> bool:
-    """May the tool message at ``index`` answer what is known only when the task runs?"""
+    """May the tool message at ``index`` answer a message that is known only when the task runs?"""
     before = next((m for m in reversed(messages[:index]) if as_dict(m).get("role") != "tool"), None)
     return _may_be_anything(before) or unsure(as_dict(before).get("tool_calls"))
 
@@ -242,7 +248,7 @@ def _check_parts(parts: Sequence[Any], path: str, report: Report) -> None:
 
 
 def may_mention_json(messages: object) -> bool:
-    """Does any text hold "json", or may one? Read in pieces, so that a hit early in a long text ends the search."""
+    """May any text hold "json"? Long texts are read in pieces, so that an early hit ends the search."""
     texts = list(_texts(messages))
     return unsure(*texts) or any(
         "json" in piece.lower() for text in texts if isinstance(text, str) for piece in _pieces(text)
@@ -250,7 +256,7 @@ def may_mention_json(messages: object) -> bool:
 
 
 def _texts(messages: object) -> Iterator[Any]:
-    """Each text, and whatever is known only when the task runs."""
+    """Each text, and each UNKNOWN in the place of one."""
     if unsure(messages):
         yield messages
     for message in as_list(messages):

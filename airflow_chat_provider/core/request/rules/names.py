@@ -1,7 +1,7 @@
 """Top-level names of a request: the API's own, and misspellings of those.
 
-Compatible servers have parameters of their own, more than any list could hold: an unknown name passes. A misspelt name
-of the API's does not: the server would pass over it, and the answer would be paid for without it.
+Compatible servers have parameters of their own, more than any list could hold, so an unknown name passes. A misspelt
+name of the API's is an error: the server would ignore it, and the answer would be paid for without it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ALIKE = 0.7  # of difflib's ratio: enough for a hint
 
 
 def check(request: Mapping[Any, object], report: Report, known: Collection[str]) -> None:
-    """A misspelt name is an error everywhere; OpenAI refuses every name that it does not know. No value is looked at.
+    """Refuse a misspelt name everywhere, and at OpenAI every unknown name. Values are not looked at.
 
-    A name can only be a misspelling of what the request lacks: beside ``model``, ``mode`` is something else. ``known``:
-    names that the user's own schema has.
+    A name can only be a misspelling of one that the request lacks: beside ``model``, ``mode`` is something else.
+    ``known`` has the names of the user's own schema.
     """
     lacking = API_NAMES.difference(request)
     for name in request:

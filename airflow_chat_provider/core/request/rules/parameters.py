@@ -1,4 +1,4 @@
-"""Rules of the plain parameters: limits, which need or exclude each other, and the form of the answer asked for."""
+"""Rules of the plain parameters: their limits, which of them need or exclude each other, and the form of the answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _check_needs(request: Mapping[str, Any], report: Report) -> None:
 
 
 def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
-    """Is ``name`` set, and what it needs not true?"""
+    """Is ``name`` set, while the parameter that it needs is not true?"""
     value, switch = request.get(name), request.get(needed)
     return value is not None and switch is not True and not unsure(value, switch)
 

@@ -1,4 +1,4 @@
-"""Rules of OpenAI's reasoning models, which are known by their names only: hence warnings."""
+"""Rules of OpenAI's reasoning models. They are recognised by their names only, so all of these are warnings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def _version(request: Mapping[str, Any], report: Report) -> tuple[int, int] | None:
-    """The version of an OpenAI reasoning model, (0, 0) for one of the o series; None for any other model."""
+    """The version of an OpenAI reasoning model; (0, 0) for one of the o series, None for any other model."""
     # Elsewhere such a name belongs to a gateway, which translates the parameters, or to a model that is only
     # called so. Where no server is known the name is the best there is.
     if report.server.known and not report.server.openai:
@@ -63,7 +63,7 @@ def _sampling(request: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_effort(request: Mapping[str, Any], version: tuple[int, int], report: Report) -> None:
-    """OpenAI's models from 5.2 on take no function tools in a chat completion beside an effort other than "none"."""
+    """OpenAI's models from 5.2 on refuse function tools beside an effort other than "none"."""
     effort = request.get("reasoning_effort")
     if version < _NOT_BESIDE_TOOLS or effort == "none" or unsure(effort) or not _has_function_tools(request):
         return
@@ -83,9 +83,9 @@ def _has_function_tools(request: Mapping[str, Any]) -> bool:
 
 
 def effort_for_tools(request: dict[str, Any], base_url: str) -> tuple[dict[str, Any], list[str]]:
-    """A request whose function tools are ours, such that its model at OpenAI takes them; and what is to be said of it.
+    """A request whose function tools the operator added, with an effort that its model accepts; and warnings.
 
-    An effort that the user has set stays.
+    An effort that the user has set is kept.
     """
     report = Report(server_at(base_url))
     version = _version(request, report)

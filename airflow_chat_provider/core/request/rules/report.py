@@ -1,4 +1,4 @@
-"""What the rules find: the first error is raised, warnings are kept, one for each rule."""
+"""What the rules find: the first error is raised, and warnings are collected, one for each rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAY_OUT = "or send it as it is with request_schema='open'"
 
 
 class Report:
-    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
+    """A finding has a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
 
     ``is_open``: the user has chosen to send what the rules refuse, so each finding is a warning.
     """
@@ -29,7 +29,7 @@ class Report:
         self._places: dict[str, int] = {}
 
     def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
-        """For what this server refuses, or what is a mistake nearly always: the user can send it all the same."""
+        """For what this server refuses, and for what is nearly always a mistake. The user can still send it."""
         if not self._is_open:
             raise InvalidRequest(error_text(path, problem, f"{remedy}, {WAY_OUT}"), path=path, keyword=rule)
         self.warn(rule, path, problem, remedy)
@@ -39,14 +39,14 @@ class Report:
         self._places[rule] = self._places.get(rule, 0) + 1
 
     def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str, *, here: bool = False) -> None:
-        """Refused at OpenAI and Azure, and where ``here``; a warning elsewhere: some servers let it pass."""
+        """An error at OpenAI and Azure, and if ``here``; elsewhere a warning, because some servers accept it."""
         if self.server.openai or here:
             self.refuse(rule, path, problem, remedy)
         else:
             self.warn(rule, path, problem, remedy)
 
     def refused_by_openai_alone(self, rule: str, path: str, problem: str, remedy: str) -> None:
-        """The same for what has no meaning at any other server: there is nothing to say where it is another one."""
+        """The same for what matters to OpenAI only: no finding if the server is known to be another one."""
         if self.server.openai or not self.server.known:
             self.refused_by_openai(rule, path, problem, remedy)
 
@@ -61,24 +61,24 @@ class Report:
 
 
 def child(path: str, key: object) -> str:
-    """The JSON path of ``key`` under ``path``. Python allows keys that JSON will only make strings of."""
+    """The JSON path of ``key`` under ``path``. A key may be any Python object; JSON turns it into text."""
     return path + step(str(key))
 
 
 def quoted(name: str) -> str:
-    """A name for a message. ``repr`` because control characters and lone surrogates must not reach a log."""
+    """A name for a message. It is shown by ``repr``: control characters and lone surrogates must not reach a log."""
     return repr(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def shown(value: float) -> str:
-    """A number for a message; Python refuses to write integers of more than 4,300 digits."""
+    """A number for a message. Python refuses to write out more than 4,300 digits."""
     return "out of all bounds" if abs(value) >= 10**18 else str(value)
 
 
 def unsure(*values: Any) -> bool:
-    """Is one of these known only when the task runs? Before that a rule that depends on it stays silent.
+    """Is one of these known only when the task runs? Until then, a rule that depends on it stays silent.
 
-    Its template may give None, too, which is as good as no value.
+    Its template may also give None, which counts as not set.
     """
     return any(value is UNKNOWN for value in values)
 
@@ -92,7 +92,7 @@ def as_list(value: object) -> Sequence[Any]:
 
 
 def as_number(value: object) -> int | float | None:
-    """None for what is no JSON number; ``True`` is an int to Python only."""
+    """The JSON number; None for anything else. ``True`` is an int to Python only."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 

@@ -1,4 +1,4 @@
-"""Rules of tools and functions, and of the choice among them."""
+"""Rules of tools and functions, and of the choice between them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def fits(name: str) -> bool:
-    """Is this a name that every server takes?"""
+    """Does every server accept this name?"""
     return _NAME.fullmatch(name) is not None
 
 
@@ -53,7 +53,7 @@ def deprecated(path: str, report: Report) -> None:
 
 
 def _definitions(tools: Sequence[Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Path, kind and definition of each tool; the built-in tools of other vendors have no definition."""
+    """Path, kind and definition of each tool. The built-in tools of other vendors have no definition."""
     for index, tool in enumerate(tools):
         kind = as_dict(tool).get("type")
         if kind in _KINDS:
@@ -109,7 +109,7 @@ def _useless(key: str, needed: str, refused: Callable[[str, str, str, str], None
 
 
 def _may_define_anything(tool: object) -> bool:
-    """Is its name, or what kind of tool it is, not to be seen here: known when the task runs, or to a vendor?"""
+    """Is this tool's name or kind unknown here: until the task runs, or because it is a vendor's own?"""
     kind = as_dict(tool).get("type")
     definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
     is_builtin = isinstance(kind, str) and kind not in _KINDS
