@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from airflow_chat_provider.core.call.chunks.assembly import Assembly, Overfull
+from airflow_chat_provider.core.call.chunks.assembly import Assembly
+from airflow_chat_provider.core.call.chunks.pieces import Overfull
 from airflow_chat_provider.core.call.sse import LineTooLong, SSEDecoder
 from airflow_chat_provider.core.call.steps import Cut
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep

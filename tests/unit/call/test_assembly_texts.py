@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.call.chunks.assembly import Assembly
 
-SO_FAR = "Each chunk of the stream repeated the text of {} that had come before: the last one was taken"
-AGAIN = "The last piece of {} in the stream was the whole text again: it was taken once"
+SO_FAR = "Each chunk of the stream repeated the text of {} so far: the last one was taken"
+AGAIN = "The last piece of {} in the stream repeated the whole text: it was taken once"
 DIFFERS = (
-    "Check the text of `content`: the message that the stream sent whole is not what its pieces come to; the longer "
-    "was taken"
+    "Check the text of `content`: the stream sent it in pieces and in `message`, which differ: the longer was taken"
 )
 UNSURE = "Check the text of {}"
 
@@ -190,7 +189,7 @@ class TestMessages:
         made, doubts = assembled({"message": {"content": "Hello"}}, {"message": {"content": " world"}})
         assert made["content"] == "Hello world"
         assert doubts == (
-            "Check the text of `content`: the stream sent it in `message`, and in pieces, it seems: they were joined",
+            "Check the text of `content`: the stream seems to have sent it in `message` in pieces: they were joined",
         )
 
     @pytest.mark.parametrize(
@@ -315,4 +314,4 @@ class TestBareTexts:
     def test_a_delta_that_is_nothing_of_that_is_left_out_and_told(self) -> None:
         made, doubts = assembled({"delta": {"content": "Hello"}}, {"delta": [1]})
         assert made["content"] == "Hello"
-        assert doubts == ("A part of the stream was left out: a delta that is neither an object nor a text",)
+        assert doubts == ("A part of the stream was ignored: a delta that is neither an object nor a text",)
