@@ -85,7 +85,7 @@ def test_a_stream_that_ends_with_done_and_without_a_finish_reason_is_taken_with_
     reader, _ = read(raw)
     assert reader.problem is None
     assert reader.doubts == (
-        "The stream ended with [DONE], but not every choice has a finish_reason: the answer may not be whole",
+        "The answer may be incomplete: the stream ended with [DONE], but not every choice has a finish_reason",
     )
 
 
