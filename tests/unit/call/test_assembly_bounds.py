@@ -141,7 +141,7 @@ def tool(arguments: str, **more: Any) -> dict[str, Any]:
     ],
     ids=["a name", "a name and an id", "an id", "reasoning", "a list of whole things"],
 )
-def test_twenty_thousand_fragments_that_need_a_look_are_no_matter(delta: Any) -> None:
+def test_twenty_thousand_fragments_that_need_a_look_take_linear_time(delta: Any) -> None:
     made = Assembly()
     for number in range(20_000):
         made.add(choice(delta(number)))
@@ -149,7 +149,7 @@ def test_twenty_thousand_fragments_that_need_a_look_are_no_matter(delta: Any) ->
     assert [len(calls) for key, calls in message.items() if key == "tool_calls"] in ([], [1])
 
 
-def test_a_text_so_far_of_many_chunks_is_no_matter() -> None:
+def test_a_text_so_far_in_many_chunks_takes_linear_time() -> None:
     made = Assembly()
     for number in range(1, 3000):
         made.add(choice({"content": f"Of {'all ' * number}"}), 4 * number)
