@@ -9,12 +9,12 @@ from typing import Any
 from airflow_chat_provider.core.json_text.reading import DEFAULT_LIMIT, SCALAR, allowance, weight
 from airflow_chat_provider.core.types import JSON, JSONObject
 
-# Sent whole, by some servers with every chunk again; all other text comes in pieces.
+# Fields that are sent whole, by some servers with every chunk; all other text comes in pieces.
 _WHOLE = frozenset({"id", "type", "role", "name", "format", "mime_type", "url"})
 _SIGNATURES = frozenset({"signature", "thought_signature"})
-# Parts of these types come in pieces also where no index says which they belong to.
+# Parts of these types come in pieces, even if no index says which part a piece belongs to.
 _GROWING = frozenset({"text", "thinking", "reasoning.text", "reasoning.summary", "output_text", "summary_text"})
-# Lists of whole things, which some servers send again, and longer, with every chunk.
+# Lists of complete items. Some servers send the list with every chunk, each time with more items.
 _SENT_AGAIN = frozenset({"annotations", "citations", "search_results", "images"})
 
 
@@ -34,9 +34,9 @@ class Parts(list[Any]):
         self.by_index: dict[Any, JSONObject] = {}
 
     def find(self, item: JSONObject) -> JSONObject | None:
-        """The item that this one continues: the one of its index and type, or the last where that has its type.
+        """The item that this one continues: the one with its index and type, or the last one if that has its type.
 
-        Two items of one index and different types are two: OpenRouter numbers Gemini's text and signatures so.
+        Items with the same index and different types are not one: OpenRouter numbers Gemini's text and signatures so.
         """
         index, kind = item.get("index"), item.get("type")
         if isinstance(index, int):
@@ -125,8 +125,9 @@ class Merger:
             self.put(kept, key, Text([value]))
 
     def _add_list(self, kept: JSONObject, key: str, value: list[Any]) -> None:
-        old = kept.get(key)
-        items = kept[key] = old if isinstance(old, Parts) else _as_parts(old)
+        items = kept.get(key)
+        if not isinstance(items, Parts):
+            items = kept[key] = _as_parts(items)
         if key in _SENT_AGAIN:
             if len(value) >= len(items) and all(map(eq, items, value)):  # all that came before once more
                 value = value[len(items) :]
@@ -137,7 +138,7 @@ class Merger:
             self._append_part(items, item)
 
     def chain(self, kept: JSONObject, key: str, value: list[Any]) -> None:
-        """A list whose items are whole."""
+        """Append all items of a list. Each is complete, so none continues another."""
         items = kept.get(key)
         if not isinstance(items, Parts):
             items = kept[key] = Parts()
@@ -161,6 +162,7 @@ class Merger:
 
 
 def _as_parts(old: object) -> Parts:
+    """What was kept of a field that turns out to be a list."""
     if isinstance(old, Text):
         text = "".join(old)
         return Parts([{"type": "text", "text": Text([text])}] if text else [])

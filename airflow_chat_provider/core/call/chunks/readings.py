@@ -1,6 +1,7 @@
 """What the pieces of a streamed text mean: what is new with each, or, from some servers, all of the text so far.
 
-Of a text only likelihood tells, and what is likely but not sure leaves a doubt. Of a tool call's arguments JSON tells.
+Texts are read by what is likely; where two readings are likely, the pieces are joined and the user is told. The
+arguments of a tool call are read by what is JSON.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from airflow_chat_provider.core.json_text.reading import LARGE
 from airflow_chat_provider.core.json_text.writing import write_json
 from airflow_chat_provider.core.types import JSON, JSONObject
 
-_ENOUGH = 6  # characters that were said again: no answer that is not meant so begins twice with the same ones
-_LONG = 16  # of a text that came twice and did not grow: a short one may be meant so
-_BEGINNING = 20  # characters by which a last piece shows itself to be another version of the whole
+_ENOUGH = 6  # characters that were repeated: hardly an answer begins twice with the same ones by chance
+_LONG = 16  # characters of a text that came twice: a shorter one may be meant so
+_BEGINNING = 20  # characters with which a last piece begins as the whole did: it may be another version of it
 _IN_TEXT = re.compile(r'["\\]')
 _OUTSIDE = re.compile(r'["{}\[\]]')
 _BEFORE_VALUES = (":", ",", "[")
-_ENOUGH_OF_OBJECT = 3  # characters of an object's beginning that no object has within
+_ENOUGH_OF_OBJECT = 3  # characters of an object's beginning that do not come again within it
 _JOINED = 1 << 16  # characters of arguments that are tried together
 _LOOKED_AT = 1 << 18  # characters of arguments that are looked at before one decision
 _NAMED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "thinking"})
@@ -39,7 +40,7 @@ class Means(Enum):
 
 
 class Reading(NamedTuple):
-    """A text as it is read, and what it would be if its last piece were the whole."""
+    """A text as it is read. ``whole``: what it would be if its last piece were the whole text."""
 
     means: Means
     text: str
@@ -58,10 +59,10 @@ def read(pieces: Sequence[str], *, ends: bool = False) -> Reading:
     """
     if len(pieces) < 2:
         return Reading(Means.NEW, "".join(pieces))
-    said_again = _said_again(pieces)
-    if said_again is None:
+    repeated = _repeated(pieces)
+    if repeated is None:
         return _read_increments(pieces)
-    characters, grew = said_again
+    characters, grew = repeated
     last = pieces[-1]
     if not grew:
         if len(last) >= _LONG and last == last.strip():
@@ -74,11 +75,11 @@ def read(pieces: Sequence[str], *, ends: bool = False) -> Reading:
 
 
 def grows(pieces: Sequence[str]) -> bool:
-    """Does each piece begin with all of the one before?"""
-    return _said_again(pieces) is not None
+    """Does each piece begin with the whole piece before it?"""
+    return _repeated(pieces) is not None
 
 
-def _said_again(pieces: Sequence[str]) -> tuple[int, bool] | None:
+def _repeated(pieces: Sequence[str]) -> tuple[int, bool] | None:
     """How many characters the pieces repeat of the one before, and whether any is longer; None if one repeats nothing.
 
     A piece that grows by its own beginning ("ha", "haha"; "0", "00") does not count: it may be meant so.

@@ -1,8 +1,8 @@
-"""Tool calls from the fragments in which a stream brings them, in each of the ways that servers write these.
+"""Tool calls from the fragments that a stream brings, in all the ways in which servers write them.
 
-OpenAI numbers the calls: a call's first fragment has its index, id, type and name, the others the index and more of the
-arguments. Other servers leave out the index or send 0 with all, send another id or the name with every fragment, the
-name in pieces, or each call whole.
+OpenAI numbers the calls. A call's first fragment has its index, id, type and name; the others have the index and more
+of the arguments. Some servers leave out the index, or send 0 with all calls. Some send a new id, or the name, with
+every fragment, or the name in pieces. Some send each call whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ALIKE = "Check the tool calls: the stream sent the same call twice, which may b
 
 
 class ToolCalls:
-    """The tool calls of one message. A fragment belongs to the call of its id or its index, else to the last one."""
+    """The tool calls of one message. A fragment belongs to the call with its id or index, else to the last call."""
 
     def __init__(self, merger: Merger) -> None:
         self._merger = merger
@@ -30,14 +30,14 @@ class ToolCalls:
         self._by_index: dict[int, ToolCall] = {}
 
     def add(self, fragments: list[JSON], *, each_whole: bool = False) -> None:
-        """Take in what one chunk has. ``each_whole``: they are calls, not fragments."""
+        """Take in the fragments of one chunk. ``each_whole``: each is a complete call."""
         many = len(fragments) > 1
         for place, raw in enumerate(fragments):
             if isinstance(raw, dict) and not self._add_piece(raw):
                 self._add(read_call(raw), place if many else None, each_whole=each_whole)
 
     def _add_piece(self, raw: JSONObject) -> bool:
-        """Take in the common fragment, an index and more of the arguments. Was it one?"""
+        """Take in the most common fragment: an index and more of the arguments. Returns whether it is one."""
         index, function = raw.get("index"), raw.get("function")
         if type(index) is not int or type(function) is not dict or len(function) != 1 or len(raw) != 2:
             return False
@@ -64,7 +64,7 @@ class ToolCalls:
             self._by_index[fragment.number] = call
 
     def _find(self, fragment: Fragment, place: int | None) -> ToolCall | None:
-        """The call that a fragment continues, if it does not begin one."""
+        """The call that a fragment continues, unless it begins another one: see ``_begins``."""
         last = self._calls[-1] if self._calls else None
         at_index = self._by_index.get(fragment.number) if fragment.number is not None else None
         if fragment.id is not None and fragment.id in self._by_id:
@@ -79,7 +79,7 @@ class ToolCalls:
         return last
 
     def _begins(self, call: ToolCall, fragment: Fragment) -> bool:
-        """Does a fragment that would belong to this call begin another one?"""
+        """Does a fragment that seems to belong to this call begin another one?"""
         same = fragment.id is not None and fragment.id in call.ids
         other = fragment.id is not None and bool(call.ids) and not same
         if not fragment.name or not call.name:
@@ -101,7 +101,7 @@ class ToolCalls:
 
     @staticmethod
     def _begins_after_name(call: ToolCall, fragment: Fragment, *, same: bool, other: bool) -> bool:
-        """A name follows a name, with no arguments between: either the call has none, or its name goes on."""
+        """A name follows a name, without arguments between: the call has none, or its name comes in pieces."""
         if same:
             return False
         if fragment.name != call.name:
@@ -110,7 +110,7 @@ class ToolCalls:
 
     @staticmethod
     def _begins_within(call: ToolCall, fragment: Fragment, *, same: bool) -> bool:
-        """A name comes before the arguments are whole: either it comes with every fragment, or the call was cut."""
+        """A name comes before the arguments are complete: it comes with every fragment, or the call was cut off."""
         if same:
             return False
         if fragment.name != call.name:
@@ -125,10 +125,10 @@ class ToolCalls:
         return [call.made(doubts, plain=plain) for call in calls]
 
     def _sorted_out(self, doubts: list[str]) -> list[ToolCall]:
-        """The calls, each once, also where a fragment seemed to begin another.
+        """Each call once: joins those of which a later fragment seemed to begin another call.
 
-        Where the calls have different indexes, the index decides. Where all have 0 or none, a call that came twice may
-        be one that the server repeated.
+        If the calls have different indexes, the index decides. If all have 0 or none, a call that came twice may be one
+        that the server repeated.
         """
         named = any(call.name for call in self._calls)
         numbered = len({call.number for call in self._calls} - {None}) > 1
