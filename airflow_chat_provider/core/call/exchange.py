@@ -59,10 +59,10 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
 def next_delay(
     settings: Settings, error: ChatCompletionError, *, attempt: int, elapsed: float, jitter: float
 ) -> float | None:
-    """Seconds to wait before attempt ``attempt + 1``; None where there is to be none.
+    """Seconds to wait before attempt ``attempt + 1``; None if there is to be none.
 
     ``attempt`` counts from 1, ``elapsed`` is seconds since the first attempt began, ``jitter`` is uniform in [0, 1).
-    Where the server says how long to wait (``retry_after``), exactly that is waited, else exponentially with full
+    If the server says how long to wait (``retry_after``), it is exactly that; else it grows exponentially, with full
     jitter. A wait that would end after the deadline is not made: ``error.retry_after`` tells whoever can wait longer.
     """
     if isinstance(error, ProtocolError):

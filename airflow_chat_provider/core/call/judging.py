@@ -93,7 +93,7 @@ def is_final(status: int, headers: Mapping[str, str], *, hopeless: bool = False)
 
 
 def _should_retry(headers: Mapping[str, str]) -> bool | None:
-    """What the server says itself, in a header that OpenAI's own clients obey; None where it says nothing."""
+    """What the server says itself, in a header that OpenAI's own clients obey; None if it says nothing."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 

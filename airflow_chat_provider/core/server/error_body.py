@@ -91,12 +91,13 @@ def holds_error(body: JSON) -> bool:
         return isinstance(body[0], dict) and holds_error(body[0])
     if not isinstance(body, dict):
         return False
-    if is_error(body.get("error")) or ("base_resp" in body and _minimax(body["base_resp"]) is not None):
+    if "error" in body and is_error(body["error"]):
+        return True
+    if "base_resp" in body and _minimax(body["base_resp"]) is not None:
         return True
     choices = body.get("choices")
     if isinstance(choices, list) and choices:  # its other fields are not looked at: vendors add some
-        errors = [choice["error"] for choice in choices if isinstance(choice, dict) and "error" in choice]
-        return any(map(is_error, errors))
+        return any(isinstance(choice, dict) and is_error(choice.get("error")) for choice in choices)
     names = _names_of(body)
     has_code = any(_code_of(name, names.get(name)) for name in ("code", "status", "statuscode"))
     return (
