@@ -9,7 +9,7 @@ from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, con
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class ChatCompletionOperator(RequestOperator):
         self._hook = hook = self.hook_for(upstream)
         try:
             schema = self.schema_for(upstream, hook.settings)
-            request = hook.prepare(upstream.request(built), schema)
+            request = hook.session.prepare(upstream.request(built), schema)
             self._check_outputs(request)
             want = self._wanted()
             server_memory.warn(want)
@@ -290,7 +290,7 @@ class ChatCompletionOperator(RequestOperator):
                 )
                 self._hand_over(context, dialogue, deferred, ledger, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
+            replies.append(safe(hook.session.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
             if self.do_xcom_push:
                 ledger.keep(replies)
             return replies[-1]
@@ -305,13 +305,11 @@ class ChatCompletionOperator(RequestOperator):
 
         request, question = dialogue.request, dialogue.question
         deferred = deferred._replace(request=request, question=None if request is question else question)
-        entry = Entry.of(deferred, ledger.key_of(dialogue.call, request), replies)
+        entry = Entry.from_deferred(deferred, ledger.key_of(dialogue.call, request), replies)
         handoff.leave(self, context["ti"], entry, ledger, replies)
 
     def _wanted(self) -> Wanted:
-        from airflow_chat_provider.transport import server_memory
-
-        return server_memory.wanted(self)
+        return ChatArguments.from_task(self).wanted()
 
     def _question(self, request: dict[str, Any]) -> dict[str, Any]:
         """The checked request, with what an operator of this kind adds."""
@@ -330,7 +328,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
-        from airflow_chat_provider.transport.outgoing import variants
+        from airflow_chat_provider.transport.server_memory import variants
 
         request = variants(request, base_url)[0]
         if request != self.request:

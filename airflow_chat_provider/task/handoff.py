@@ -106,7 +106,7 @@ def leave(task: ChatCompletionOperator, ti: Any, entry: Entry, ledger: Ledger, r
     """Write the journal's first entry and let the task wait for its trigger. ``replies``: those that came before."""
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
-    journal, limit = Journal.of(ti), task.execution_timeout
+    journal, limit = Journal.from_ti(ti), task.execution_timeout
     journal.write(entry)
     ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
     trigger = ChatCompletionTrigger(
@@ -130,7 +130,7 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
 def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     """What became of a deferred call, by its trigger's event and its journal."""
     state, detail = _read(event)
-    journal, entry = Journal.of(ti), None
+    journal, entry = Journal.from_ti(ti), None
     try:
         entry = journal.read()
     except Unusable as unusable:
