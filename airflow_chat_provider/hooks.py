@@ -64,7 +64,7 @@ class ChatCompletionHook(BaseHook):
 
     @property
     def session(self) -> Session:
-        """The calls of this hook, as the operators make them: with requests that are prepared, and errors in replies."""
+        """Makes the calls, for operators too: it takes prepared requests, and its replies carry their errors."""
         with self._lock:
             if self._session is None:
                 from airflow_chat_provider.transport.session import Session

@@ -32,8 +32,8 @@ class ChatCompletionRetryPolicy(RetryPolicy):
     """A final error fails the task at once. If the server says how long to wait, the retry is delayed for so long.
 
     From Airflow 3.4 on, a rate limit or an overload for which the server names a wait uses no retry: the task is
-    rescheduled. Each time in a row it waits for longer, up to five minutes, if the server names less. Everything else is
-    left to the task's own settings.
+    rescheduled. Each time in a row it waits for longer, up to five minutes, if the server names less. Everything else
+    is left to the task's own settings.
 
     ``max_delay``: the longest wait, in seconds. ``reschedule_timeout``: seconds from the first reschedule of a try,
     after which a rate limit uses retries like any other error; 0 means that it always does.
@@ -67,7 +67,7 @@ class ChatCompletionRetryPolicy(RetryPolicy):
         )
 
     def _reschedules(self, exception: ChatCompletionError, context: Any) -> bool:
-        """Airflow obeys ``reschedule_timeout`` too, but then retries after ``retry_delay``, not when the server said."""
+        """Airflow also obeys ``reschedule_timeout``, but retries after ``retry_delay``, not when the server said."""
         if not waits_for_server(exception) or self.reschedule_timeout <= 0:
             return False
         first = context["ti"].get_first_reschedule_date(context) if reschedules(context) else None

@@ -18,7 +18,7 @@ from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Send, Sleep
+from airflow_chat_provider.core.call.steps import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.conversation import Conversation
 from airflow_chat_provider.durable.entry import KEY, VERSION, Ending, Entry, Unusable
@@ -283,7 +283,7 @@ class ChatCompletionTrigger(BaseTrigger):
         return "ended"
 
     async def _stand_by(self) -> Ending:
-        """Wait: another trigger works for the task. If Airflow does not cancel this one soon, the other one has gone."""
+        """Wait, as another trigger works for the task. If Airflow does not cancel this one, the other one has gone."""
         self.log.warning(
             "This trigger sends nothing more: another trigger works for the task, or the task was cleared or has ended"
         )

@@ -127,7 +127,7 @@ def limited(settings: Settings, limits: Mapping[str, Any], log: Log) -> Settings
 
 
 class KnownConnections:
-    """The connections that one event loop has read, for ``seconds``: else each trigger would read the same one again."""
+    """The connections that one event loop has read, for ``seconds``. Else each trigger would read the same one."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun
+from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.types import JSON
 
 VERSION = 2

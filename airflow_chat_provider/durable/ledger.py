@@ -1,8 +1,8 @@
-"""What a task knows of its earlier tries, so that a crash pays for no answer twice and a second request is a second call.
+"""What a task knows of its earlier tries, so that after a crash no answer is paid for twice.
 
 Airflow 3.3 keeps that in the task state store, which outlives a try. Clearing a task asks anew on purpose: it changes
-``max_tries`` or the run's ``clear_number``, and what was written before no longer counts. From Airflow 3.4 on a task may
-be rescheduled without a new try number: that counts as another try here.
+``max_tries`` or the run's ``clear_number``, and what was written before no longer counts. From Airflow 3.4 on, a task
+may be rescheduled without a new try number: that counts as another try here.
 
 An operator that another task executes gets the other task's instance. It keeps its notes under a key of its own, made
 of its task_id, its request, and how often the running try has sent the same request before. So does whoever executes

@@ -18,7 +18,7 @@ from airflow_chat_provider import __version__
 from airflow_chat_provider._per_loop import renew_in_child
 from airflow_chat_provider.core.call.attempt import Attempt
 from airflow_chat_provider.core.call.body import ACCEPT_ENCODING
-from airflow_chat_provider.core.call.exchange import Received, Send
+from airflow_chat_provider.core.call.steps import Response, Send
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.async_network import Socket
@@ -101,12 +101,12 @@ class Client(_BaseClient):
             )
         return self._http
 
-    def get(self, path: str, timeout: float) -> Received | TransportError:
+    def get(self, path: str, timeout: float) -> Response | TransportError:
         """One GET, for connection tests."""
         live = self.open(Send(timeout, 1), {}, method="GET", path=path)
         return live if isinstance(live, TransportError) else live.drain()
 
-    def post(self, content: bytes, timeout: float) -> Received | TransportError:
+    def post(self, content: bytes, timeout: float) -> Response | TransportError:
         """One POST to the endpoint, for connection tests."""
         live = self.open(Send(timeout, 1, content), {})
         return live if isinstance(live, TransportError) else live.drain()
@@ -201,12 +201,12 @@ async def _atrace(attempt: Attempt, guard: Guard | None, event: str, info: Mappi
     _trace(attempt, event, info)
 
 
-class _Response:
+class _BaseLive:
     """A response whose headers are here. Its clock runs on, but binds only while the body is read from."""
 
     def __init__(self, response: httpx.Response, attempt: Attempt, clock: Clock, stall_timeout: float) -> None:
         self.attempt = attempt
-        self.outcome: Received | TransportError | None = None
+        self.outcome: Response | TransportError | None = None
         self._response = response
         self._clock = clock
         self._stall_timeout = stall_timeout
@@ -224,7 +224,7 @@ class _Response:
         self.outcome = failure(self.attempt, error, stalled=self._clock.left > 0)
 
 
-class Live(_Response):
+class Live(_BaseLive):
     """Iterate for the chunks of a stream (another body has none); then ``outcome`` is set."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -243,7 +243,7 @@ class Live(_Response):
         finally:
             self.close()
 
-    def drain(self) -> Received | TransportError:
+    def drain(self) -> Response | TransportError:
         """What became of the attempt, once the body is read to its end."""
         for _ in self:
             pass
@@ -253,7 +253,7 @@ class Live(_Response):
         self._response.close()
 
 
-class AsyncLive(_Response):
+class AsyncLive(_BaseLive):
     """The asynchronous twin of Live. ``release`` gives its transport back."""
 
     def __init__(

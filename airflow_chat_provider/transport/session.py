@@ -16,22 +16,13 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_chat_provider.core.call.exchange import (
-    AFRESH,
-    Begun,
-    Call,
-    Received,
-    Result,
-    Send,
-    Sleep,
-    exchange,
-    salvaged,
-)
+from airflow_chat_provider.core.call.exchange import exchange, salvaged
+from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
 from airflow_chat_provider.core.errors import InvalidRequest, TransportError
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.core.request.schema import load_schema
-from airflow_chat_provider.core.server.scrub import Scrubber, printable
+from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.client import AsyncClient, AsyncLive, Client, Guard, Live
 from airflow_chat_provider.transport.server_memory import note_refusal, variants
@@ -76,7 +67,7 @@ def call_for(request: JSONObject, settings: Settings) -> Call:
     """A prepared request for ``exchange``. Raises InvalidRequest if it holds text that UTF-8 cannot encode."""
     contents = tuple(map(encode, variants(request, settings.base_url)))
     choices = request.get("n")
-    return Call(settings, Scrubber(request, settings.secrets), contents, choices if isinstance(choices, int) else 1)
+    return Call(settings, contents, choices if isinstance(choices, int) else 1, request)
 
 
 def call_headers(request: JSONObject, idempotency_key: str | None) -> dict[str, str]:
@@ -229,7 +220,7 @@ class _Driver:
     def over(self) -> bool:
         return self._reply is not None
 
-    def _next(self, outcome: Received | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
+    def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
         """The exchange's next step, None when it is over. ``last``: it may send no more, as a caller has chunks."""
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         result = Result(outcome, time.monotonic() - self._began, time.time(), jitter, last)
@@ -263,7 +254,7 @@ class Stream(_Driver):
         """Make attempts until there is a chunk to hand out, or a final reply."""
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
-            outcome: Received | TransportError | None = None
+            outcome: Response | TransportError | None = None
             if isinstance(step, Sleep):
                 self._client.sleep(step.seconds)
             else:
@@ -320,7 +311,7 @@ class AsyncStream(_Driver):
     async def open(self, *, hand_over: bool = True) -> None:
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
-            outcome: Received | TransportError | None = None
+            outcome: Response | TransportError | None = None
             size = 0
             if self._note is not None:
                 await self._note(step, time.monotonic() - self._began)
