@@ -16,6 +16,15 @@ else:
     except ImportError:
         RetryDecision, RetryPolicy = None, object
 
+__all__ = [
+    "FINAL_BY_POLICY",
+    "RESCHEDULES",
+    "RetryDecision",
+    "RetryPolicy",
+    "may_reschedule",
+    "reschedules",
+    "waits_for_server",
+]
 FINAL_BY_POLICY = RetryPolicy is not object
 """Does Airflow ask a policy whether to retry? From 3.3 on."""
 RESCHEDULES = hasattr(RetryDecision, "reschedule")

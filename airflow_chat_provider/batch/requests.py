@@ -80,9 +80,9 @@ class Requests:
         return request
 
     def _checked(self, request: Any) -> dict[str, Any]:
-        request, warnings = prepared(request, self._settings, self._schema)
+        proved, warnings = prepared(request, self._settings, self._schema)
         self._warn(warnings)
-        return request
+        return proved
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:

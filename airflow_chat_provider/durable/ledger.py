@@ -258,7 +258,7 @@ class Ledger:
 
 
 def _turns_of(context: Context, task_id: str | None, digest: str) -> _Turns:
-    ti = context.get("ti")
+    ti: Any = context.get("ti")
     if getattr(ti, "id", None) is None:
         return _Turns()
     return _turns.setdefault((ti.id, ti.try_number, reschedules(context), task_id, digest), _Turns())

@@ -83,10 +83,10 @@ class _BaseSession:
 
     def prepare(self, request: Any, schema: Any) -> JSONObject:
         """``prepared``, for what ``load_schema`` takes as a schema; warnings are logged. Raises InvalidRequest."""
-        request, warnings = prepared(request, self.settings, load_schema(schema))
+        proved, warnings = prepared(request, self.settings, load_schema(schema))
         for warning in warnings:
             self._log.warning("%s", warning)
-        return request
+        return proved
 
     def finished(self, request: JSONObject, reply: Reply) -> None:
         """Remember what the reply shows of the server, and write the one line that a call has in the log."""

@@ -20,7 +20,7 @@ from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
 from airflow_chat_provider.transport.session import AsyncSession
-from tests.support.calling import REQUEST
+from tests.support.calling import REQUEST, async_session
 from tests.support.certs import Certificates, make_certificates
 
 # Python 3.12 warns of a fork beside threads, which is what these tests are about.
