@@ -30,14 +30,14 @@ from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.task.arguments import ChatArguments
-from airflow_chat_provider.task.rendering import Upstream
+from airflow_chat_provider.task.configuration import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class Job:
     """What is wrong with the task, its input or its output is raised before the first request is sent."""
 
-    def __init__(self, task: ChatCompletionBatchOperator, template: RowTemplate) -> None:
+    def __init__(self, task: ChatCompletionBatchOperator, template: RequestTemplate) -> None:
         self._task = task
         self._template = template
         self._settings, schema = _endpoint(task)
@@ -116,7 +116,7 @@ class Job:
         """Make the output this batch's, unless it is that already; the batch's id."""
         fingerprint = {
             "input": self._survey.digest,
-            "request": _digest([self._template.source, self._settings.model, *self._asked_for()]),
+            "request": _digest([self._template.sources, self._settings.model, *self._asked_for()]),
             "output": _digest([self._shape, self._task.shard]),
         }
         found = identity_in(self._store)
@@ -178,9 +178,10 @@ class Job:
 
 def _endpoint(task: ChatCompletionBatchOperator) -> tuple[Settings, Any]:
     """The connection with the task's own limits and upstream's model, and which schema holds."""
-    upstream = Upstream.of(task.configuration)
-    settings = task.hook_for(upstream).settings
-    schema = task.schema_for(upstream, settings)
+    arguments = ChatArguments.from_task(task)
+    upstream = Upstream.from_argument(arguments.configuration)
+    settings = upstream.hook(arguments).settings
+    schema = upstream.schema(arguments, settings)
     return settings._replace(model=upstream.values.get("model") or settings.model), schema
 
 

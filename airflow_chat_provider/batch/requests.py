@@ -9,14 +9,13 @@ from airflow_chat_provider.batch.input.row import Row, body_of, row_error
 from airflow_chat_provider.batch.input.seen_ids import SeenIds
 from airflow_chat_provider.batch.pace.caller import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.prepare import filled
-from airflow_chat_provider.templates.stores import OF_AIRFLOW
+from airflow_chat_provider.templates.failures import FROM_AIRFLOW
 from airflow_chat_provider.transport.session import prepared
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 _AS_IT_IS = "Rows of only custom_id and a body with messages are sent as they are; what the task asks is for the others"
 _WARNINGS = 20  # different ones; the rest of a batch says nothing new
@@ -28,7 +27,7 @@ class Requests:
     """The requests of a batch: made by its template, or lines of a batch file (OpenAI's, Together's, Mistral's)."""
 
     def __init__(
-        self, template: RowTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
+        self, template: RequestTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
     ) -> None:
         self._template = template
         self._settings = settings
@@ -54,7 +53,7 @@ class Requests:
         try:
             return self._checked(self._made(row))
         except InvalidRequest as error:
-            if error.keyword in OF_AIRFLOW:
+            if error.keyword in FROM_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
                 error.reword(f"{row.place}: {error.message}")
@@ -73,9 +72,7 @@ class Requests:
         if not self._template:
             what = "it is not a line of a batch file (custom_id and body, or custom_id, method, url and body)"
             raise row_error(row.place, f"{what}, and the task has no request", "required")
-        empty: list[str] = []
-        made, is_meant = self._template.request(row.value, empty)
-        request, warnings = filled(made, self._schema, empty, is_meant)
+        request, warnings = self._template.fill(self._schema, row.value)
         self._warn(warnings)
         return request
 

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from airflow.sdk import DAG, BaseOperator
+    from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.durable.ledger import Ledger
 
 ResultFormat: TypeAlias = Literal["raw", "message", "text", "json", "tool_calls"]
 OnIncomplete: TypeAlias = Literal["warn", "fail", "ignore"]
@@ -97,7 +98,7 @@ class ChatArguments(NamedTuple):
         """What an answer has to be. Raises InvalidRequest for a ``response_schema`` that cannot be read."""
         from airflow_chat_provider.core.answer.dialogue import Wanted
         from airflow_chat_provider.core.answer.output_schema import load_output
-        from airflow_chat_provider.templates.schema_files import opened
+        from airflow_chat_provider.templates.dag_templates import opened
 
         schema = load_output(opened(self.response_schema, self.dag, "response_schema"))
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
@@ -115,3 +116,13 @@ _SOURCES = tuple(
     if name != "dag"
 )
 """Each field of ChatArguments but ``dag``, with the attribute of a task that it is read from."""
+
+
+class Try(NamedTuple):
+    """What one try of a task goes by once its request is proved, in ``execute()`` and after a deferral."""
+
+    context: Context
+    arguments: ChatArguments
+    ledger: Ledger
+    configuration: dict[str, Any]
+    """What the task leaves under ``configuration``."""
