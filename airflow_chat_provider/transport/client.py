@@ -50,13 +50,14 @@ class _BaseClient:
         own = {"accept": "application/json", "accept-encoding": ACCEPT_ENCODING, "user-agent": _USER_AGENT}
         return {**own, **self._settings.request_headers()}
 
-    def _request(self, method: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Request:
+    def _request(self, method: str, path: str | None, content: bytes, headers: dict[str, str]) -> httpx.Request:
+        """A request to ``path``, by default the endpoint's."""
         kind = {"content-type": "application/json"} if content else {}
         # Only connecting has a time limit of its own here; the attempt's clock covers the rest.
         timeout = {"connect": self._settings.connect_timeout, "read": None, "write": None, "pool": None}
         return httpx.Request(
             method,
-            parsed(self._settings.url(path)),
+            parsed(self._settings.url(self._settings.endpoint if path is None else path)),
             headers={**kind, **self._headers, **headers},
             content=content or None,
             extensions={"timeout": timeout},
@@ -116,10 +117,9 @@ class Client(_BaseClient):
     ) -> Live | TransportError:
         """Send a request, to the endpoint unless ``path`` says otherwise, and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
-        path = self._settings.endpoint if path is None else path
+        transport = self._transport  # which checks the URL, too
         request = self._request(method, path, attempt.content, headers)
         request.extensions["trace"] = partial(_trace, attempt)
-        transport = self._transport
         try:
             with clock:
                 response = transport.handle_request(request)
@@ -161,10 +161,10 @@ class AsyncClient(_BaseClient):
     async def open(self, send: Send, headers: dict[str, str], guard: Guard | None = None) -> AsyncLive | TransportError:
         """Send a request and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
-        request = self._request("POST", self._settings.endpoint, attempt.content, headers)
-        request.extensions["trace"] = partial(_atrace, attempt, guard)
         rack = self._rack = self._rack or Rack.join(self._settings)
-        transport, answered = rack.take(), False
+        transport, answered = rack.take(), False  # which checks the URL, too
+        request = self._request("POST", None, attempt.content, headers)
+        request.extensions["trace"] = partial(_atrace, attempt, guard)
         try:
             async with asyncio.timeout(send.timeout):
                 response = await transport.handle_async_request(request)
