@@ -210,7 +210,7 @@ class ChatCompletionOperator(RequestOperator):
         from airflow_chat_provider.core.answer.record import safe
 
         if replies:
-            self.log.info("An earlier try received an answer to this request before it ended: it is used")
+            self.log.info("Using the answer to this request that an earlier try received")
         final = dialogue.replay(replies)
 
         def send(dialogue: Dialogue) -> Reply:
@@ -228,13 +228,12 @@ class ChatCompletionOperator(RequestOperator):
 
     def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
         """Let a trigger make the calls that are still due."""
+        from airflow_chat_provider.durable.entry import Deferred
         from airflow_chat_provider.task import handoff
 
         why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
         if why is not None:
             self.log.debug("A worker will end this task, not its trigger: %s", why)
-        from airflow_chat_provider.durable.entry import Deferred
-
         delivery = this.arguments.delivery()._asdict() if why is None else None
         wanted = dialogue.wanted.to_dict()
         deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
@@ -321,7 +320,7 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _has_own_ending(cls) -> bool:
-        """Does a subclass end its task in a way of its own? That runs in workers only."""
+        """True if a subclass ends its task in a way of its own, which runs in workers only."""
         return any(getattr(cls, name) is not getattr(ChatCompletionOperator, name) for name in _ENDING)
 
     def on_kill(self) -> None:
