@@ -163,7 +163,7 @@ class ChatCompletionOperator(RequestOperator):
         try:
             settings = hook.settings
             schema = upstream.schema(arguments, settings)
-            request = hook.prepare(upstream.with_model(request), schema)
+            request = hook.session.prepare(upstream.with_model(request), schema)
             if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
                 from airflow_chat_provider.task.parse_checks import check_multiple_outputs
 
@@ -197,7 +197,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields show what is really sent: the connection's model, for example, is known only now."""
-        from airflow_chat_provider.transport.outgoing import variants
+        from airflow_chat_provider.transport.server_memory import variants
 
         request = variants(request, base_url)[0]
         if request != self.request:
@@ -219,7 +219,7 @@ class ChatCompletionOperator(RequestOperator):
             if this.arguments.deferrable:
                 self._defer(this, hook.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            replies.append(safe(hook.session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.masking import is_secret_name
 from airflow_chat_provider.core.request.json_values import encode
-from airflow_chat_provider.transport.outgoing import variants
+from airflow_chat_provider.transport.server_memory import variants
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings

@@ -7,20 +7,21 @@ import random
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun, exchange
+from airflow_chat_provider.core.call.exchange import exchange, next_delay
 from airflow_chat_provider.core.call.judging import concerns_all
-from airflow_chat_provider.core.call.retry import RetryLimits, next_delay
+from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited, TransportError
-from airflow_chat_provider.transport.outgoing import headers, learn
+from airflow_chat_provider.transport.server_memory import note_refusal
+from airflow_chat_provider.transport.session import call_headers
 
 if TYPE_CHECKING:
     from typing import Any
 
     from airflow_chat_provider.batch.pace.gate import Gate
     from airflow_chat_provider.batch.pace.spent import Spent
-    from airflow_chat_provider.core.call.exchange import Call
+    from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.transport.client import AsyncClient
+    from airflow_chat_provider.transport.session import AsyncSession
 
 
 class Hopeless(Exception):
@@ -34,10 +35,10 @@ class Hopeless(Exception):
 class Caller:
     """Calls for all workers. A rate limit, an overload or a lost connection holds up the batch, not a row."""
 
-    def __init__(self, client: AsyncClient, gate: Gate, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, session: AsyncSession, gate: Gate, settings: Settings) -> None:
+        self._session = session
         self._gate = gate
-        self._limits = RetryLimits(settings.max_attempts, settings.deadline)
+        self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._answered = False
         self._answered_at = self._loop.time()
@@ -57,7 +58,7 @@ class Caller:
                 continue
             elapsed = reply.seconds
             jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-            delay = next_delay(self._limits, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+            delay = next_delay(self._settings, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
             if delay is None:
                 return reply
             await self._gate.sleep(delay)
@@ -67,10 +68,10 @@ class Caller:
         self, call: Call, request: dict[str, Any], idempotency_key: str, begun: Begun, spent: Spent
     ) -> tuple[Reply, bool]:
         ticket = await self._gate.enter(len(call.contents[0]))
-        # The retries are ours: whoever waits here lets others send.
-        once = call._replace(settings=call.settings._replace(max_attempts=begun.attempt))
         try:
-            reply = await self._client.run(exchange(once, begun), headers(request, idempotency_key))
+            # The retries are ours: whoever waits here lets others send.
+            steps = exchange(call, begun, retries=False)
+            reply = await self._session.run(steps, call_headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - one row's reply must not end the others'
             reply = Reply(None, None, error=_unreadable(error))
         spent.take(reply)
@@ -78,15 +79,15 @@ class Caller:
         self._gate.leave(ticket, reply, overloaded=held_up)
         if not held_up:
             self._answered, self._answered_at = True, self._loop.time()
-        learn(reply, call.settings.base_url)
+        note_refusal(reply, call.settings.base_url)
         return reply, held_up
 
     def _check_hope(self, error: ChatCompletionError, tries: int) -> None:
         """A server that was never there is not waited for; another one for as long as the deadline says."""
-        if isinstance(error, TransportError) and not self._answered and tries >= self._limits.max_attempts:
+        if isinstance(error, TransportError) and not self._answered and tries >= self._settings.max_attempts:
             raise Hopeless(error)
         wait = error.retry_after or 0.0
-        if self._loop.time() + wait - self._answered_at > self._limits.deadline:
+        if self._loop.time() + wait - self._answered_at > self._settings.deadline:
             raise Hopeless(error)
 
 
