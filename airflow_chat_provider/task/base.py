@@ -129,7 +129,7 @@ class RequestOperator(BaseOperator):
 
         if getattr(context.get("task"), "task_id", None) == self.task_id:
             context["task"] = self  # Airflow 3.1 has the task there that this one is a copy of
-        data = from_upstream(self, [*template_fields, "response_schema"], context)
+        data = from_upstream(self, self.given_by_mapping, [*template_fields, "response_schema"], context)
         for name in template_fields:
             if name not in self._own_fields and name not in data:
                 self._render_other(name, context, jinja_env)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
-from airflow_chat_provider.core.request.wording import with_article
+from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.task.arguments import ATTRIBUTES, BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.templates.markers import IsTemplate, holds_template, markers
 

@@ -72,7 +72,7 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
                 return self.render_template(value, named, env, set())
 
         if isinstance(given, Mapping):
-            data = function_arguments_from_upstream(self, context)
+            data = function_arguments_from_upstream(self, self.given_by_mapping, context)
             return {key: value if key in data else rendered(value, f"{name}.{key}") for key, value in given.items()}
         values = [rendered(value, f"{name}[{index}]") for index, value in enumerate(given)]
         return tuple(values) if isinstance(given, tuple) else values
@@ -142,7 +142,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    from airflow_chat_provider.core.request.wording import with_article
+    from airflow_chat_provider.core.spelling import with_article
 
     if value is None:
         return "None"

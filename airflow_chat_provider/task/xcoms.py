@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.core.request.schema import SchemaSource
     from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.schema import SchemaSource
     from airflow_chat_provider.task.arguments import ChatArguments
 
 _CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
@@ -41,7 +41,7 @@ class Upstream(NamedTuple):
         if configuration is None:
             return cls({})
         if not isinstance(configuration, Mapping):
-            from airflow_chat_provider.core.request.wording import with_article
+            from airflow_chat_provider.core.spelling import with_article
 
             kind = with_article(type(configuration).__name__)
             raise InvalidRequest(f"configuration must be a mapping, not {kind}", path="configuration", keyword="type")
@@ -94,7 +94,7 @@ class Upstream(NamedTuple):
 
     def downstream(self, request: dict[str, Any], schema: SchemaSource, settings: Settings) -> dict[str, Any]:
         """What this task leaves under ``configuration``, never a secret. A base URL that differs is warned of."""
-        from airflow_chat_provider.core.request.schema import portable
+        from airflow_chat_provider.schema import portable
 
         base_url = self.values.get("base_url")
         if base_url and base_url != settings.base_url:
