@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.rendering import RenderedRows
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.task.rendering import RenderedFields
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -119,7 +119,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
-        self._rendered: RenderedRows | None = None
+        self._rendered: RenderedFields | None = None
         self._background: Background | None = None
         self._check_self()
 
@@ -139,24 +139,24 @@ class ChatCompletionBatchOperator(RequestOperator):
         return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        from airflow_chat_provider.batch.rendering import RenderedRows
+        from airflow_chat_provider.task.rendering import RenderedFields
 
         # A subclass may have left fields out of template_fields; in a batch, those of the request are templates still.
-        self._rendered = RenderedRows.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
+        self._rendered = RenderedFields.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for every row without a result; raises ChatCompletionError where too many failed, or nothing helps."""
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import Job
-        from airflow_chat_provider.batch.rendering import RenderedRows
         from airflow_chat_provider.task.base import known_context, outer_task
+        from airflow_chat_provider.task.rendering import RenderedFields
 
         context = known_context(context)
         with final_errors():
             if self._rendered is None:
                 environment = self.get_template_env()
-                self._rendered = RenderedRows.render(self, REQUEST_FIELDS, context, environment, frozenset())
+                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, environment, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()

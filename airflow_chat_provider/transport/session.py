@@ -21,8 +21,8 @@ from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response,
 from airflow_chat_provider.core.errors import InvalidRequest, TransportError
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.core.server.scrub import printable
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.client import AsyncClient, AsyncLive, Client, Guard, Live
 from airflow_chat_provider.transport.server_memory import note_refusal, variants

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.errors import IncompleteReply, InvalidRequest, RateLimited, StatusError
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
 from airflow_chat_provider.transport import server_memory
 from tests.support import cases
