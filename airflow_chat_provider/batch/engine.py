@@ -17,8 +17,7 @@ from airflow_chat_provider.batch.pace.spent import Spent
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
-from airflow_chat_provider.transport.client import AsyncClient
-from airflow_chat_provider.transport.outgoing import call_for
+from airflow_chat_provider.transport.session import AsyncSession, call_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,8 +77,8 @@ class Engine:
         """Ask for every row. Cancelling it keeps what has come."""
         speed = self._speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        client, feed = AsyncClient(self._settings), Feed(rows)
-        self._caller = Caller(client, self._gate, self._settings)
+        session, feed = AsyncSession(self._settings), Feed(rows)
+        self._caller = Caller(session, self._gate, self._settings)
         left = self._tally.total - self._tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
@@ -91,7 +90,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(reporter, *workers, return_exceptions=True)
             await self._flush()
-            await client.aclose()
+            await session.aclose()
             feed.close()
 
     async def _flush(self) -> None:

@@ -30,7 +30,7 @@ from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ChatArguments
-from airflow_chat_provider.task.configuration import Upstream
+from airflow_chat_provider.task.xcoms import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Job:
         self._settings, schema = _endpoint(task)
         self._schema = load_schema(schema)
         self._shape = Shape(task.id_key, task.result_format, task.response_key, task.on_incomplete, task.keep_row)
-        self._wanted = server_memory.wanted(task)
+        self._wanted = ChatArguments.from_task(task).wanted()
         server_memory.warn(self._wanted)
         self._source = open_source(task.input)
         self._survey = self._source.survey()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.transport.session import Session
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
 
@@ -33,24 +34,24 @@ class ChatCompletionOperator(RequestOperator):
     """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
 
     :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
-    :param messages: (templated) wins over ``request["messages"]``; an upstream task's ``messages`` continues it
-    :param model: (templated) wins over ``request["model"]``, the configuration's and the connection's
-    :param prompt: (templated) a user message added at the end
+    :param messages: (templated) used instead of ``request["messages"]``; an upstream task's ``messages`` continues it
+    :param model: (templated) used instead of ``request["model"]``, the configuration's and the connection's
+    :param prompt: (templated) a user message that is added at the end
     :param system_prompt: (templated) the one leading system message
     :param chat_conn_id: (templated) a connection of type ``chat``
-    :param configuration: (templated) what an upstream task left under ``configuration``
+    :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: what the answer has to fit: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: the answer must fit it: a JSON Schema, its path, or a Pydantic model class
     :param output_retries: how often an answer that does not fit is asked for again
-    :param result_format: what ``return_value`` is: raw (body and status), message, text, json (parsed), tool_calls
+    :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
-    :param on_incomplete: warn, fail or ignore where the answer was cut off, filtered or refused
-    :param push_messages: push the conversation with the reply
-    :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
-    :param deadline: (templated) seconds for all attempts and waits
-    :param max_attempts: (templated) sends in all
+    :param on_incomplete: warn, fail or ignore if the answer was cut off, filtered or refused
+    :param push_messages: push the conversation including the reply
+    :param timeout: (templated) seconds for one attempt; this and the next two override the connection
+    :param deadline: (templated) seconds for all attempts and the waits between them
+    :param max_attempts: (templated) attempts of a call
     :param deferrable: wait for the answer in the triggerer, which takes no worker slot
-    :param on_uncertain: fail or resend where a triggerer ended while the (deferred) request was under way
+    :param on_uncertain: fail or resend if a triggerer ended while the (deferred) request was under way
     :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
     """
 
@@ -104,8 +105,8 @@ class ChatCompletionOperator(RequestOperator):
         self.max_attempts = max_attempts
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
-        self._dry_run = dry_run  # every operator of Airflow's has a method of that name
-        self._arguments: rendering.RenderedRequest | None = None
+        self._dry_run = dry_run  # BaseOperator has a method dry_run
+        self._rendered: rendering.RenderedRequest | None = None
         self._hook: ChatCompletionHook | None = None
         self._check_self()
 
@@ -126,24 +127,24 @@ class ChatCompletionOperator(RequestOperator):
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
-        self._arguments = arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
+        self._rendered = rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
         try:
-            if arguments.error is None:
-                arguments.show()
-        except InvalidRequest as error:  # which execute() finds again
+            if rendered.error is None:
+                rendered.show()
+        except InvalidRequest as error:  # execute() comes upon it again
             return error
-        return arguments.error
+        return rendered.error
 
     def _built(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - a decorated function takes it
         """The request for what the task's arguments are now."""
-        return self._current_arguments().request()
+        return self._rendered_fields().request()
 
-    def _current_arguments(self) -> rendering.RenderedRequest:
+    def _rendered_fields(self) -> rendering.RenderedRequest:
         from airflow_chat_provider.task import rendering
 
-        if self._arguments is None:
-            self._arguments = rendering.RenderedRequest.from_data(self)
-        return self._arguments
+        if self._rendered is None:
+            self._rendered = rendering.RenderedRequest.from_data(self)
+        return self._rendered
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back. Raises ChatCompletionError for what is wrong with it."""
@@ -152,7 +153,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task.configuration import Upstream
+        from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
         context, inside = placed(self, context)
@@ -162,9 +163,10 @@ class ChatCompletionOperator(RequestOperator):
         upstream = Upstream.from_argument(arguments.configuration)
         self._hook = hook = upstream.hook(arguments)
         try:
-            settings = hook.settings
+            session = hook.session
+            settings = session.settings
             schema = upstream.schema(arguments, settings)
-            request = hook.prepare(upstream.with_model(request), schema)
+            request = session.prepare(upstream.with_model(request), schema)
             if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
                 from airflow_chat_provider.task.parse_checks import check_multiple_outputs
 
@@ -182,7 +184,7 @@ class ChatCompletionOperator(RequestOperator):
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
             this = Try(context, arguments, ledger, configuration)
-            reply = self._ask(this, hook, dialogue, replies)
+            reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
         finally:
@@ -198,31 +200,29 @@ class ChatCompletionOperator(RequestOperator):
 
     def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields show what is really sent: the connection's model, for example, is known only now."""
-        from airflow_chat_provider.transport.outgoing import variants
+        from airflow_chat_provider.transport.server_memory import variants
 
         request = variants(request, base_url)[0]
         if request != self.request:
             self.request, self.overwrite_rtif_after_execution = request, True
-            self._current_arguments().note()
+            self._rendered_fields().note()
 
-    def _ask(self, this: Try, hook: ChatCompletionHook, dialogue: Dialogue, replies: list[Reply]) -> Reply:
+    def _ask(self, this: Try, session: Session, dialogue: Dialogue, replies: list[Reply]) -> Reply:
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
-        # Delivery is imported now, too: once an answer is here, a first import may find no file descriptor left.
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
-        from airflow_chat_provider.task import delivery  # noqa: F401
 
         if replies:
-            self.log.info("An earlier try received an answer to this request before it ended: it is used")
+            self.log.info("Using the answer to this request that an earlier try received")
         final = dialogue.replay(replies)
 
         def send(dialogue: Dialogue) -> Reply:
             if dialogue.call > 1:
                 self.log.info("%s", dialogue.asking_again)
             if this.arguments.deferrable:
-                self._defer(this, hook.settings.limits, dialogue, replies)
+                self._defer(this, session.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]
@@ -231,13 +231,12 @@ class ChatCompletionOperator(RequestOperator):
 
     def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
         """Let a trigger make the calls that are still due."""
+        from airflow_chat_provider.durable.entry import Deferred
         from airflow_chat_provider.task import handoff
 
         why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
         if why is not None:
             self.log.debug("A worker will end this task, not its trigger: %s", why)
-        from airflow_chat_provider.durable.entry import Deferred
-
         delivery = this.arguments.delivery()._asdict() if why is None else None
         wanted = dialogue.wanted.to_dict()
         deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
@@ -245,7 +244,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
         """Leave the reply that ended the dialogue, or what is wrong with it."""
-        from airflow_chat_provider.task.delivery import deliver
+        from airflow_chat_provider.task.xcoms import deliver
 
         try:
             return deliver(self, this.arguments, this.context.get("ti"), question, reply, this.configuration)
@@ -324,7 +323,7 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _has_own_ending(cls) -> bool:
-        """Does a subclass end its task in a way of its own? That runs in workers only."""
+        """True if a subclass ends its task in a way of its own, which runs in workers only."""
         return any(getattr(cls, name) is not getattr(ChatCompletionOperator, name) for name in _ENDING)
 
     def on_kill(self) -> None:

@@ -99,9 +99,9 @@ def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Defer
 
     request, question = dialogue.request, dialogue.question
     deferred = deferred._replace(request=request, question=None if request is question else question)
-    entry = Entry.of(deferred, this.ledger.key_of(dialogue.call, request), replies)
+    entry = Entry.from_deferred(deferred, this.ledger.key_of(dialogue.call, request), replies)
     ti, limit = this.context["ti"], task.execution_timeout
-    journal = Journal.of(ti)
+    journal = Journal.from_ti(ti)
     journal.write(entry)
     this.ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
     trigger = ChatCompletionTrigger(
@@ -125,7 +125,7 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
 def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     """Find out from its trigger's event and its journal what became of a deferred call."""
     state, detail = _read(event)
-    journal, entry = Journal.of(ti), None
+    journal, entry = Journal.from_ti(ti), None
     try:
         entry = journal.read()
     except Unusable as unusable:

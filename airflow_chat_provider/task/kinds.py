@@ -94,7 +94,7 @@ def _messages(name: str, value: Any) -> None:
 
 
 def _configuration(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.task.configuration import Upstream
+    from airflow_chat_provider.task.xcoms import Upstream
 
     Upstream.from_argument(value)
 

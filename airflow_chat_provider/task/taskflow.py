@@ -44,8 +44,8 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
         from airflow_chat_provider.task import rendering
 
         # The arguments are not shown as one request yet: what the function returns is still missing.
-        self._arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
-        return self._function_error or self._arguments.error
+        self._rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
+        return self._function_error or self._rendered.error
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
         if name not in DecoratedOperator.template_fields:
@@ -80,10 +80,10 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
     def _built(self, context: Context) -> dict[str, Any]:
         if self._function_error is not None:
             raise self._function_error
-        arguments = self._current_arguments()
-        template = arguments.template()
+        fields = self._rendered_fields()
+        template = fields.template()
         value = _called(self.python_callable, self.op_args, self.op_kwargs, context)
-        return arguments.filled(template.replaced(self._adopt(value, template.value("request"))))
+        return fields.filled(template.replaced(self._adopt(value, template.value("request"))))
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
         """Put what the function returned in place of the decorator's argument; that argument, by its name."""

@@ -235,13 +235,16 @@ class TestOpenAI:
         connect(base_url)
         for name in {*OPEN} - (thoughts if "groq" in base_url else set()):
             with _hook() as hook:
-                assert hook.prepare(REPORTED[name]) == REPORTED[name]
+                assert hook.session.prepare(REPORTED[name], "2026-11") == REPORTED[name]
         connect("https://api.openai.com/v1")
         for name in {*OPEN} - thoughts:
             with _hook() as hook, pytest.raises(InvalidRequest):
-                hook.prepare(REPORTED[name])
+                hook.session.prepare(REPORTED[name], "2026-11")
             with _hook() as hook:
-                assert hook.prepare({**REPORTED[name], "store": True}, "open") == {**REPORTED[name], "store": True}
+                assert hook.session.prepare({**REPORTED[name], "store": True}, "open") == {
+                    **REPORTED[name],
+                    "store": True,
+                }
 
 
 def _hook() -> Any:
