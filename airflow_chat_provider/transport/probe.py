@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.call.judging import judge, with_server_words
 from airflow_chat_provider.core.call.steps import Call, Send
-from airflow_chat_provider.core.connection.base_url import root_hint
+from airflow_chat_provider.core.connection.settings import root_hint
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.server.error_body import read_error
 from airflow_chat_provider.core.server.scrub import printable

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from airflow_chat_provider.core.answer.reply import Reply, flaw, unanswered_error
 from airflow_chat_provider.core.call.body import parse_body
 from airflow_chat_provider.core.call.steps import Call, Cut, Response
-from airflow_chat_provider.core.connection.base_url import root_hint
+from airflow_chat_provider.core.connection.settings import root_hint
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     ProtocolError,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urljoin, urlsplit
 
-from airflow_chat_provider.core.connection.base_url import origin, root_hint
-from airflow_chat_provider.core.connection.settings import Settings
+from airflow_chat_provider.core.connection.settings import Settings, origin, root_hint
 from airflow_chat_provider.core.server.error_body import ServerError, failed_generation, read_error
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.core.server.verdict import (

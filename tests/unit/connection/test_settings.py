@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.connection.base_url import DEFAULT_BASE_URL, is_loopback
-from airflow_chat_provider.core.connection.settings import Settings, settings_from
+from airflow_chat_provider.core.connection.settings import DEFAULT_BASE_URL, Settings, is_loopback, settings_from
 from airflow_chat_provider.core.errors import InvalidConnection
 
 KEY = "sk-kestrel-7f3a"
