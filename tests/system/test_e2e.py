@@ -252,7 +252,7 @@ def test_with_resend_it_is_asked_again_by_the_same_key(airflow, model_server):
     assert run.wait_state() == "success"
     first, second = keys(model_server, "killed_resuming_resend")
     assert first == second
-    assert "The task asks again, and may pay twice" in airflow.logs_of(run)
+    assert "The task sends the request again and may pay for it twice" in airflow.logs_of(run)
 
 
 def test_hundreds_of_deferred_tasks_all_end_well_and_each_is_asked_for_once(airflow, model_server):
