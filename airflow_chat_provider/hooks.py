@@ -71,7 +71,7 @@ class ChatCompletionHook(BaseHook):
 
                 self._session = Session(self.settings, self.log)
                 if self._aborted:
-                    self._session.abort()
+                    self._session.client.abort()
             return self._session
 
     async def _asession(self) -> AsyncSession:
@@ -142,12 +142,12 @@ class ChatCompletionHook(BaseHook):
         """
         self._aborted = True
         if self._session is not None:
-            self._session.abort()
+            self._session.client.abort()
 
     def close(self) -> None:
         """Close idle connections."""
         if self._session is not None:
-            self._session.close()
+            self._session.client.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server for its models, at no cost: ``(works, what was found)``."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.transport.session import Session
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
 
@@ -164,9 +165,10 @@ class ChatCompletionOperator(RequestOperator):
         upstream = Upstream.from_argument(arguments.configuration)
         self._hook = hook = upstream.hook(arguments)
         try:
-            settings = hook.settings
+            session = hook.session
+            settings = session.settings
             schema = upstream.schema(arguments, settings)
-            request = hook.session.prepare(upstream.with_model(request), schema)
+            request = session.prepare(upstream.with_model(request), schema)
             if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
                 from airflow_chat_provider.task.parse_checks import check_multiple_outputs
 
@@ -184,7 +186,7 @@ class ChatCompletionOperator(RequestOperator):
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
             this = Try(context, arguments, ledger, configuration)
-            reply = self._ask(this, hook, dialogue, replies)
+            reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
         finally:
@@ -207,7 +209,7 @@ class ChatCompletionOperator(RequestOperator):
             self.request, self.overwrite_rtif_after_execution = request, True
             self._rendered_fields().note()
 
-    def _ask(self, this: Try, hook: ChatCompletionHook, dialogue: Dialogue, replies: list[Reply]) -> Reply:
+    def _ask(self, this: Try, session: Session, dialogue: Dialogue, replies: list[Reply]) -> Reply:
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
@@ -220,9 +222,9 @@ class ChatCompletionOperator(RequestOperator):
             if dialogue.call > 1:
                 self.log.info("%s", dialogue.asking_again)
             if this.arguments.deferrable:
-                self._defer(this, hook.settings.limits, dialogue, replies)
+                self._defer(this, session.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(hook.session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]

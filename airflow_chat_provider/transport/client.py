@@ -102,16 +102,6 @@ class Client(_BaseClient):
             )
         return self._http
 
-    def get(self, path: str, timeout: float) -> Response | TransportError:
-        """One GET, for connection tests."""
-        live = self.open(Send(timeout, 1), {}, method="GET", path=path)
-        return live if isinstance(live, TransportError) else live.drain()
-
-    def post(self, content: bytes, timeout: float) -> Response | TransportError:
-        """One POST to the endpoint, for connection tests."""
-        live = self.open(Send(timeout, 1, content), {})
-        return live if isinstance(live, TransportError) else live.drain()
-
     def open(
         self, send: Send, headers: dict[str, str], method: str = "POST", path: str | None = None
     ) -> Live | TransportError:

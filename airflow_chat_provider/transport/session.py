@@ -128,7 +128,9 @@ class Session(_BaseSession):
 
     def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
         """Make the attempts and waits of an exchange."""
-        return Stream(self.client, steps, headers).drain()
+        call = Stream(self.client, steps, headers)
+        call.open(hand_over=False)
+        return call.reply
 
     @contextlib.contextmanager
     def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> Iterator[Stream]:
@@ -143,14 +145,6 @@ class Session(_BaseSession):
             call.close()
             if call.over:
                 self.finished(request, self.log_doubts(call.reply))
-
-    def abort(self) -> None:
-        """See ``Client.abort``."""
-        self.client.abort()
-
-    def close(self) -> None:
-        """Close idle connections. The session can still be used."""
-        self.client.close()
 
 
 class AsyncSession(_BaseSession):
@@ -178,7 +172,9 @@ class AsyncSession(_BaseSession):
         self, steps: Exchange, headers: dict[str, str], note: Note | None = None, guard: Guard | None = None
     ) -> Reply:
         """Make the attempts and waits of an exchange."""
-        return await AsyncStream(self._client, steps, headers, note, guard).drain()
+        call = AsyncStream(self._client, steps, headers, note, guard)
+        await call.open(hand_over=False)
+        return call.reply
 
     @contextlib.asynccontextmanager
     async def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> AsyncIterator[AsyncStream]:
@@ -245,13 +241,11 @@ class Stream(_Driver):
         self._live: Live | None = None
         self._chunks: Iterator[dict[str, Any]]
 
-    def drain(self) -> Reply:
-        """The reply. No chunk is handed out, so a stream that breaks may be retried."""
-        self.open(hand_over=False)
-        return self.reply
-
     def open(self, *, hand_over: bool = True) -> None:
-        """Make attempts until there is a chunk to hand out, or a final reply."""
+        """Make attempts until there is a chunk to hand out, or a final reply.
+
+        Without ``hand_over`` no caller gets a chunk, so a stream that breaks may be retried to the end.
+        """
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
             outcome: Response | TransportError | None = None
@@ -303,10 +297,6 @@ class AsyncStream(_Driver):
         self._live: AsyncLive | None = None
         self._first: dict[str, Any]
         self._chunks: AsyncIterator[dict[str, Any]]
-
-    async def drain(self) -> Reply:
-        await self.open(hand_over=False)
-        return self.reply
 
     async def open(self, *, hand_over: bool = True) -> None:
         step: Send | Sleep | None = next(self._steps)

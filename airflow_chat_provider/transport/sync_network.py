@@ -99,7 +99,7 @@ def _left(timeout: float | None, error: type[Exception]) -> float | None:
 class _Lookup:
     """A host's addresses, looked up in a thread, because ``getaddrinfo`` cannot be interrupted.
 
-    A call that gives up and a process that ends do not wait for it. A host that is an address needs no thread.
+    A call that gives up and a process that ends do not wait for it.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -107,12 +107,7 @@ class _Lookup:
         self._port = port
         self._found: list[Any] = []
         self._error: Exception | None = None
-        self._thread: threading.Thread | None = None
-        with contextlib.suppress(ValueError):
-            ip_address(host)
-            self._run()
-            return
-        self._thread = threading.Thread(target=self._run, name="lookup", daemon=True)
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="lookup", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # the process may start no more threads
@@ -177,6 +172,9 @@ class Backend(httpcore.NetworkBackend):
         return watched
 
     def _resolve(self, host: str, port: int, until: float) -> list[str]:
+        with contextlib.suppress(ValueError):
+            ip_address(host)
+            return [host]
         lookup = _Lookup(host, port)
         while not lookup.wait(min(_SLICE, _left(max(0.0, until - time.monotonic()), httpcore.ConnectTimeout) or 0.0)):
             if self.aborted:

@@ -26,7 +26,8 @@ from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteRep
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.core.messages.conversation import asked_again, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
-from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
+from airflow_chat_provider.core.server.error_body import failed_generation
+from airflow_chat_provider.core.server.verdict import CUT_ADVICE
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")

@@ -204,7 +204,7 @@ class TestBeforeTheBody:
         body = replies.ok().body
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         chat.script(raw(head, b"%x\r\n%s\r\n0\r\n" % (len(body), body), b"a:\r\n" * 50_000, b"\r\n"))
-        with pytest.raises(TransportError, match="headers follow the body") as caught:
+        with pytest.raises(TransportError, match="headers follow the response") as caught:
             asyncio.run(hook().acreate(REQUEST))
         assert caught.value.body == json.loads(body)
 
