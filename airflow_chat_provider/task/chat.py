@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
     from airflow_chat_provider.transport.session import Session
@@ -314,7 +315,7 @@ class ChatCompletionOperator(RequestOperator):
     ) -> tuple[Any, Reply | None]:
         """The dialogue as far as its replies go, and the last of them, unless there is another call to make."""
         from airflow_chat_provider.core.answer.dialogue import Dialogue
-        from airflow_chat_provider.core.answer.reply import unreadable
+        from airflow_chat_provider.core.answer.result import unreadable
 
         try:
             dialogue = Dialogue(question, self._wanted(arguments), rung)

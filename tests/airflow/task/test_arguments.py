@@ -191,7 +191,7 @@ def test_what_a_batch_takes_passes():
         ({"branches": []}, "it is empty"),
         ({"branches": {}}, "it is empty"),
         ({"branches": ["a", 5]}, "the ids of tasks"),
-        ({"branches": {"a": {"descrption": "x"}}}, "'a' must be a task's id with its description"),
+        ({"branches": {"a": {"descrption": "x"}}}, "Correct 'a' in branches: write a task id, with its description"),
         ({"branches": {"a": "{{ params.a }}"}}, "takes no template"),
         ({"choose_by": "chance"}, "'enum'"),
         ({"result_format": "text"}, "a branch sets it itself"),
