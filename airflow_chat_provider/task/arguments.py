@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
-
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.answer.result import Delivery
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.ledger import Ledger
 
 OnUncertain: TypeAlias = Literal["fail", "resend"]

@@ -13,7 +13,8 @@ from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments,
 from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    import jinja2
+    from airflow.sdk import DAG, Context
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
@@ -111,7 +112,7 @@ class ChatCompletionOperator(RequestOperator):
         self._check_self()
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         from airflow_chat_provider.task.parse_checks import check_multiple_outputs, check_request
 
         cls._check_each(arguments, dag)
@@ -124,7 +125,9 @@ class ChatCompletionOperator(RequestOperator):
 
         return ARGUMENTS
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
         self._rendered = rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
