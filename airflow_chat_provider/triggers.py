@@ -22,8 +22,8 @@ from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.conversation import Conversation
 from airflow_chat_provider.durable.entry import KEY, VERSION, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
+from airflow_chat_provider.durable.results import ais_left, aleave
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.task.delivery import ais_left, leave
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
 from airflow_chat_provider.transport.client import AsyncClient
 from airflow_chat_provider.transport.open_files import allow_all
@@ -262,7 +262,7 @@ class ChatCompletionTrigger(BaseTrigger):
         for warning in left.warnings:
             self.log.warning("%s", warning)
         try:
-            await leave(self.journal, left)
+            await aleave(self.journal, left)
         except Exception as error:  # noqa: BLE001 - the reply is stored: a worker leaves it
             self.log.warning("Airflow did not take an XCom (%s): a worker goes on", type(error).__name__)
             return "done"

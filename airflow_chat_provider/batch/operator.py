@@ -50,6 +50,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param part_seconds: seconds after which a part is written in any case
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = _FIELDS
     _own_fields = _FIELDS
     ui_color = "#d9ead3"

@@ -42,6 +42,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     :param choose_by: enum (one id, in an answer of JSON) or tool (one or more, each with arguments)
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     ui_color = "#f4e1c6"
     # Let the scheduler skip what was not picked, also where it is cleared or expanded later on. Airflow asks for the
     # first of these, and for the second one where a decorated function is mapped.

@@ -54,6 +54,7 @@ class ChatCompletionOperator(RequestOperator):
     :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
@@ -161,8 +162,8 @@ class ChatCompletionOperator(RequestOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """``execute``'s second half, where the trigger of a deferred call left it to a worker: push what it got."""
+        from airflow_chat_provider.durable.results import left_value
         from airflow_chat_provider.task import handoff
-        from airflow_chat_provider.task.delivery import left_value
 
         with final_errors():
             found = handoff.find(context["ti"], event, on_uncertain=self.on_uncertain)

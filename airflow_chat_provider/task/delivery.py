@@ -10,15 +10,8 @@ from airflow_chat_provider.core.answer.reply import output_error
 from airflow_chat_provider.task.arguments import XCOMS
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.airflow_api.xcom import Slot
-    from airflow_chat_provider.core.answer.outcome import Outcome
     from airflow_chat_provider.core.answer.reply import Reply
-    from airflow_chat_provider.durable.journal import Journal
     from airflow_chat_provider.operators import ChatCompletionOperator
-
-_LARGE = 1 << 16  # characters of replies
-_LAST = "configuration"
-"""The XCom that a trigger leaves at last: where it is, all are."""
 
 
 def delivery_of(task: ChatCompletionOperator) -> Delivery:
@@ -61,29 +54,3 @@ def _spread(task: ChatCompletionOperator, ti: Any, value: Any, reply: Reply) -> 
         if key not in XCOMS:
             ti.xcom_push(key=key, value=item)
     task.multiple_outputs = False
-
-
-async def leave(journal: Journal, left: Outcome) -> None:
-    """In a trigger: set the XComs, the return value among them, and remove the journal: it has nothing more to tell."""
-    xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
-    for key in sorted(xcoms, key=lambda key: key == _LAST):
-        await journal.slot._replace(key=key).aput(xcoms[key], large=len(journal.entry.replies) > _LARGE)
-    await journal.adrop()
-
-
-async def ais_left(journal: Journal) -> bool:
-    """Has a trigger left all XComs of this try? Airflow removes those of earlier tries."""
-    return await _mark(journal).aget() is not None
-
-
-def is_left(journal: Journal) -> bool:
-    return _mark(journal).get() is not None
-
-
-def left_value(journal: Journal) -> Any:
-    """The return value that a trigger left; None where it left none."""
-    return journal.slot._replace(key="return_value").get()
-
-
-def _mark(journal: Journal) -> Slot:
-    return journal.slot._replace(key=_LAST)

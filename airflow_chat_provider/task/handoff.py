@@ -12,7 +12,8 @@ from airflow_chat_provider.core.errors import ChatCompletionError, TransportErro
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.durable.entry import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal
-from airflow_chat_provider.task.delivery import delivery_of, is_left
+from airflow_chat_provider.durable.results import is_left
+from airflow_chat_provider.task.delivery import delivery_of
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Wanted
