@@ -1,4 +1,4 @@
-"""An output folder on this machine: two files that grow, each line on the disk before its row counts as done."""
+"""An output folder on this machine: two files that grow. A row counts as done once its line is on the disk."""
 
 from __future__ import annotations
 
@@ -10,20 +10,37 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from airflow_chat_provider.batch.files import NO_ROOM, file_error, readable
-from airflow_chat_provider.batch.output.created import create, replace
-from airflow_chat_provider.batch.output.spill import Spill, reason, write_all, write_lines
-from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, StoreError, new_owner, taken_over
+from airflow_chat_provider.batch.files import (
+    NO_ROOM,
+    StoreError,
+    create,
+    file_error,
+    readable,
+    reason,
+    replace,
+    write_all,
+    write_lines,
+)
+from airflow_chat_provider.batch.output.spill import Spill
+from airflow_chat_provider.batch.output.store import (
+    ERRORS,
+    MANIFEST,
+    OWNER,
+    RESULTS,
+    cannot_write,
+    new_owner,
+    taken_over,
+)
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 
-_RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
-_LOCK_WAIT = 30.0  # seconds; a task whose worker was lost may take this long to end
+_RESERVE = 64 << 10  # bytes for each answer that may still come when the disk is full
+_LOCK_WAIT = 30.0  # seconds; a task that has lost its worker may take this long to end
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
@@ -31,6 +48,8 @@ log = logging.getLogger(__name__)
 
 
 class _Line(NamedTuple):
+    """A line to be written. ``written`` wakes who waits for it; ``stored`` counts it."""
+
     kind: str
     content: bytes
     written: asyncio.Future[None]
@@ -38,13 +57,14 @@ class _Line(NamedTuple):
 
 
 class LocalStore:
-    """Lines that come while others are written go to the disk together, with one fsync.
+    """Lines that come while others are being written go to the disk together, with one fsync.
 
-    A lock keeps a second run out. Where locks do not reach (some network file systems), a run marks the folder as its
-    own, looks at the mark before each write, and writes no more once another run has marked it.
+    A lock keeps a second run out. Some network file systems have no locks: so a run marks the folder as its own, looks
+    at the mark before each write, and stops writing once another run has marked the folder.
     """
 
     def __init__(self, folder: Path, in_flight: int, file_mode: int | None = 0o600) -> None:
+        """``in_flight``: how many answers may still come when the disk is full; room is kept for them."""
         self.full = False
         self.error: StoreError | None = None
         self._folder = folder
@@ -84,7 +104,7 @@ class LocalStore:
                 for kind in (RESULTS, ERRORS):
                     self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
                 self._lock(self._files[RESULTS])
-                self._thread.submit(int)  # begins the thread now: later there may be none to be had
+                self._thread.submit(int)  # starts the thread now: later this process may get none
             except BaseException:
                 self.close()
                 raise
@@ -96,13 +116,13 @@ class LocalStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > until:
-                    why = "is written to by another run; wait for its end, or name another folder"
+                    why = "is in use by another run; wait for its end, or name another folder"
                     raise file_error("output", self._folder, why) from None
                 time.sleep(0.5)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                log.warning("Let one run at a time write to %s: its file system has no locks", self._folder)
+                log.warning("Let only one run at a time write to %s: its file system has no locks", self._folder)
                 return
             else:
                 return
@@ -110,10 +130,10 @@ class LocalStore:
     def claim(self) -> None:
         with readable("output", self._folder):
             self._replace(self._path(OWNER), [self._owner])
-        # Room that is given up when the disk is full, so that the replies under way can still be written.
+        # A file that is deleted when the disk is full, so that the answers under way can still be written.
         free = os.statvfs(self._folder)
         size = min(_RESERVE * self._in_flight, free.f_bavail * free.f_frsize // 2)
-        with contextlib.suppress(OSError):  # not every file system can
+        with contextlib.suppress(OSError):  # not every file system can allocate room
             file = create(self._reserve, os.O_WRONLY | os.O_TRUNC, self._mode)
             try:
                 os.posix_fallocate(file, 0, max(1, size))
@@ -121,13 +141,13 @@ class LocalStore:
                 os.close(file)
 
     def check(self) -> None:
-        # It is opened each time: a network file system asks its server then, and may not for a mere look.
+        # Opened each time: only then does a network file system ask its server for the file as it is now.
         try:
             owner = _read(self._mark)
         except FileNotFoundError:
             owner = None
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS:  # lines that came are worth more than the look
+            if error.errno in _NO_DESCRIPTORS:  # writing the lines that came matters more than this check
                 return
             with readable("output", self._mark):
                 raise
@@ -146,7 +166,7 @@ class LocalStore:
         with readable("output", self._path(name)):
             self._replace(self._path(name), [content])
 
-    def _replace(self, path: Path, pieces: Iterator[bytes] | list[bytes]) -> None:
+    def _replace(self, path: Path, pieces: Iterable[bytes]) -> None:
         replace(path, pieces, self._mode)
 
     def lines(self, kind: str) -> Iterator[bytes]:
@@ -156,7 +176,7 @@ class LocalStore:
                 if line.endswith(b"\n"):
                     whole += len(line)
                     yield line
-                elif _is_whole(line):  # all but its end came to the disk, or an editor dropped that
+                elif _is_whole(line):  # only its newline is missing: a crash or an editor dropped it
                     write_all(self._files[kind], b"\n")
                     yield line + b"\n"
                 else:
@@ -183,7 +203,8 @@ class LocalStore:
                 for line in lines:
                     self._tell(line, self.error if line.written in missing else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
-            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            why = f"Run the task again: writing to {self._folder} failed ({reason(error)})"
+            self.error = self.error or StoreError(why)
             for line in (*lines, *self._waiting):
                 self._tell(line, self.error)
             self._waiting = []
@@ -201,18 +222,18 @@ class LocalStore:
             await self._flushing
 
     def _store(self, lines: list[_Line]) -> set[asyncio.Future[None]]:
-        """Write lines; whose are not in the output. These are kept elsewhere, and ``error`` says where."""
+        """Write lines. Returns the futures of those that are not in the output: the spill keeps these."""
         missing: list[_Line] = []
         for kind in (RESULTS, ERRORS):
             if of_kind := [line for line in lines if line.kind == kind]:
                 missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
         if missing:
             self.spill.keep([line.content for line in missing])
-            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+            self.error = StoreError(f"{self._why}. {self.spill.summary()}")
         return {line.written for line in missing}
 
     def _append(self, file: int, contents: list[bytes]) -> int:
-        """How many of the lines are in the output; of the others ``_why`` says why not."""
+        """Append lines: how many are in the output. ``_why`` says why the others are not."""
         if self._why:
             return 0
         taken = 0
@@ -222,8 +243,8 @@ class LocalStore:
         except StoreError as error:
             self._why = error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
-            self._why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
-            if isinstance(error, OSError) and error.errno in NO_ROOM:  # for all of them; there may be for some
+            self._why = cannot_write(self._folder, error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # but there may be room for some of them
                 with contextlib.suppress(OSError):
                     taken = write_lines(file, contents)[0]
         return taken if self._why else len(contents)
@@ -258,7 +279,7 @@ class LocalStore:
 
     def close(self) -> None:
         self._thread.shutdown()
-        with contextlib.suppress(OSError, ChatCompletionError):  # another run's reserve is left to it
+        with contextlib.suppress(OSError, ChatCompletionError):  # another run may need its reserve
             if self._files and self.read(OWNER) == self._owner:
                 self._reserve.unlink(missing_ok=True)
         while self._files:
@@ -270,13 +291,13 @@ def _write(file: int, content: bytes, size: int) -> None:
         write_all(file, content)
         os.fsync(file)
     except OSError:
-        with contextlib.suppress(OSError):  # what is left of it is passed over by the next run
+        with contextlib.suppress(OSError):  # the next run skips what is left of the line
             os.ftruncate(file, size)
         raise
 
 
 def _read(path: str) -> bytes:
-    """All of a small file; a quarter of what ``read_bytes`` takes."""
+    """All of a small file, in a quarter of the time that ``read_bytes`` takes."""
     file = os.open(path, os.O_RDONLY)
     try:
         return os.read(file, 1 << 16)

@@ -1,4 +1,4 @@
-"""An output folder in an object store, whose files cannot grow: lines are gathered, and written part by part."""
+"""An output folder in an object store. Files cannot grow there: lines are collected and written part by part."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_chat_provider.batch.files import readable, stored
-from airflow_chat_provider.batch.output.spill import Spill, reason
+from airflow_chat_provider.batch.files import StoreError, readable, reason, stored
+from airflow_chat_provider.batch.output.spill import Spill
 from airflow_chat_provider.batch.output.store import (
     ERRORS,
     MANIFEST,
     OWNER,
     RESULTS,
-    StoreError,
     TakenOver,
+    cannot_write,
     new_owner,
     taken_over,
 )
 
-# Without folders: to make one here would make a bucket, of whatever name was mistyped.
+# Stores without folders: making one here would make a bucket, even one whose name is mistyped.
 _FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "az"})
 _READERS = 16  # parts read at once when a run continues
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
@@ -34,12 +34,13 @@ _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
 _Line = tuple[bytes, Callable[[], None]]
 """A line, and what to call when it is stored."""
 _Part = dict[str, list[_Line]]
+"""Lines by kind."""
 
 
 class ObjectStore:
-    """A part has ``part_rows`` lines or what came in ``part_seconds``; a crash loses the open one.
+    """A part holds ``part_rows`` lines, or those that came within ``part_seconds``; a crash loses the open part.
 
-    A run marks the folder as its own, and writes no part more once another run has done so.
+    A run marks the folder as its own, and stops writing once another run has marked it.
     """
 
     full = False
@@ -75,8 +76,8 @@ class ObjectStore:
         return f"{name}:{number - first + 1}"
 
     def open(self) -> None:
-        """Nothing is locked: whoever claims it last goes on."""
-        self._thread.submit(int)  # begins the thread now: later there may be none to be had
+        """Nothing is locked: the run that claims the folder last goes on."""
+        self._thread.submit(int)  # starts the thread now: later this process may get none
 
     def claim(self) -> None:
         if self._folder.protocol not in _FLAT:
@@ -86,7 +87,7 @@ class ObjectStore:
 
     def check(self) -> None:
         owner = self.read(OWNER)
-        if owner not in (None, self._owner):  # None: there is nothing that is another run's
+        if owner not in (None, self._owner):  # None: no other run has marked it
             raise taken_over(self._folder, owner)
 
     def read(self, name: str) -> bytes | None:
@@ -106,7 +107,7 @@ class ObjectStore:
             self._fs.pipe_file(self._path(name), content)
 
     def _parts(self, kind: str) -> list[str]:
-        """In the order in which they were written."""
+        """The files of a kind, in the order in which they were written."""
         with readable("output", self._folder):
             self._fs.invalidate_cache()
             names = self._fs.ls(self._folder.path, detail=False) if self._fs.exists(self._folder.path) else []
@@ -142,7 +143,7 @@ class ObjectStore:
         return sum(map(len, self._part.values()))
 
     def _start(self) -> asyncio.Task[None]:
-        """Write the part, unless one is being written: then what has come goes with the next."""
+        """Write the open part. If one is being written already, the lines wait for the next."""
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_part())
         return self._writing
@@ -155,7 +156,8 @@ class ObjectStore:
         try:
             missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, part)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
-            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            why = f"Run the task again: writing to {self._folder} failed ({reason(error)})"
+            self.error = self.error or StoreError(why)
             return
         for kind, lines in part.items():
             if kind not in missing:
@@ -169,18 +171,18 @@ class ObjectStore:
             raise self.error
 
     def _store(self, part: _Part) -> set[str]:
-        """Write a part. The kinds that are not in the store: theirs are kept on this machine."""
+        """Write a part. Returns the kinds whose lines are not in the store: the spill keeps these lines."""
         contents = {kind: [line for line, _ in lines] for kind, lines in part.items() if lines}
         if not self._why:
             self._why = self._put_part(contents)
         for lines in contents.values():
             self.spill.keep(lines)
         if contents:
-            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+            self.error = StoreError(f"{self._why}. {self.spill.summary()}")
         return set(contents)
 
     def _put_part(self, contents: dict[str, list[bytes]]) -> str:
-        """Write a part, and take from ``contents`` what is written; why the rest is not."""
+        """Write a part and remove from ``contents`` what is written. Returns why the rest is not ("": all is)."""
         name, why = next(self._names), ""
         for wait in (*_WAITS, None):
             try:
@@ -191,7 +193,7 @@ class ObjectStore:
             except TakenOver as error:
                 return error.message
             except Exception as error:  # noqa: BLE001 - each store has errors of its own
-                why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
+                why = cannot_write(self._folder, error)
                 if wait is not None:
                     time.sleep(wait)
             else:

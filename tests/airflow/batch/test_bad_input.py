@@ -37,14 +37,16 @@ class TestInput:
         assert "is not UTF-8 (line 101)" in refused(batch)
 
     def test_that_is_of_an_unknown_kind(self, batch, tmp_path):
-        assert "no path of a .jsonl or .csv file" in refused(batch, input=str(tmp_path / "rows.xlsx"))
+        assert "must be the path of a .jsonl or .csv file" in refused(batch, input=str(tmp_path / "rows.xlsx"))
 
     def test_that_is_a_folder(self, batch):
         batch.input.mkdir()
         assert "Is a directory" in refused(batch)
 
     def test_in_a_store_that_airflow_has_no_provider_for(self, batch):
-        assert "is the provider of its scheme installed?" in refused(batch, input="nowhere://bucket/rows.jsonl")
+        assert "is the Airflow provider for its scheme installed?" in refused(
+            batch, input="nowhere://bucket/rows.jsonl"
+        )
 
     def test_that_is_not_compressed_as_its_name_says(self, batch, tmp_path):
         (tmp_path / "rows.jsonl.gz").write_bytes(b'{"text": "a"}\n')
@@ -56,9 +58,9 @@ class TestInput:
         ("content", "told"),
         [
             ("", "is empty"),
-            ("text,text\na,b\n", "two columns 'text'"),
+            ("text,text\na,b\n", "two columns named 'text'"),
             ("text,\na,b\n", "a column without a name"),
-            ('text\n"a\n', "is no CSV (line 2)"),
+            ('text\n"a\n', "is not valid CSV (line 2)"),
         ],
     )
     def test_that_is_no_table(self, batch, tmp_path, content, told):
@@ -68,7 +70,7 @@ class TestInput:
     def test_a_record_with_too_few_cells_fails_alone(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("text,b\n1,2\n3\n5,6\n")
         assert batch.run(input=str(tmp_path / "rows.csv"), max_failures=1)["failed"] == {"InvalidRequest": 1}
-        assert "rows.csv:3: it has 1 cells, and the header 2" in batch.errors[0]["error"]["message"]
+        assert "rows.csv:3: it has 1 cell, but the header has 2" in batch.errors[0]["error"]["message"]
 
     def test_a_byte_order_mark_is_no_part_of_the_first_column(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("\ufefftext\na\n", "utf-8")
@@ -83,7 +85,7 @@ class TestInput:
         batch.write({"custom_id": "a", "text": "1"}, {"custom_id": "b", "text": "2"}, {"custom_id": "a", "text": "3"})
         batch.run(max_failures=1, max_concurrency=1)
         assert batch.asked == ["1", "2"]
-        assert "rows.jsonl:3: its id is that of row 0" in batch.errors[0]["error"]["message"]
+        assert "rows.jsonl:3: row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
 
     def test_a_row_that_breaks_the_schema_is_not_sent_and_names_its_line_and_path(self, batch):
         batch.write({"text": "a", "t": 1}, {"text": "b", "t": 7})
@@ -113,7 +115,7 @@ class TestOutput:
 
     def test_that_is_named_like_a_file(self, batch, tmp_path):
         batch.texts(1)
-        assert "is a file's name; name a folder" in refused(batch, output=str(tmp_path / "out.jsonl"))
+        assert "is the name of a file; name a folder" in refused(batch, output=str(tmp_path / "out.jsonl"))
 
     def test_below_a_file(self, batch, tmp_path):
         batch.texts(1)
@@ -134,7 +136,7 @@ class TestOutput:
         with (batch.output / "results.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
         told = refused_again(batch)
-        assert "holds lines of something else" in told
+        assert "has a line that does not belong to this batch" in told
         assert "results.jsonl:3)" in told
 
     def test_that_another_run_writes_to(self, batch, monkeypatch):
@@ -145,7 +147,7 @@ class TestOutput:
         other = local.LocalStore(batch.output, 1)
         other.open()
         try:
-            assert "is written to by another run" in refused(batch)
+            assert "is in use by another run" in refused(batch)
         finally:
             other.close()
 
@@ -184,7 +186,7 @@ class TestArguments:
             batch.task(**arguments)
         assert caught.value.path == path
 
-    def test_so_it_does_in_partial(self):
+    def test_a_wrong_one_in_partial_breaks_the_import(self):
         with DAG("mapped", schedule=None), pytest.raises(InvalidRequest, match="on_changed"):
             ChatCompletionBatchOperator.partial(task_id="bulk", output="/tmp/out", on_changed="never")
 
@@ -210,6 +212,7 @@ class TestArguments:
         self, batch, monkeypatch
     ):
         monkeypatch.setattr("resource.getrlimit", lambda what: (64, 1000))
+        monkeypatch.setattr("resource.setrlimit", lambda what, limits: None)
         batch.texts(1)
         assert "Lower max_concurrency to 800" in refused(batch, max_concurrency=900)
 

@@ -173,8 +173,8 @@ class TestBareLines:
             ({"method": "FILE"}, "method must be POST"),
             ({"custom_id": 5}, "custom_id must be text"),
             ({"body": {"model": "m", "messages": []}}, "$.messages"),
-            ({"body": {"model": "m", "prompt": "x"}}, "it is not a line of a batch file (custom_id and body"),
-            ({"body": "{}"}, "it is not a line of a batch file (custom_id and body"),
+            ({"body": {"model": "m", "prompt": "x"}}, "the row must be a line of a batch file (custom_id and body"),
+            ({"body": "{}"}, "the row must be a line of a batch file (custom_id and body"),
         ],
     )
     def test_a_wrong_one_is_not_sent(self, batch, change, told):
@@ -187,7 +187,7 @@ class TestBareLines:
         batch.write(LINE, BARE, {"text": "plain"}, {**BARE, "custom_id": "bare-2"})
         batch.run()
         assert batch.asked == ["As it is.", "As it is.", "plain", "{{ as it is }}"]
-        said = "are sent as they are; what the task asks is for the others"
+        said = "are sent as they are; the task's request is for other rows"
         assert Log(capsys, caplog).text.count(said) == 1
 
     def test_a_row_of_data_with_columns_of_these_names_is_a_row_of_data(self, batch):

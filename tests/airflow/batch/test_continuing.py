@@ -73,7 +73,7 @@ class TestAgain:
         batch.run(on_changed="restart", max_failures=None)
         file.write_bytes(kept)
         batch.run(max_failures=None)
-        assert "its id is that of row 0" in batch.errors[0]["error"]["message"]
+        assert "row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
 
 
 class TestChanged:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.batch.output.lines import Foreign, read_line
-from airflow_chat_provider.batch.output.usage import counted
+from airflow_chat_provider.batch.output.tally import counted
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
@@ -48,7 +48,7 @@ def test_a_line_of_which_nothing_can_be_read_is_passed_over_told_and_its_row_ask
     assert (manifest["succeeded"], manifest["failed"]) == (3, {})
     assert {prompt for prompt, count in batch.times.items() if count == 2} == {lost}
     assert read_back(batch) == [0, 1, 2]
-    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "damaged lines" in record.getMessage()]
     assert f"{file}:{where + 1}." in told
     assert "row " not in told.replace(str(file), "")
 
@@ -59,7 +59,7 @@ def test_many_of_them_are_counted(batch, caplog):
     with (batch.output / "results.jsonl").open("ab") as file:
         file.write(b"\n" * 1000)
     batch.run()
-    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "damaged lines" in record.getMessage()]
     assert "results.jsonl:11 and 990 more" in told
     assert len(batch.chat.requests) == 1
 
@@ -108,7 +108,7 @@ def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
     file.write_bytes(json.dumps(line).encode() + b"\n" + kept)
     error = batch.error(max_concurrency=1)
     assert isinstance(error, InvalidRequest)
-    assert f"({file}:1); move them out" in error.message
+    assert f"({file}:1); move such lines out" in error.message
     file.write_bytes(kept)
     assert batch.run()["succeeded"] == 2
     assert len(batch.chat.requests) == 2
@@ -136,7 +136,7 @@ def test_so_is_one_of_another_shard(batch):
     first, second = (batch.output / f"shard-{n}-of-2" / "results.jsonl" for n in (1, 2))
     first.write_bytes(first.read_bytes() + second.read_bytes())
     error = batch.error(shard="1/2")
-    assert f"({first}:3); move them out" in error.message
+    assert f"({first}:3); move such lines out" in error.message
     assert len(batch.chat.requests) == 4
 
 
@@ -218,7 +218,7 @@ class TestIds:
         batch.write({"custom_id": "5", "text": "a"}, {"custom_id": 5, "text": "b"}, {"custom_id": 6, "text": "c"})
         for _ in range(2):
             assert batch.run(max_failures=None)["failed"] == {"InvalidRequest": 1}
-            assert "its id is that of row 0" in batch.errors[0]["error"]["message"]
+            assert "row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
         assert batch.asked == ["a", "c"]
 
     def test_so_they_are_in_lines_of_the_batch_file_format(self, batch):

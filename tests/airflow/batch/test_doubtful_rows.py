@@ -10,7 +10,9 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 
 def told(caplog):
-    return [record.getMessage() for record in caplog.records if "said once for the whole batch" in record.getMessage()]
+    return [
+        record.getMessage() for record in caplog.records if "logged only once for this batch" in record.getMessage()
+    ]
 
 
 def test_what_a_server_does_to_each_row_is_told_once(batch, caplog):

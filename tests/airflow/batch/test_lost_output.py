@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output import local, spill
 from airflow_chat_provider.batch.output.spill import Spill
-from airflow_chat_provider.batch.output.store import StoreError
 from airflow_chat_provider.testing import replies
 from tests.airflow.batch.conftest import fill
 from tests.support.batching import lines, prompt_of
@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_batch_and_loses_no_answer(batch, small_disk, tmp_
     batch.output = small_disk / "out"
     error = batch.error(max_concurrency=8, output=str(batch.output))
     assert isinstance(error, StoreError)
-    assert "Make room and run the task again" in error.message
+    assert "Make room, then run the task again" in error.message
     assert not error.final
     assert len(batch.results) == len(batch.chat.requests) < 200
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
@@ -99,7 +99,7 @@ def test_where_nothing_has_room_the_batch_ends_and_names_each_place_that_was_tri
     assert f"{batch.output} cannot be written (No space left on device)" in message
     assert f"{full_disk} (No space left on device)" in message
     lost = len(batch.chat.requests) - len(batch.results)
-    assert f"{lost} lines could not be kept" in message
+    assert f"{lost} lines were lost" in message
     manifest = batch.pushed["return_value"]
     assert manifest["succeeded"] == len(batch.results) > 0
     assert manifest["usage"]["total_tokens"] == 11 * len(batch.results)
@@ -298,7 +298,7 @@ class TestPlaces:
         kept.keep([b"a" * 100_000 + b"\n", b"b" * 100_000 + b"\n", b"c" * 100_000 + b"\n"])
         (path,) = small_disk.iterdir()
         assert path.read_bytes() == b"a" * 100_000 + b"\n" + b"b" * 100_000 + b"\n"
-        told = kept.told()
-        assert "1 lines could not be kept" in told
+        told = kept.summary()
+        assert "1 line was lost" in told
         assert str(path) in told
         assert os.fspath(full_disk) in told

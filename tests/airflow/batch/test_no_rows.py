@@ -55,10 +55,10 @@ def test_so_does_an_empty_list_whatever_else_is_asked_for(batch, arguments):
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("rows.csv", b"", "is empty; its first line must name the columns"),
-        ("rows.csv", MARK, "has an empty first line; its first line must name the columns"),
-        ("rows.csv", b"\ntext\na\n", "has an empty first line; its first line must name the columns"),
-        ("rows.jsonl.gz", b"", "is cut off, or not compressed as its name says"),
+        ("rows.csv", b"", "is empty; the first line must name the columns"),
+        ("rows.csv", MARK, "has an empty first line; the first line must name the columns"),
+        ("rows.csv", b"\ntext\na\n", "has an empty first line; the first line must name the columns"),
+        ("rows.jsonl.gz", b"", "is cut off, or is not compressed as its name says"),
     ],
 )
 def test_a_file_that_cannot_be_whole_is_refused_all_the_same(batch, tmp_path, file, content, told):
@@ -84,7 +84,7 @@ def test_rows_that_come_later_are_another_input_of_the_same_output(batch):
     assert "or set on_changed='restart'" in error.message
     assert batch.chat.requests == []
     assert batch.run(input=[{"text": "a"}], on_changed="restart")["succeeded"] == 1
-    assert "begun with another input" in batch.error(input=[]).message
+    assert "made with another input" in batch.error(input=[]).message
     assert counts(batch.run(input=[], on_changed="restart")) == NOTHING
     assert batch.results == []
 

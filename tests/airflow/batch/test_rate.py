@@ -108,7 +108,7 @@ def test_a_count_of_tokens_that_cannot_be_is_told_and_fails_no_row(batch, tokens
     batch.texts(2)
     batch.chat.default = replies.ok(usage={"total_tokens": tokens})
     assert batch.run(tokens_per_minute=6000, max_concurrency=2)["succeeded"] == 2
-    assert caplog.text.count("by its own count") == 1
+    assert caplog.text.count("by the server's count") == 1
 
 
 def test_a_server_that_is_not_there_is_told_before_all_rows_have_failed(batch, connect, unused_port):

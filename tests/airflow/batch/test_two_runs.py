@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output import local
-from airflow_chat_provider.batch.output.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 
@@ -69,7 +69,7 @@ class TestWithoutLocks:
         error = batch.error(max_concurrency=4)
         assert isinstance(error, StoreError)
         assert not error.final
-        assert "Let one run end before the next: another one (process" in error.message
+        assert "Let one run end before the next one begins: another run (process" in error.message
         assert ended.wait(60)
         assert found[0]["succeeded"] == 200
         assert [line["index"] for line in batch.results] == list(range(200))
