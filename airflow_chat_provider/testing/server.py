@@ -73,7 +73,7 @@ class ChatServer(Listener):
             return self._news.wait_for(lambda: len(self.requests) >= count, timeout)
 
     def wait_closed(self, timeout: float = 5.0, count: int = 1) -> bool:
-        """Wait until the client has closed `count` connections before their replies were sent; False after the timeout."""
+        """Wait until the client has closed `count` connections before their replies ended; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self.connections_closed) >= count, timeout)
 
