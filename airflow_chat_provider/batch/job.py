@@ -22,6 +22,7 @@ from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.task.configuration import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
     from airflow_chat_provider.task.arguments import ChatArguments
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Job:
     """A batch that is ready to run. ``prepare`` makes it."""
 
     arguments: BatchArguments
-    template: RowTemplate
+    template: RequestTemplate
     settings: Settings
     schema: RequestSchema | None
     wanted: Wanted
@@ -79,14 +80,14 @@ class Job:
     history: History
 
     @classmethod
-    def prepare(
-        cls, chat: ChatArguments, arguments: BatchArguments, template: RowTemplate, settings: Settings, schema: Any
-    ) -> Job:
-        """Read the input once, and raise InvalidRequest for what is wrong with it or with the arguments.
+    def prepare(cls, chat: ChatArguments, arguments: BatchArguments, template: RequestTemplate) -> Job:
+        """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
 
-        ``settings`` and ``schema`` are those that hold once the task, its upstream and its connection are asked.
+        The model is the upstream task's or the connection's, for requests that name none.
         """
-        checked = load_schema(schema)
+        upstream = Upstream.from_argument(chat.configuration)
+        settings = upstream.hook(chat).settings
+        schema = load_schema(upstream.schema(chat, settings))
         wanted = chat.wanted()
         server_memory.warn(wanted)
         source = open_source(arguments.input)
@@ -113,8 +114,8 @@ class Job:
         return cls(
             arguments=arguments,
             template=template,
-            settings=settings,
-            schema=checked,
+            settings=settings._replace(model=upstream.values.get("model") or settings.model),
+            schema=schema,
             wanted=wanted,
             shape=Shape(
                 arguments.id_key, chat.result_format, arguments.response_key, chat.on_incomplete, arguments.keep_row
@@ -175,7 +176,7 @@ class Job:
         wanted = [] if self.wanted.schema is None else [self.wanted.schema.schema]
         fingerprint = {
             "input": self.survey.digest,
-            "request": _digest([self.template.source, self.settings.model, *wanted]),
+            "request": _digest([self.template.sources, self.settings.model, *wanted]),
             "output": _digest([self.shape, self.arguments.shard]),
         }
         found = identity_in(self.store)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.rendering import Rendered
+    from airflow_chat_provider.batch.rendering import RenderedRows
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.kinds import Kind
 
@@ -120,7 +120,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
-        self._rendered: Rendered | None = None
+        self._rendered: RenderedRows | None = None
         self._background: Background | None = None
         self._check_self()
 
@@ -140,9 +140,10 @@ class ChatCompletionBatchOperator(RequestOperator):
         return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        from airflow_chat_provider.batch.rendering import render
+        from airflow_chat_provider.batch.rendering import RenderedRows
 
-        self._rendered = render(self, fields, context, env, data)
+        # A subclass may have left fields out of template_fields; in a batch, those of the request are templates still.
+        self._rendered = RenderedRows.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -152,23 +153,19 @@ class ChatCompletionBatchOperator(RequestOperator):
         """
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import BatchArguments, Job
-        from airflow_chat_provider.batch.rendering import render
-        from airflow_chat_provider.task.inside import known_context, outer_task
-        from airflow_chat_provider.task.rendering import Upstream
+        from airflow_chat_provider.batch.rendering import RenderedRows
+        from airflow_chat_provider.task.base import known_context, outer_task
 
         context = known_context(context)
         with final_errors():
             if self._rendered is None:
-                self._rendered = render(self, REQUEST_FIELDS, context, self.get_template_env(), frozenset())
+                environment = self.get_template_env()
+                self._rendered = RenderedRows.render(self, REQUEST_FIELDS, context, environment, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            upstream = Upstream.of(self.configuration)
-            settings = self.hook_for(upstream).settings
-            schema = self.schema_for(upstream, settings)
-            settings = settings._replace(model=upstream.values.get("model") or settings.model)
-            chat, arguments = ChatArguments.from_task(self), BatchArguments.from_task(self)
-            manifest, error = Job.prepare(chat, arguments, template, settings, schema).run(self._background)
+            job = Job.prepare(ChatArguments.from_task(self), BatchArguments.from_task(self), template)
+            manifest, error = job.run(self._background)
             if error is not None:
                 if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
                     context["ti"].xcom_push(key="return_value", value=manifest)

@@ -9,14 +9,14 @@ from airflow_chat_provider.batch.input.row import Row, body_of, row_error
 from airflow_chat_provider.batch.input.seen_ids import SeenIds
 from airflow_chat_provider.batch.pace.caller import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.prepare import filled, finish
-from airflow_chat_provider.templates.stores import OF_AIRFLOW
+from airflow_chat_provider.core.request.prepare import finish
+from airflow_chat_provider.templates.failures import FROM_AIRFLOW
 from airflow_chat_provider.transport.outgoing import with_model
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 _SENT_AS_IS = (
     "Rows that hold only custom_id and a body with messages are sent as they are; the task's request is for other rows"
@@ -30,7 +30,7 @@ class Requests:
     """Makes the requests of a batch: from its template, or from a line of a batch file (OpenAI, Together, Mistral)."""
 
     def __init__(
-        self, template: RowTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
+        self, template: RequestTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
     ) -> None:
         self._template = template
         self._settings = settings
@@ -56,7 +56,7 @@ class Requests:
         try:
             return self._checked(self._made(row))
         except InvalidRequest as error:
-            if error.keyword in OF_AIRFLOW:
+            if error.keyword in FROM_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
                 error.reword(f"{row.place}: {error.message}")
@@ -76,9 +76,7 @@ class Requests:
             form = "custom_id and body, or custom_id, method, url and body"
             why = f"the task has no request, so the row must be a line of a batch file ({form})"
             raise row_error(row.place, why, "required")
-        empty: list[str] = []
-        made, is_meant = self._template.request(row.value, empty)
-        request, warnings = filled(made, self._schema, empty, is_meant)
+        request, warnings = self._template.fill(self._schema, row.value)
         self._warn(warnings)
         return request
 

@@ -97,7 +97,7 @@ class ChatArguments(NamedTuple):
         """What an answer has to be. Raises InvalidRequest for a ``response_schema`` that cannot be read."""
         from airflow_chat_provider.core.answer.dialogue import Wanted
         from airflow_chat_provider.core.answer.output_schema import load_output
-        from airflow_chat_provider.templates.schema_files import opened
+        from airflow_chat_provider.templates.dag_templates import opened
 
         schema = load_output(opened(self.response_schema, self.dag, "response_schema"))
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)

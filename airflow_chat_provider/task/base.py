@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from airflow.sdk import BaseOperator
 
 from airflow_chat_provider.airflow_api.compat import current_context
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
 
@@ -17,23 +16,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
-    from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task.kinds import Kind
-    from airflow_chat_provider.task.rendering import Upstream
-
-
-@contextmanager
-def naming(task_id: str) -> Iterator[None]:
-    """Let an error that breaks the import of a DAG begin with its task: a DAG file has many."""
-    try:
-        yield
-    except ChatCompletionError as error:
-        error.reword(f"Task {task_id!r}: {error.message}")
-        raise
-    except RecursionError:
-        why = f"Task {task_id!r}: Correct the arguments: one is nested too deep, or holds itself"
-        raise InvalidRequest(why, path="$", keyword="json") from None
 
 
 class RequestOperator(BaseOperator):
@@ -90,25 +73,6 @@ class RequestOperator(BaseOperator):
         self.request_schema = str(given) if isinstance(given, NotGiven) else given
         self._names_schema = not isinstance(given, NotGiven)
 
-    def schema_for(self, upstream: Upstream, settings: Settings) -> Any:
-        """The task's own request_schema, where it names one; else upstream's or the connection's."""
-        if not self._names_schema:
-            return upstream.schema(settings)
-        from airflow_chat_provider.templates.schema_files import dag_of, opened
-
-        return opened(self.request_schema, dag_of(self), "request_schema")
-
-    def hook_for(self, upstream: Upstream) -> ChatCompletionHook:
-        """The hook for the task's connection, with the task's own limits."""
-        from airflow_chat_provider.hooks import ChatCompletionHook
-
-        return ChatCompletionHook(
-            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
-            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
-            deadline=self.deadline,  # type: ignore[arg-type]
-            max_attempts=self.max_attempts,  # type: ignore[arg-type]
-        )
-
     def _check_self(self) -> None:
         """Check the arguments when the DAG is parsed.
 
@@ -118,7 +82,8 @@ class RequestOperator(BaseOperator):
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
         from airflow_chat_provider.task.kinds import arguments_of
-        from airflow_chat_provider.templates.schema_files import dag_of
+        from airflow_chat_provider.task.parse_checks import naming
+        from airflow_chat_provider.templates.dag_templates import dag_of
 
         with naming(self.task_id):
             self._check_arguments(arguments_of(self), dag_of(self), mapped=self._function_adds)
@@ -164,8 +129,7 @@ class RequestOperator(BaseOperator):
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
         """A template field of a user's subclass, as Airflow renders it; what fails is said as we say it."""
-        from airflow_chat_provider.templates.errors import failing_at
-        from airflow_chat_provider.templates.stores import naming_what_is_missing
+        from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
 
         named = cast("Context", naming_what_is_missing(context))
         with final_errors(), failing_at(name, str(getattr(self, name))):
@@ -175,3 +139,25 @@ class RequestOperator(BaseOperator):
 def _is_only_shown(context: Any) -> bool:
     """Is no task running (``airflow tasks render``)? Else an error waits for execute(): a paid answer may be there."""
     return current_context() is None and context.get("ti") is not None
+
+
+def known_context(context: Any) -> Any:
+    """``context``, or the running task's if somebody executes an operator with an empty one."""
+    if context and context.get("ti") is not None:
+        return context
+    return current_context() or context or {}  # no task is running in a unit test
+
+
+def outer_task(operator: BaseOperator, context: Any) -> BaseOperator | None:
+    """The task that executes ``operator``; None if Airflow does, or if no task is running."""
+    task = getattr(context.get("ti"), "task", None)
+    return task if isinstance(task, BaseOperator) and task is not operator else None
+
+
+def inside_error(operator: BaseOperator, outer: BaseOperator, path: str, why: str, way_out: str = "") -> InvalidRequest:
+    """The error of what is impossible for an operator that another task executes."""
+    return InvalidRequest(
+        f"Make {operator.task_id!r} a task of the DAG{way_out}: task {outer.task_id!r} executes it, {why}",
+        path=path,
+        keyword="inside",
+    )

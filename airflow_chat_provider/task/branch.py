@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.task.base import naming
 from airflow_chat_provider.task.chat import ChatCompletionOperator
 
 try:
@@ -25,27 +24,30 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.choice import Choice
     from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.task.arguments import ChatArguments
     from airflow_chat_provider.task.downstream import Downstream
 
-_OURS = ("result_format", "response_schema", "multiple_outputs")
+_NOT_FOR_BRANCHES = ("result_format", "response_schema", "multiple_outputs")
 
 
 class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
-    """Let the model pick among the tasks downstream; the others are skipped.
+    """Let the model pick from the tasks downstream; the others are skipped.
 
-    Takes ChatCompletionOperator's arguments but ``result_format`` and ``response_schema``. ``return_value`` is the
-    picked task's id (a list of them where several tools were called); under the XCom key ``arguments`` stand the
-    arguments of each picked task by its id. An id that is not downstream is asked for again ``output_retries`` times.
+    It takes ChatCompletionOperator's arguments except ``result_format``, ``response_schema`` and ``multiple_outputs``.
+    ``return_value`` is the id of the picked task, or a list of ids if the model called several tools. The XCom
+    ``arguments`` has the arguments of each picked task by its id. An answer that names no task downstream is asked for
+    again ``output_retries`` times.
 
-    :param branches: the ids to pick from, in a list or with a description (or description and parameters) each;
-        else all tasks directly downstream but setups and teardowns
-    :param choose_by: enum (one id, in an answer of JSON) or tool (one or more, each with arguments)
+    :param branches: the ids to pick from: a list, or a dict with the description of each (or its description and
+        parameters); None: all tasks directly downstream except setups and teardowns
+    :param choose_by: enum (one id, as a JSON answer) or tool (one or more ids, each with arguments)
     """
 
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     ui_color = "#f4e1c6"
-    # Let the scheduler skip what was not picked, also where it is cleared or expanded later on. Airflow asks for the
-    # first of these, and for the second one where a decorated function is mapped.
+    # With these the scheduler skips what was not picked, even if it is cleared or expanded later. Airflow looks at the
+    # first one, and at the second one where a decorated function is mapped.
     inherits_from_skipmixin = True
     _can_skip_downstream = True
     is_branch = True
@@ -64,9 +66,9 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
 
     @classmethod
     def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
-        given = next((name for name in _OURS if arguments.get(name) not in (None, "raw", False)), None)
+        given = next((name for name in _NOT_FOR_BRANCHES if arguments.get(name) not in (None, "raw", False)), None)
         if given is not None:
-            raise InvalidRequest(f"Leave {given} out: a branch has its own", path=given, keyword="branch")
+            raise InvalidRequest(f"Remove {given}: a branch sets it itself", path=given, keyword="branch")
         super()._check_each(arguments, dag)
         if arguments.get("choose_by") == "tool":
             from airflow_chat_provider.core.answer.choice import described
@@ -77,10 +79,12 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
                     load_parameters(name, branch["parameters"])
 
     def resolve_template_files(self) -> None:
-        """Check the branches, too: Airflow calls this when a DAG is parsed, and all of its tasks are known."""
+        """Check the branches, too: Airflow calls this when a DAG is parsed and all of its tasks are known."""
         super().resolve_template_files()
         if not self.branches:
             return
+        from airflow_chat_provider.task.parse_checks import naming
+
         after = self._downstream()
         for name in self.branches:
             if name in after.tasks and name not in after.possible:
@@ -105,42 +109,38 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
     def _wrong_branches(self, after: Downstream, what: str | None) -> InvalidRequest:
         listed = ", ".join(sorted(after.possible))
         return InvalidRequest(
-            f"Correct branches of task {self.task_id!r}: {what}; downstream are: {listed}",
+            f"Correct branches: {what}; it can pick from: {listed or 'nothing'}",
             path="branches",
             keyword="enum",
         )
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self, arguments: ChatArguments) -> Wanted:
         from airflow_chat_provider.core.answer.dialogue import Wanted
         from airflow_chat_provider.core.answer.output_schema import load_output
 
         schema = load_output(self._choice().schema()) if self.choose_by == "enum" else None
-        return Wanted(schema, self.choose_by == "tool", self.output_retries, self.result_format)
+        return Wanted(schema, self.choose_by == "tool", arguments.output_retries, arguments.result_format)
 
-    def _question(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _question(self, request: dict[str, Any], settings: Settings) -> dict[str, Any]:
         from airflow_chat_provider.core.answer.choice import with_instruction
 
         choice = self._choice()
         if self.choose_by == "enum":
             return {**request, "messages": with_instruction(request["messages"], choice.prompt())}
         if request.get("tools"):
-            raise InvalidRequest("Leave tools out: a branch has its own", path="$.tools", keyword="branch")
-        return self._taken({**request, "tools": choice.tools(), "tool_choice": "required"})
-
-    def _taken(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The question with what the model needs to take the tools, which the user has not written."""
+            raise InvalidRequest("Remove tools: a branch sets them itself", path="$.tools", keyword="branch")
+        # Some models take tools only with a certain reasoning_effort, and the user has not asked for tools here.
         from airflow_chat_provider.core.request.rules.reasoning import effort_for_tools
 
-        if self._hook is None:
-            return question
-        question, warnings = effort_for_tools(question, self._hook.settings.base_url)
+        question = {**request, "tools": choice.tools(), "tool_choice": "required"}
+        question, warnings = effort_for_tools(question, settings.base_url)
         for warning in warnings:
             self.log.warning("%s", warning)
         return question
 
     def _execute(self, context: Context) -> Any:
         value = super()._execute(context)
-        if self._dry_run:  # nobody picked anything
+        if self._dry_run:  # nothing was picked
             self.do_branch(context, [])
         return value
 
@@ -148,14 +148,14 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         answer = super()._conclude(context, *arguments)
         picked = self._choice().picked(answer) if answer is not None else {}
         value: str | list[str] = next(iter(picked)) if len(picked) == 1 else list(picked)
-        if self.do_xcom_push:  # now: where tasks are skipped, do_branch raises, and nothing is returned
+        if self.do_xcom_push:  # here, because do_branch raises if tasks are skipped: then nothing is returned
             context["ti"].xcom_push(key="arguments", value=picked)
             context["ti"].xcom_push(key="return_value", value=value)
         self.do_branch(context, list(picked))
         return value
 
     def skip_all_except(self, ti: Any, branch_task_ids: str | Iterable[str] | None) -> None:
-        """Airflow's, which would skip teardowns too, and before 3.4 leaves out tasks that are expanded already."""
+        """Skip as Airflow does, but never a teardown, and (as Airflow from 3.4 on) tasks that are already expanded."""
         after = self._downstream()
         picked = [branch_task_ids] if isinstance(branch_task_ids, str) else branch_task_ids or ()
         followed = after.followed(picked)
@@ -169,11 +169,11 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
 
 
 def _indices(task: Any, ti: Any) -> Iterable[int]:
-    """The map indices of a task after ``ti`` that are to be skipped now. The scheduler skips the rest."""
-    if ti.map_index >= 0:  # in a mapped group; from Airflow 3.4 on the scheduler knows what to do
+    """The map indices of a task downstream that are to be skipped now. The scheduler skips the rest."""
+    if ti.map_index >= 0:  # inside a mapped group, whose branches the scheduler follows from Airflow 3.4 on
         return () if hasattr(ti, "region_id") else (ti.map_index,)
-    known = getattr(task, "get_parse_time_mapped_ti_count", None)  # until Airflow 3.1, whose scheduler skips none
+    known = getattr(task, "get_parse_time_mapped_ti_count", None)  # on Airflow 3.1, whose scheduler skips none
     try:
         return (-1, *range(known() if known is not None else 0))
-    except Exception:  # noqa: BLE001 - it is not mapped, or over an upstream task's list, and not yet expanded
+    except Exception:  # noqa: BLE001 - the task is not mapped, or is mapped over a list that is not there yet
         return (-1,)

@@ -44,7 +44,7 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
         from airflow_chat_provider.task import rendering
 
         # The arguments are not shown as one request yet: what the function returns is still missing.
-        self._arguments = rendering.render(self, fields, context, env, data)
+        self._arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
         return self._function_error or self._arguments.error
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
@@ -62,8 +62,7 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
         Raises InvalidRequest, which names the argument.
         """
         from airflow_chat_provider.task.mapped import function_arguments_from_upstream
-        from airflow_chat_provider.templates.errors import failing_at
-        from airflow_chat_provider.templates.stores import naming_what_is_missing
+        from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
 
         given: Any = getattr(self, name)
         named: Any = naming_what_is_missing(context)
@@ -79,15 +78,12 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
         return tuple(values) if isinstance(given, tuple) else values
 
     def _built(self, context: Context) -> dict[str, Any]:
-        from airflow_chat_provider.task import rendering
-
         if self._function_error is not None:
             raise self._function_error
         arguments = self._current_arguments()
-        given = arguments.now()
-        returned = self._adopt(_called(self.python_callable, self.op_args, self.op_kwargs, context), given["request"])
-        request: dict[str, Any] = rendering.fold_for(self, {**given, **returned}, arguments.written).told()
-        return request
+        template = arguments.template()
+        value = _called(self.python_callable, self.op_args, self.op_kwargs, context)
+        return arguments.filled(template.replaced(self._adopt(value, template.value("request"))))
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
         """Put what the function returned in place of the decorator's argument; that argument, by its name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.dialogue import RUNGS, Dialogue, Wanted
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.templates.schema_files import dag_of, opened
+from airflow_chat_provider.templates.dag_templates import dag_of, opened
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings

@@ -185,7 +185,7 @@ def test_a_triggerer_that_ends_with_requests_in_flight_pays_for_none_twice(airfl
     assert [task["try_number"] for task in careful.tasks] == [1] * MANY, "no retry of Airflow's sends it either"
     logs = airflow.logs_of(careful)
     for key in once:
-        assert f"Find out if the server answered (Idempotency-Key {key}), then clear the task" in logs
+        assert f"Find out whether the server answered (Idempotency-Key {key}), then clear the task" in logs
 
 
 def test_a_triggerer_that_is_killed_between_journal_and_event_sends_nothing_again(airflow, model_server):
@@ -304,7 +304,7 @@ def test_the_execution_timeout_of_a_deferred_task_closes_its_socket(airflow, mod
     closed_before = len(model_server.connections_closed)
     assert model_server.wait_closed(STEP, closed_before + 1)
     assert run.wait_state() == "failed"
-    assert "execution_timeout ran out while the request was under way" in airflow.logs_of(run)
+    assert "Raise execution_timeout: it ran out while the request was under way" in airflow.logs_of(run)
     assert run.xcoms() == {}
 
 

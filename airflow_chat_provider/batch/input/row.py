@@ -54,14 +54,6 @@ def _has_messages(body: Any) -> bool:
     return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
 
 
-class Columns(dict[str, Any]):
-    """A row in a template: ``row.items`` is the column of that name, and only without one a dict's method."""
-
-    def __getattribute__(self, name: str) -> Any:
-        # Not one with an underscore: Jinja's sandbox takes such an attribute for Python's own, and looks no further.
-        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
-
-
 def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
     """The error of a row that is not sent."""
     return InvalidRequest(f"Correct {place}: {why}", path=place, keyword=keyword)

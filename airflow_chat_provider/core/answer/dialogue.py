@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
 from airflow_chat_provider.core.answer.choice import with_instruction
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
@@ -350,7 +350,7 @@ def _sum(one: JSON, other: JSON, depth: int) -> JSON:
     return other if other is not None else one
 
 
-def _counts(value: JSON) -> bool:
+def _counts(value: JSON) -> TypeGuard[int | float]:
     """Is it a number that XCom can keep: a finite float, or an integer of 64 bits?"""
     if type(value) is float:
         return math.isfinite(value)

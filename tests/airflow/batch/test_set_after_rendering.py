@@ -69,7 +69,7 @@ def test_a_template_that_is_set_is_data_and_warned_of(batch, caplog):
     operator.prompt += " {{ row.text }}"
     batch.execute(operator)
     assert messages(batch.chat) == [[user("{{ row.text }} {{ row.text }}")]]
-    assert "Leave the template of prompt in the DAG" in caplog.text
+    assert "If this is a template, write it in the DAG: prompt was set after rendering" in caplog.text
 
 
 def test_a_request_in_json_that_is_set_is_data(batch):

@@ -207,7 +207,7 @@ def test_no_value_names_a_file_for_the_request(batch, tmp_path, request_):
         batch.execute(task)
     assert batch.chat.requests == []
     said = caught.value.message if "params" in request_ else batch.errors[0]["error"]["message"]
-    assert "write the file's path out in the DAG" in said
+    assert "Write the path in request out in the DAG" in said
 
 
 def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):

@@ -113,7 +113,7 @@ def test_a_limit_is_taken_as_the_connection_takes_it():
         ({"request_schema": 5}, "the name of a shipped schema"),
         ({"response_schema": 5}, "a Pydantic model class, not 5"),
         ({"response_schema": ""}, "it is empty"),
-        ({"response_schema": Verdict(good=True)}, "give the class, Verdict, not an instance of it"),
+        ({"response_schema": Verdict(good=True)}, "give the class Verdict, not an instance of it"),
         ({"result_format": 5}, "must be one of 'raw'"),
         ({"on_incomplete": None}, "must be one of 'warn'"),
     ],

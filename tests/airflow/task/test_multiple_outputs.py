@@ -120,6 +120,6 @@ class TestKept:
         run = airflow.run()
         assert run.state == "failed"
         assert isinstance(airflow.error(), InvalidOutput)
-        assert "leave multiple_outputs out" in airflow.error().message
+        assert "remove multiple_outputs" in airflow.error().message
         assert run.xcoms()["status"] == 200
         assert run.xcoms()["body"]["choices"]

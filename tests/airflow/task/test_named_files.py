@@ -42,7 +42,7 @@ def refused(airflow, chat, argument):
     error = airflow.error()
     assert isinstance(error, InvalidRequest)
     assert error.path == argument
-    assert error.message.startswith(f"{argument}: write the file's path out in the DAG, without a template")
+    assert error.message.startswith(f"Write the path in {argument} out in the DAG, without a template")
     assert chat.requests == []
 
 
