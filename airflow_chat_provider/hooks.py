@@ -13,7 +13,8 @@ from airflow_chat_provider._forks import renew_in_child
 from airflow_chat_provider.airflow_api.compat import in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.airflow_api.connections import CONN_TYPE, KnownConnections, mask, read_connection, readable
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import AFRESH, Begun, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import AFRESH, Begun
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.request.prepare import finish

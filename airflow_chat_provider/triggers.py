@@ -17,7 +17,7 @@ from airflow_chat_provider.airflow_api.connections import KnownConnections
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Send, Sleep
+from airflow_chat_provider.core.call.steps import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.conversation import Conversation
 from airflow_chat_provider.durable.entry import KEY, VERSION, Entry, Unusable

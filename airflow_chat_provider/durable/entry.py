@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun
+from airflow_chat_provider.core.call.steps import Begun
 
 VERSION = 2
 KEY = "chat_journal"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.call.attempt import Attempt
 from airflow_chat_provider.core.call.body import ACCEPT_ENCODING
-from airflow_chat_provider.core.call.exchange import Received, Send
+from airflow_chat_provider.core.call.steps import Response, Send
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.transport.http_library import httpx
 from airflow_chat_provider.transport.pools import Transport, parsed
@@ -50,12 +50,12 @@ class Client:
         """An exchange whose chunks are wanted as they come."""
         return Stream(self, steps, headers)
 
-    def get(self, path: str, timeout: float) -> Received | TransportError:
+    def get(self, path: str, timeout: float) -> Response | TransportError:
         """One GET, for connection tests."""
         live = self.open(Send(timeout, 1), {}, method="GET", path=path)
         return live if isinstance(live, TransportError) else live.drain()
 
-    def post(self, content: bytes, timeout: float) -> Received | TransportError:
+    def post(self, content: bytes, timeout: float) -> Response | TransportError:
         """One POST to the endpoint, for connection tests."""
         live = self.open(Send(timeout, 1, content), {})
         return live if isinstance(live, TransportError) else live.drain()

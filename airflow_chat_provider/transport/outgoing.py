@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS, Call
+from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.json_values import encode
-from airflow_chat_provider.core.server.scrub import Scrubber
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
@@ -51,7 +51,7 @@ def call_for(request: dict[str, Any], settings: Settings) -> Call:
     """What an exchange needs to know of a request; raises InvalidRequest where it holds what is no text."""
     contents = tuple(map(encode, variants(request, settings.base_url)))
     choices = request.get("n")
-    return Call(settings, Scrubber(request, settings.secrets), contents, choices if isinstance(choices, int) else 1)
+    return Call(settings, contents, choices if isinstance(choices, int) else 1, request)
 
 
 def headers(request: Mapping[str, Any], idempotency_key: str | None) -> dict[str, str]:

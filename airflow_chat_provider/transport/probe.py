@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.call.exchange import Call, judge
+from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.base_url import root_hint
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.server.remedy import read_error
-from airflow_chat_provider.core.server.scrub import Scrubber, printable
+from airflow_chat_provider.core.server.scrub import printable
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
-    from airflow_chat_provider.core.call.exchange import Received
+    from airflow_chat_provider.core.call.steps import Response
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.transport.client import Client
 
@@ -42,8 +43,9 @@ def probe(settings: Settings, client: Client) -> tuple[bool, str]:
     return False, _why(settings, models if completion.status in _NO_SUCH_PAGE else completion, timeout)
 
 
-def _judged(settings: Settings, outcome: Received | TransportError) -> Reply:
-    return judge(outcome, Call(settings, Scrubber(None, settings.secrets)), now=0.0)
+def _judged(settings: Settings, outcome: Response | TransportError) -> Reply:
+    call = Call(settings)
+    return with_server_words(judge(outcome, call, now=0.0), call)
 
 
 def _why(settings: Settings, reply: Reply, timeout: float) -> str:

@@ -14,7 +14,8 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.call.exchange import Received, Result, Send, Sleep, salvaged
+from airflow_chat_provider.core.call.exchange import salvaged
+from airflow_chat_provider.core.call.steps import Response, Result, Send, Sleep
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.async_network import Socket
 from airflow_chat_provider.transport.http_library import httpx
@@ -41,7 +42,7 @@ class _Response:
 
     def __init__(self, response: httpx.Response, attempt: Attempt, clock: Clock, stall_timeout: float) -> None:
         self.attempt = attempt
-        self.outcome: Received | TransportError | None = None
+        self.outcome: Response | TransportError | None = None
         self._response = response
         self._clock = clock
         self._stall_timeout = stall_timeout
@@ -78,7 +79,7 @@ class Live(_Response):
         finally:
             self.close()
 
-    def drain(self) -> Received | TransportError:
+    def drain(self) -> Response | TransportError:
         for _ in self:
             pass
         return self.outcome or self.attempt.failed("stopped")
@@ -168,7 +169,7 @@ class _Call:
     def over(self) -> bool:
         return self._reply is not None
 
-    def _next(self, outcome: Received | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
+    def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
         """Tell the exchange; None when it is over. ``last``: nothing may be sent again, as chunks were handed out."""
         result = Result(outcome, time.monotonic() - self._began, time.time(), _jitter(), last)
         try:
@@ -201,7 +202,7 @@ class Stream(_Call):
         """Send until there is a chunk to hand out, or a final reply."""
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
-            outcome: Received | TransportError | None = None
+            outcome: Response | TransportError | None = None
             if isinstance(step, Sleep):
                 self._client.sleep(step.seconds)
             else:
@@ -258,7 +259,7 @@ class AsyncStream(_Call):
     async def open(self, *, hand_over: bool = True) -> None:
         step: Send | Sleep | None = next(self._steps)
         while step is not None:
-            outcome: Received | TransportError | None = None
+            outcome: Response | TransportError | None = None
             size = 0
             if self._note is not None:
                 await self._note(step, time.monotonic() - self._began)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from airflow_chat_provider.batch.input.row import row_error
 from airflow_chat_provider.batch.output.tally import together
 from airflow_chat_provider.core.answer.reply import Reply, output_error
-from airflow_chat_provider.core.call.exchange import Begun, exchange
+from airflow_chat_provider.core.call.exchange import exchange, next_delay
 from airflow_chat_provider.core.call.judging import concerns_all
-from airflow_chat_provider.core.call.retry import RetryLimits, next_delay
+from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
 from airflow_chat_provider.transport.outgoing import headers, learn
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.batch.input.row import Row
     from airflow_chat_provider.batch.pace.gate import Gate
-    from airflow_chat_provider.core.call.exchange import Call
+    from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.transport.client import AsyncClient
 
@@ -84,7 +84,7 @@ class Caller:
     def __init__(self, client: AsyncClient, gate: Gate, settings: Settings) -> None:
         self._client = client
         self._gate = gate
-        self._limits = RetryLimits(settings.max_attempts, settings.deadline)
+        self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._answered = False
         self._answered_at = self._loop.time()
@@ -104,7 +104,7 @@ class Caller:
                 continue
             elapsed = reply.seconds
             jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-            delay = next_delay(self._limits, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+            delay = next_delay(self._settings, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
             if delay is None:
                 return reply
             await self._gate.sleep(delay)
@@ -115,10 +115,10 @@ class Caller:
     ) -> tuple[Reply, bool]:
         """One POST: its reply, and whether the server's state kept the request from being answered."""
         ticket = await self._gate.enter(len(call.contents[0]))
-        # The retries are made here: while one row waits, others may send.
-        once = call._replace(settings=call.settings._replace(max_attempts=begun.attempt))
+        # The retries are made here, not in the exchange: while one row waits, others may send.
+        steps = exchange(call, begun, retries=False)
         try:
-            reply = await self._client.run(exchange(once, begun), headers(request, idempotency_key))
+            reply = await self._client.run(steps, headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - a bug met by one row must not end the others
             reply = Reply(None, None, error=_bug(error))
         spent.take(reply)
@@ -131,10 +131,10 @@ class Caller:
 
     def _check_hope(self, error: ChatCompletionError, attempts: int) -> None:
         """Give up on a server that was never there, and on one that has not answered for as long as the deadline."""
-        if isinstance(error, TransportError) and not self._answered and attempts >= self._limits.max_attempts:
+        if isinstance(error, TransportError) and not self._answered and attempts >= self._settings.max_attempts:
             raise Hopeless(error)
         wait = error.retry_after or 0.0
-        if self._loop.time() + wait - self._answered_at > self._limits.deadline:
+        if self._loop.time() + wait - self._answered_at > self._settings.deadline:
             raise Hopeless(error)
 
 

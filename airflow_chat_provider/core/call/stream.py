@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from airflow_chat_provider.core.call.body import TOO_MUCH
 from airflow_chat_provider.core.call.chunks.assembly import Assembly, Overfull
-from airflow_chat_provider.core.call.problem import Cut
 from airflow_chat_provider.core.call.sse import LineTooLong, SSEDecoder
+from airflow_chat_provider.core.call.steps import Cut
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep
 from airflow_chat_provider.core.json_text.reading import TooMuch, read_json, read_text
 from airflow_chat_provider.core.server.error_body import holds_error, is_error
 
-EMPTY = Cut("an empty body came, with nothing in it but blank lines or comments")
+EMPTY = Cut("an empty body came: it holds nothing but blank lines or comments")
 """The ``problem`` of a 2xx in which the server only kept the connection alive."""
 KEPT = 1 << 20
 """Bytes that are kept of what could not be read: enough to see what it was."""
 _LONGEST_LINE = 16 << 20  # an image or audio in one chunk; more is no chat
-_TOO_DEEP = f"an event of the stream is nested too deep ({LEVELS})"
-_HELD_ERROR = Cut("the stream holds an error")
+TOO_MUCH = "has more values than max_response_bytes allows for, or a text that is too long"
+TOO_DEEP = f"is nested too deep ({LEVELS})"
+_HELD_ERROR = Cut("the stream contains an error")
 _UNFINISHED = Cut("the stream ended before every choice had a finish_reason")
 _IN_AN_EVENT = Cut("the stream ended in the middle of an event")
 _DONE = (b"[DONE]", b'"[DONE]"')
@@ -97,9 +97,9 @@ class StreamReader:
         try:
             chunk = read_json(data, self._limit)
         except TooMuch:
-            self.stop(f"an event of the stream is refused: {TOO_MUCH}")
+            self.stop(f"the JSON of an event {TOO_MUCH}")
         except TooDeep:
-            self.stop(_TOO_DEEP)
+            self.stop(f"the JSON of an event {TOO_DEEP}")
         except ValueError:
             self._take_other(event, data)
         else:

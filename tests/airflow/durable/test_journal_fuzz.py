@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider import triggers
 from airflow_chat_provider.airflow_api.xcom import Slot
-from airflow_chat_provider.core.call.exchange import Received, Result, Send
+from airflow_chat_provider.core.call.steps import Response, Result, Send
 from airflow_chat_provider.core.connection.settings import settings_from
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.durable import journal as journals
@@ -30,9 +30,9 @@ from tests.support.memory_xcom import MemoryXCom, leave, trigger
 
 MOST = 3
 URL = "http://127.0.0.1:9"
-GOOD = Received(200, {"content-type": "application/json"}, replies.ok("paid").body)
-BUSY = Received(429, {"retry-after": "20"}, b'{"error": {"message": "slow down"}}')
-BROKEN = Received(500, {"retry-after": "20"}, b'{"error": {"message": "oops"}}')
+GOOD = Response(200, {"content-type": "application/json"}, replies.ok("paid").body)
+BUSY = Response(429, {"retry-after": "20"}, b'{"error": {"message": "slow down"}}')
+BROKEN = Response(500, {"retry-after": "20"}, b'{"error": {"message": "oops"}}')
 FREE = (BUSY, BROKEN)
 
 
@@ -45,7 +45,7 @@ class One:
         self.event: Any = None
         self.frozen = False
         self.waits_for: Callable[[], bool] | None = None
-        self.answer: Received | None = None
+        self.answer: Response | None = None
         self.is_sending = False
         self.task = asyncio.get_running_loop().create_task(self._run())
 
@@ -75,7 +75,7 @@ class World:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1_000_000.0
         self.xcom = MemoryXCom(patch)
-        self.sends: list[list[Received | None]] = []
+        self.sends: list[list[Response | None]] = []
         self.all: list[One] = []
         inner = Slot.aget
 
@@ -138,7 +138,7 @@ class Client:
                     outcome = TransportError("held back", sent=False)
                     step = steps.send(Result(outcome, self._world.now - began, self._world.now, 0.5))
                     continue
-                made: list[Received | None] = [None]
+                made: list[Response | None] = [None]
                 self._world.sends.append(made)
                 one.answer, one.is_sending = None, True
                 await one.until(one.is_answered)

@@ -267,13 +267,14 @@ class TestWords:
             assert text.isprintable(), text
 
     def test_what_is_shown_of_a_call_and_its_steps_holds_no_prompt_no_answer_and_no_key(self) -> None:
-        from airflow_chat_provider.core.call.exchange import Received, Result, exchange
+        from airflow_chat_provider.core.call.exchange import exchange
+        from airflow_chat_provider.core.call.steps import Response, Result
         from airflow_chat_provider.core.connection.settings import Settings
         from airflow_chat_provider.transport.outgoing import call_for
 
         call = call_for(dict(REQUEST), Settings(api_key=KEY))
         send = next(exchange(call))
-        answer = Received(200, {}, PROMPT.encode(), None, {"a": PROMPT})
+        answer = Response(200, {}, PROMPT.encode(), None, {"a": PROMPT})
         shown = repr((call, send, answer, Result(answer, 0.0)))
         assert PROMPT not in shown
         assert KEY not in shown
@@ -334,7 +335,8 @@ class TestNames:
         script = (
             "import socket, threading\n"
             "socket.getaddrinfo = lambda *a, **k: threading.Event().wait()\n"
-            "from airflow_chat_provider.core.call.exchange import Call, exchange\n"
+            "from airflow_chat_provider.core.call.exchange import exchange\n"
+            "from airflow_chat_provider.core.call.steps import Call\n"
             "from airflow_chat_provider.core.connection.settings import Settings\n"
             "from airflow_chat_provider.transport.client import Client\n"
             "settings = Settings(base_url='http://models.example/v1', connect_timeout=0.2, max_attempts=1)\n"
@@ -350,7 +352,8 @@ class TestNames:
 
 WITHOUT_FILES = """
 import asyncio, os, resource, sys
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.answer.record import dump, load, safe
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.testing import ChatServer, replies

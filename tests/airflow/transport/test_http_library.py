@@ -40,7 +40,8 @@ import asyncio, sys
 absent = {"httpx": ("httpx2", "httpcore2"), "httpx2": ("httpx", "httpcore")}[sys.argv[1]]
 sys.modules.update(dict.fromkeys(absent))
 
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.transport.client import AsyncClient, Client
 

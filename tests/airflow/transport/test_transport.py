@@ -174,7 +174,8 @@ def test_where_a_host_has_several_addresses_the_last_failure_is_told() -> None:
 
 MEASURED = """
 import asyncio, resource, sys
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.transport.client import AsyncClient, Client
 

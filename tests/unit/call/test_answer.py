@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Call, Received, Send, judge
-from airflow_chat_provider.core.call.opening import Kind, Opening
+from airflow_chat_provider.core.call.body import Kind, Opening
+from airflow_chat_provider.core.call.judging import judge
+from airflow_chat_provider.core.call.steps import Call, Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from tests.support.fuzzing import fuzz
 from tests.support.mislabelled import (
@@ -32,6 +33,7 @@ from tests.support.mislabelled import (
     WHOLE,
     dumped,
 )
+from tests.unit.call.feeding import feed
 
 KINDS = [KIND, "application/json", "text/plain; charset=utf-8", "application/x-ndjson", ""]
 ANY = {**STREAMS, **DOCUMENTS, **{name: broken.raw for name, broken in BROKEN.items()}}
@@ -40,19 +42,19 @@ whatever_it_is_called = pytest.mark.parametrize("kind", KINDS)
 
 def received(
     *pieces: bytes, kind: str = "", encoding: str = "", limit: int = 1 << 20, choices: int = 1
-) -> tuple[list[dict[str, Any]], Received]:
+) -> tuple[list[dict[str, Any]], Response]:
     """The chunks, and the response."""
     attempt = Attempt(Settings(max_response_bytes=limit), Send(9.0, 1, choices=choices))
     attempt.begin(200, {"content-type": kind, "content-encoding": encoding})
     chunks: list[dict[str, Any]] = []
     for piece in pieces:
         if not attempt.over:
-            chunks += attempt.feed(piece)
+            chunks += feed(attempt, piece)
     chunks += attempt.finish()
     return chunks, attempt.end()
 
 
-def replied(outcome: Received) -> Reply:
+def replied(outcome: Response) -> Reply:
     return judge(outcome, Call(Settings(base_url="https://h/v1")), now=0.0)
 
 
@@ -113,7 +115,7 @@ def test_byte_by_byte_is_the_same(name: str) -> None:
 def test_a_chunk_comes_with_the_line_that_holds_it(kind: str, end: bytes) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": kind})
-    found = [attempt.feed(b"data: " + line + end + (b"" if end else b"\n")) for line in LINES]
+    found = [feed(attempt, b"data: " + line + end + (b"" if end else b"\n")) for line in LINES]
     assert [[one] for one in CHUNKS] == found
 
 
@@ -122,7 +124,7 @@ def test_a_stream_that_is_called_json_is_one_as_soon_as_its_first_line_is_there(
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": "application/json"})
     assert not attempt.streaming
-    assert len(attempt.feed(line)) == 1
+    assert len(feed(attempt, line)) == 1
     assert attempt.streaming
 
 
@@ -131,7 +133,7 @@ def test_what_came_of_a_stream_that_broke_is_kept_even_where_it_was_no_event(cut
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": KIND})
     raw = (HALF + HALF)[:cut]
-    attempt.feed(raw)
+    feed(attempt, raw)
     body = attempt.failed("reset").body
     assert body == raw.decode() if cut < len(HALF) else body["choices"][0]["message"]["content"] == "Hel"
 
@@ -171,7 +173,7 @@ def test_a_text_that_never_becomes_an_event_takes_no_more_memory_than_is_kept_of
         attempt = Attempt(Settings(), Send(9.0, 1))
         attempt.begin(200, {"content-type": KIND})
         for _ in range(50):
-            attempt.feed(b"nothing\n" * 4096)
+            feed(attempt, b"nothing\n" * 4096)
         size = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -206,7 +208,7 @@ def packed(encoding: str, *parts: bytes) -> list[bytes]:
 def test_a_compressed_stream_gives_each_chunk_as_soon_as_it_comes(encoding: str, kind: str) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": kind, "content-encoding": encoding})
-    found = [attempt.feed(piece) for piece in packed(encoding, HALF, HALF, DONE)]
+    found = [feed(attempt, piece) for piece in packed(encoding, HALF, HALF, DONE)]
     assert found == [[CHUNKS[0]], [CHUNKS[0]], [], []]
 
 
@@ -221,7 +223,7 @@ def test_the_limit_is_for_what_a_stream_unpacks_to() -> None:
 def test_a_stream_that_is_not_in_its_encoding_is_a_problem(encoding: str) -> None:
     what = "stream" if encoding == "br" else "response"
     problem = received(HALF, HALF, encoding=encoding)[1].problem
-    assert problem == f"the {what} is not in its Content-Encoding ({encoding})"
+    assert problem == f"the {what} is not encoded as its Content-Encoding says ({encoding})"
 
 
 def test_what_a_stream_is_read_with_doubt_of_is_told() -> None:

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.answer.record import dump, load, safe
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Call, Result, Send, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call, Result, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.core.server.scrub import Scrubber
 from tests.support.fuzzing import fuzz
+from tests.unit.call.feeding import feed
 
 KEY, PROMPT, WORD = "sk-canary-5f2b7c", "The kestrel has a broken wing.", "hunter2"
 SETTINGS = Settings(base_url="https://h/v1", api_key=KEY, max_attempts=1, max_response_bytes=20_000)
 REQUEST = {"messages": [{"role": "user", "content": PROMPT}, {"role": "user", "content": WORD}]}
-CALL = Call(SETTINGS, Scrubber(REQUEST, SETTINGS.secrets), (b"{}",))
+CALL = Call(SETTINGS, (b"{}",), request=REQUEST)
 QUIET = fuzz(150)
 
 NAMES = st.sampled_from(
@@ -77,7 +78,7 @@ def received(status: int, headers: dict[str, str], sent: bytes, cuts: list[int],
     edges = [0, *sorted(cut % (len(sent) + 1) for cut in cuts), len(sent)]
     for start, end in pairwise(edges):
         if not attempt.over:
-            attempt.feed(sent[start:end])
+            feed(attempt, sent[start:end])
     if broken:
         outcome: Any = attempt.failed("cut off")
     else:

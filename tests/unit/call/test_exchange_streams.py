@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS, Call, Received, Send, Sleep, judge
+from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS
+from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.steps import Call, Response, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ProtocolError
 from tests.unit.call.test_exchange import GOOD, OK, drive, error, received
@@ -14,7 +16,7 @@ WITH = WITHOUT[:-1] + b', "stream_options": {"include_usage": true}}'
 BOTH = (WITH, WITHOUT)
 
 
-def refusal(status: int = 400, message: str = "Unknown parameter: stream_options") -> Received:
+def refusal(status: int = 400, message: str = "Unknown parameter: stream_options") -> Response:
     return received(status, {"error": {"message": message}})
 
 
@@ -91,7 +93,7 @@ def test_an_attempt_that_failed_otherwise_is_repeated_as_it_was() -> None:
         received(200, {"error": {"message": "stream_options"}}),
     ],
 )
-def test_any_other_refusal_is_final(outcome: Received) -> None:
+def test_any_other_refusal_is_final(outcome: Response) -> None:
     steps, reply = drive([outcome, OK], contents=BOTH)
     assert sent(steps) == [(1, WITH)]
     assert reply.notes == ()
@@ -108,13 +110,14 @@ def test_the_second_request_has_what_is_left_of_the_deadline() -> None:
 
 
 def test_a_body_that_a_stream_was_put_together_to_is_the_reply() -> None:
-    reply = judge(Received(200, {}, b"", None, GOOD), Call(Settings()), now=0)
+    reply = judge(Response(200, {}, b"", None, GOOD), Call(Settings()), now=0)
     assert (reply.body, reply.error) == (GOOD, None)
 
 
 def test_a_stream_that_ends_in_an_error_says_what_the_server_said() -> None:
     body = {**GOOD, "error": {"message": "Overloaded", "code": "busy"}}
-    reply = judge(Received(200, {}, b"", "the stream holds an error", body), Call(Settings()), now=0)
+    call = Call(Settings())
+    reply = with_server_words(judge(Response(200, {}, b"", "the stream contains an error", body), call, now=0), call)
     assert isinstance(reply.error, ProtocolError)
-    assert str(reply.error).endswith("the stream holds an error: Overloaded")
+    assert str(reply.error).endswith("the stream contains an error: Overloaded")
     assert (reply.error.code, reply.body) == ("busy", body)

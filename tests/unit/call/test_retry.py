@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_chat_provider.core.call.retry import RetryLimits, is_final, next_delay
+from airflow_chat_provider.core.call.exchange import next_delay
+from airflow_chat_provider.core.call.judging import is_final
+from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     InvalidRequest,
@@ -17,12 +19,12 @@ from airflow_chat_provider.core.errors import (
     TransportTimeout,
 )
 
-LIMITS = RetryLimits(max_attempts=3, deadline=100.0)
+LIMITED = Settings(max_attempts=3, deadline=100.0)
 NOW = 1_793_000_000.0  # Mon, 26 Oct 2026 07:33:20 GMT
 
 
 def delay(error: ChatCompletionError, attempt: int = 1, elapsed: float = 0.0, jitter: float = 0.5) -> float | None:
-    return next_delay(LIMITS, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    return next_delay(LIMITED, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,8 @@ def test_no_more_than_max_attempts_are_made(attempt: int, again: bool) -> None:
 def test_without_a_word_of_the_server_the_wait_doubles_up_to_a_minute(
     attempt: int, jitter: float, seconds: float
 ) -> None:
-    limits = RetryLimits(max_attempts=10_000, deadline=100.0)
-    assert next_delay(limits, StatusError("x"), attempt=attempt, elapsed=0.0, jitter=jitter) == pytest.approx(seconds)
+    settings = Settings(max_attempts=10_000, deadline=100.0)
+    assert next_delay(settings, StatusError("x"), attempt=attempt, elapsed=0.0, jitter=jitter) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +83,9 @@ def test_a_server_that_asks_for_no_wait_still_gets_one() -> None:
 def test_a_wait_always_ends_before_the_deadline(
     attempt: int, elapsed: float, jitter: float, asked: float | None
 ) -> None:
-    limits = RetryLimits(max_attempts=40, deadline=1800.0)
+    settings = Settings(max_attempts=40, deadline=1800.0)
     error = RateLimited("x", retry_after=asked)
-    found = next_delay(limits, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    found = next_delay(settings, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
     assert found is None or (found >= 0 and elapsed + found < 1800.0 and attempt < 40)
 
 

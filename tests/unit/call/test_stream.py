@@ -116,7 +116,7 @@ ERROR = {"message": "Overloaded", "code": "busy"}
 )
 def test_an_error_ends_a_stream_and_keeps_what_came_before(raw: bytes, error: Any) -> None:
     reader, chunks = read(event(HI) + raw + event(END) + DONE)
-    assert (chunks, reader.problem, reader.over) == ([HI], "the stream holds an error", True)
+    assert (chunks, reader.problem, reader.over) == ([HI], "the stream contains an error", True)
     assert (reader.body()["error"], said(reader)) == (error, "Hi")
 
 
@@ -135,7 +135,7 @@ def test_an_error_that_is_null_is_none() -> None:
     [
         (b"{", "an event of the stream is not JSON"),
         (b"<html>", "an event of the stream is not JSON"),
-        (b"[" * 100_000, "an event of the stream is nested too deep (more than 200 levels)"),
+        (b"[" * 100_000, "the JSON of an event is nested too deep (more than 200 levels)"),
         (b"[1]", "an event of the stream is not a JSON object"),
         (b"null", "an event of the stream is not a JSON object"),
         (b'"text"', "an event of the stream is not a JSON object"),
@@ -152,7 +152,7 @@ def test_an_event_nested_too_deeply_is_a_problem_and_no_crash(start: str, end: s
     raw = json.dumps(deep).replace("1", start * 900 + "1" + end * 900).encode()  # which Python 3.13 reads
     reader, _ = read(b"data: " + raw + b"\n\n" + event(END))
     assert reader.body() is None
-    assert reader.problem == "an event of the stream is nested too deep (more than 200 levels)"
+    assert reader.problem == "the JSON of an event is nested too deep (more than 200 levels)"
 
 
 @pytest.mark.parametrize("raw", [b"data:\n\n", b"data\n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n"])
@@ -196,7 +196,7 @@ FLAT = {"object": "error", "message": "too long", "type": "BadRequestError", "pa
 @pytest.mark.parametrize("raw", [event(FLAT), event({**FLAT, "choices": []}), event({"detail": "too long"})])
 def test_an_error_that_stands_there_as_a_chunk_without_choices_ends_a_stream(raw: bytes) -> None:
     reader, _ = read(event(HI) + raw + DONE)
-    assert reader.problem == "the stream holds an error"
+    assert reader.problem == "the stream contains an error"
     assert said(reader) == "Hi"
 
 

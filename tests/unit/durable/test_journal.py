@@ -9,7 +9,7 @@ import pytest
 
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun
+from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.durable.entry import VERSION, Deferred, Entry, Unusable
 
 DEFERRED = Deferred(
