@@ -115,9 +115,9 @@ class Caller:
     ) -> tuple[Reply, bool]:
         """One POST: its reply, and whether the server's state kept the request from being answered."""
         ticket = await self._gate.enter(len(call.contents[0]))
-        # The retries are made here, not in the exchange: while one row waits, others may send.
-        steps = exchange(call, begun, retries=False)
         try:
+            # The retries are made here, not in the exchange: while one row waits, others may send.
+            steps = exchange(call, begun, retries=False)
             reply = await self._client.run(steps, headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - a bug met by one row must not end the others
             reply = Reply(None, None, error=_bug(error))
