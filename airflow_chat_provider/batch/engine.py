@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.files import StoreError
@@ -47,40 +48,28 @@ class Speed(NamedTuple):
     max_failures: float = float("inf")
 
 
+@dataclass(eq=False, repr=False)
 class Engine:
     """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store."""
 
-    def __init__(
-        self,
-        *,
-        batch_id: str,
-        settings: Settings,
-        requests: Requests,
-        wanted: Wanted,
-        shape: Shape,
-        store: Store,
-        history: History,
-        tally: Tally,
-        speed: Speed,
-    ) -> None:
-        self.error: Exception | None = None
-        self._batch_id = batch_id
-        self._settings = settings
-        self._requests = requests
-        self._wanted = wanted
-        self._shape = shape
-        self._store = store
-        self._history = history
-        self._tally = tally
-        self._speed = speed
+    batch_id: str
+    settings: Settings
+    requests: Requests
+    wanted: Wanted
+    shape: Shape
+    store: Store
+    history: History
+    tally: Tally
+    speed: Speed
+    error: Exception | None = field(default=None, init=False)
 
     async def run(self, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
-        speed = self._speed
+        speed = self.speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        client, feed = AsyncClient(self._settings), Feed(rows)
-        self._caller = Caller(client, self._gate, self._settings)
-        left = self._tally.total - self._tally.came.succeeded
+        client, feed = AsyncClient(self.settings), Feed(rows)
+        self._caller = Caller(client, self._gate, self.settings)
+        left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
         try:
@@ -96,17 +85,17 @@ class Engine:
 
     async def _flush(self) -> None:
         try:
-            await self._store.flush()
+            await self.store.flush()
         except StoreError:
             pass  # it is store.error
         except Exception as error:  # noqa: BLE001 - an earlier error, which ended the batch, says more
             self.error = self.error or error
-        self.error = self._store.error or self.error  # the store's says where answers are that were paid for
+        self.error = self.store.error or self.error  # the store's says where answers are that were paid for
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS)
-            log.info("Batch: %s, %d at once", self._tally.progress(time.monotonic()), self._gate.concurrency.limit)
+            log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
     async def _work(self, feed: Feed) -> None:
         try:
@@ -137,59 +126,58 @@ class Engine:
             await self._failed(row, outcome, spent)
             return
         line, reason = outcome
-        stored = self._tally.success(spent.usage, incomplete=reason is not None)
-        await self._write(RESULTS, line, lambda: self._done(row, stored))
+        count = self.tally.success(spent.usage, incomplete=reason is not None)
+
+        def stored() -> None:
+            self.history.done[row.index] = 1
+            count()
+
+        await self._write(RESULTS, line, stored)
 
     async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
         """The row's line and why its answer is incomplete (None: it is complete); or its error, whatever went wrong."""
         try:
-            dialogue = server_memory.begin(self._requests.for_row(row), self._wanted, self._settings)
+            dialogue = server_memory.begin(self.requests.for_row(row), self.wanted, self.settings)
             reply = await self._drive(row, dialogue, spent)
-            server_memory.learn(dialogue, self._settings.base_url)
+            server_memory.learn(dialogue, self.settings.base_url)
             if reply.error is not None:
                 return reply.error
-            return self._line(row, dialogue.question, reply, spent)
+            warnings: list[str] = []
+            line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
+            self.tally.warn(row.place, warnings)
         except (Stopped, Hopeless):
             raise
         except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made, or a hostile answer
             return spent.failure(row, error)
-
-    def _line(self, row: Row, request: dict[str, Any], reply: Reply, spent: Spent) -> tuple[bytes, str | None]:
-        warnings: list[str] = []
-        line = self._shape.success(row, request, reply, self._usage(row, spent), warnings)
-        self._tally.warn(row.place, warnings)
-        return line
+        else:
+            return line
 
     async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
-        key = f"{self._batch_id}-{row.index}-{self._history.ended_calls.get(row.index, 0)}"
+        key = f"{self.batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
         async def send(dialogue: Dialogue) -> Reply:
             request = dialogue.request
             own_key = key if dialogue.call == 1 else f"{key}-{dialogue.call}"
-            return await self._caller.call(call_for(request, self._settings), request, own_key, spent)
+            return await self._caller.call(call_for(request, self.settings), request, own_key, spent)
 
         return await adrive(dialogue, send)
 
     def _usage(self, row: Row, spent: Spent) -> Any:
         """The usage of all calls for the row, in earlier runs too."""
-        return together(self._history.usage.get(row.index), spent.usage)
-
-    def _done(self, row: Row, stored: Callable[[], None]) -> None:
-        self._history.done[row.index] = 1
-        stored()
+        return together(self.history.usage.get(row.index), spent.usage)
 
     async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
-        ended = self._history.ended_calls.get(row.index, 0) + spent.ended
-        line = self._shape.failure(row, error, ended, self._usage(row, spent))
-        stored = self._tally.failure(error, spent.usage)
-        if self._tally.came.failed[self._tally.kind(error)] == 1:
+        ended = self.history.ended_calls.get(row.index, 0) + spent.ended
+        line = self.shape.failure(row, error, ended, self._usage(row, spent))
+        stored = self.tally.failure(error, spent.usage)
+        if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)
-        if self._tally.failures > self._speed.max_failures:
+        if self.tally.failures > self.speed.max_failures:
             self._end()
 
     async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
-        await self._store.write(kind, line, stored)
-        if self._store.full:
-            self._end(StoreError(f"Make room, then run the task again: the disk of {self._store.where(kind)} is full"))
+        await self.store.write(kind, line, stored)
+        if self.store.full:
+            self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))

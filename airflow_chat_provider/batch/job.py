@@ -62,7 +62,7 @@ class BatchArguments(NamedTuple):
         return cls(*(getattr(task, name) for name in cls._fields))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Job:
     """A batch that is ready to run. ``prepare`` makes it."""
 

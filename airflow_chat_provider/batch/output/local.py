@@ -9,9 +9,7 @@ import fcntl
 import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,21 +19,11 @@ from airflow_chat_provider.batch.files import (
     create,
     file_error,
     readable,
-    reason,
     replace,
     write_all,
     write_lines,
 )
-from airflow_chat_provider.batch.output.spill import Spill
-from airflow_chat_provider.batch.output.store import (
-    ERRORS,
-    MANIFEST,
-    OWNER,
-    RESULTS,
-    cannot_write,
-    new_owner,
-    taken_over,
-)
+from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, Store
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 
@@ -56,7 +44,7 @@ class _Line(NamedTuple):
     stored: Callable[[], None]
 
 
-class LocalStore:
+class LocalStore(Store):
     """Lines that come while others are being written go to the disk together, with one fsync.
 
     A lock keeps a second run out. Some network file systems have no locks: so a run marks the folder as its own, looks
@@ -65,18 +53,15 @@ class LocalStore:
 
     def __init__(self, folder: Path, in_flight: int, file_mode: int | None = 0o600) -> None:
         """``in_flight``: how many answers may still come when the disk is full; room is kept for them."""
-        self.full = False
-        self.error: StoreError | None = None
+        super().__init__(folder)
         self._folder = folder
+        self._mark = str(folder / OWNER)
+        self._reserve = folder / ".reserve"
         self._mode = file_mode
         self._in_flight = in_flight
-        self._owner, self._mark = new_owner(uuid.uuid4().hex), str(folder / OWNER)
         self._files: dict[str, int] = {}
         self._waiting: list[_Line] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
-        self._why = ""
-        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return str(self._path(kind))
@@ -86,10 +71,6 @@ class LocalStore:
 
     def _path(self, kind: str) -> Path:
         return self._folder / (f"{kind}.jsonl" if kind in (RESULTS, ERRORS) else kind)
-
-    @property
-    def _reserve(self) -> Path:
-        return self._folder / ".reserve"
 
     def holds(self, kind: str) -> bool:
         with readable("output", self._folder):
@@ -104,7 +85,7 @@ class LocalStore:
                 for kind in (RESULTS, ERRORS):
                     self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
                 self._lock(self._files[RESULTS])
-                self._thread.submit(int)  # starts the thread now: later this process may get none
+                super().open()
             except BaseException:
                 self.close()
                 raise
@@ -129,7 +110,7 @@ class LocalStore:
 
     def claim(self) -> None:
         with readable("output", self._folder):
-            self._replace(self._path(OWNER), [self._owner])
+            replace(self._path(OWNER), [self._owner], self._mode)
         # A file that is deleted when the disk is full, so that the answers under way can still be written.
         free = os.statvfs(self._folder)
         size = min(_RESERVE * self._in_flight, free.f_bavail * free.f_frsize // 2)
@@ -152,7 +133,7 @@ class LocalStore:
             with readable("output", self._mark):
                 raise
         if owner != self._owner:
-            raise taken_over(self._folder, owner)
+            raise self._taken_over(owner)
 
     def read(self, name: str) -> bytes | None:
         with readable("output", self._path(name)):
@@ -164,10 +145,7 @@ class LocalStore:
     def put(self, name: str, content: bytes) -> None:
         self.check()
         with readable("output", self._path(name)):
-            self._replace(self._path(name), [content])
-
-    def _replace(self, path: Path, pieces: Iterable[bytes]) -> None:
-        replace(path, pieces, self._mode)
+            replace(self._path(name), [content], self._mode)
 
     def lines(self, kind: str) -> Iterator[bytes]:
         whole = 0
@@ -203,8 +181,7 @@ class LocalStore:
                 for line in lines:
                     self._tell(line, self.error if line.written in missing else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
-            why = f"Run the task again: writing to {self._folder} failed ({reason(error)})"
-            self.error = self.error or StoreError(why)
+            self._note_bug(error)
             for line in (*lines, *self._waiting):
                 self._tell(line, self.error)
             self._waiting = []
@@ -228,26 +205,23 @@ class LocalStore:
             if of_kind := [line for line in lines if line.kind == kind]:
                 missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
         if missing:
-            self.spill.keep([line.content for line in missing])
-            self.error = StoreError(f"{self._why}. {self.spill.summary()}")
+            self._spill([line.content for line in missing])
         return {line.written for line in missing}
 
     def _append(self, file: int, contents: list[bytes]) -> int:
-        """Append lines: how many are in the output. ``_why`` says why the others are not."""
-        if self._why:
+        """Append lines: how many are in the output. ``_why_refused`` says why the others are not."""
+        if self._why_refused:
             return 0
-        taken = 0
         try:
             self.check()
             self._append_all(file, b"".join(contents))
-        except StoreError as error:
-            self._why = error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
-            self._why = cannot_write(self._folder, error)
+            self._refuse(error)
             if isinstance(error, OSError) and error.errno in NO_ROOM:  # but there may be room for some of them
                 with contextlib.suppress(OSError):
-                    taken = write_lines(file, contents)[0]
-        return taken if self._why else len(contents)
+                    return write_lines(file, contents)[0]
+            return 0
+        return len(contents)
 
     def _append_all(self, file: int, content: bytes) -> None:
         now = os.fstat(file)
@@ -266,7 +240,7 @@ class LocalStore:
         self.check()
         kept = (line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line))
         with readable("output", self._path(ERRORS)):
-            self._replace(self._path(ERRORS), kept)
+            replace(self._path(ERRORS), kept, self._mode)
             old, self._files[ERRORS] = self._files[ERRORS], os.open(self._path(ERRORS), os.O_RDWR | os.O_APPEND)
             os.close(old)
 
@@ -278,7 +252,7 @@ class LocalStore:
             self._path(MANIFEST).unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._thread.shutdown()
+        super().close()
         with contextlib.suppress(OSError, ChatCompletionError):  # another run may need its reserve
             if self._files and self.read(OWNER) == self._owner:
                 self._reserve.unlink(missing_ok=True)
