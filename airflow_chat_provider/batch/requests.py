@@ -40,11 +40,11 @@ class Requests:
         self._seen: SeenIds | None = None
         self._warned: set[str] = set()
 
-    def note(self, name: str, index: int) -> int | None:
-        """Note that the row ``index`` has the id ``name``. Returns the index of another row that has it, or None."""
+    def note_id(self, own_id: str, index: int) -> int | None:
+        """Note that the row ``index`` has this id. Returns the index of another row that has it, or None."""
         if self._seen is None:
             self._seen = SeenIds(self._rows)
-        return self._seen.add(name, index)
+        return self._seen.add(own_id, index)
 
     def for_row(self, row: Row) -> dict[str, Any]:
         """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place.
@@ -64,8 +64,8 @@ class Requests:
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line
-        name = row.name("custom_id" if lines else self._id_key)
-        other = self.note(name, row.index) if name is not None else None
+        own_id = row.own_id("custom_id" if lines else self._id_key)
+        other = self.note_id(own_id, row.index) if own_id is not None else None
         if other is not None:
             raise row_error(row.place, f"row {other} (counted from 0) has the same id", "uniqueItems")
         if lines:

@@ -41,7 +41,7 @@ class Row:
         value = self.value
         return isinstance(value, dict) and _BARE_LINE <= value.keys() < _OPENAI_LINE and _has_messages(value["body"])
 
-    def name(self, id_key: str) -> str | None:
+    def own_id(self, id_key: str) -> str | None:
         """The row's id as text, so that 5 and "5" are the same id; None where it has none."""
         value = self.value.get(id_key) if isinstance(self.value, dict) else None
         if isinstance(value, int) and not isinstance(value, bool):

@@ -20,9 +20,9 @@ class SeenIds:
         self._digests = array("Q", bytes(8 * self._size))
         self._rows = array("I", bytes(array("I").itemsize * self._size))
 
-    def add(self, name: str, row: int) -> int | None:
+    def add(self, own_id: str, row: int) -> int | None:
         """Note the id of a row. Returns the index of another row that has the same id, or None."""
-        digest = int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+        digest = int.from_bytes(blake2b(own_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
         slot = digest % self._size
         while (found := self._digests[slot]) not in (_EMPTY, digest):
             slot = slot + 1 if slot + 1 < self._size else 0

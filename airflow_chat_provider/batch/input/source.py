@@ -17,12 +17,13 @@ from typing import IO, Any, NamedTuple, Protocol
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.input.row import Row, row_error
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
+from airflow_chat_provider.core.request.wording import with_article
 
 _MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
 _BUFFER = 1 << 20
 _MARK = codecs.BOM_UTF8
 
-Wanted = Callable[[int], bool]
+IsWanted = Callable[[int], bool]
 
 
 class Survey(NamedTuple):
@@ -40,7 +41,7 @@ class Source(Protocol):
     def survey(self) -> Survey:
         """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
 
 
@@ -73,9 +74,9 @@ class Rows:
             count += 1
         return Survey(count, digest.hexdigest())
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         for index, value in enumerate(self._rows):
-            if wanted(index):
+            if is_wanted(index):
                 yield _checked(Row(index, f"input[{index}]", value))
 
 
@@ -83,14 +84,11 @@ def _for_digest(row: Any) -> bytes:
     try:
         return json.dumps(row, sort_keys=True, default=str).encode()
     except Exception:  # noqa: BLE001 - keys of several types; a row that holds itself; deep nesting; str() fails
-        return _shown(row).encode("utf-8", "backslashreplace")
-
-
-def _shown(row: Any) -> str:
-    try:
-        return repr(row)
-    except Exception:  # noqa: BLE001 - an object of the user's, or a number too long to be written out
-        return f"a {type(row).__name__} of {len(row) if isinstance(row, Sized) else 1}"
+        try:
+            text = repr(row)
+        except Exception:  # noqa: BLE001 - an object of the user's, or a number too long to be written out
+            text = f"a {type(row).__name__} of {len(row) if isinstance(row, Sized) else 1}"
+        return text.encode("utf-8", "backslashreplace")
 
 
 class _File:
@@ -103,15 +101,23 @@ class _File:
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
         """Its bytes, decompressed, in a file that reads lines fast."""
-        with readable("input", self.path), io.BufferedReader(self._raw(), _BUFFER) as file:
-            yield file
+        raw: Any
+        with readable("input", self.path):
+            local = local_path(self.path)
+            if local is None:
+                there = stored(self.path, "input")
+                raw = there.fs.open(there.path, "rb", compression="infer")
+            else:
+                # The reader below closes it.
+                raw = gzip.open(local) if local.suffix == ".gz" else local.open("rb", buffering=0)  # noqa: SIM115
+            with io.BufferedReader(raw, _BUFFER) as file:
+                yield file
 
-    def _raw(self) -> Any:
-        local = local_path(self.path)
-        if local is None:
-            there = stored(self.path, "input")
-            return there.fs.open(there.path, "rb", compression="infer")
-        return gzip.open(local) if local.suffix == ".gz" else local.open("rb", buffering=0)
+    def _decoded(self, line: bytes, number: int, encoding: str = "utf-8") -> str:
+        try:
+            return line.decode(encoding)
+        except UnicodeDecodeError:
+            raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
 
 
 class JsonLines(_File):
@@ -124,33 +130,24 @@ class JsonLines(_File):
                 number += 1
                 digest.update(line)
                 count += not _is_blank(line)
-                self._check(line, number)
-        if not count:
-            self._check_compressed()
+                if len(line) == _MAX_LINE:
+                    why = f"has a line of more than {_MAX_LINE >> 20} MiB (line {number})"
+                    raise file_error("input", self.path, why)
+                self._decoded(line, number)
+        if not count and self.name.endswith(".gz"):
+            with readable("input", self.path):
+                if (local_path(self.path) or stored(self.path, "input")).stat().st_size == 0:
+                    raise EOFError  # Python reads a compressed file of 0 bytes as empty, but an upload was cut off
         return Survey(count, digest.hexdigest())
 
-    def _check_compressed(self) -> None:
-        """Raise EOFError for a compressed file of 0 bytes: an upload was cut off. Python would read it as empty."""
-        with readable("input", self.path):
-            if self.name.endswith(".gz") and (local_path(self.path) or stored(self.path, "input")).stat().st_size == 0:
-                raise EOFError
-
-    def _check(self, line: bytes, number: int) -> None:
-        if len(line) == _MAX_LINE:
-            raise file_error("input", self.path, f"has a line of more than {_MAX_LINE >> 20} MiB (line {number})")
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
-
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         with self._open() as file:
             index = -1
             for number, line in enumerate(file, 1):
                 if _is_blank(line):
                     continue
                 index += 1
-                if wanted(index):
+                if is_wanted(index):
                     yield _parsed(line, index, f"{self.name}:{number}")
 
 
@@ -176,7 +173,7 @@ def _checked(row: Row) -> Row:
         return row
     if isinstance(row.value, Mapping):
         return replace(row, value=dict(row.value))
-    why = f"a row must be an object, not {'null' if row.value is None else f'a {type(row.value).__name__}'}"
+    why = f"a row must be an object, not {'null' if row.value is None else with_article(type(row.value).__name__)}"
     return replace(row, value=None, error=row_error(row.place, why, "type"))
 
 
@@ -192,10 +189,10 @@ class Csv(_File):
         with self._table(digest.update) as (_, table):
             return Survey(sum(1 for _ in table), digest.hexdigest())
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         with self._table() as (header, table):
             for index, (number, cells) in enumerate(table):
-                if not wanted(index):
+                if not is_wanted(index):
                     continue
                 place = f"{self.name}:{number}"
                 if len(cells) == len(header):
@@ -218,20 +215,18 @@ class Csv(_File):
                 if not header:  # an export of no rows still has its header, so this file was cut off
                     why = "is empty" if header is None else "has an empty first line"
                     raise file_error("input", self.path, f"{why}; the first line must name the columns")
-                self._check_header(header)
+                bad = next((name for name in header if not name.strip() or header.count(name) > 1), None)
+                if bad is not None:
+                    why = f"has two columns named {bad!r}" if bad.strip() else "has a column without a name"
+                    raise file_error("input", self.path, f"{why} in its first line")
                 yield header, self._cells(reader)
         finally:
             csv.field_size_limit(limit)
 
     def _lines(self, file: IO[bytes], seen: Callable[[bytes], object]) -> Iterator[str]:
-        encoding = "utf-8-sig"
         for number, line in enumerate(file, 1):
             seen(line)
-            try:
-                yield line.decode(encoding)
-            except UnicodeDecodeError:
-                raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
-            encoding = "utf-8"
+            yield self._decoded(line, number, "utf-8-sig" if number == 1 else "utf-8")
 
     def _cells(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
         number = reader.line_num + 1
@@ -245,9 +240,3 @@ class Csv(_File):
             return next(reader, None)
         except csv.Error as error:
             raise file_error("input", self.path, f"is not valid CSV (line {reader.line_num}): {error}") from None
-
-    def _check_header(self, header: list[str]) -> None:
-        bad = next((name for name in header if not name.strip() or header.count(name) > 1), None)
-        if bad is not None:
-            why = f"has two columns named {bad!r}" if bad.strip() else "has a column without a name"
-            raise file_error("input", self.path, f"{why} in its first line")

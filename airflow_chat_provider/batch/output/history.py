@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.files import file_error, readable
-from airflow_chat_provider.batch.output.lines import Foreign, Recorded, read_line, unnamed
+from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
 from airflow_chat_provider.batch.output.spill import taking_up
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.output.tally import counted
@@ -65,8 +65,8 @@ class History:
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
         tally.recorded(recorded.usage, incomplete=recorded.incomplete)
-        if recorded.name not in (None, unnamed(recorded.index)):
-            requests.note(str(recorded.name), recorded.index)
+        if recorded.own_id not in (None, default_id(recorded.index)):
+            requests.note_id(str(recorded.own_id), recorded.index)
 
     def _take_up(self, path: Path, store: Store, tally: Tally, requests: Requests) -> None:
         """Add to the output the lines of an earlier run that it had refused."""

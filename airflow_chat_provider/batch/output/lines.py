@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.task.arguments import OnIncomplete, ResultFormat
 
 
-def unnamed(index: int) -> str:
-    """The id of a row that has none."""
+def default_id(index: int) -> str:
+    """The id of a row that has none of its own."""
     return f"row-{index}"
 
 
@@ -32,9 +32,6 @@ class Shape(NamedTuple):
     response_key: str | None = None
     on_incomplete: OnIncomplete = "warn"
     keep_row: bool = True
-
-    def name(self, row: Row) -> str:
-        return row.name(self.id_key) or unnamed(row.index)
 
     def success(
         self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any, warnings: list[str]
@@ -87,7 +84,7 @@ class Shape(NamedTuple):
         if row.is_request_line:
             return {"index": row.index, "id": f"batch_req_{row.index}", "custom_id": row.value["custom_id"]}
         kept = {"row": row.value} if self.keep_row and row.value is not None else {}
-        return {"index": row.index, "id": self.name(row), **kept}
+        return {"index": row.index, "id": row.own_id(self.id_key) or default_id(row.index), **kept}
 
 
 def _response(status: int | None, request_id: str | None, body: Any) -> dict[str, Any]:
@@ -139,10 +136,10 @@ def _dump(line: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A line as the next run reads it. ``name`` is the row's id, if it has one. ``failed``: it holds no answer."""
+    """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer."""
 
     index: int
-    name: str | None
+    own_id: str | None
     usage: Any
     incomplete: bool
     failed: bool
@@ -162,35 +159,25 @@ def read_line(line: bytes) -> Recorded | None:
         value = loads(line.strip(b"\0 \r\n"))
     except ValueError:
         return None
-    return _recorded(value) if isinstance(value, dict) else None
-
-
-def _recorded(value: dict[str, Any]) -> Recorded:
+    if not isinstance(value, dict):
+        return None
     index, asked = value.get("index"), value.get("asked")
     if type(index) is not int or index < 0 or "id" not in value:
         raise Foreign
-    is_request_line = "custom_id" in value
-    failed = asked is not None
-    name = value["custom_id" if is_request_line else "id"]
-    body = _body_of(value) if is_request_line else value.get("body")
+    is_request_line, failed = "custom_id" in value, asked is not None
+    own_id = value["custom_id" if is_request_line else "id"]
+    response = value.get("response") if is_request_line else value
+    body = response.get("body") if isinstance(response, dict) else None
     body = body if isinstance(body, dict) else {}
+    is_incomplete = "incomplete" in value
+    if is_request_line and not failed and body.get("choices"):
+        with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
+            is_incomplete = incomplete(body) is not None
     return Recorded(
         index,
-        name if isinstance(name, str) else None,
+        own_id if isinstance(own_id, str) else None,
         value.get("usage") or body.get("usage"),
-        "incomplete" in value or (is_request_line and not failed and _is_incomplete(body)),
+        is_incomplete,
         failed,
         asked if type(asked) is int and asked > 0 else 0,
     )
-
-
-def _body_of(value: dict[str, Any]) -> Any:
-    response = value.get("response")
-    return response.get("body") if isinstance(response, dict) else None
-
-
-def _is_incomplete(body: dict[str, Any]) -> bool:
-    try:
-        return bool(body.get("choices")) and incomplete(body) is not None
-    except (LookupError, TypeError, AttributeError):  # somebody has changed the line
-        return False

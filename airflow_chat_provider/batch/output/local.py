@@ -154,7 +154,7 @@ class LocalStore(Store):
                 if line.endswith(b"\n"):
                     whole += len(line)
                     yield line
-                elif _is_whole(line):  # only its newline is missing: a crash or an editor dropped it
+                elif _is_object(line):  # only its newline is missing: a crash or an editor dropped it
                     write_all(self._files[kind], b"\n")
                     yield line + b"\n"
                 else:
@@ -279,7 +279,7 @@ def _read(path: str) -> bytes:
         os.close(file)
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_object(line: bytes) -> bool:
     try:
         return isinstance(loads(line), dict)
     except ValueError:

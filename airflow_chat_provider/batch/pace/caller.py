@@ -120,7 +120,9 @@ class Caller:
             steps = exchange(call, begun, retries=False)
             reply = await self._client.run(steps, headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - a bug met by one row must not end the others
-            reply = Reply(None, None, error=_bug(error))
+            name = type(error).__name__
+            message = f"Report this bug: the call, or reading its reply, failed with {name}"
+            reply = Reply(None, None, error=ChatCompletionError(message, code=name))
         spent.take(reply)
         held_up = _holds_up(reply.error)
         self._gate.leave(ticket, reply, overloaded=held_up)
@@ -136,11 +138,6 @@ class Caller:
         wait = error.retry_after or 0.0
         if self._loop.time() + wait - self._answered_at > self._settings.deadline:
             raise Hopeless(error)
-
-
-def _bug(error: Exception) -> ChatCompletionError:
-    name = type(error).__name__
-    return ChatCompletionError(f"Report this bug: the call, or reading its reply, failed with {name}", code=name)
 
 
 def _holds_up(error: ChatCompletionError | None) -> bool:
