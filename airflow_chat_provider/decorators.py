@@ -1,6 +1,6 @@
 """TaskFlow: ``@task.chat_completion`` and ``@task.chat_completion_branch``.
 
-Imported from here they have types, which Airflow's own ``task`` cannot know: editors complete their arguments.
+Imported from here they are typed, so that editors complete their arguments. Airflow's own ``task`` cannot know them.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ def _decorator(
 
 
 def chat_completion(python_callable: Callable[..., Any] | None = None, **arguments: Unpack[Arguments]) -> TaskDecorator:
-    """A function that returns a prompt, messages or a request, as a chat completion task. It may be ``async``."""
+    """Make a task of a function that returns a prompt, messages or a request. The function may be ``async``."""
     return _decorator(ChatCompletionDecoratedOperator, python_callable, arguments)
 
 
 def chat_completion_branch(
     python_callable: Callable[..., Any] | None = None, **arguments: Unpack[BranchArguments]
 ) -> TaskDecorator:
-    """The same, for a ChatCompletionBranchOperator."""
+    """Make a branch of such a function: the model picks which tasks run next."""
     return _decorator(ChatCompletionBranchDecoratedOperator, python_callable, arguments)

@@ -1,6 +1,90 @@
-"""Checking a request without sending it."""
+"""Request schemas, by name, file or dict; and checking a request without sending it."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.json_text.nesting import loads
+from airflow_chat_provider.core.request.json_values import plain
 from airflow_chat_provider.core.request.rules import check_rules
-from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, SHIPPED, validate_request
+from airflow_chat_provider.core.request.schema import (
+    ARGUMENT,
+    DEFAULT_SCHEMA,
+    NAMES,
+    OPEN,
+    SHIPPED,
+    RequestSchema,
+    bad_schema,
+    load_user_schema,
+    shipped_schema,
+    text_of_schema,
+)
 
 __all__ = ["DEFAULT_SCHEMA", "SHIPPED", "check_rules", "validate_request"]
+
+SchemaSource = str | Path | Mapping[str, Any] | None
+
+
+def load_schema(source: SchemaSource | RequestSchema) -> RequestSchema | None:
+    """The schema that ``request_schema`` names: a shipped name, a path to a JSON file, a dict; None for no checks.
+
+    Raises InvalidRequest for a schema that cannot be read or used.
+    """
+    if source is None or isinstance(source, RequestSchema):
+        return source
+    if isinstance(source, Mapping):
+        return load_user_schema(text_of_schema(source, ARGUMENT, ARGUMENT), ARGUMENT)
+    name = str(source)
+    if name in NAMES:
+        return _shipped(name)
+    if name.endswith(".json"):
+        return load_user_schema(_read(name), name)
+    raise InvalidRequest(
+        f"Use {', '.join(map(repr, NAMES))}, a dict, the path of a .json file, or None to send unchecked: "
+        f"request_schema {name!r} does not exist",
+        path=ARGUMENT,
+        keyword="schema",
+    )
+
+
+def portable(source: SchemaSource) -> dict[str, Any] | str | None:
+    """``source`` as another task can use it: instead of a path, the content of the file."""
+    if source is None or isinstance(source, Mapping):
+        return source if source is None else dict(source)
+    return str(source) if str(source) in NAMES else dict(loads(_read(str(source))))
+
+
+@cache
+def _shipped(name: str) -> RequestSchema:
+    file = DEFAULT_SCHEMA if name == OPEN else name
+    text = files("airflow_chat_provider.core").joinpath("schemas", f"{file}.json").read_text("utf-8")
+    return shipped_schema(name, json.loads(text))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise bad_schema(path, ARGUMENT, "the file is not UTF-8") from None
+    except OSError as error:
+        why = f"the file cannot be read ({error.strerror or type(error).__name__})"
+        raise bad_schema(path, ARGUMENT, why) from None
+
+
+def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA, *, base_url: str | None = None) -> None:
+    """Check a request against a schema alone; ``check_rules`` has the rules beyond it.
+
+    Raises InvalidRequest with the JSON ``path`` and ``keyword`` of the first thing that is wrong. ``schema`` is
+    "2026-11", "2023-12", "open" (only what every server refuses is wrong), a JSON Schema as a dict or path, or None for
+    no check. ``base_url``: a value that only OpenAI does not know is wrong if the server is OpenAI's or Azure's, and
+    passes elsewhere.
+    """
+    loaded = load_schema(schema)
+    if loaded is not None:
+        loaded.validate(plain(request), base_url=base_url)

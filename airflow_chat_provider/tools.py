@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.messages.tool_calls import tool_answer
+from airflow_chat_provider.core.spelling import with_article
 
 
 def tool_message(call: Any, result: Any) -> dict[str, Any]:
@@ -14,13 +16,14 @@ def tool_message(call: Any, result: Any) -> dict[str, Any]:
     ``result`` that is no text is sent as JSON. Raises InvalidRequest for what is no call, or no JSON.
     """
     if not (isinstance(call, dict) and "name" in call):
-        raise InvalidRequest("call must be one of the calls that result_format='tool_calls' returns", path="call")
+        raise InvalidRequest(
+            "Pass one of the calls that result_format='tool_calls' returns: call is not one of them", path="call"
+        )
     try:
         content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(
-            f"The result of {call['name']} must be text or JSON, not a {type(result).__name__}", path="result"
+            f"Return text or JSON from {call['name']}: its result is {with_article(type(result).__name__)}",
+            path="result",
         ) from None
-    if call.get("id") is None:  # a function call of the older kind
-        return {"role": "function", "name": call["name"], "content": content}
-    return {"role": "tool", "tool_call_id": call["id"], "content": content}
+    return tool_answer(call.get("id"), call["name"], content)

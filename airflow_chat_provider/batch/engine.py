@@ -18,8 +18,7 @@ from airflow_chat_provider.batch.pace.gate import Gate, Stopped
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
-from airflow_chat_provider.transport.client import AsyncClient
-from airflow_chat_provider.transport.outgoing import call_for
+from airflow_chat_provider.transport.session import AsyncSession, call_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +66,8 @@ class Engine:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
         speed = self.speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        client, feed = AsyncClient(self.settings), Feed(rows)
-        self._caller = Caller(client, self._gate, self.settings)
+        session, feed = AsyncSession(self.settings), Feed(rows)
+        self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
@@ -80,7 +79,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(reporter, *workers, return_exceptions=True)
             await self._flush()
-            await client.aclose()
+            await session.aclose()
             feed.close()
 
     async def _flush(self) -> None:

@@ -21,8 +21,8 @@ from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, MANIFEST,
 from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
-from airflow_chat_provider.task.configuration import Upstream
+from airflow_chat_provider.schema import load_schema
+from airflow_chat_provider.task.xcoms import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.rendering import RenderedRows
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.task.rendering import RenderedFields
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -41,12 +41,10 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param max_concurrency: (templated) how many requests may be under way at once
     :param requests_per_minute: (templated) how many requests at most
     :param tokens_per_minute: (templated) how many tokens at most, of prompts and answers
-    :param max_failures: (templated) how many rows, or "5%" of them, may fail; with one more the task stops and fails.
-        None: all of them
+    :param max_failures: (templated) how many rows, or "5%" of them, may fail before the task fails; None: all of them
     :param on_changed: "fail" or "restart" if the output holds results for another input or request
     :param on_incomplete: "warn", "fail" (the row) or "ignore" if an answer was cut off, filtered or refused
-    :param file_mode: the mode of new files in a folder on this machine, like 0o600 or "0640"; existing files keep
-        theirs. None: the umask and the folder's ACL decide
+    :param file_mode: the mode of new files in a folder on this machine, like 0o600 or "0640"; None: the umask decides
     :param part_rows: in an object store: how many lines a part of the output has
     :param part_seconds: in an object store: a part is written after so many seconds, even with fewer lines
     """
@@ -120,7 +118,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
-        self._rendered: RenderedRows | None = None
+        self._rendered: RenderedFields | None = None
         self._background: Background | None = None
         self._check_self()
 
@@ -140,10 +138,10 @@ class ChatCompletionBatchOperator(RequestOperator):
         return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        from airflow_chat_provider.batch.rendering import RenderedRows
+        from airflow_chat_provider.task.rendering import RenderedFields
 
         # A subclass may have left fields out of template_fields; in a batch, those of the request are templates still.
-        self._rendered = RenderedRows.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
+        self._rendered = RenderedFields.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -153,14 +151,14 @@ class ChatCompletionBatchOperator(RequestOperator):
         """
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.job import BatchArguments, Job
-        from airflow_chat_provider.batch.rendering import RenderedRows
         from airflow_chat_provider.task.base import known_context, outer_task
+        from airflow_chat_provider.task.rendering import RenderedFields
 
         context = known_context(context)
         with final_errors():
             if self._rendered is None:
                 environment = self.get_template_env()
-                self._rendered = RenderedRows.render(self, REQUEST_FIELDS, context, environment, frozenset())
+                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, environment, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()

@@ -9,9 +9,8 @@ from airflow_chat_provider.batch.input.row import Row, body_of, row_error
 from airflow_chat_provider.batch.input.seen_ids import SeenIds
 from airflow_chat_provider.batch.pace.caller import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.templates.failures import FROM_AIRFLOW
-from airflow_chat_provider.transport.outgoing import with_model
+from airflow_chat_provider.transport.session import prepared
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
@@ -81,10 +80,9 @@ class Requests:
         return request
 
     def _checked(self, request: Any) -> dict[str, Any]:
-        request = with_model(request, self._settings, self._schema)
-        prepared, warnings = finish(request, self._schema, base_url=self._settings.base_url)
+        proved, warnings = prepared(request, self._settings, self._schema)
         self._warn(warnings)
-        return prepared
+        return proved
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:

@@ -1,4 +1,4 @@
-"""JSON paths as errors show them (``$.messages[0].content``, ``$.logit_bias['50256']``), and the errors around them."""
+"""JSON paths in errors (``$.messages[0].content``, ``$.logit_bias['50256']``), and the sentence around one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def join(keys: Iterable[object], root: str = "$") -> str:
 
 
 def join_known(keys: Iterable[object], names: Container[object]) -> str:
-    """The path for a reader who may not see the data: ``$.people[2].<a key that the schema does not name>``."""
+    """The path for a reader who must not see the data: ``$.people[2].<a key that the schema does not name>``."""
     return "$" + "".join(step(key) if isinstance(key, int) or key in names else f".<{_UNNAMED}>" for key in keys)
 
 
 def error_text(path: str, problem: str, remedy: str) -> str:
-    """Starts with what the reader can do: it may be all that a pager or a log viewer shows."""
-    end = "" if problem.endswith("?") else "."
-    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}{end}"
+    """The remedy first: a pager or a log viewer may show no more than that."""
+    return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}."

@@ -1,4 +1,4 @@
-"""The types that JSON has, by one name: what a parameter may be where a server or a DAG's author decides it."""
+"""JSON's types under one name: the type of a parameter whose value a server or the author of a DAG decides."""
 
 from typing import Any, TypeAlias
 

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from airflow.sdk import DAG, BaseOperator
+    from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.durable.ledger import Ledger
 
 ResultFormat: TypeAlias = Literal["raw", "message", "text", "json", "tool_calls"]
 OnIncomplete: TypeAlias = Literal["warn", "fail", "ignore"]
@@ -44,20 +45,15 @@ XCOMS = ("body", "status", "configuration", "usage", "messages", "arguments", "r
 
 
 class ChatArguments(NamedTuple):
-    """What a task was told to do, read from it once its templates are rendered.
+    """What a task was told to do, but for the request itself; read from the task once its templates are rendered.
 
     It travels from ``execute()`` to whatever needs an argument, so that nothing below an operator reads attributes of
-    a task. The batch operator has no ``check_status``, for example: then the default stands.
+    a task. Where an operator lacks an argument (the batch operator has no ``check_status``), the default stands.
     """
 
     task_id: str
     dag: DAG | None = None
     """Where the paths of files are looked up; None for a task outside a DAG."""
-    request: Any = None
-    messages: Any = None
-    model: str | None = None
-    prompt: Any = None
-    system_prompt: Any = None
     chat_conn_id: str = "chat_default"
     configuration: Any = None
     request_schema: SchemaArgument = None
@@ -78,10 +74,6 @@ class ChatArguments(NamedTuple):
     multiple_outputs: bool = False
     do_xcom_push: bool = True
 
-    def __repr__(self) -> str:
-        """Nothing of the request: it may stand in a traceback or a log."""
-        return f"ChatArguments({self.task_id!r})"
-
     @classmethod
     def from_task(cls, task: BaseOperator) -> ChatArguments:
         """The arguments as they are now: ``pre_execute`` or a subclass's ``execute()`` may have set some."""
@@ -89,17 +81,16 @@ class ChatArguments(NamedTuple):
         dag = task.get_dag() if task.has_dag() else None  # type: ignore[no-untyped-call]
         return cls(dag=dag, **given)
 
-    def for_request(self) -> dict[str, Any]:
-        """The arguments that make up the request, by name."""
-        return {name: getattr(self, name) for name in REQUEST_FIELDS}
-
     def wanted(self) -> Wanted:
         """What an answer has to be. Raises InvalidRequest for a ``response_schema`` that cannot be read."""
         from airflow_chat_provider.core.answer.dialogue import Wanted
-        from airflow_chat_provider.core.answer.output_schema import load_output
-        from airflow_chat_provider.templates.dag_templates import opened
 
-        schema = load_output(opened(self.response_schema, self.dag, "response_schema"))
+        schema = None
+        if self.response_schema is not None:
+            from airflow_chat_provider.core.answer.output_schema import load_output
+            from airflow_chat_provider.templates.dag_templates import opened
+
+            schema = load_output(opened(self.response_schema, self.dag, "response_schema"))
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
 
     def delivery(self) -> Delivery:
@@ -109,9 +100,15 @@ class ChatArguments(NamedTuple):
         return Delivery(self.result_format, self.check_status, self.on_incomplete, self.push_messages)
 
 
-_SOURCES = tuple(
-    (name, {**ATTRIBUTES, "names_schema": "_names_schema"}.get(name, name))
-    for name in ChatArguments._fields
-    if name != "dag"
-)
+_SOURCES = [(name, ATTRIBUTES.get(name, name)) for name in ChatArguments._fields if name != "dag"]
 """Each field of ChatArguments but ``dag``, with the attribute of a task that it is read from."""
+
+
+class Try(NamedTuple):
+    """What one try of a task goes by once its request is proved, in ``execute()`` and after a deferral."""
+
+    context: Context
+    arguments: ChatArguments
+    ledger: Ledger
+    configuration: dict[str, Any]
+    """What the task leaves under ``configuration``."""

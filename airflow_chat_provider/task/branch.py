@@ -20,13 +20,14 @@ except ImportError:  # before Airflow 3.2
     )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, BaseOperator, Context
+    from airflow.sdk.types import Operator
 
     from airflow_chat_provider.core.answer.choice import Choice
     from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.task.arguments import ChatArguments
-    from airflow_chat_provider.task.downstream import Downstream
+    from airflow_chat_provider.task.arguments import ChatArguments, Try
 
 _NOT_FOR_BRANCHES = ("result_format", "response_schema", "multiple_outputs")
 
@@ -65,7 +66,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         self.result_format = "tool_calls" if choose_by == "tool" else "json"
 
     @classmethod
-    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
+    def _check_each(cls, arguments: Mapping[str, Any], dag: DAG | None) -> None:
         given = next((name for name in _NOT_FOR_BRANCHES if arguments.get(name) not in (None, "raw", False)), None)
         if given is not None:
             raise InvalidRequest(f"Remove {given}: a branch sets it itself", path=given, keyword="branch")
@@ -85,21 +86,16 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             return
         from airflow_chat_provider.task.parse_checks import naming
 
-        after = self._downstream()
+        after = Downstream(self)
         for name in self.branches:
             if name in after.tasks and name not in after.possible:
                 with naming(self.task_id):
                     raise self._wrong_branches(after, after.why_not(name))
 
-    def _downstream(self) -> Downstream:
-        from airflow_chat_provider.task.downstream import Downstream
-
-        return Downstream(self)
-
     def _choice(self) -> Choice:
         from airflow_chat_provider.core.answer.choice import Choice, described
 
-        after = self._downstream()
+        after = Downstream(self)
         branches = described(self.branches if self.branches is not None else after.offered)
         what = next(filter(None, map(after.why_not, sorted(branches))), None)
         if what or not branches:
@@ -122,7 +118,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         return Wanted(schema, self.choose_by == "tool", arguments.output_retries, arguments.result_format)
 
     def _question(self, request: dict[str, Any], settings: Settings) -> dict[str, Any]:
-        from airflow_chat_provider.core.answer.choice import with_instruction
+        from airflow_chat_provider.core.messages.conversation import with_instruction
 
         choice = self._choice()
         if self.choose_by == "enum":
@@ -144,19 +140,19 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             self.do_branch(context, [])
         return value
 
-    def _conclude(self, context: Context, *arguments: Any) -> Any:
-        answer = super()._conclude(context, *arguments)
+    def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
+        answer = super()._conclude(this, question, reply)
         picked = self._choice().picked(answer) if answer is not None else {}
         value: str | list[str] = next(iter(picked)) if len(picked) == 1 else list(picked)
         if self.do_xcom_push:  # here, because do_branch raises if tasks are skipped: then nothing is returned
-            context["ti"].xcom_push(key="arguments", value=picked)
-            context["ti"].xcom_push(key="return_value", value=value)
-        self.do_branch(context, list(picked))
+            this.context["ti"].xcom_push(key="arguments", value=picked)
+            this.context["ti"].xcom_push(key="return_value", value=value)
+        self.do_branch(this.context, list(picked))
         return value
 
     def skip_all_except(self, ti: Any, branch_task_ids: str | Iterable[str] | None) -> None:
         """Skip as Airflow does, but never a teardown, and (as Airflow from 3.4 on) tasks that are already expanded."""
-        after = self._downstream()
+        after = Downstream(self)
         picked = [branch_task_ids] if isinstance(branch_task_ids, str) else branch_task_ids or ()
         followed = after.followed(picked)
         ti.xcom_push(key=XCOM_SKIPMIXIN_KEY, value={XCOM_SKIPMIXIN_FOLLOWED: sorted(followed)})
@@ -168,7 +164,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
             raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
 
-def _indices(task: Any, ti: Any) -> Iterable[int]:
+def _indices(task: Operator, ti: Any) -> Iterable[int]:
     """The map indices of a task downstream that are to be skipped now. The scheduler skips the rest."""
     if ti.map_index >= 0:  # inside a mapped group, whose branches the scheduler follows from Airflow 3.4 on
         return () if hasattr(ti, "region_id") else (ti.map_index,)
@@ -177,3 +173,85 @@ def _indices(task: Any, ti: Any) -> Iterable[int]:
         return (-1, *range(known() if known is not None else 0))
     except Exception:  # noqa: BLE001 - the task is not mapped, or is mapped over a list that is not there yet
         return (-1,)
+
+
+class Downstream:
+    """The tasks directly downstream of ``branch``.
+
+    Setups and teardowns cannot be picked: Airflow runs them for the tasks that they belong to.
+    """
+
+    def __init__(self, branch: BaseOperator) -> None:
+        self._dag: Any = branch.get_dag() if branch.has_dag() else None  # type: ignore[no-untyped-call]
+        downstream = branch.downstream_list if self._dag is not None else ()
+        self.tasks: dict[str, Any] = {task.task_id: task for task in downstream}
+        self._roots = dict(self._groups())
+        self._plain = {name for name, task in self.tasks.items() if _is_plain(task)}
+
+    def _groups(self) -> Iterable[tuple[str, set[str]]]:
+        """The groups whose first tasks are all directly downstream, each with the ids of its first tasks."""
+        groups = self._dag.task_group.get_task_group_dict() if self._dag is not None else {}
+        for name, group in groups.items():
+            roots = {root.task_id for root in group.get_roots()}
+            if name and roots <= self.tasks.keys() and any(map(_is_plain, group)):
+                yield name, roots
+
+    @property
+    def possible(self) -> set[str]:
+        """The ids of the tasks and groups that can be picked."""
+        return self._plain | self._roots.keys()
+
+    @property
+    def offered(self) -> list[str]:
+        """The ids to pick from if ``branches`` is None: each task, and each group that begins with a setup."""
+        setups = [task for task in self.tasks.values() if task.is_setup and task.task_group is not None]
+        groups = {setup.task_group.group_id for setup in setups}
+        return sorted(self._plain | (groups & self._roots.keys()))
+
+    def why_not(self, name: str) -> str | None:
+        """Why an id cannot be picked; None if it can."""
+        if name in self.possible:
+            return None
+        task = self.tasks.get(name)
+        if task is None:
+            return f"{name!r} is not downstream"
+        if task.is_teardown:
+            return f"{name!r} is a teardown, which cannot be picked: it runs whatever is picked"
+        return f"{name!r} is a setup, which cannot be picked: name a task that needs it, or a group that begins with it"
+
+    def followed(self, picked: Iterable[str]) -> set[str]:
+        """The ids of the tasks directly downstream that are not skipped.
+
+        As in Airflow, a task downstream of a picked one is not skipped either. Unlike there, teardowns always run, and
+        so do setups, except those that only serve tasks that are skipped.
+        """
+        followed = self._with_all_after(picked)
+        governed = self._with_all_after(self._plain)
+        begin_groups = set().union(*self._roots.values())
+        for name, task in self.tasks.items():
+            if task.is_teardown:
+                followed.add(name)
+            elif task.is_setup:
+                needed_by = _needed_by(task)
+                if needed_by & followed or not (name in begin_groups or needed_by & governed):
+                    followed.add(name)
+        return self.tasks.keys() & followed
+
+    def _with_all_after(self, names: Iterable[str]) -> set[str]:
+        found = set(names)
+        return found.union(*(self._dag.get_task(name).get_flat_relative_ids(upstream=False) for name in found))
+
+
+def _needed_by(setup: Operator) -> set[str]:
+    """The ids of the tasks that Airflow skips if this setup is skipped."""
+    found = set()
+    for task in setup.downstream_list:
+        if task.is_setup:
+            found |= _needed_by(task)
+        elif not task.is_teardown:
+            found.add(task.task_id)
+    return found
+
+
+def _is_plain(task: Operator) -> bool:
+    return not (task.is_setup or task.is_teardown)

@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.task.base import RequestOperator, inside_error, known_context, outer_task
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments, Try
+from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    import jinja2
+    from airflow.sdk import DAG, Context
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.durable.entry import Deferred
-    from airflow_chat_provider.durable.ledger import Ledger
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import (
-        ChatArguments,
-        OnIncomplete,
-        OnUncertain,
-        ResultFormat,
-        SchemaArgument,
-    )
+    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.transport.session import Session
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
 
@@ -39,24 +34,24 @@ class ChatCompletionOperator(RequestOperator):
     """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
 
     :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
-    :param messages: (templated) wins over ``request["messages"]``; an upstream task's ``messages`` continues it
-    :param model: (templated) wins over ``request["model"]``, the configuration's and the connection's
-    :param prompt: (templated) a user message added at the end
+    :param messages: (templated) used instead of ``request["messages"]``; an upstream task's ``messages`` continues it
+    :param model: (templated) used instead of ``request["model"]``, the configuration's and the connection's
+    :param prompt: (templated) a user message that is added at the end
     :param system_prompt: (templated) the one leading system message
     :param chat_conn_id: (templated) a connection of type ``chat``
-    :param configuration: (templated) what an upstream task left under ``configuration``
+    :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: what the answer has to fit: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: the answer must fit it: a JSON Schema, its path, or a Pydantic model class
     :param output_retries: how often an answer that does not fit is asked for again
-    :param result_format: what ``return_value`` is: raw (body and status), message, text, json (parsed), tool_calls
+    :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
-    :param on_incomplete: warn, fail or ignore where the answer was cut off, filtered or refused
-    :param push_messages: push the conversation with the reply
-    :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
-    :param deadline: (templated) seconds for all attempts and waits
-    :param max_attempts: (templated) sends in all
+    :param on_incomplete: warn, fail or ignore if the answer was cut off, filtered or refused
+    :param push_messages: push the conversation including the reply
+    :param timeout: (templated) seconds for one attempt; this and the next two override the connection
+    :param deadline: (templated) seconds for all attempts and the waits between them
+    :param max_attempts: (templated) attempts of a call
     :param deferrable: wait for the answer in the triggerer, which takes no worker slot
-    :param on_uncertain: fail or resend where a triggerer ended while the (deferred) request was under way
+    :param on_uncertain: fail or resend if a triggerer ended while the (deferred) request was under way
     :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
     """
 
@@ -64,7 +59,6 @@ class ChatCompletionOperator(RequestOperator):
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
-    is_branch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -111,13 +105,13 @@ class ChatCompletionOperator(RequestOperator):
         self.max_attempts = max_attempts
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
-        self._dry_run = dry_run  # every operator of Airflow's has a method of that name
-        self._arguments: rendering.RenderedRequest | None = None
+        self._dry_run = dry_run  # BaseOperator has a method dry_run
+        self._rendered: rendering.RenderedRequest | None = None
         self._hook: ChatCompletionHook | None = None
         self._check_self()
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         from airflow_chat_provider.task.parse_checks import check_multiple_outputs, check_request
 
         cls._check_each(arguments, dag)
@@ -130,27 +124,29 @@ class ChatCompletionOperator(RequestOperator):
 
         return ARGUMENTS
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
-        self._arguments = arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
+        self._rendered = rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
         try:
-            if arguments.error is None:
-                arguments.show()
-        except InvalidRequest as error:  # which execute() finds again
+            if rendered.error is None:
+                rendered.show()
+        except InvalidRequest as error:  # execute() comes upon it again
             return error
-        return arguments.error
+        return rendered.error
 
     def _built(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - a decorated function takes it
         """The request for what the task's arguments are now."""
-        return self._current_arguments().request()
+        return self._rendered_fields().request()
 
-    def _current_arguments(self) -> rendering.RenderedRequest:
+    def _rendered_fields(self) -> rendering.RenderedRequest:
         from airflow_chat_provider.task import rendering
 
-        if self._arguments is None:
-            self._arguments = rendering.RenderedRequest.from_data(self)
-        return self._arguments
+        if self._rendered is None:
+            self._rendered = rendering.RenderedRequest.from_data(self)
+        return self._rendered
 
     def execute(self, context: Context) -> Any:
         """Send the request and push what came back. Raises ChatCompletionError for what is wrong with it."""
@@ -159,22 +155,24 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task.arguments import ChatArguments
-        from airflow_chat_provider.task.configuration import Upstream
+        from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
-        context, inside = self._place(context)
+        context, inside = placed(self, context)
         request = self._built(context)
         self._check_filled()
         arguments = ChatArguments.from_task(self)
         upstream = Upstream.from_argument(arguments.configuration)
         self._hook = hook = upstream.hook(arguments)
         try:
-            settings = hook.settings
+            session = hook.session
+            settings = session.settings
             schema = upstream.schema(arguments, settings)
-            request = hook.prepare(upstream.with_model(request), schema)
-            if arguments.multiple_outputs:
-                self._check_outputs(arguments, request)
+            request = session.prepare(upstream.with_model(request), schema)
+            if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
+                from airflow_chat_provider.task.parse_checks import check_multiple_outputs
+
+                check_multiple_outputs(arguments._asdict(), request, arguments.dag)
             wanted = self._wanted(arguments)
             server_memory.warn(wanted)
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
@@ -187,35 +185,12 @@ class ChatCompletionOperator(RequestOperator):
             ledger, replies = Ledger.open(
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            reply = self._ask(context, arguments, dialogue, ledger, replies, configuration)
+            this = Try(context, arguments, ledger, configuration)
+            reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
-            return self._conclude(context, arguments, ledger, dialogue.question, reply, configuration)
+            return self._conclude(this, dialogue.question, reply)
         finally:
             hook.close()
-
-    def _place(self, context: Any) -> tuple[Any, str | None]:
-        """The context to go by, and this operator's task_id if another task executes it. Raises InvalidRequest."""
-        context = known_context(context)
-        outer = outer_task(self, context)
-        if outer is None:
-            return context, None
-        if self.is_branch:
-            raise inside_error(self, outer, "branches", "so it has no tasks downstream")
-        if self.deferrable:
-            # Airflow would defer the outer task, which knows nothing of the call: the answer would be lost.
-            if "deferrable" in getattr(self, "_BaseOperator__init_kwargs", ()):
-                raise inside_error(self, outer, "deferrable", "so it cannot be deferred", ", or set deferrable=False")
-            self.deferrable = False  # only [operators] default_deferrable asked for it
-            self.log.info(
-                "%s waits in the worker: task %s executes it, so it cannot be deferred", self.task_id, outer.task_id
-            )
-        return context, self.task_id
-
-    def _check_outputs(self, arguments: ChatArguments, request: dict[str, Any]) -> None:
-        """Only now is all known of a mapped task that decides whether each key of the answer can be an XCom."""
-        from airflow_chat_provider.task.parse_checks import check_multiple_outputs
-
-        check_multiple_outputs(arguments._asdict(), request, arguments.dag)
 
     def _wanted(self, arguments: ChatArguments) -> Wanted:
         """What an answer has to be."""
@@ -227,80 +202,56 @@ class ChatCompletionOperator(RequestOperator):
 
     def _show(self, request: dict[str, Any], base_url: str) -> None:
         """Let the rendered fields show what is really sent: the connection's model, for example, is known only now."""
-        from airflow_chat_provider.transport.outgoing import variants
+        from airflow_chat_provider.transport.server_memory import variants
 
         request = variants(request, base_url)[0]
         if request != self.request:
             self.request, self.overwrite_rtif_after_execution = request, True
-            self._current_arguments().note()
+            self._rendered_fields().note()
 
-    def _ask(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        dialogue: Dialogue,
-        ledger: Ledger,
-        replies: list[Reply],
-        configuration: dict[str, Any],
-    ) -> Reply:
+    def _ask(self, this: Try, session: Session, dialogue: Dialogue, replies: list[Reply]) -> Reply:
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
-        # Delivery is imported now, too: once an answer is here, a first import may find no file descriptor left.
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
-        from airflow_chat_provider.task import delivery  # noqa: F401
 
-        hook: Any = self._hook
         if replies:
-            self.log.info("An earlier try received an answer to this request before it ended: it is used")
+            self.log.info("Using the answer to this request that an earlier try received")
         final = dialogue.replay(replies)
 
         def send(dialogue: Dialogue) -> Reply:
             if dialogue.call > 1:
                 self.log.info("%s", dialogue.asking_again)
-            if arguments.deferrable:
-                self._defer(context, arguments, dialogue, ledger, replies, configuration)
+            if this.arguments.deferrable:
+                self._defer(this, session.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.call, request))))
-            if arguments.do_xcom_push:
-                ledger.keep(replies)
+            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            if this.arguments.do_xcom_push:
+                this.ledger.keep(replies)
             return replies[-1]
 
         return drive(dialogue, send) if final is None else final
 
-    def _defer(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        dialogue: Dialogue,
-        ledger: Ledger,
-        replies: list[Reply],
-        configuration: dict[str, Any],
-    ) -> NoReturn:
+    def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
         """Let a trigger make the calls that are still due."""
+        from airflow_chat_provider.durable.entry import Deferred
         from airflow_chat_provider.task import handoff
 
-        why = handoff.needs_worker(self, context["ti"], is_customised=self._has_own_ending())
+        why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
         if why is not None:
             self.log.debug("A worker will end this task, not its trigger: %s", why)
-        limits = self._hook.settings.limits if self._hook is not None else {}
-        deferred = handoff.deferred_call(arguments, why, limits, dialogue, configuration, ledger)
-        handoff.hand_over(self, context["ti"], dialogue, deferred, ledger, replies, arguments.on_uncertain)
+        delivery = this.arguments.delivery()._asdict() if why is None else None
+        wanted = dialogue.wanted.to_dict()
+        deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
+        handoff.hand_over(self, this, dialogue, deferred, replies)
 
-    def _conclude(
-        self,
-        context: Context,
-        arguments: ChatArguments,
-        ledger: Ledger,
-        question: dict[str, Any],
-        reply: Reply,
-        configuration: dict[str, Any],
-    ) -> Any:
-        from airflow_chat_provider.task.delivery import deliver
+    def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
+        """Leave the reply that ended the dialogue, or what is wrong with it."""
+        from airflow_chat_provider.task.xcoms import deliver
 
         try:
-            return deliver(self, arguments, context.get("ti"), question, reply, configuration)
+            return deliver(self, this.arguments, this.context.get("ti"), question, reply, this.configuration)
         except ChatCompletionError as error:
-            ledger.close(error)
+            this.ledger.close(error)
             raise
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -327,14 +278,13 @@ class ChatCompletionOperator(RequestOperator):
     def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
         """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task.arguments import ChatArguments
         from airflow_chat_provider.transport import server_memory
 
         base_url = deferred.configuration["base_url"]
         self._show(deferred.request, base_url)
-        arguments = ChatArguments.from_task(self)
         ledger = Ledger.resume(context, deferred.ledger)
-        if arguments.do_xcom_push:
+        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration)
+        if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:
             ledger.release()
@@ -343,16 +293,16 @@ class ChatCompletionOperator(RequestOperator):
             raise found.error
         question, final = deferred.question or deferred.request, found.final
         if final is None:
-            dialogue, final = self._replayed(arguments, question, deferred.rung, found.replies)
+            dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
             if final is None:
                 from airflow_chat_provider.task.handoff import hand_over
 
                 self.log.info("%s", dialogue.asking_again)
-                hand_over(self, context["ti"], dialogue, deferred, ledger, found.replies, arguments.on_uncertain)
+                hand_over(self, this, dialogue, deferred, found.replies)
             if dialogue is not None:
                 server_memory.learn(dialogue, base_url)
         try:
-            value = self._conclude(context, arguments, ledger, question, final, deferred.configuration)
+            value = self._conclude(this, question, final)
         except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
@@ -375,7 +325,7 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _has_own_ending(cls) -> bool:
-        """Does a subclass end its task in a way of its own? That runs in workers only."""
+        """True if a subclass ends its task in a way of its own, which runs in workers only."""
         return any(getattr(cls, name) is not getattr(ChatCompletionOperator, name) for name in _ENDING)
 
     def on_kill(self) -> None:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue
-    from airflow_chat_provider.durable.ledger import Ledger
-    from airflow_chat_provider.task.arguments import ChatArguments, OnUncertain
+    from airflow_chat_provider.task.arguments import Try
 
 # The trigger keeps the task's time limit itself. Airflow's own, this much later, is for a trigger that never runs.
 _GRACE = timedelta(seconds=60)
@@ -67,23 +66,6 @@ class Found(NamedTuple):
         return after([reply for reply in self.replies if reply.error is None], Reply(None, None, error=self.error))
 
 
-def deferred_call(
-    arguments: ChatArguments,
-    why_worker: str | None,
-    limits: dict[str, float],
-    dialogue: Dialogue,
-    configuration: dict[str, Any],
-    ledger: Ledger,
-) -> Deferred:
-    """All that the trigger has to know of a dialogue that is about to begin, but for the request.
-
-    ``why_worker`` is what ``needs_worker`` said: without it, the trigger ends the task, so it is told how.
-    """
-    delivery = arguments.delivery()._asdict() if why_worker is None else None
-    wanted = dialogue.wanted.to_dict()
-    return Deferred(limits, {}, None, dialogue.began, wanted, delivery, configuration, ledger.state)
-
-
 def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | None:
     """Why a trigger cannot end this task: some of what is due at its end runs in workers only. None: it can.
 
@@ -108,31 +90,24 @@ def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | N
     return next((why for why, holds in reasons.items() if holds), None)
 
 
-def hand_over(
-    task: BaseOperator,
-    ti: Any,
-    dialogue: Dialogue,
-    deferred: Deferred,
-    ledger: Ledger,
-    replies: list[Reply],
-    on_uncertain: OnUncertain,
-) -> NoReturn:
+def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Deferred, replies: list[Reply]) -> NoReturn:
     """Write the first entry of the journal, then let the task wait for its trigger.
 
-    The trigger sends what the dialogue asks now. ``replies`` are those that the dialogue has had.
+    ``deferred`` lacks its request: that is what the dialogue asks now, after ``replies``.
     """
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     request, question = dialogue.request, dialogue.question
     deferred = deferred._replace(request=request, question=None if request is question else question)
-    entry = Entry.of(deferred, ledger.key_of(dialogue.call, request), replies)
-    journal, limit = Journal.of(ti), task.execution_timeout
+    entry = Entry.from_deferred(deferred, this.ledger.key_of(dialogue.call, request), replies)
+    ti, limit = this.context["ti"], task.execution_timeout
+    journal = Journal.from_ti(ti)
     journal.write(entry)
-    ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
+    this.ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
     trigger = ChatCompletionTrigger(
         **journal.slot.identity,
         try_number=ti.try_number,
-        on_uncertain=on_uncertain,
+        on_uncertain=this.arguments.on_uncertain,
         expires=time.time() + limit.total_seconds() if limit else None,
     )
     task.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _GRACE if limit else None)
@@ -150,7 +125,7 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
 def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     """Find out from its trigger's event and its journal what became of a deferred call."""
     state, detail = _read(event)
-    journal, entry = Journal.of(ti), None
+    journal, entry = Journal.from_ti(ti), None
     try:
         entry = journal.read()
     except Unusable as unusable:

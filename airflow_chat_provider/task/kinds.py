@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
-from airflow_chat_provider.core.request.wording import with_article
+from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.task.arguments import ATTRIBUTES, BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.templates.markers import IsTemplate, holds_template, markers
 
@@ -94,7 +94,7 @@ def _messages(name: str, value: Any) -> None:
 
 
 def _configuration(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.task.configuration import Upstream
+    from airflow_chat_provider.task.xcoms import Upstream
 
     Upstream.from_argument(value)
 

@@ -9,26 +9,20 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.json_text.nesting import DEPTH
 from airflow_chat_provider.task.kinds import ARGUMENT_OF
-from airflow_chat_provider.templates.dag_templates import templates_of
+from airflow_chat_provider.templates.dag_templates import dag_of, templates_of
 from airflow_chat_provider.templates.markers import holds_template, is_reference
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
 
 _OF_EVERY_TASK = frozenset({"task_id", "dag", "task_group", "start_date", "end_date", "params", "_airflow_from_mapped"})
 _PACKAGE = __name__.partition(".")[0]
 
 log = logging.getLogger(__name__)
-
-
-class _Task(Protocol):
-    """How this module sees an operator, whose class imports it."""
-
-    task_id: str
-    given_by_mapping: Mapping[str, Any] | None
-
-    def get_dag(self) -> Any: ...
 
 
 def given_by_mapping(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,9 +33,10 @@ def given_by_mapping(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def from_upstream(task: _Task, fields: Iterable[str], context: Any) -> frozenset[str]:
-    """Those of the fields that hold data, or may hold it."""
-    given = task.given_by_mapping
+def from_upstream(
+    task: BaseOperator, given: Mapping[str, Any] | None, fields: Iterable[str], context: Any
+) -> frozenset[str]:
+    """Those of the fields that hold data, or may hold it. ``given``: what a mapped task was made with."""
     if given is None:
         return frozenset()
     mapped = _mapped(task)
@@ -60,17 +55,19 @@ def from_upstream(task: _Task, fields: Iterable[str], context: Any) -> frozenset
     return frozenset(found)
 
 
-def function_arguments_from_upstream(task: _Task, context: Any) -> frozenset[str]:
+def function_arguments_from_upstream(
+    task: BaseOperator, given: Mapping[str, Any] | None, context: Any
+) -> frozenset[str]:
     """The names of a decorated function's arguments that hold data."""
-    if task.given_by_mapping is None:
+    if given is None:
         return frozenset()
     mapped = _mapped(task)
-    return _data(mapped, task.given_by_mapping["op_kwargs"], mapped.partial_kwargs["op_kwargs"], context)
+    return _data(mapped, given["op_kwargs"], mapped.partial_kwargs["op_kwargs"], context)
 
 
-def _mapped(task: _Task) -> Any:
+def _mapped(task: BaseOperator) -> Any:
     """The mapped task as the DAG has it."""
-    return task.get_dag().task_dict[task.task_id]
+    return task.get_dag().task_dict[task.task_id]  # type: ignore[union-attr]  # a mapped task has a DAG
 
 
 def _maps_a_function(mapped: Any) -> bool:
@@ -97,7 +94,7 @@ def _has_code_of_its_own(cls: type) -> bool:
 
 
 def _computed(
-    task: _Task, mapped: Any, given: Mapping[str, Any], names: frozenset[str], fields: list[str]
+    task: BaseOperator, mapped: Any, given: Mapping[str, Any], names: frozenset[str], fields: list[str]
 ) -> frozenset[str]:
     """The fields in which the user's class may have put data: they differ in a twin that is made of other data.
 
@@ -139,8 +136,8 @@ def _equal(a: object, b: object, depth: int = 0) -> bool:
     return isinstance(a, str | int | float) and a == b
 
 
-def _warn(task: _Task, computed: Iterable[str]) -> None:
-    is_template = templates_of(task.get_dag()).is_template
+def _warn(task: BaseOperator, computed: Iterable[str]) -> None:
+    is_template = templates_of(dag_of(task)).is_template
     for field in sorted(computed):
         if holds_template(getattr(task, field), is_template):
             log.warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.bases.decorator import _TaskDecorator
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
@@ -15,23 +15,8 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, TaskGroup
     from airflow.sdk.bases.decorator import TaskDecorator
 
-    from airflow_chat_provider.task.kinds import Kind
 
-
-class _Operator(Protocol):
-    """How this module sees the operators' class, which imports it."""
-
-    @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]: ...
-
-    @classmethod
-    def _check_each(cls, arguments: Mapping[str, Any], dag: DAG | None) -> None: ...
-
-    @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None: ...
-
-
-def check_partial(operator: type[_Operator], given: Mapping[str, Any]) -> None:
+def check_partial(operator: type[Any], given: Mapping[str, Any]) -> None:
     """Check the arguments of ``partial()``. Raises InvalidRequest, which names the task."""
     dag = given.get("dag") or DagContext.get_current()
     group = given.get("task_group") or (TaskGroupContext.get_current(dag) if dag is not None else None)
@@ -42,7 +27,7 @@ def check_partial(operator: type[_Operator], given: Mapping[str, Any]) -> None:
 
 
 def _defaults(
-    operator: type[_Operator], dag: DAG | None, group: TaskGroup | None, given: Mapping[str, Any]
+    operator: type[Any], dag: DAG | None, group: TaskGroup | None, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Those of the operator's own arguments that ``default_args`` give."""
     found: dict[str, Any] = {}

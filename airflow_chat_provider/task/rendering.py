@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.templates.dag_templates import dag_of, opened
 from airflow_chat_provider.templates.failures import left_nothing
@@ -31,11 +31,11 @@ class RenderedFields:
     """The template fields of a task after rendering: which of them failed, and which were set since.
 
     ``pre_execute``, a callback or a subclass's ``execute()`` may set fields, even one whose template failed. What they
-    set is data.
+    set is data. As it stands the class serves a batch, whose ``template()`` makes the request of each row.
     """
 
-    has_rows: ClassVar[bool] = False
-    """True if templates of the request may wait for the rows of a batch."""
+    has_rows: ClassVar[bool] = True
+    """True if templates of the request may wait for a row."""
 
     def __init__(
         self, task: BaseOperator, template: RequestTemplate, errors: Mapping[str, InvalidRequest] | None = None
@@ -98,7 +98,8 @@ class RenderedFields:
     def note(self) -> None:
         """Take the fields for what was rendered, as they are now: nobody has set them."""
         for name in (*REQUEST_FIELDS, *self._errors):
-            self._seen[name] = outline(getattr(self._task, name))
+            value = getattr(self._task, name)
+            self._seen[name] = outline(value) if type(value) in _CONTAINERS else value
 
     def template(self) -> RequestTemplate:
         """The request's arguments as they are now. Raises InvalidRequest for a failed template that nobody replaced."""
@@ -114,7 +115,14 @@ class RenderedFields:
         return self._template.replaced(self._replacements(changed)) if changed else self._template
 
     def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
-        """The arguments to replace where these fields were set."""
+        """The arguments to replace if these fields were set."""
+        for name, value in changed.items():
+            if self._template.is_data_like_template(value):
+                log.warning(
+                    "If this is a template, write it in the DAG: %s was set after rendering, so it is data, and every "
+                    "row gets its text unchanged",
+                    name,
+                )
         return changed
 
 
@@ -124,6 +132,7 @@ class RenderedRequest(RenderedFields):
     So whoever changes that field has the messages and the model of the other arguments in it already.
     """
 
+    has_rows = False
     _filled: tuple[Any, list[str]] | None = None
 
     @classmethod
@@ -190,12 +199,10 @@ def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None
 
 
 def outline(value: Any) -> Any:
-    """A copy of the dicts and lists in ``value``, with all else in it as it is: ``unchanged`` compares with it.
+    """A copy of the dicts and lists in a container, with all else in it as it is: ``unchanged`` compares with it.
 
     Neither function calls itself, because a value may be nested deep, or contain itself.
     """
-    if type(value) not in _CONTAINERS:
-        return value
     copies: dict[int, Any] = {id(value): value.copy() if type(value) is dict else list(value)}
     stack = [value]
     while stack:

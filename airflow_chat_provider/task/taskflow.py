@@ -40,12 +40,14 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
     _function_error: InvalidRequest | None = None
     """Why the arguments of the function could not be rendered: raised when the task executes."""
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
         # The arguments are not shown as one request yet: what the function returns is still missing.
-        self._arguments = rendering.RenderedRequest.render(self, fields, context, env, data)
-        return self._function_error or self._arguments.error
+        self._rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
+        return self._function_error or self._rendered.error
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
         if name not in DecoratedOperator.template_fields:
@@ -72,7 +74,7 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
                 return self.render_template(value, named, env, set())
 
         if isinstance(given, Mapping):
-            data = function_arguments_from_upstream(self, context)
+            data = function_arguments_from_upstream(self, self.given_by_mapping, context)
             return {key: value if key in data else rendered(value, f"{name}.{key}") for key, value in given.items()}
         values = [rendered(value, f"{name}[{index}]") for index, value in enumerate(given)]
         return tuple(values) if isinstance(given, tuple) else values
@@ -80,10 +82,10 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
     def _built(self, context: Context) -> dict[str, Any]:
         if self._function_error is not None:
             raise self._function_error
-        arguments = self._current_arguments()
-        template = arguments.template()
+        fields = self._rendered_fields()
+        template = fields.template()
         value = _called(self.python_callable, self.op_args, self.op_kwargs, context)
-        return arguments.filled(template.replaced(self._adopt(value, template.value("request"))))
+        return fields.filled(template.replaced(self._adopt(value, template.value("request"))))
 
     def _adopt(self, value: Any, request: Any) -> dict[str, Any]:
         """Put what the function returned in place of the decorator's argument; that argument, by its name."""
@@ -142,7 +144,7 @@ def _is_part(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    from airflow_chat_provider.core.request.wording import with_article
+    from airflow_chat_provider.core.spelling import with_article
 
     if value is None:
         return "None"

@@ -59,7 +59,8 @@ class Renderer:
             return value
         source = str(value)  # of a subclass, too
         with failing_at(where, source):
-            return Leaf(self.environment, source).value(self.context)
+            leaf = Leaf(self.environment, source)
+            return leaf.value(leaf.variables(self.context))
 
 
 def schema_from_data(value: Any) -> Any:
@@ -87,16 +88,12 @@ class Leaf:
         includes = any(True for _ in meta.find_referenced_templates(self._tree))
         return includes or name in meta.find_undeclared_variables(self._tree)
 
-    def value(self, context: Mapping[str, Any]) -> Any:
-        """Its value in ``context``. Data from there is inserted, never rendered."""
-        return self.value_of(self.variables(context))
-
     def variables(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """The argument of ``value_of``: the environment's own names and those of ``context``."""
+        """The argument of ``value``: the environment's own names and those of ``context``."""
         return {**self._template.globals, **context}
 
-    def value_of(self, variables: dict[str, Any]) -> Any:
-        """The value for these variables, which the caller may change and use again."""
+    def value(self, variables: dict[str, Any]) -> Any:
+        """The value for these variables, which the caller may change and use again. Data in them is not rendered."""
         from jinja2 import Undefined
 
         # template.render() would copy Airflow's lazy context key by key; and a native environment evaluates texts.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.paths import step
+from airflow_chat_provider.core.request.coerce import is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
-from airflow_chat_provider.core.request.unset import is_blank
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.request.written import Written
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
@@ -55,6 +55,15 @@ class Source(NamedTuple):
     where: str
 
 
+class Part(NamedTuple):
+    """The value of an argument, or of a member in it."""
+
+    source: Any
+    """What is known of it without a row: templates that look at the row are as their author wrote them."""
+    fill: Callable[[Columns], Any] | None = None
+    """Makes the value for a row, and raises InvalidRequest for a template that fails; None: it is ``source``."""
+
+
 class RequestTemplate:
     """``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt``, as far as they are given.
 
@@ -75,15 +84,16 @@ class RequestTemplate:
         self._is_template = is_template
         self._environment = environment
         self._written = Written()
-        self._parts: dict[str, _Part] = {}
-        self._row_templates: dict[str, _RowTemplate] = {}
+        self._parts: dict[str, Part] = {}
+        self._row_templates: dict[str, Part] = {}
 
     @classmethod
     def from_data(cls, arguments: Mapping[str, Any]) -> Self:
         """The template of a task that nobody rendered, as an operator that another task executes: all in it is data."""
         template = cls({}, is_reference)
         for name, value in arguments.items():
-            template.set_data(name, value)
+            if value is not None:
+                template.set_data(name, value)
         return template
 
     @cached_property
@@ -119,11 +129,9 @@ class RequestTemplate:
         """
         value, where = self.source if name == "request" else (self._arguments[name], name)
         self._note_written(name, value)
-        part = self._compiled(value, where, renderer) if has_rows else _Constant(renderer.render(value, where))
-        if name == "request" and isinstance(value, str):
-            part = (
-                _JsonPart(part) if isinstance(part, _RowTemplate) else _Constant(request_from_data(part.source, where))
-            )
+        part = self._compiled(value, where, renderer) if has_rows else Part(renderer.render(value, where))
+        if name == "request" and isinstance(part.source, str):  # also if a reference or a macro gave the text
+            part = _from_text(part, where if isinstance(value, str) else "request")
         if part.source is None and name in MUST_HAVE_VALUE:
             raise left_nothing(name)
         self._parts[name] = part
@@ -136,7 +144,7 @@ class RequestTemplate:
         elif name == "messages":
             self._written = self._written._replace(messages=json_or_none(value) if isinstance(value, str) else value)
 
-    def _compiled(self, value: Any, where: str, renderer: Renderer) -> _Part:
+    def _compiled(self, value: Any, where: str, renderer: Renderer) -> Part:
         """``value`` with everything rendered that does not look at the row."""
         kind = type(value)
         if kind is dict:
@@ -150,9 +158,9 @@ class RequestTemplate:
             with failing_at(where, value):
                 leaf = Leaf(renderer.environment, value)
                 if leaf.may_use(ROW):
-                    template = _RowTemplate(leaf, value, leaf.variables(renderer.context), where)
-                    return self._row_templates.setdefault(value, template)
-        return _Constant(renderer.render(value, where))
+                    part = _row_template(leaf, value, leaf.variables(renderer.context), where)
+                    return self._row_templates.setdefault(value, part)
+        return Part(renderer.render(value, where))
 
     def set_data(self, name: str, value: Any) -> None:
         """Set an argument to what an upstream task left, or to what was set after rendering: it is not rendered.
@@ -164,19 +172,19 @@ class RequestTemplate:
             self._parts.pop(name, None)
             return
         part = self._data(value)
-        if name == "request" and isinstance(value, str):
-            part = _JsonPart(part) if isinstance(part, _RowTemplate) else _Constant(request_from_data(value))
+        if name == "request" and isinstance(part.source, str):
+            part = _from_text(part)
         self._parts[name] = part
 
-    def _data(self, value: Any) -> _Part:
+    def _data(self, value: Any) -> Part:
         kind = type(value)
         if not self._row_templates:
-            return _Constant(value)
+            return Part(value)
         if kind is dict:
             return _joined(value, {key: self._data(item) for key, item in value.items()})
         if kind is list or kind is tuple:
             return _joined(list(value), {i: self._data(item) for i, item in enumerate(value)})
-        return self._row_templates.get(value) or _Constant(value) if isinstance(value, str) else _Constant(value)
+        return self._row_templates.get(value) or Part(value) if isinstance(value, str) else Part(value)
 
     def is_data_like_template(self, value: Any) -> bool:
         """True for a text that looks like a template, but is not one that the author wrote for the row."""
@@ -215,7 +223,7 @@ class RequestTemplate:
         columns = None if row is None else Columns(row)
         values = {}
         for name, part in self._parts.items():
-            values[name] = part.value(columns)
+            values[name] = part.source if part.fill is None or columns is None else part.fill(columns)
             if values[name] is None and name in MUST_HAVE_VALUE:
                 raise InvalidRequest(
                     f"Fill the columns that {name} reads: {name}: its template gave None for this row",
@@ -230,7 +238,8 @@ class RequestTemplate:
         """A row's own request, with the task's model if it names none, as in Mistral's batch files."""
         if not isinstance(body, Mapping) or body.get("model") is not None or "model" not in self._parts:
             return body
-        model = self._parts["model"].value(Columns(row))
+        part = self._parts["model"]
+        model = part.source if part.fill is None else part.fill(Columns(row))
         return body if is_blank(model) or model is None else {**body, "model": model}
 
 
@@ -252,66 +261,36 @@ def request_from_data(value: Any, where: str = "request") -> Any:
     return parse_text(value, where)
 
 
-class _Part(Protocol):
-    """The value of an argument, or of a member in it: the same for every row, or one for each."""
+def _row_template(leaf: Leaf, source: str, variables: dict[str, Any], where: str) -> Part:
+    """A template that looks at the row. ``variables`` are its own: each row in turn is put into them."""
 
-    source: Any
-    """What is known of it without a row."""
+    def fill(row: Columns) -> Any:
+        variables[ROW] = row
+        with failing_at(where, source):
+            return leaf.value(variables)
 
-    def value(self, row: Columns | None) -> Any:
-        """Its value for a row. Raises InvalidRequest for a template that fails."""
-
-
-class _Constant:
-    def __init__(self, value: Any) -> None:
-        self.source = value
-
-    def value(self, row: Columns | None) -> Any:  # noqa: ARG002 - the same for every row
-        return self.source
+    return Part(source, fill)
 
 
-class _RowTemplate:
-    def __init__(self, leaf: Leaf, source: str, variables: dict[str, Any], where: str) -> None:
-        self.source = source
-        self._leaf = leaf
-        self._variables = variables
-        self._where = where
-
-    def value(self, row: Columns | None) -> Any:
-        self._variables[ROW] = row
-        with failing_at(self._where, self.source):
-            return self._leaf.value_of(self._variables)
-
-
-class _JsonPart:
-    """A request whose text is JSON once it is rendered for a row."""
-
-    def __init__(self, text: _Part) -> None:
-        self.source = text.source
-        self._text = text
-
-    def value(self, row: Columns | None) -> Any:
-        return request_from_data(self._text.value(row))
-
-
-class _Container:
-    """An object or an array in which some members depend on the row."""
-
-    def __init__(self, value: Any, varying: dict[Any, _Part]) -> None:
-        self.source = value
-        self._varying = varying
-
-    def value(self, row: Columns | None) -> Any:
-        filled = self.source.copy()
-        for key, part in self._varying.items():
-            filled[key] = part.value(row)
-        return filled
-
-
-def _joined(value: Any, members: dict[Any, _Part]) -> _Part:
-    """A container of these members, by key or index."""
-    source = value.copy()
+def _joined(container: Any, members: Mapping[Any, Part]) -> Part:
+    """A container with these members in it, by key or index."""
+    source = container.copy()
     for key, part in members.items():
         source[key] = part.source
-    varying = {key: part for key, part in members.items() if not isinstance(part, _Constant)}
-    return _Container(source, varying) if varying else _Constant(source)
+    varying = {key: part.fill for key, part in members.items() if part.fill is not None}
+
+    def fill(row: Columns) -> Any:
+        filled = source.copy()
+        for key, member in varying.items():
+            filled[key] = member(row)
+        return filled
+
+    return Part(source, fill if varying else None)
+
+
+def _from_text(part: Part, where: str = "request") -> Part:
+    """The request whose text ``part`` gives: now, or for each row."""
+    text = part.fill
+    if text is None:
+        return Part(request_from_data(part.source, where))
+    return Part(part.source, lambda row: request_from_data(text(row), where))

@@ -51,10 +51,6 @@ def image(url: str) -> dict[str, Any]:
     return parts({"type": "image_url", "image_url": {"url": url}})
 
 
-def audio(data: str) -> dict[str, Any]:
-    return parts({"type": "input_audio", "input_audio": {"data": data, "format": "wav"}})
-
-
 def file(**values: Any) -> dict[str, Any]:
     return parts({"type": "file", "file": values})
 
@@ -93,13 +89,13 @@ def strict(**schema: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Case:
-    """``kind`` "error": no server takes it. "closed": an error here, and a warning for who says that it is wanted.
+    """``kind`` "closed": an error here, and a warning for who says that it is wanted.
 
     "openai": an error at OpenAI, a warning elsewhere; "openai alone": the same, and nothing at a server that is known
     to be another.
     """
 
-    kind: Literal["error", "closed", "warning", "openai", "openai alone"]
+    kind: Literal["closed", "warning", "openai", "openai alone"]
     rule: str
     path: str
     breaks: dict[str, Any]
@@ -107,7 +103,6 @@ class Case:
     at: str | None = None
 
 
-E: Literal["error"] = "error"
 C: Literal["closed"] = "closed"
 W: Literal["warning"] = "warning"
 O: Literal["openai"] = "openai"  # noqa: E741

@@ -13,7 +13,8 @@ from airflow_chat_provider.core.call.exchange import exchange, next_delay
 from airflow_chat_provider.core.call.judging import concerns_all
 from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
-from airflow_chat_provider.transport.outgoing import headers, learn
+from airflow_chat_provider.transport.server_memory import note_refusal
+from airflow_chat_provider.transport.session import call_headers
 
 if TYPE_CHECKING:
     from typing import Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.pace.gate import Gate
     from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.transport.client import AsyncClient
+    from airflow_chat_provider.transport.session import AsyncSession
 
 
 class Hopeless(Exception):
@@ -81,8 +82,8 @@ class Spent:
 class Caller:
     """Makes the calls of all workers. A rate limit, an overload or a lost connection delays the batch, not a row."""
 
-    def __init__(self, client: AsyncClient, gate: Gate, settings: Settings) -> None:
-        self._client = client
+    def __init__(self, session: AsyncSession, gate: Gate, settings: Settings) -> None:
+        self._session = session
         self._gate = gate
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -118,7 +119,7 @@ class Caller:
         try:
             # The retries are made here, not in the exchange: while one row waits, others may send.
             steps = exchange(call, begun, retries=False)
-            reply = await self._client.run(steps, headers(request, idempotency_key))
+            reply = await self._session.run(steps, call_headers(request, idempotency_key))
         except Exception as error:  # noqa: BLE001 - a bug met by one row must not end the others
             name = type(error).__name__
             message = f"Report this bug: the call, or reading its reply, failed with {name}"
@@ -128,7 +129,7 @@ class Caller:
         self._gate.leave(ticket, reply, overloaded=held_up)
         if not held_up:
             self._answered, self._answered_at = True, self._loop.time()
-        learn(reply, call.settings.base_url)
+        note_refusal(reply, call.settings.base_url)
         return reply, held_up
 
     def _check_hope(self, error: ChatCompletionError, attempts: int) -> None:

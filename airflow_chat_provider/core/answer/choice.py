@@ -73,14 +73,6 @@ def described(branches: Any) -> dict[str, dict[str, Any]]:
     return {name: dict(of) for name, of in found.items()}
 
 
-def with_instruction(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
-    """The messages with ``text`` added to the leading system message, or as one."""
-    first = messages[0] if messages else {}
-    if first.get("role") in ("system", "developer") and isinstance(first.get("content"), str):
-        return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]
-
-
 def _names(branches: Mapping[str, Any]) -> dict[str, str]:
     """A tool's name for each id: ids may hold dots and more than 64 characters."""
     names: dict[str, str] = {}

@@ -10,7 +10,6 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
-from airflow_chat_provider.core.answer.choice import with_instruction
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
 from airflow_chat_provider.core.answer.reply import (
@@ -25,9 +24,10 @@ from airflow_chat_provider.core.answer.reply import (
 )
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again
+from airflow_chat_provider.core.messages.conversation import asked_again, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
-from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
+from airflow_chat_provider.core.server.error_body import failed_generation
+from airflow_chat_provider.core.server.verdict import CUT_ADVICE
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
@@ -208,7 +208,9 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # the model calls a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
-        return Problem.of(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        return (
+            Problem.from_text(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
+        )
 
     def _correction(self, reply: Reply, problem: str) -> list[JSONObject]:
         """The answer and what is wrong with it, as the next messages of the request.
@@ -325,7 +327,7 @@ def _result_of(call: ToolCall) -> JSONObject:
 def _problem_of_calls(tools: Tools, message: JSONObject) -> Problem | None:
     calls = tools.calls(message)
     if not calls:
-        return Problem.of("it calls no tool") if tools.needed else None
+        return Problem.from_text("it calls no tool") if tools.needed else None
     problems = [call.problem for call in calls if call.problem is not None]
     if not problems:
         return None

@@ -27,7 +27,7 @@ def problem_of_model(model: Any, value: Any, names: Container[str]) -> Problem |
     except ValueError as error:  # Pydantic's ValidationError is one
         errors = getattr(error, "errors", None)
         if not callable(errors):
-            return Problem.of("the model class refuses it")
+            return Problem.from_text("the model class refuses it")
         found = errors(include_input=False, include_url=False)[:_SHOWN]
         told = [f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found]
         said = [f"{_place(one['loc'], value, names)}: {_words(one)}" for one in found]
@@ -35,7 +35,7 @@ def problem_of_model(model: Any, value: Any, names: Container[str]) -> Problem |
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - of a validator of the user's
-        return Problem.of(f"the model class fails with it ({type(error).__name__})")
+        return Problem.from_text(f"the model class fails with it ({type(error).__name__})")
     return None
 
 

@@ -199,12 +199,12 @@ class Tools:
             arguments, how = read_arguments(given)
         except TooDeep:
             return ToolCall(
-                identity, name, given, Problem.of(f"the arguments of {name} are nested too deep ({LEVELS})")
+                identity, name, given, Problem.from_text(f"the arguments of {name} are nested too deep ({LEVELS})")
             )
         except (ValueError, TypeError):
-            return ToolCall(identity, name, given, Problem.of(f"the arguments of {name} are not JSON"))
+            return ToolCall(identity, name, given, Problem.from_text(f"the arguments of {name} are not JSON"))
         if not isinstance(arguments, dict):
-            return ToolCall(identity, name, given, Problem.of(f"the arguments of {name} are not a JSON object"))
+            return ToolCall(identity, name, given, Problem.from_text(f"the arguments of {name} are not a JSON object"))
         schema = self._parameters[name]
         found = schema.problem(arguments) if schema is not None else None
         where = f"the arguments of {name}: "

@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ProtocolError, StatusError
-from airflow_chat_provider.core.server.generation import is_cut, is_spoilt, judged_status
-from airflow_chat_provider.core.server.remedy import ServerError, read_error
+from airflow_chat_provider.core.server.error_body import ServerError, failed_generation, inner_error, read_error
+from airflow_chat_provider.core.server.verdict import is_cut, is_spoilt, judged_status
 
 
 class Why(Enum):
@@ -119,7 +119,7 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
     said, status = read_error(reply.body), judged_status(reply.status, reply.error.code)
     text, codes = _words(reply.body, said), said.codes | {str(reply.error.code).lower()}
     if status < 500 and is_spoilt(codes, text):
-        return Why.CUT if is_cut(text, reply.body) else Why.SPOILT
+        return Why.CUT if is_cut(text, failed_generation(reply.body)) else Why.SPOILT
     if status not in _NAMED_REFUSALS or codes & _OTHER_CODES:
         return Why.OTHER
     if _FORM.search(text):
@@ -172,19 +172,9 @@ def _words(body: Any, said: ServerError) -> str:
     """
     if isinstance(body, str):
         return body[:_LOOKED_AT]
-    inner = _inner(body)
+    inner = inner_error(body)
     words = said.message or "\n".join(_texts(body))
     param, metadata = inner.get("param"), inner.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: what the server behind it said
     more = (f"'{param[:200]}'" if isinstance(param, str) else "", raw[:_LOOKED_AT] if isinstance(raw, str) else "")
     return "\n".join(filter(None, (words[:_LOOKED_AT], *more, *sorted(said.codes))))
-
-
-def _inner(body: Any) -> Mapping[str, Any]:
-    """The object that says what is wrong."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    if not isinstance(body, Mapping):
-        return {}
-    inner = body.get("error")
-    return inner if isinstance(inner, Mapping) else body

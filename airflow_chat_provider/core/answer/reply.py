@@ -21,7 +21,7 @@ from airflow_chat_provider.core.errors import (
     InvalidOutput,
     ProtocolError,
 )
-from airflow_chat_provider.core.json_text.panic import is_panic
+from airflow_chat_provider.core.json_text.nesting import is_panic
 from airflow_chat_provider.core.messages.answer_text import parsed, text_of
 from airflow_chat_provider.core.messages.conversation import begun, conversation_message
 from airflow_chat_provider.core.messages.tool_calls import is_unread

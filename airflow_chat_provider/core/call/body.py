@@ -181,7 +181,7 @@ class Opening:
         self.at = 0
         self.comments = False
         self._declared = declared
-        self._looked = 0  # where the line that begins at ``at`` was looked at last
+        self._looked = 0  # up to where the line that begins at ``at`` was looked at
 
     def look(self, data: bytearray, *, over: bool = False) -> Kind | None:
         """The kind; None where more has to come. ``over``: no more comes, and None means that all of it is blank."""
@@ -194,7 +194,7 @@ class Opening:
         begun = bytes(data[self.at : self.at + _LONGEST_FIELD])
         if not over and any(word.startswith(begun) for word in _WORDS):
             return None
-        # The specification drops a line that has none of its fields; a page or another JSON is what it is.
+        # The specification ignores a line without a known field. A web page or other JSON is a document all the same.
         return Kind.STREAM if self._declared and data[self.at] not in b'<["' else Kind.DOCUMENT
 
     def _skip_blanks(self, data: bytearray) -> bool:

@@ -15,7 +15,7 @@ from airflow_chat_provider.core.call.judging import judge, with_server_words
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError, ProtocolError, StatusError, TransportError
-from airflow_chat_provider.core.server.generation import blames_answer
+from airflow_chat_provider.core.server.verdict import blames_answer
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at
@@ -59,10 +59,10 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
 def next_delay(
     settings: Settings, error: ChatCompletionError, *, attempt: int, elapsed: float, jitter: float
 ) -> float | None:
-    """Seconds to wait before attempt ``attempt + 1``; None where there is to be none.
+    """Seconds to wait before attempt ``attempt + 1``; None if there is to be none.
 
     ``attempt`` counts from 1, ``elapsed`` is seconds since the first attempt began, ``jitter`` is uniform in [0, 1).
-    Where the server says how long to wait (``retry_after``), exactly that is waited, else exponentially with full
+    If the server says how long to wait (``retry_after``), it is exactly that; else it grows exponentially, with full
     jitter. A wait that would end after the deadline is not made: ``error.retry_after`` tells whoever can wait longer.
     """
     if isinstance(error, ProtocolError):

@@ -16,9 +16,8 @@ from airflow_chat_provider.core.errors import (
     TransportError,
 )
 from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
-from airflow_chat_provider.core.server.generation import is_spoilt
 from airflow_chat_provider.core.server.remedy import advice
-from airflow_chat_provider.core.server.verdict import Words, why_final
+from airflow_chat_provider.core.server.verdict import Words, is_spoilt, why_final
 from airflow_chat_provider.core.server.waits import retry_after
 from airflow_chat_provider.core.types import JSON
 
@@ -94,7 +93,7 @@ def is_final(status: int, headers: Mapping[str, str], *, hopeless: bool = False)
 
 
 def _should_retry(headers: Mapping[str, str]) -> bool | None:
-    """What the server says itself, in a header that OpenAI's own clients obey; None where it says nothing."""
+    """What the server says itself, in a header that OpenAI's own clients obey; None if it says nothing."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 

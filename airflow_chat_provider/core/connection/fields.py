@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from airflow_chat_provider.core.connection.base_url import field_error
 from airflow_chat_provider.core.json_text.nesting import DEPTH, TooDeep, fault, loads
-from airflow_chat_provider.core.request.wording import close_to
+from airflow_chat_provider.core.spelling import close_to
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Set for each request from what is sent; a fixed value could only be wrong.

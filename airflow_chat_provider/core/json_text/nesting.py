@@ -1,7 +1,7 @@
 """How deep JSON may be nested, and what is wrong with a text that is not JSON: the same on every Python.
 
-A Python's own limit lies between some hundred levels and many thousand, with its version and with how deep the caller
-stands. So the text is looked at first, and its brackets are counted.
+Python's own limit lies between some hundred levels and many thousand. It depends on the version and on the depth of the
+caller's stack. So the brackets of a text are counted before it is parsed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class TooDeep(ValueError):
 
 
 def too_deep(text: str | bytes | bytearray) -> bool:
-    """Is a JSON text nested more than ``DEPTH`` deep? Takes time in proportion to it: 2 µs for a common answer."""
+    """Is a JSON text nested more than ``DEPTH`` levels deep?
+
+    The time is linear in its size: 2 µs for a common answer.
+    """
     if isinstance(text, str):
         if text.count("[") + text.count("{") <= DEPTH:
             return False
@@ -43,7 +46,7 @@ def too_deep(text: str | bytes | bytearray) -> bool:
 
 
 def _brackets(text: bytes | bytearray) -> bytes:
-    """The brackets that stand in no string, all of one kind."""
+    """The brackets outside of strings, with ``{}`` written as ``[]``."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     # Two quotes in a row are an empty string, or the end of one and the begin of the next: both may go.
@@ -52,7 +55,7 @@ def _brackets(text: bytes | bytearray) -> bytes:
 
 
 def loads(text: str | bytes | bytearray, **options: Any) -> Any:
-    """``json.loads``; raises TooDeep before json's own limit."""
+    """Like ``json.loads``, but raises TooDeep before the parser reaches its own limit."""
     if too_deep(text):
         raise TooDeep
     try:
@@ -62,7 +65,10 @@ def loads(text: str | bytes | bytearray, **options: Any) -> Any:
 
 
 def fault(error: json.JSONDecodeError) -> tuple[str, int, int]:
-    """What is wrong, and its line and column. Python 3.13 has words and a place of its own for one comma too many."""
+    """The message, line and column of a syntax error.
+
+    Python 3.13 has a message and a position of its own for a trailing comma; here they are those of the older versions.
+    """
     if not error.msg.startswith("Illegal trailing comma"):
         return error.msg, error.lineno, error.colno
     found = _NOT_SPACE.search(error.doc, error.pos + 1)
@@ -70,3 +76,11 @@ def fault(error: json.JSONDecodeError) -> tuple[str, int, int]:
     words = "Expecting value" if error.doc[at : at + 1] == "]" else "Expecting property name enclosed in double quotes"
     moved = json.JSONDecodeError(words, error.doc, at)
     return moved.msg, moved.lineno, moved.colno
+
+
+def is_panic(error: BaseException) -> bool:
+    """Is this a panic of a library written in Rust?
+
+    rpds panics if Python's stack is full. A panic is not an ``Exception``.
+    """
+    return type(error).__name__ == "PanicException"

@@ -1,7 +1,8 @@
 """JSON and text that a server sent, read within bounds: of memory, and of the time that a single step takes.
 
-``json.loads`` reads a text in one step, during which no other thread of the process runs: 10 MB of ``[],`` take 1.7 s
-and half a gigabyte. So a long text is read here piece by piece, and only as far as its size makes likely.
+``json.loads`` reads a text in one step, and no other thread of the process runs meanwhile: 10 MB of ``[],`` take 1.7 s
+and half a gigabyte. So this module reads a long text piece by piece, and stops if it holds more values than a text of
+its size is likely to hold.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from typing import Any
 
 from airflow_chat_provider.core.json_text.nesting import DEPTH, TooDeep, too_deep
+from airflow_chat_provider.core.types import JSON
 
 LARGE = 1 << 18
 """Bytes that ``json`` may read in one step: that takes 20 ms, whatever they are."""
@@ -42,24 +44,24 @@ _WINDOW = 1 << 16  # bytes in which json itself looks for the whole of an object
 
 
 class TooMuch(ValueError):
-    """The text holds more values than its size makes likely, or one text that is too long to be held."""
+    """The text holds more values than a text of its size is likely to hold, or a single string that is too long."""
 
 
 def allowance(size: int, limit: int = DEFAULT_LIMIT) -> int:
-    """The weight that the values in a JSON text of ``size`` bytes may have; ``limit``: the connection's for all bytes.
+    """The weight that the values in a JSON text of ``size`` bytes may have. ``limit``: ``max_response_bytes``.
 
-    Each token with its log-probability takes three bytes or more for each unit.
+    The densest answers that are known, with log-probabilities for each token, have three bytes or more for each unit.
     """
     return min(_FREE + size // _BYTES, max(_FREE, limit // _LIMIT_BYTES))
 
 
-def weight(value: Any) -> int:
-    """What a parsed value counts against an allowance."""
+def weight(value: JSON) -> int:
+    """What a parsed value counts against an allowance, in units of 60 bytes."""
     return _measured(value)[0]
 
 
-def _measured(value: Any) -> tuple[int, int]:
-    """A parsed value's weight, and how many levels it has."""
+def _measured(value: JSON) -> tuple[int, int]:
+    """A parsed value's weight, and its number of levels."""
     total, levels, level = 0, 0, [value]
     while level:
         below: list[Any] = []
@@ -81,13 +83,13 @@ def _measured(value: Any) -> tuple[int, int]:
 
 
 def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
-    """The value of a JSON text in UTF-8; raises ValueError, TooMuch and TooDeep among them.
+    """The value of a JSON text in UTF-8. Raises ValueError, of which TooMuch and TooDeep are kinds.
 
-    Bytes that are not UTF-8 become U+FFFD, integers of more than 64 digits stay text.
+    Bytes that are not UTF-8 become U+FFFD. Integers of more than 64 digits stay text.
     """
     start = len(_BOM) if data.startswith(_BOM) else 0
     if len(data) <= LARGE:
-        if too_deep(data):
+        if data.count(b"[") + data.count(b"{") > DEPTH and too_deep(data):
             raise TooDeep
         text = data[start:].decode("utf-8", "replace")
         try:
@@ -104,9 +106,11 @@ def read_json(data: bytes | bytearray, limit: int = DEFAULT_LIMIT) -> Any:
 
 
 def read_text(data: bytes | bytearray, charset: str = "") -> str:
-    """Bytes as text: UTF-8, UTF-16 or Latin-1. Any other charset is read as UTF-8: its codec may be slow, or a file.
+    """Bytes as text in UTF-8, UTF-16 or Latin-1.
 
-    Of more than 8 million characters that are not all ASCII, the first 8 million.
+    Any other charset is read as UTF-8: its codec may be slow, or read files.
+
+    A text that is not all ASCII is cut after 8 million characters.
     """
     name = charset.lower().replace("_", "-")
     if name.startswith("utf-16"):
@@ -143,7 +147,7 @@ _scan_once: Any = _DECODER.scan_once  # type: ignore[attr-defined]  # typeshed l
 
 
 class _Window:
-    """The text's next bytes, in which json, ten times as fast as the reader, may find a whole object or list."""
+    """The next bytes of the text, for ``json`` to find a whole object or list in: that is ten times as fast."""
 
     def __init__(self, data: bytes | bytearray) -> None:
         self._data = data
@@ -152,7 +156,7 @@ class _Window:
         self._to_waste = 2 * len(data)  # bytes that may be looked at in vain, or the time would not be linear
 
     def value(self, at: int) -> tuple[Any, int] | None:
-        """The value at a place in the data, and where it ends; None where that is not in sight."""
+        """The value at a position in the data and its end; None if its end lies outside of the window."""
         found = self._scan(at) if self._start <= at < self._end else None
         if found is None:
             self._load(at)
@@ -160,7 +164,10 @@ class _Window:
         return found
 
     def _load(self, at: int) -> None:
-        """Have the text begin at ``at``. It ends before what is not ASCII: places in it are those in the data."""
+        """Move the window to ``at``.
+
+        It ends before the first byte that is not ASCII, so that offsets in it are offsets in the data.
+        """
         if self._to_waste <= 0:
             return
         strange = _STRANGE.search(self._data, at, at + _WINDOW)
@@ -214,7 +221,7 @@ class _Reader:
         return value
 
     def _value(self) -> Any:
-        """The value that begins here; an object or a list is empty, and open."""
+        """The value that begins here. An object or a list is returned empty, and pushed to the open ones."""
         byte = self._next()
         if byte == 0x22:
             self._weigh(SCALAR)
@@ -280,7 +287,7 @@ class _Reader:
         return found[1].decode("utf-8", "replace")
 
     def _long(self) -> str:
-        """A text of any length, or with escapes in it."""
+        """A string of any length, or one with escapes."""
         data, at = self._data, self._at + 1
         if data[self._at] != 0x22:
             raise ValueError("a text is missing")
@@ -307,7 +314,7 @@ class _Reader:
             at = end
 
     def _cut(self, start: int, end: int) -> int:
-        """Where a part of a long text that was matched up to ``end`` may end: not within a character."""
+        """Where a part of a long string that matched up to ``end`` may be cut: never within a character."""
         data, back = self._data, end
         while end - start > 4 and end - back < 4 and back < len(data) and data[back] & 0xC0 == 0x80:
             back -= 1

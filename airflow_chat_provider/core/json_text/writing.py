@@ -1,4 +1,4 @@
-"""JSON written so that no step takes long: ``json.dumps`` holds up all other threads until it is done."""
+"""JSON written in short steps: ``json.dumps`` holds up all other threads until it is done."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
+from airflow_chat_provider.core.types import JSON
+
 STEP = 1 << 18
 """Characters of a text that are looked at in one step."""
 _FEW, _SHORT = 5_000, 100_000  # values, and characters of them together, that take a few milliseconds
 
 
-def small(value: Any) -> bool:
-    """May this be walked through, and written, in one step on an event loop?"""
+def small(value: JSON) -> bool:
+    """Is ``value`` small enough to be walked through and written in one step on an event loop?"""
     values, size, stack = 0, 0, [value]
     while stack:
         item = stack.pop()
@@ -30,8 +32,8 @@ def small(value: Any) -> bool:
     return True
 
 
-def write_json(value: Any, *, ascii_only: bool = True) -> str:
-    """The compact JSON of plain data; raises RecursionError, and ValueError for an integer that is too long."""
+def write_json(value: JSON, *, ascii_only: bool = True) -> str:
+    """The compact JSON of plain data. Raises RecursionError, and ValueError for an integer with too many digits."""
     if small(value):
         return json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
     parts: list[str] = []

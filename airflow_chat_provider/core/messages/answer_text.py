@@ -25,8 +25,8 @@ _CLOSINGS = (
 )
 
 
-def text_of(content: Any) -> str:
-    """A message's content as text: a string, or the text parts of a list (thinking and references left out)."""
+def text_of(content: object) -> str:
+    """The text of a message's content: a string, or the text parts of a list. Thinking and references are left out."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
@@ -35,9 +35,10 @@ def text_of(content: Any) -> str:
 
 
 def parsed(text: str) -> tuple[Any, str | None]:
-    """An answer's text as JSON, which may follow a model's thoughts and stand in a Markdown fence; else why it is none.
+    """The JSON value in an answer's text and None; or None and why there is no JSON.
 
-    The reason names a place, and quotes nothing.
+    The JSON may follow the model's thoughts, and may stand in a Markdown fence. The reason names a position and quotes
+    nothing.
     """
     value, where = _loaded(text)
     for rest in _after_thoughts(text) if where is not None else ():
@@ -54,13 +55,13 @@ def _loaded(text: str) -> tuple[Any, str | None]:
     except json.JSONDecodeError as error:
         return None, "line {1}, column {2} of {0} characters".format(len(text), *fault(error)[1:])
     except TooDeep:
-        return None, f"too large or nested too deep: {LEVELS} in {len(text)} characters"
+        return None, f"nested too deep: {LEVELS}, in {len(text)} characters"
     except ValueError:
-        return None, f"a number too long, in {len(text)} characters"
+        return None, f"a number with too many digits, in {len(text)} characters"
 
 
 def _after_thoughts(text: str) -> Iterator[str]:
-    """What follows the first closing tag, and the last of that kind: thoughts may quote it, and so may an answer."""
+    """The text after the first closing tag, then after the last: thoughts and answers may quote the tag."""
     found = [(at, tag) for tag in _CLOSINGS if (at := text.find(tag)) >= 0]
     if not found:
         return
@@ -72,6 +73,9 @@ def _after_thoughts(text: str) -> Iterator[str]:
 
 
 def _unfenced(text: str) -> str:
-    """What stands in the Markdown fence, where the text is one. No pattern with wildcards: models repeat newlines."""
+    """The text inside of the Markdown fence, if there is one.
+
+    A pattern with wildcards would be slow: models repeat newlines.
+    """
     fence, _, rest = text.strip().partition("\n")
     return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text

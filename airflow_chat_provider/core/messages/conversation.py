@@ -1,9 +1,9 @@
-"""A reply as part of the next request: what of its message a request may hold, and what its server takes of that."""
+"""A reply as part of the next request: the fields that a request may hold, and that its server accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from airflow_chat_provider.core.messages.answer_text import text_of
 from airflow_chat_provider.core.messages.tool_calls import (
@@ -13,9 +13,9 @@ from airflow_chat_provider.core.messages.tool_calls import (
     requested,
     requested_function,
 )
-from airflow_chat_provider.core.servers import Server, server_at
+from airflow_chat_provider.core.servers import ANSWER_PARTS, Server, server_at
+from airflow_chat_provider.core.types import JSON, JSONObject
 
-_OPENAI = ("content", "name", "refusal", "tool_calls", "function_call", "audio")
 # What other servers' assistant messages have, and want back: DeepSeek and Kimi answer 400 to tool results whose calls
 # have lost their reasoning, Gemini to calls without their thought signature.
 _REASONING = (
@@ -30,72 +30,47 @@ _REASONING = (
     "provider_specific_fields",  # LiteLLM: the same
     "images",  # OpenRouter
 )
-_PARTS = ("thinking", "redacted_thinking", "reference", "image_url")
-"""Kinds of parts in answers, beside text and refusal, that the servers that send them take back."""
-_FORMS: Mapping[str, type] = {"name": str, "refusal": str}
+_FIELDS = ("content", "name", "refusal", "audio", *_REASONING)
 _IN_CALLS = ("extra_content", "provider_specific_fields", "thought_signature", "thoughtSignature")
 _FLAGS = ("prefix", "partial")
 
 
-class _Strict(NamedTuple):
-    """A server that refuses what it does not know in a message, and what it does know beside OpenAI's own fields."""
+def conversation_message(message: JSONObject) -> JSONObject:
+    """A reply's message in the form of a request: the fields that requests have, if they have a value.
 
-    name: str
-    is_it: Callable[[Server], bool]
-    fields: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-
-
-# Others ignore what they do not know, or want it.
-_STRICT = (
-    # "Unrecognized request argument", "Additional properties are not allowed".
-    _Strict("OpenAI", lambda server: server.openai),
-    # 422 extra_forbidden for assistant.reasoning_content (charmbracelet/crush#1590, BerriAI/litellm#30835); its own
-    # thinking parts are taken (vercel/ai#17930).
-    _Strict("Mistral", lambda server: server.mistral, parts=_PARTS),
-    # "property 'reasoning_content' is unsupported" (janhq/jan#8136); groq-python's messages have `reasoning`.
-    _Strict("Groq", lambda server: server.groq, fields=("reasoning",)),
-    # wrong_api_format for reasoning_content and reasoning_details; `reasoning` is taken (QwenLM/qwen-code#11045).
-    _Strict("Cerebras", lambda server: server.cerebras, fields=("reasoning",)),
-)
-
-
-def conversation_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A reply's message as a request may hold it: the fields that requests have, and of those the ones with a value.
-
-    Reasoning stays with it. Calls are in the form that requests take, whatever form they came in.
+    Reasoning is kept. Tool calls get the form that requests take, whatever form they came in.
     """
-    names = [name for name in (*_OPENAI, *_REASONING) if name in message]
-    kept: dict[str, Any] = {name: message[name] for name in names if _may_stand(name, message[name])}
-    if "content" in kept:
-        kept["content"] = _content(kept["content"])
-    if "audio" in kept:
-        kept["audio"] = {"id": kept["audio"]["id"]}
-    calls = {"tool_calls": requested(message), "function_call": requested_function(message.get("function_call"))}
-    said = {name: value for name, value in kept.items() if name not in calls}
-    return _spoken({"role": "assistant", **said, **{name: value for name, value in calls.items() if value}})
+    turn: JSONObject = {"role": "assistant"}
+    for name in _FIELDS:
+        value = message.get(name)
+        if value is None or value in ([], {}) or (name in ("name", "refusal") and not isinstance(value, str)):
+            continue  # servers send anything
+        if name == "audio":
+            if isinstance(value, dict) and isinstance(value.get("id"), str):
+                turn["audio"] = {"id": value["id"]}
+        else:
+            turn[name] = _content(value) if name == "content" and not isinstance(value, str) else value
+    if message.get("tool_calls") and (calls := requested(message)):
+        turn["tool_calls"] = calls
+    if function_call := requested_function(message.get("function_call")):
+        turn["function_call"] = function_call
+    return _spoken(turn)
 
 
-def rewritten(message: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on what a reply says otherwise in the conversation than in its body."""
+def rewritten(message: JSONObject) -> Iterator[str]:
+    """Warnings about each way in which ``messages`` will differ from the reply's body."""
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     if not all(_is_part(part) or text_of([part]) for part in parts) and _content(content) != content:
-        yield "Take the answer's other parts from body: messages has its text alone"
+        yield "Read the answer's other parts from body: messages holds only its text"
     for number, call in enumerate(called(message)):
         if call.kind != "custom" and (how := how_arguments_came(call.arguments)):
-            yield f"choices[0].message.tool_calls[{number}] is in messages as requests take it: its arguments {how}"
+            call_path = f"choices[0].message.tool_calls[{number}]"
+            yield f"messages holds {call_path} in the form that requests take: its arguments {how}"
 
 
-def _may_stand(name: str, value: Any) -> bool:
-    """Has a field a value, of the type that requests have there? Servers send anything."""
-    if name == "audio":
-        return isinstance(value, dict) and isinstance(value.get("id"), str)
-    return value not in (None, [], {}) and isinstance(value, _FORMS.get(name, object))
-
-
-def _content(content: Any) -> Any:
-    """An answer's content as text, or as a list where it is more than that; JSON text of what is neither."""
+def _content(content: JSON) -> JSON:
+    """An answer's content as text, or as a list if it has other parts, too. Any other value becomes JSON text."""
     if isinstance(content, list):
         # A list of texts is one text: many servers take no list here.
         is_more = any(part.get("type") != "text" for part in content if isinstance(part, dict))
@@ -103,23 +78,24 @@ def _content(content: Any) -> Any:
     return content if isinstance(content, str) else text_of(content) or as_text(content)
 
 
-def _is_part(part: Any) -> bool:
-    kind = part.get("type") if isinstance(part, dict) else None
-    return isinstance(kind, str) and (
-        kind in _PARTS or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
-    )
+def _is_part(part: JSON) -> bool:
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    return kind in ANSWER_PARTS or (kind in ("text", "refusal") and isinstance(part.get(kind), str))
 
 
-def _spoken(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with an empty content, where it would say nothing."""
+def _spoken(message: JSONObject) -> JSONObject:
+    """The message, with an empty content if it would say nothing at all."""
     says = message.keys() & {"content", "tool_calls", "function_call", "refusal", "audio"}
     return message if says else {**message, "content": ""}
 
 
-def begun(request: Mapping[str, Any]) -> tuple[str, bool]:
-    """The text that a request begins the answer with, its last message, and whether it says so by a flag; else "".
+def begun(request: Mapping[str, JSON]) -> tuple[str, bool]:
+    """The text that the answer is to continue (else ""): the last message's; and whether a flag asks for that.
 
-    DeepSeek and Mistral have ``prefix`` for that, Moonshot and DashScope ``partial``, vLLM ``continue_final_message``.
+    The flag is ``prefix`` at DeepSeek and Mistral, ``partial`` at Moonshot and DashScope, ``continue_final_message`` at
+    vLLM.
     """
     messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
@@ -129,11 +105,11 @@ def begun(request: Mapping[str, Any]) -> tuple[str, bool]:
     return text_of(last.get("content")), any(flag is True for flag in flags)
 
 
-def conversation(request: Mapping[str, Any], message: Mapping[str, Any], base_url: Any = None) -> list[Any]:
-    """The request's messages and the reply's: what the next request begins with.
+def conversation(request: JSONObject, message: JSONObject, base_url: JSON = None) -> list[Any]:
+    """The request's messages followed by the reply's: the start of the next request.
 
-    A reply that goes on where the request's last message ended is one turn with it: most servers refuse or misread two
-    turns of the assistant, and a flag on a message that is not the last.
+    A reply that continues the request's last message becomes one turn with it. Most servers refuse or misread two turns
+    of the assistant in a row, and a flag on a message that is not the last.
     """
     turn, messages = conversation_message(message), [*request["messages"]]
     prefix, is_flagged = begun(request)
@@ -144,15 +120,15 @@ def conversation(request: Mapping[str, Any], message: Mapping[str, Any], base_ur
     return [*messages, {**first, **turn, "content": _joined(prefix, turn.get("content"))}]
 
 
-def _joined(prefix: str, content: Any) -> Any:
-    """Mistral repeats the prefix in its answer, DeepSeek does not."""
+def _joined(prefix: str, content: list[Any] | str | None) -> JSON:
+    """The two texts as one. Mistral repeats the prefix in its answer; DeepSeek does not."""
     if text_of(content).startswith(prefix):
         return content
     return [{"type": "text", "text": prefix}, *content] if isinstance(content, list) else prefix + (content or "")
 
 
-def asked_again(request: dict[str, Any], turns: list[dict[str, Any]]) -> dict[str, Any]:
-    """The request with the turns of an answer that does not fit; it goes on from a text of its own no more."""
+def asked_again(request: JSONObject, turns: list[JSONObject]) -> JSONObject:
+    """The request with the turns of an answer that does not fit. It no longer asks to continue a text."""
     if not begun(request)[0] or not turns:
         return {**request, "messages": [*request["messages"], *turns]}
     plain = {name: value for name, value in request.items() if name != "continue_final_message"}
@@ -161,44 +137,53 @@ def asked_again(request: dict[str, Any], turns: list[dict[str, Any]]) -> dict[st
     return {**plain, "messages": [*conversation(request, turns[0]), *turns[1:]]}
 
 
-def taken(request: Any, base_url: str | None) -> tuple[Any, list[str]]:
-    """The request without what its server is known to refuse in messages of the assistant; a warning for what is gone.
+def fitted_to_server(request: JSON, base_url: str | None) -> tuple[Any, list[str]]:
+    """The request without the fields of assistant messages that its server is known to refuse; a warning names them.
 
-    Such fields come from the reply of another server, nearly always: nobody writes reasoning by hand.
+    Nearly always such a field comes from another server's reply: nobody writes reasoning by hand.
     """
     server = server_at(base_url)
-    strict = next((one for one in _STRICT if one.is_it(server)), None)
     messages = request.get("messages") if isinstance(request, dict) else None
-    if strict is None or not isinstance(messages, list):
+    if server.only_message_fields is None or not isinstance(request, dict) or not isinstance(messages, list):
         return request, []
     gone: dict[str, None] = {}
-    fitting = [_fitting(message, strict, gone) for message in messages]
+    fitting = [_fitted(message, server, gone) for message in messages]
     if not gone:
         return request, []
     names = ", ".join(gone)
-    return {**request, "messages": fitting}, [
-        f"$.messages: {names} of the assistant is not sent: {strict.name} refuses it"
-    ]
+    warning = f"$.messages: {names} of the assistant is not sent, because {server.name} refuses it"
+    return {**request, "messages": fitting}, [warning]
 
 
-def _fitting(message: Any, strict: _Strict, gone: dict[str, None]) -> Any:
+def _fitted(message: JSON, server: Server, gone: dict[str, None]) -> JSON:
+    """A message without what the server refuses. The names of what is left out are added to ``gone``."""
     if not isinstance(message, dict) or message.get("role") != "assistant":
         return message
-    refused = [name for name in _REASONING if name in message and name not in strict.fields]
+    refused = [name for name in _REASONING if name in message and name not in (server.only_message_fields or ())]
     fitting = {name: value for name, value in message.items() if name not in refused}
-    content = message.get("content")
-    kinds = [part.get("type") for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-    if kinds := [kind for kind in kinds if kind in _PARTS and kind not in strict.parts]:
-        refused.extend(kinds)
-        text = text_of(content)
-        fitting["content"] = text if text or not message.get("tool_calls") else None
-    calls = message.get("tool_calls")
-    if isinstance(calls, list) and any(isinstance(call, dict) and call.keys() & {*_IN_CALLS} for call in calls):
-        refused.extend(name for name in _IN_CALLS if any(isinstance(call, dict) and name in call for call in calls))
-        fitting["tool_calls"] = [_without(call, _IN_CALLS) for call in calls]
+    content, calls = message.get("content"), message.get("tool_calls")
+    if isinstance(content, list):
+        kinds = [part["type"] for part in content if isinstance(part, dict) and part.get("type") in ANSWER_PARTS]
+        if kinds := [kind for kind in kinds if kind not in server.message_parts]:
+            refused += kinds
+            text = text_of(content)
+            fitting["content"] = text if text or not calls else None
+    if isinstance(calls, list):
+        objects = [call for call in calls if isinstance(call, dict)]
+        if extras := [name for name in _IN_CALLS if any(name in call for call in objects)]:
+            refused += extras
+            fitting["tool_calls"] = [_without(call, _IN_CALLS) for call in calls]
     gone.update(dict.fromkeys(refused))
     return _spoken(fitting) if refused else message
 
 
-def _without(call: Any, names: tuple[str, ...]) -> Any:
+def _without(call: JSON, names: tuple[str, ...]) -> JSON:
     return {name: value for name, value in call.items() if name not in names} if isinstance(call, dict) else call
+
+
+def with_instruction(messages: list[JSONObject], text: str) -> list[JSONObject]:
+    """The messages with ``text`` added to the leading system message, or before them as a system message of its own."""
+    first = messages[0] if messages else {}
+    if first.get("role") in ("system", "developer") and isinstance(first.get("content"), str):
+        return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]

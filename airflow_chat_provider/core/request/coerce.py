@@ -1,41 +1,47 @@
-"""Which JSON type the schema states at each path, and values converted to it.
+"""Which JSON type the schema states at each path, and a request's values converted to it.
 
-A template always renders to text, and a value from XCom has whatever type its producer gave it: the schema decides
-that ``temperature`` is a number and ``content`` is text. Only values that cannot stand as they are get converted.
+A template always renders to text, and a value from XCom has whatever type its producer gave it. The schema decides that
+``temperature`` is a number and ``content`` is text. A value is converted only if it cannot stand as it is, and left out
+if a template left it empty.
 """
 
 from __future__ import annotations
 
 import ast
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_chat_provider.core.json_text.nesting import TooDeep, loads, too_deep
-from airflow_chat_provider.core.request.python_values import digits, number
-from airflow_chat_provider.core.request.validator import discriminator
+from airflow_chat_provider.core.paths import join
+from airflow_chat_provider.core.request.json_values import digits, number
+from airflow_chat_provider.core.request.validator import Schema, discriminator
+from airflow_chat_provider.core.request.written import Meant, Path
 
 _NUMBERS = {"number", "integer"}
-_LITERAL_LIMIT = 1_000_000  # Python literals are written by hand; the parser is slow and deep
+_LITERAL_LIMIT = 1_000_000  # characters. Python literals are written by hand; the parser is slow and deep
+_TEXTS = ("model", "stop")  # of the request: empty ones are refused by every server, whatever the schema says
+_NEW = object()  # stands for a property that a Node has not been asked for yet
 
 
 class Node:
-    """A schema seen as types: what may stand here, and what is due in its properties and items.
+    """A place in a schema, reduced to types: which of them may stand here, in its properties and in its items.
 
-    ``types`` None means that anything may. Built step by step as requests reach into it, so recursive schemas work.
+    ``types`` is None if every type may stand. ``children`` holds the Node of each property by its name, and the items'
+    under ``int``. It is filled as requests reach into it, so that recursive schemas work.
     """
 
-    __slots__ = ("_children", "_root", "_schemas", "by", "types")
+    __slots__ = ("_root", "_schemas", "by", "children", "types")
 
-    def __init__(self, schemas: list[dict[str, Any]], root: Any) -> None:
+    def __init__(self, schemas: list[dict[str, Any]], root: Schema) -> None:
         self._root = root
         self._schemas = schemas
-        self._children: dict[object, Node | None] = {}
+        self.children: dict[object, Node | None] = {}
         self.types = self._types()
         self.by: str | None = next((d["propertyName"] for d in map(discriminator, schemas) if d), None)
 
     @classmethod
-    def of(cls, schema: Any) -> Node:
+    def from_schema(cls, schema: Schema) -> Node:
         return cls(_alternatives(schema, schema, ()), schema)
 
     def _types(self) -> frozenset[str] | None:
@@ -56,17 +62,19 @@ class Node:
         return frozenset(names) or None
 
     def child(self, key: str | int) -> Node | None:
-        """What is due at a property, or (any index) at the items; None where the schema says nothing."""
+        """The Node of a property, or (for any index) of the items; None if the schema does not restrict them."""
+        if not self._schemas:
+            return None
         slot: object = key if isinstance(key, str) else int
-        if slot not in self._children:
+        if slot not in self.children:
             found = [_below(schema, key) for schema in self._schemas]
             alternatives = [alt for sub in found for alt in _alternatives(sub, self._root, ())]
             told = alternatives and {} not in alternatives  # else nothing is known below, however deep
-            self._children[slot] = Node(alternatives, self._root) if told else None
-        return self._children[slot]
+            self.children[slot] = Node(alternatives, self._root) if told else None
+        return self.children[slot]
 
     def requires(self, key: str) -> bool:
-        """Has this property to be there, in one of the alternatives at least?"""
+        """Does at least one of the alternatives require this property?"""
         return any(_requires(schema, key) for schema in self._schemas)
 
     @property
@@ -76,12 +84,12 @@ class Node:
         return any("" in schema.get("enum", ("",)) and not schema.get("minLength") for schema in texts)
 
     def branch(self, instance: dict[str, Any]) -> Node:
-        """The node for the branch that the discriminator of ``instance`` names; of any other nothing is known."""
+        """The Node of the branch that the discriminator of ``instance`` names; an unknown branch allows everything."""
         value = instance.get(self.by or "")
         slot = ("branch", value if isinstance(value, str) else None)
-        if slot not in self._children:
-            self._children[slot] = Node(self._branch_schemas(slot[1]), self._root)
-        return self._children[slot] or self
+        if slot not in self.children:
+            self.children[slot] = Node(self._branch_schemas(slot[1]), self._root)
+        return self.children[slot] or self
 
     def _branch_schemas(self, value: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -96,6 +104,9 @@ class Node:
         return found
 
 
+_ANYTHING = Node([], None)
+
+
 def _requires(schema: dict[str, Any], key: str) -> bool:
     names, by = schema.get("required"), discriminator(schema)
     if by and by["propertyName"] == key:
@@ -104,7 +115,7 @@ def _requires(schema: dict[str, Any], key: str) -> bool:
 
 
 def _below(schema: dict[str, Any], key: str | int) -> Any:
-    """The schema that a property or the items have; True where anything may stand, False where nothing can."""
+    """The schema of a property or of the items; True if anything may stand there, False if nothing may."""
     container = "array" if isinstance(key, int) else "object"
     if container not in schema.get("type", container):
         return False
@@ -116,8 +127,8 @@ def _below(schema: dict[str, Any], key: str | int) -> Any:
     return schema.get("additionalProperties", True) if "patternProperties" not in schema else True
 
 
-def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[str, Any]]:
-    """The schemas of which a value meets one: unions and references opened, discriminated unions left whole."""
+def _alternatives(schema: Schema, root: Schema, seen: tuple[int, ...]) -> list[dict[str, Any]]:
+    """The schemas of which a value has to meet one. Unions and references are opened, discriminated unions are not."""
     if schema is False or id(schema) in seen:
         return []
     if not isinstance(schema, dict):
@@ -133,8 +144,8 @@ def _alternatives(schema: Any, root: Any, seen: tuple[int, ...]) -> list[dict[st
     return [schema]
 
 
-def _resolve(reference: str, root: Any) -> Any:
-    """What a reference within the schema refers to; True, which says nothing, for any other."""
+def _resolve(reference: str, root: Schema) -> Any:
+    """The target of a reference within the schema; True, which allows everything, for any other reference."""
     if reference == "#":
         return root
     if not reference.startswith("#/"):
@@ -149,13 +160,45 @@ def _resolve(reference: str, root: Any) -> Any:
     return node
 
 
-def typed(value: Any, node: Node | None) -> Any:
-    """``value`` in the types that ``node`` states; the same object where nothing had to change.
+class _Unset(NamedTuple):
+    """What to do about values that are not set. ``found`` collects the paths of empty texts that were left out."""
 
-    A Decimal is a number where nothing is stated.
+    found: list[Path]
+    is_meant: Meant
+
+
+def _nothing(path: Path) -> bool:  # noqa: ARG001 - of any path
+    return False
+
+
+def filled(request: object, node: Node | None, is_meant: Meant = _nothing) -> tuple[Any, list[str]]:
+    """``typed``, without the optional properties that are not set; and the paths of the empty texts among those.
+
+    Not set is None where the schema has no null, and an empty text where no text, or no empty one, may stand.
+    ``is_meant`` tells the paths of nulls that are kept all the same.
     """
-    if node is None:
-        return _untyped(value)
+    unset = _Unset([], is_meant)
+    if isinstance(request, dict):
+        for key in _TEXTS:
+            value = request.get(key)
+            if isinstance(value, str) and (not value or (key == "model" and value.isspace())):
+                request = {name: item for name, item in request.items() if name != key}
+                unset.found.append((key,))
+    return typed(request, node, unset), [join(path) for path in unset.found]
+
+
+def is_blank(value: object) -> bool:
+    """Is it a text of nothing but white space?"""
+    return isinstance(value, str) and not value.strip()
+
+
+def typed(value: object, node: Node | None, unset: _Unset | None = None, path: Path = ()) -> Any:
+    """``value`` converted to the types that ``node`` states; the same object if nothing had to change.
+
+    A Decimal becomes a number if no type is stated. ``unset`` leaves out values that are not set; ``path`` is then the
+    path of ``value``.
+    """
+    node = _ANYTHING if node is None else node
     types = node.types
     if isinstance(value, str):
         if types is None or "string" in types:
@@ -168,48 +211,67 @@ def typed(value: Any, node: Node | None) -> Any:
     if types is not None and isinstance(value, int | float):
         return _number(value, types)
     if isinstance(value, dict):
-        return _typed_object(value, node.branch(value) if node.by else node)
-    if isinstance(value, list):
-        return _typed_array(value, node.child(0))
-    return value
+        return _typed_object(value, node.branch(value) if node.by else node, unset, path)
+    return _typed_array(value, node.child(0), unset, path) if isinstance(value, list) else value
+
+
+def _typed_object(value: dict[str, Any], node: Node, unset: _Unset | None, path: Path) -> dict[str, Any]:
+    new = value
+    for key, old in value.items():
+        child: Any = node.children.get(key, _NEW)
+        if child is _NEW:
+            child = node.child(key)
+        # Most leaves are texts where a text may stand: they are told without a call.
+        may_stand = type(old) is str and (child is None or child.types is None or "string" in child.types)
+        item = old if may_stand else typed(old, child, unset, (*path, key))
+        left_out = False
+        if unset is not None and child is not None and (item is None or (type(item) is str and not item.strip())):
+            left_out = _is_left_out(item, child, node, unset, (*path, key))
+        if left_out or item is not old:
+            new = dict(value) if new is value else new
+            if left_out:
+                del new[key]
+            else:
+                new[key] = item
+    return new
+
+
+def _typed_array(value: list[Any], node: Node | None, unset: _Unset | None, path: Path) -> list[Any]:
+    new = value
+    for index, old in enumerate(value):
+        item = typed(old, node, unset, (*path, index))
+        if item is not old:
+            new = [*value] if new is value else new
+            new[index] = item
+    return new
+
+
+def _is_left_out(value: str | None, child: Node, node: Node, unset: _Unset, path: Path) -> bool:
+    """Is this property of ``node`` to be left out? ``value`` is None or an empty text; the path of a text is noted."""
+    if not _is_unset(value, child) or node.requires(str(path[-1])):
+        return False
+    if value is None:
+        return not unset.is_meant(path)
+    unset.found.append(path)
+    return True
+
+
+def _is_unset(value: str | None, node: Node) -> bool:
+    if node.types is None:
+        return False
+    if value is None:
+        return "null" not in node.types
+    return "string" not in node.types or (not value and not node.takes_empty_text)
 
 
 def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
-    """A decimal with all its digits where text is due, and no number may stand."""
+    """A decimal as a number; as text with all its digits if only text may stand."""
     if types is not None and "string" in types and not types & _NUMBERS:
         return digits(value)
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
 
 
-def _untyped(value: Any) -> Any:
-    """``value`` with numbers for its Decimals."""
-    if isinstance(value, Decimal):
-        return number(value)
-    if isinstance(value, list):
-        return _changed_list(value, [_untyped(item) for item in value])
-    if isinstance(value, dict):
-        return _changed_dict(value, {key: _untyped(item) for key, item in value.items() if type(item) is not str})
-    return value
-
-
-def _typed_object(value: dict[str, Any], node: Node) -> dict[str, Any]:
-    return _changed_dict(value, {key: typed(item, node.child(key)) for key, item in value.items()})
-
-
-def _typed_array(value: list[Any], node: Node | None) -> list[Any]:
-    return _changed_list(value, [typed(item, node) for item in value])
-
-
-def _changed_dict(value: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    changed = {key: item for key, item in new.items() if item is not value[key]}
-    return {**value, **changed} if changed else value
-
-
-def _changed_list(value: list[Any], new: list[Any]) -> list[Any]:
-    return new if any(a is not b for a, b in zip(new, value, strict=True)) else value
-
-
-def _number(value: Any, types: frozenset[str]) -> Any:
+def _number(value: object, types: frozenset[str]) -> Any:
     if "integer" in types and "number" not in types and isinstance(value, float) and value.is_integer():
         return int(value)  # servers that count refuse 5.0
     if types & _NUMBERS or "string" not in types:
@@ -221,7 +283,7 @@ def _number(value: Any, types: frozenset[str]) -> Any:
 
 
 def _read(text: str, types: frozenset[str]) -> Any:
-    """The value that ``text`` writes, as JSON or else as a Python literal, if it is of a type that is due."""
+    """The value that ``text`` writes as JSON, or as a Python literal, if its type may stand; else ``text``."""
     for reader in (_from_json, _from_python):
         try:
             value = reader(text)
@@ -250,8 +312,8 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-def _name(value: Any) -> frozenset[str]:
-    """The JSON type names that fit a value."""
+def _name(value: object) -> frozenset[str]:
+    """The names of the JSON types that a value has."""
     if isinstance(value, float):
         integral = value.is_integer()
         finite = value - value == 0

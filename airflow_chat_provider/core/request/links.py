@@ -1,6 +1,6 @@
-"""A user's schema with each reference replaced by what it refers to, so that none is looked up when it is too late.
+"""A user's schema with each reference replaced by its target: a missing one is found before an answer is paid for.
 
-The result may hold itself: a tree of any depth is a schema that refers to itself.
+The result may contain itself: the schema of a tree refers to itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from referencing.jsonschema import EMPTY_REGISTRY, specification_with
 from airflow_chat_provider.core.paths import join, step
 from airflow_chat_provider.core.request.patterns import refusal
 from airflow_chat_provider.core.request.validator import discriminator
-from airflow_chat_provider.core.request.wording import close_to
+from airflow_chat_provider.core.spelling import close_to
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 # Keywords with a schema or a list of schemas, and those with an object of either.
@@ -33,14 +33,14 @@ _REF_ALONE = frozenset(
 
 
 class BadSchema(Exception):
-    """What is wrong with a schema, in words that go on after its name."""
+    """What is wrong with a schema, in words that can follow its name."""
 
 
 def link(root: dict[str, Any], cls: Any, *, all_patterns: bool = True) -> dict[str, Any]:
-    """A copy of ``root``, a schema of the draft of ``cls``, with what its references lead to in their place.
+    """A copy of ``root`` with the targets of its references in their place. ``cls``: jsonschema's class for its draft.
 
-    Raises BadSchema for a reference that leads nowhere, for a circle in which no value is taken apart, and for a
-    pattern that cannot be used, unless not ``all_patterns``.
+    Raises BadSchema for a reference without a target, for a circle that never descends into the value, and, with
+    ``all_patterns``, for a pattern that cannot be used.
     """
     linker = _Linker(root, cls, all_patterns=all_patterns)
     linked: dict[str, Any] = linker.link()
@@ -63,7 +63,7 @@ class _Linker:
         resource = self._specification.create_resource(self._root)
         return self._schema(self._root, EMPTY_REGISTRY.resolver_with_root(resource), "$")
 
-    def _schema(self, schema: Any, resolver: Any, place: str) -> Any:
+    def _schema(self, schema: object, resolver: Any, place: str) -> Any:
         if not isinstance(schema, dict):
             return schema
         if id(schema) in self._done:
@@ -76,7 +76,7 @@ class _Linker:
             _check_patterns(kept, place)
         return new
 
-    def _value(self, keyword: str, value: Any, resolver: Any, place: str) -> Any:
+    def _value(self, keyword: str, value: object, resolver: Any, place: str) -> Any:
         if keyword in _REFERENCES and isinstance(value, str):
             return self._target(value, resolver, place)
         place += step(keyword)
@@ -84,11 +84,11 @@ class _Linker:
             return self._below(value, resolver, place)
         if keyword in _MAPS and isinstance(value, dict):
             return {name: self._below(item, resolver, place + step(name)) for name, item in value.items()}
-        if keyword == "discriminator" and discriminator({keyword: value}):
-            return self._discriminator(value, resolver, place)
+        if keyword == "discriminator" and (stated := discriminator({keyword: value})):
+            return self._discriminator(stated, resolver, place)
         return value
 
-    def _below(self, value: Any, resolver: Any, place: str) -> Any:
+    def _below(self, value: object, resolver: Any, place: str) -> Any:
         if isinstance(value, list):
             return [self._below(item, resolver, f"{place}[{index}]") for index, item in enumerate(value)]
         if not isinstance(value, dict):
@@ -108,13 +108,13 @@ class _Linker:
         except (Unresolvable, LookupError, TypeError, ValueError, AttributeError):  # the last for a pointer into text
             raise BadSchema(self._nowhere(reference, place)) from None
         if not isinstance(found.contents, dict | bool):
-            raise BadSchema(f"its reference {_cut(reference)} at {place} leads to something that is not a schema")
+            raise BadSchema(f"its reference {_cut(reference)} at {place} leads to a value that is not a schema")
         if isinstance(found.contents, dict) and id(found.contents) not in self._done:
             self._check(reference, found.contents)
         return self._schema(found.contents, found.resolver, _place_of(reference))
 
     def _check(self, reference: str, schema: dict[str, Any]) -> None:
-        """What stands where the draft knows no schemas has not been checked with the rest."""
+        """Check a target that stands where the draft expects no schema: it was not checked with the rest."""
         if reference.startswith("#/") and not (reference.count("/") == 2 and reference.startswith(self._checked())):
             self._class.check_schema(schema)
 
@@ -130,10 +130,10 @@ class _Linker:
             for key in self._root[holder]
         ]
         close = [found for found in there if found.rsplit("/", 1)[-1] == name] or close_to(reference, there)
-        says = f"its reference {_cut(reference)} at {place} leads nowhere in it"
+        says = f"its reference {_cut(reference)} at {place} leads nowhere"
         if close:
             return f"{says}; did you mean {_cut(close[0])}?"
-        return says if reference.startswith("#") else f"{says}, and nothing is fetched: copy what is meant into $defs"
+        return says if reference.startswith("#") else f"{says}, because nothing is fetched: copy that schema into $defs"
 
 
 def _cut(text: str) -> str:
@@ -151,13 +151,13 @@ def _check_patterns(schema: dict[str, Any], place: str) -> None:
     for pattern, where in found:
         if why := refusal(pattern):
             raise BadSchema(
-                f"its pattern {_cut(pattern)} at {where} must be one that is matched in linear time, without "
-                f"look-around and back-references, and not too large: {why.rstrip('.')}"
+                f"its pattern {_cut(pattern)} at {where} cannot be matched in linear time; leave out "
+                f"look-around, back-references and very large repetitions: {why.rstrip('.')}"
             )
 
 
 def _check_ends(linked: dict[str, Any]) -> None:
-    """No schema may lead back to itself while it looks at one and the same value."""
+    """Refuse a schema that leads back to itself while it still looks at the same value."""
     done: set[int] = set()
     for start in _all(linked):
         under_way: set[int] = set()
@@ -208,7 +208,7 @@ def _all(linked: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 stack.extend(_dicts(list(value.values())))
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
     elif isinstance(value, list):

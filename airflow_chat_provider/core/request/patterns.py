@@ -1,7 +1,7 @@
-"""A schema's patterns, matched in a time that grows with the text and no faster.
+"""A schema's patterns, matched in linear time.
 
-Python's ``re`` backtracks: ``^(a+)+$`` takes hours for a text of 40 characters, and it holds the interpreter all the
-while, so that no time limit can end it. Rust's engine cannot do that. It comes with Pydantic, which comes with Airflow.
+Python's ``re`` backtracks: ``^(a+)+$`` takes hours for a text of 40 characters, and it holds the interpreter meanwhile,
+so that no time limit can end it. Rust's engine does not backtrack. It comes with Pydantic, which comes with Airflow.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _COUNT = re.compile(r"(\)?)\{(\d{1,9})(?:,(\d{0,9}))?\}")
 
 
 class TooMuchWork(Exception):
-    """The value is too large, or too deep, for its schema: it cannot be checked in a reasonable time."""
+    """The value is too large or too deep to be checked against its schema in a reasonable time."""
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Does ``pattern`` match anywhere in ``text``? True for a pattern that ``refusal`` names. Raises TooMuchWork."""
+    """Does ``pattern`` match anywhere in ``text``? True for a pattern that cannot be used. Raises TooMuchWork."""
     compiled, size = _compiled(pattern)
     if len(text) * size > _MOST_WORK:
         raise TooMuchWork
@@ -30,14 +30,14 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def refusal(pattern: str) -> str | None:
-    """Why a pattern cannot be used; None where it can."""
+    """Why a pattern cannot be used; None if it can."""
     compiled, _ = _compiled(pattern)
     return compiled if isinstance(compiled, str) else None
 
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> tuple[SchemaValidator | str, int]:
-    """The pattern, or why there is none, and a measure of what it does for each character."""
+    """The compiled pattern, or why it cannot be used; and its work for each character."""
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     try:
@@ -50,7 +50,10 @@ def _compiled(pattern: str) -> tuple[SchemaValidator | str, int]:
 
 
 def _size(pattern: str) -> int:
-    """The pattern's length, its counted repetitions written out; those of groups may stand in each other."""
+    """The pattern's length with its counted repetitions written out.
+
+    Those of groups multiply, since groups can be nested.
+    """
     size, factor = len(pattern), 1
     for group, least, most in _COUNT.findall(pattern):
         count = int(most or least)

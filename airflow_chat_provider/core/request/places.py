@@ -1,20 +1,22 @@
-"""What the shipped schema calls wrong, told apart: a request that no server takes, and one that OpenAI does not take.
+"""Errors against the shipped schema, told apart: what every server refuses, and what only OpenAI refuses.
 
-The schema marks its open places with ``x-open`` and ``x-elsewhere``, which its ``$comment`` explains. All of this is
-looked at only where a request breaks the schema.
+The schema marks its open places with ``x-open`` and ``x-elsewhere``; its ``$comment`` explains them. All of this runs
+only for a request that breaks the schema.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from jsonschema import ValidationError
 
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request.coerce import Node
-from airflow_chat_provider.core.request.wording import describe, kind, misspelling, one_of
+from airflow_chat_provider.core.request.wording import describe, kind, one_of
+from airflow_chat_provider.core.spelling import misspelling
+from airflow_chat_provider.core.types import JSON
 
 Strictness = Literal["strict", "marked", "open"]
 """As the schema says; as its marks say; or only what every server refuses (``request_schema="open"``)."""
@@ -22,17 +24,17 @@ Strictness = Literal["strict", "marked", "open"]
 Path = tuple[str | int, ...]
 
 _BECOMES: dict[Strictness, str] = {
-    "marked": "it is sent as it is, but not to OpenAI or Azure",
-    "open": "it is sent as it is, as request_schema='open' says",
+    "marked": "it is sent unchanged, but not to OpenAI or Azure",
+    "open": "it is sent unchanged, because request_schema is 'open'",
 }
-_NULL = "it is sent as it is; leave it out where the server refuses it"
+_NULL = "it is sent unchanged: leave it out if the server refuses it"
 # What is longer, or has anything else in it, may be a secret or a prompt.
 _NAME_LIKE = re.compile(r"[$a-z][a-z0-9_.:]{0,30}")
 _MOST_KINDS = 10
 
 
 class Remark(str):
-    """A warning. ``kind`` is the same for each that says the same of another place, or of another request."""
+    """A warning. ``kind`` is equal for warnings that say the same about another place or another request."""
 
     __slots__ = ("kind",)
     kind: str
@@ -44,7 +46,7 @@ class Remark(str):
 
 
 class Remarks:
-    """Warnings as they are found: each kind of place once, with how many there are."""
+    """Collects warnings: one for each kind of place, with the number of such places."""
 
     def __init__(self, names: Container[object], strictness: Strictness) -> None:
         self._names = names
@@ -54,7 +56,7 @@ class Remarks:
         self._places: dict[str, int] = {}
 
     def add(self, error: ValidationError, *, is_null: bool) -> None:
-        """Note what is let pass."""
+        """Note an error that is let pass."""
         path = tuple(error.absolute_path)
         keyword = "null" if is_null else str(error.validator)
         kind = keyword + join_known((key for key in path if not isinstance(key, int)), self._names)
@@ -66,10 +68,10 @@ class Remarks:
             self._places[kind] = self._places.get(kind, 0) + 1
 
     def told(self) -> list[Remark]:
-        """One sentence for each kind, and not more than a reader reads."""
+        """One sentence for each kind, up to ten."""
         told = [self._sentence(kind) for kind in list(self._first)[:_MOST_KINDS]]
         if more := len(self._first) - len(told):
-            told.append(Remark(f"$ has {more} more kinds of places that OpenAI does not take; {self._remedy}.", ""))
+            told.append(Remark(f"$ breaks OpenAI's schema in {more} more ways; {self._remedy}.", ""))
         return told
 
     def _sentence(self, kind: str) -> Remark:
@@ -80,33 +82,33 @@ class Remarks:
 
 
 def is_open(error: ValidationError) -> bool:
-    """Does the schema state here what OpenAI knows, where another server may know more?"""
+    """Does the schema list here what OpenAI knows, while another server may know more?"""
     marks = error.schema.get("x-open", ()) if isinstance(error.schema, dict) else ()
     if error.validator not in marks:
         return False
     return error.validator != "enum" or (isinstance(error.instance, str) and not _is_misspelt_role(error))
 
 
-def is_needless_null(error: ValidationError, request: Any, node: Node) -> bool:
-    """Is it a null in the place of an optional property, as a client library's ``model_dump()`` has many?"""
+def is_needless_null(error: ValidationError, request: JSON, node: Node) -> bool:
+    """Is it a null for an optional property? ``model_dump()`` of client libraries writes many."""
     if error.instance is not None or not error.absolute_path:
         return False
     *above, last = error.absolute_path
-    holder: Node | None = node
+    holder, value = node, cast("Any", request)
     for key in above:
-        holder = _below(holder, request).child(key) if holder is not None else None
-        request = request[key]
-    if holder is None or not isinstance(last, str):
-        return False
-    return not (holder.requires(last) or _below(holder, request).requires(last))
+        below = _below(holder, value).child(key)
+        if below is None:
+            return False
+        holder, value = below, value[key]
+    return isinstance(last, str) and not (holder.requires(last) or _below(holder, value).requires(last))
 
 
-def _below(node: Node, value: Any) -> Node:
+def _below(node: Node, value: object) -> Node:
     return node.branch(value) if node.by and isinstance(value, dict) else node
 
 
 def is_refused_everywhere(error: ValidationError) -> bool:
-    """Is it what no server makes anything of: no messages, one that has no role, a model that is no name?"""
+    """Does no server accept it: no messages, a message without a role, a model that is not a text?"""
     path = tuple(error.absolute_path)
     if path[:1] == ("model",):
         return error.instance is not None
@@ -117,56 +119,36 @@ def is_refused_everywhere(error: ValidationError) -> bool:
     return len(path) == 1 or (path[2:] == ("role",) and not isinstance(error.instance, str))
 
 
-def kinds_elsewhere(error: ValidationError, request: Any) -> Iterator[tuple[Any, Any, Path]]:
-    """A schema, a value and its path, where an unknown kind is one that OpenAI takes at other places."""
+def kinds_elsewhere(error: ValidationError, request: JSON) -> Iterator[tuple[Any, Any, Path]]:
+    """For a kind that OpenAI takes at other places only: its schema there, the value and its path."""
     kinds = error.schema.get("x-elsewhere") if isinstance(error.schema, dict) else None
     if not kinds or not isinstance(error.instance, str) or error.instance not in kinds:
         return
     *path, _ = error.absolute_path
+    value: Any = request
     for key in path:
-        request = request[key]
-    yield kinds[error.instance], request, tuple(path)
+        value = value[key]
+    yield kinds[error.instance], value, tuple(path)
 
 
 def _is_misspelt_role(error: ValidationError) -> bool:
-    """A server that knows other roles still knows these: a letter or two off, it would lose the message, or refuse."""
-    text, roles = _enum_of(error)
-    return error.absolute_path[-1] == "role" and misspelling(text, roles) is not None
-
-
-def _enum_of(error: ValidationError) -> tuple[str, list[Any]]:
-    """The value of an open ``enum``, and what OpenAI knows there."""
-    value: Any = error.instance
-    known: Any = error.validator_value
-    return value, known
+    """A server with more roles still knows these. With a misspelt one it would lose the message, or refuse it."""
+    roles = cast("list[object]", error.validator_value)
+    return error.absolute_path[-1] == "role" and misspelling(str(error.instance), roles) is not None
 
 
 def _problem(error: ValidationError, *, is_null: bool) -> str:
+    keyword, known, value = error.validator, cast("Any", error.validator_value), error.instance
     if is_null:
-        return "is null, where OpenAI's schema has no null"
+        return "is null, but OpenAI's schema allows no null here"
     if not is_open(error):
-        return f"is not as OpenAI's schema says ({describe(error)})"
-    return _OPEN.get(str(error.validator), _form)(error)
-
-
-def _enum(error: ValidationError) -> str:
-    value, known = _enum_of(error)
-    meant = misspelling(value, known)
-    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(value) else "has a value that"
+        return f"does not fit OpenAI's schema ({describe(error)})"
+    if keyword == "required":
+        return f"lacks {known!r}, which OpenAI requires"
+    if keyword == "type":
+        return f"is {kind(value)}, but OpenAI takes {one_of(known)}"
+    if keyword != "enum":
+        return "has a form that OpenAI does not know"
+    meant = misspelling(str(value), known)
+    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(str(value)) else "has a value that"
     return f"{named} OpenAI does not know" + (f" (did you mean {meant!r}?)" if meant is not None else "")
-
-
-def _required(error: ValidationError) -> str:
-    return f"lacks {error.validator_value!r}, which OpenAI requires"
-
-
-def _type(error: ValidationError) -> str:
-    types: Any = error.validator_value
-    return f"is {kind(error.instance)}, where OpenAI takes {one_of(types)}"
-
-
-def _form(error: ValidationError) -> str:  # noqa: ARG001 - there is nothing in it that may be shown
-    return "has a form that OpenAI does not know"
-
-
-_OPEN = {"enum": _enum, "required": _required, "type": _type}

@@ -1,75 +1,22 @@
-"""A broken schema rule in our own words: from path, keyword and allowed value, never from a text of the data.
+"""A broken rule of a schema in our own words: made of path, keyword and allowed value, never of a text in the data.
 
-``quote``: may a number or a key of the data be shown? They help whoever wrote it; of an answer nothing is shown.
+``quote`` allows a number or a key of the data. They help the author of a request; of an answer, nothing is shown.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import SchemaError, ValidationError
 
+from airflow_chat_provider.core.spelling import close_to, misspelling
+
 _ARTICLE = {"integer": "an", "array": "an", "object": "an", "null": ""}
 _LISTED = 12
-_LONGEST_NAME = 200
-_MOST_NAMES = 1000
-_WORD = re.compile(r"[^\W_]+")
 
 
-def close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    """The one of ``names`` that ``name`` may be a misspelling of, if there is one."""
-    from difflib import get_close_matches  # only on the way to an error
-
-    if len(name) > _LONGEST_NAME:  # the data's, which may be of any length and number
-        return []
-    return get_close_matches(name, list(islice(names, _MOST_NAMES)), 1, cutoff)
-
-
-def misspelling(text: str, allowed: Iterable[Any]) -> str | None:
-    """The one of ``allowed`` that ``text`` is but for a letter or two; None where it is a word of its own.
-
-    ``builtin_function`` is no ``function`` that somebody misspelt, and ``video_url`` no ``image_url``.
-    """
-    if len(text) > _LONGEST_NAME:
-        return None
-    names = [name for name in islice(allowed, _MOST_NAMES) if isinstance(name, str)]
-    slips = [(found, name) for name in names if (found := _slips(text, name)) is not None]
-    return min(slips, key=lambda each: each[0])[1] if slips else None
-
-
-def _slips(text: str, name: str) -> int | None:
-    """How many letters were slipped; None where they are too many for words of that length, or where words differ."""
-    words, others = set(_WORD.findall(text)), set(_WORD.findall(name))
-    if words < others or words > others:
-        return None
-    text, name = text.lower(), name.lower()
-    if len(name) < 4 and sorted(text) != sorted(name):  # any other letter is a third of the word
-        return None
-    found = _distance(text, name)
-    return found if found <= (2 if len(name) > 6 else 1) else None
-
-
-def _distance(a: str, b: str) -> int:
-    """How many letters to add, drop, change or swap with the next one; 3 stands for all that is more."""
-    if abs(len(a) - len(b)) > 2 or len(set(a) ^ set(b)) > 4:  # quick to tell, of many names
-        return 3
-    before: list[int] = []
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, last, row = row, before, [i] + [3] * len(b)
-        for j in range(max(1, i - 2), min(len(b), i + 2) + 1):  # farther off there are 3 already
-            y = b[j - 1]
-            row[j] = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
-            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
-                row[j] = min(row[j], last[j - 2] + 1)
-    return min(row[-1], 3)
-
-
-def kind(value: Any, *, quote: bool = True) -> str:
-    """A value's JSON type with its article; numbers and booleans, which hold no prompt, with their value."""
+def kind(value: object, *, quote: bool = True) -> str:
+    """A value's JSON type with its article. A number or a boolean, which cannot hold a prompt, is shown itself."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -83,123 +30,135 @@ def kind(value: Any, *, quote: bool = True) -> str:
     return "an array" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
-def with_article(name: str) -> str:
-    """``a str``, ``an int``: the name of a class, for whoever wrote the value."""
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
 def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for a float, not for one of both
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
 
 def one_of(names: list[Any]) -> str:
-    """``a string or null``. Draft 3 has schemas among the types, which have no name."""
+    """``a string or null``. In draft 3 schemas can stand among the types; they have no name."""
     words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
 
-class _Broken:
-    """What the words are made of."""
-
-    def __init__(self, error: ValidationError | SchemaError, *, quote: bool) -> None:
-        self.value: Any = error.validator_value
-        self.instance: Any = error.instance
-        self.schema: Any = error.schema
-        self.quote = quote
-
-    @property
-    def got(self) -> str:
-        return kind(self.instance, quote=self.quote)
-
-
-def _type(broken: _Broken) -> str:
-    hint = ""
-    if isinstance(broken.instance, dict | list) and "string" in broken.value and broken.quote:
-        hint = "; end the template with '| tojson' to send it as text"
-    elif broken.instance is None:
-        hint = "; leave the key out instead"
-    return f"must be {one_of(broken.value)}, got {broken.got}{hint}"
-
-
-def _enum(broken: _Broken) -> str:
-    allowed, instance = broken.value, broken.instance
-    shown = ", ".join(repr(item) for item in allowed[:_LISTED]) + (", ..." if len(allowed) > _LISTED else "")
-    if not isinstance(instance, str):
-        return f"must be one of {shown}, got {broken.got}"
-    meant = misspelling(instance, allowed)
-    return f"must be one of {shown}" + (f"; did you mean {meant!r}?" if meant is not None else "")
-
-
-def _required(broken: _Broken) -> str:
-    if not isinstance(broken.value, str):  # the path of draft 3 names it
-        return "is missing"
-    missing = f"{broken.value!r} is missing"
-    if not broken.quote:
-        return missing
-    known = set(broken.schema.get("properties", ())) if isinstance(broken.schema, dict) else set()
-    strange = [key for key in broken.instance if isinstance(key, str) and key not in known]
-    close = close_to(broken.value, strange, 0.7)
-    return missing + (f"; did you write {close[0]!r} instead?" if close else "")
-
-
-def _choice(broken: _Broken) -> str:
-    several = isinstance(broken.value, int) and broken.value > 1
-    return "matches more than one of the allowed forms" if several else f"{broken.got} in none of the allowed forms"
-
-
-def _extra(broken: _Broken) -> str:
-    names = [name for name in broken.value if isinstance(name, str)] if isinstance(broken.value, list) else []
-    close = [match for name in names[:3] for match in close_to(name, list(broken.schema.get("properties", ())))]
-    meant = f"; did you mean {close[0]!r}?" if close else ""
-    if not broken.quote:
-        return f"has {'a key that is' if len(names) == 1 else f'{len(names)} keys that are'} not allowed{meant}"
-    listed = ", ".join(repr(name[:64]) for name in names[:3])
-    return f"has keys that are not allowed: {listed}{meant}"
-
-
-def _bound(words: str) -> Callable[[_Broken], str]:
-    return lambda broken: f"must be {words} {broken.value}, got {broken.got}"
-
-
-def _count(words: str, unit: str) -> Callable[[_Broken], str]:
-    def text(broken: _Broken) -> str:
-        plural = unit if broken.value == 1 else f"{unit}s"
-        return f"must have {words} {broken.value} {plural}, has {len(broken.instance)}"
-
-    return text
-
-
-def _const(broken: _Broken) -> str:
-    return f"must be {broken.value!r}" if not isinstance(broken.value, dict | list) else "must be fixed"
-
-
-_WORDS: dict[str, Callable[[_Broken], str]] = {
-    "type": _type,
-    "enum": _enum,
-    "required": _required,
-    "oneOf": _choice,
-    "anyOf": _choice,
-    "additionalProperties": _extra,
-    "minimum": _bound("at least"),
-    "maximum": _bound("at most"),
-    "exclusiveMinimum": _bound("more than"),
-    "exclusiveMaximum": _bound("less than"),
-    "multipleOf": _bound("a multiple of"),
-    "minItems": _count("at least", "item"),
-    "maxItems": _count("at most", "item"),
-    "minLength": _count("at least", "character"),
-    "maxLength": _count("at most", "character"),
-    "minProperties": _count("at least", "key"),
-    "maxProperties": _count("at most", "key"),
-    "const": _const,
-    "false": lambda _: "is not allowed here",
-    "pattern": lambda broken: f"must match the pattern {broken.value!r}",
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+    "multipleOf": "a multiple of",
+}
+_COUNTS = {
+    "minItems": ("at least", "item"),
+    "maxItems": ("at most", "item"),
+    "minLength": ("at least", "character"),
+    "maxLength": ("at most", "character"),
+    "minProperties": ("at least", "key"),
+    "maxProperties": ("at most", "key"),
 }
 
 
 def describe(error: ValidationError | SchemaError, *, quote: bool = True) -> str:
-    """What is wrong with the value at the error's path."""
-    words = _WORDS.get(str(error.validator))
-    if words is None:
-        return f"breaks the schema's rule {str(error.validator)!r}"
-    return words(_Broken(error, quote=quote))
+    """What is wrong with the value at the error's path, in words that follow the path."""
+    keyword, value, instance = str(error.validator), cast("Any", error.validator_value), cast("Any", error.instance)
+    if keyword == "type":
+        return _type(value, instance, quote=quote)
+    if keyword == "enum":
+        return _enum(value, instance, quote=quote)
+    if keyword == "required":
+        return _required(value, instance, error.schema, quote=quote)
+    if keyword == "additionalProperties":
+        return _extra(value, cast("Any", error.schema), quote=quote)
+    return _in_words(keyword, value, instance, kind(instance, quote=quote))
+
+
+def _in_words(keyword: str, value: object, instance: Any, got: str) -> str:
+    if keyword in _BOUNDS:
+        return f"must be {_BOUNDS[keyword]} {value}, got {got}"
+    if keyword in _COUNTS:
+        words, unit = _COUNTS[keyword]
+        return f"must have {words} {value} {unit if value == 1 else f'{unit}s'}, but has {len(instance)}"
+    if keyword in ("oneOf", "anyOf"):
+        several = isinstance(value, int) and value > 1  # how many fit
+        return "matches more than one of the allowed forms" if several else f"has none of the allowed forms, got {got}"
+    if keyword == "const":
+        return "must be the value in the schema" if isinstance(value, dict | list) else f"must be {value!r}"
+    if keyword == "pattern":
+        return f"must match the pattern {value!r}"
+    return "is not allowed here" if keyword == "false" else f"breaks the schema's rule {keyword!r}"
+
+
+def _type(types: Any, instance: object, *, quote: bool) -> str:
+    hint = ""
+    if isinstance(instance, dict | list) and "string" in types and quote:
+        hint = "; end the template with '| tojson' to send it as text"
+    elif instance is None:
+        hint = "; leave the key out instead"
+    return f"must be {one_of(types)}, got {kind(instance, quote=quote)}{hint}"
+
+
+def _enum(allowed: list[Any], instance: object, *, quote: bool) -> str:
+    shown = ", ".join(repr(item) for item in allowed[:_LISTED]) + (", ..." if len(allowed) > _LISTED else "")
+    if not isinstance(instance, str):
+        return f"must be one of {shown}, got {kind(instance, quote=quote)}"
+    meant = misspelling(instance, allowed)
+    return f"must be one of {shown}" + (f"; did you mean {meant!r}?" if meant is not None else "")
+
+
+def _required(name: object, instance: Any, schema: object, *, quote: bool) -> str:
+    if not isinstance(name, str):  # the path of draft 3 names it
+        return "is missing"
+    if not quote:
+        return f"{name!r} is missing"
+    known = set(schema.get("properties", ())) if isinstance(schema, dict) else set()
+    close = close_to(name, [key for key in instance if isinstance(key, str) and key not in known], 0.7)
+    return f"{name!r} is missing" + (f"; did you write {close[0]!r} instead?" if close else "")
+
+
+def _extra(extra: object, schema: Any, *, quote: bool) -> str:
+    names = [name for name in extra if isinstance(name, str)] if isinstance(extra, list) else []
+    close = [match for name in names[:3] for match in close_to(name, list(schema.get("properties", ())))]
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    one = "has a key that is not allowed"
+    if not quote:
+        return (one if len(names) == 1 else f"has {len(names)} keys that are not allowed") + meant
+    listed = ", ".join(repr(name[:64]) for name in names[:3])
+    return f"{one if len(names) == 1 else 'has keys that are not allowed'}: {listed}{meant}"
+
+
+# Messages in a shape that is often taken for another: what to do about it is the start of the error.
+_JOIN = 'Join the list of texts into one text with "\\n".join(...)'
+_AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
+_AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
+_WAY_OUT = ", or send it as it is with request_schema='open'"
+_AS_IT_IS = " (request_schema='open' sends it as it is)"
+
+
+def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
+    """What to do, then ``wrong``. For requests only: a hint tells something about the content.
+
+    ``may_pass``: some servers accept such a request.
+    """
+    found = _remedy(error)
+    if found is None:
+        return f"Correct the request{_WAY_OUT if may_pass else ''}; nothing was sent: {wrong}"
+    return f"{found}; nothing was sent: {wrong}" + (_AS_IT_IS if may_pass else "")
+
+
+def _remedy(error: ValidationError) -> str | None:
+    value: Any = error.instance
+    due: Any = error.validator_value
+    path: list[Any] = [None, None, *error.absolute_path]
+    key, last = path[-2:]
+    if isinstance(last, int):  # in a list of messages, or of parts
+        if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
+            return _JOIN
+        if key == "content" and isinstance(value, dict) and "role" in value:
+            return _AS_MESSAGES
+        is_part = key == "messages" and isinstance(value, dict) and "type" in value and "role" not in value
+        return _AS_CONTENT if is_part else None
+    if last == "content" and isinstance(value, list) and any(isinstance(item, str) for item in value):
+        return _JOIN  # where a schema takes text alone
+    if last == "messages" and isinstance(value, dict) and "role" in value:
+        return "Put the message into a list"
+    is_part = last == "content" and isinstance(value, dict) and "type" in value and "array" in due
+    return "Put the part into a list" if is_part else None

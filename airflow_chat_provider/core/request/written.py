@@ -1,4 +1,4 @@
-"""What a DAG's author wrote for a request, before any template is rendered: a null that stands there is meant."""
+"""What the author of a DAG wrote for a request, before any template is rendered: a null that stands there is meant."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Meant = Callable[[Path], bool]
 
 
 class Written(NamedTuple):
-    """The arguments ``request`` (parsed, where it is a text or a file) and ``messages``; None for what is data."""
+    """The arguments ``request`` (parsed, if it is a text or a file) and ``messages``; None for one that is data."""
 
     request: Any = None
     messages: Any = None
 
-    def nulls(self, folded: Any, arguments: Mapping[str, Any]) -> Meant:
-        """Does a null at a path of ``folded``, which was made of these arguments, stand where its author put one?"""
+    def nulls(self, folded: object, arguments: Mapping[str, Any]) -> Meant:
+        """A test for paths of ``folded``, the request made of these arguments: did the author write a null there?"""
         own = self.messages
         if arguments.get("messages") is None and isinstance(self.request, Mapping):
             own = self.request.get("messages")
@@ -36,7 +36,7 @@ class Written(NamedTuple):
         return meant
 
 
-def _is_null(value: Any, path: Path) -> bool:
+def _is_null(value: object, path: Path) -> bool:
     for key in path:
         if not isinstance(value, Mapping | list | tuple):
             return False

@@ -24,7 +24,7 @@ class Bug(Exception):
     """Nobody expects it; its text is of the answer."""
 
 
-LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (caller, "learn")]
+LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (caller, "note_refusal")]
 
 
 @pytest.mark.parametrize(("owner", "name"), LOOKERS, ids=[name for _, name in LOOKERS])

@@ -24,9 +24,9 @@ from airflow_chat_provider.errors import (
     InvalidConnection,
     TransportError,
 )
-from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import faults, replies
+from airflow_chat_provider.transport.session import AsyncSession
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from tests.support.running import Airflow
 
@@ -330,7 +330,7 @@ class TestBadInput:
         async def fail(*_arguments, **_more):
             raise RuntimeError(PROMPT)
 
-        monkeypatch.setattr(ChatCompletionHook, "asend", fail)
+        monkeypatch.setattr(AsyncSession, "send", fail)
         _, error = deferred()
         assert "its trigger failed; see the trigger's log (RuntimeError)" in error.message
         assert error.sent is False

@@ -70,7 +70,7 @@ class TestSchemas:
 
     @pytest.mark.parametrize("pattern", ["^(?!x)", r"(a)\1"])
     def test_a_pattern_that_backtracks_by_its_nature_breaks_the_import(self, airflow, pattern):
-        with airflow.dag(), pytest.raises(InvalidRequest, match="without look-around and back-references"):
+        with airflow.dag(), pytest.raises(InvalidRequest, match="leave out look-around, back-references"):
             ask(prompt="Hi", response_schema={"properties": {"a": {"pattern": pattern}}})
 
 
@@ -81,7 +81,7 @@ class TestAnswers:
             ask(prompt="Grow", response_schema=TREE, result_format="json")
         run, error = airflow.run(), airflow.error()
         assert isinstance(error, InvalidOutput)
-        assert "too large or nested too deep" in error.message
+        assert "nested too deep" in error.message
         assert len(chat.requests) == 2
         assert run.xcoms()["status"] == 200
         assert run.xcoms()["body"]["choices"][0]["message"]["content"] == DEEP

@@ -7,7 +7,7 @@ from airflow.sdk import DAG, TaskGroup, task, task_group
 from airflow_chat_provider.decorators import chat_completion_branch
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator
-from airflow_chat_provider.task.downstream import Downstream
+from airflow_chat_provider.task.branch import Downstream
 from airflow_chat_provider.testing import replies
 from tests.support.asking import sent
 

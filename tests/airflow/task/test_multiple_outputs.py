@@ -56,7 +56,7 @@ class TestRefused:
             ask(prompt="x", multiple_outputs=True, result_format="json", response_schema=Letter)
 
     def test_where_the_answer_is_no_object(self):
-        with pytest.raises(InvalidRequest, match="describes no object"):
+        with pytest.raises(InvalidRequest, match="does not describe an object"):
             ask(prompt="x", multiple_outputs=True, result_format="json", response_schema={"type": "array"})
 
     def test_of_a_decorated_function_called_or_mapped(self):

@@ -31,7 +31,7 @@ def test_a_request_as_deep_as_the_limit_is_sent_and_shown(airflow, chat, kind):
 
 
 def test_a_deeper_one_breaks_the_import(airflow, chat):
-    with airflow.dag(), pytest.raises(InvalidRequest, match="nested more than 200 deep"):
+    with airflow.dag(), pytest.raises(InvalidRequest, match="nested more than 200 levels deep"):
         ask(prompt="Hi", request={"model": "m", "x": nested(LIMIT + 1, "list")}, request_schema=None)
 
 

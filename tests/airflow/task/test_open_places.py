@@ -63,7 +63,7 @@ def test_a_dag_with_what_openai_does_not_know_is_imported_with_a_warning(
     tmp_path: Path, log: Log, airflow_db: None, name: str
 ) -> None:
     assert load_dags(dag_file(tmp_path, {name: REPORTED[name]}))["reported"].has_task(f"{name}_mapped")
-    (line,) = log.lines("which OpenAI") or log.lines("where OpenAI")
+    (line,) = log.lines("which OpenAI") or log.lines("but OpenAI")
     assert f"Task '{name}': $." in line
 
 
@@ -72,7 +72,7 @@ def test_a_dag_with_the_nulls_of_a_message_that_a_client_library_dumped_is_impor
 ) -> None:
     request = {"model": "m", **NULLS, "messages": [USER, DUMPED, USER]}
     assert load_dags(dag_file(tmp_path, {"ask": request}))
-    assert len(log.lines("is null, where OpenAI's schema has no null")) == 4
+    assert len(log.lines("is null, but OpenAI's schema allows no null here")) == 4
 
 
 @pytest.mark.parametrize("name", CLOSED)
@@ -92,7 +92,7 @@ def test_and_that_way_leads_out(tmp_path: Path, airflow_db: None, name: str) -> 
 def test_a_message_without_a_role_breaks_the_import_of_an_open_one_too(tmp_path: Path, airflow_db: None) -> None:
     request = {"model": "m", "messages": [{"content": "Hi"}]}
     (error,) = import_errors(dag_file(tmp_path, {"ask": request}, request_schema="open")).values()
-    assert "Correct the request, nothing was sent: $.messages[0]: 'role' is missing" in error
+    assert "Correct the request; nothing was sent: $.messages[0]: 'role' is missing" in error
 
 
 class TestSent:
@@ -106,7 +106,7 @@ class TestSent:
         assert {request.json["model"]: request.json for request in chat.requests} == {
             name: {**REPORTED[name], "model": name} for name in OPEN
         }
-        told = [line for line in log.lines("it is sent as it is") if "Task '" not in line]
+        told = [line for line in log.lines("it is sent unchanged") if "Task '" not in line]
         assert len(told) == len(OPEN)
 
     @pytest.mark.parametrize("name", REPORTED)
@@ -178,7 +178,7 @@ class TestSent:
                 {"role": "user", "content": "And?"},
             ],
         }
-        lines = [line for line in log.lines("is null, where") if "Task '" not in line]
+        lines = [line for line in log.lines("is null, but") if "Task '" not in line]
         assert len(lines) == 4
 
     @pytest.mark.parametrize("source", [json.dumps, lambda request: request], ids=["text", "dict"])
@@ -235,13 +235,16 @@ class TestOpenAI:
         connect(base_url)
         for name in {*OPEN} - (thoughts if "groq" in base_url else set()):
             with _hook() as hook:
-                assert hook.prepare(REPORTED[name]) == REPORTED[name]
+                assert hook.session.prepare(REPORTED[name], "2026-11") == REPORTED[name]
         connect("https://api.openai.com/v1")
         for name in {*OPEN} - thoughts:
             with _hook() as hook, pytest.raises(InvalidRequest):
-                hook.prepare(REPORTED[name])
+                hook.session.prepare(REPORTED[name], "2026-11")
             with _hook() as hook:
-                assert hook.prepare({**REPORTED[name], "store": True}, "open") == {**REPORTED[name], "store": True}
+                assert hook.session.prepare({**REPORTED[name], "store": True}, "open") == {
+                    **REPORTED[name],
+                    "store": True,
+                }
 
 
 def _hook() -> Any:
@@ -301,5 +304,5 @@ def test_the_form_of_the_connection_says_what_open_is() -> None:
 
 
 def test_the_name_of_a_schema_that_does_not_exist_tells_those_that_do() -> None:
-    with pytest.raises(InvalidRequest, match="use '2023-12', '2026-11', 'open', a dict"):
+    with pytest.raises(InvalidRequest, match="Use '2023-12', '2026-11', 'open', a dict"):
         ChatCompletionBatchOperator(task_id="ask", input="a.jsonl", output="b", prompt="x", request_schema="opne")

@@ -21,7 +21,7 @@ class TestFailing:
             ask(request={"messages": [{"role": "user", "content": "{{ macros.uuid.uuid4 }}"}]})
         assert airflow.run().state == "failed"
         out = capfd.readouterr()
-        assert "$.messages[0].content: is a function, which JSON cannot hold" in out.out + out.err
+        assert "$.messages[0].content is a function, which JSON cannot hold" in out.out + out.err
 
     @pytest.mark.parametrize("name", ["timeout", "deadline", "max_attempts"])
     def test_a_limit_that_a_template_makes_no_number_is_named(self, airflow, chat, name):

@@ -181,7 +181,7 @@ class TestNotSet:
             "temperature": None,  # null is the schema's own word for not set
             "messages": [{"role": "user", "content": "One"}, {"role": "user", "content": "Hi"}],
         }
-        assert log.lines("taken as not set") == []
+        assert log.lines("is not sent, because it is an empty text") == []
 
     def test_an_empty_text_is_not_set_and_warned_of_once(self, airflow, chat, log):
         with airflow.dag(params=FORM):
@@ -197,7 +197,7 @@ class TestNotSet:
             )
         assert airflow.run().state == "success"
         assert sent(chat) == {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}
-        lines = log.lines("taken as not set")
+        lines = log.lines("is not sent, because it is an empty text")
         for name in "model", "$.model", "$.stop", "$.temperature", "$.reasoning_effort":
             assert len([line for line in lines if f" {name} is not sent" in line]) == 1
 

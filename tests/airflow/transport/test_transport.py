@@ -177,7 +177,7 @@ import asyncio, resource, sys
 from airflow_chat_provider.core.call.exchange import exchange
 from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.transport.client import AsyncClient, Client
+from airflow_chat_provider.transport.session import AsyncSession, Session
 
 settings = Settings(base_url=sys.argv[1], max_attempts=1)
 
@@ -188,7 +188,7 @@ def call(kind):
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
-kind = {"Client": Client, "AsyncClient": AsyncClient}[sys.argv[2]]
+kind = {"Session": Session, "AsyncSession": AsyncSession}[sys.argv[2]]
 assert call(kind).error is None
 before = peak()
 error = call(kind).error
@@ -196,7 +196,7 @@ print(peak() - before, error)
 """
 
 
-@pytest.mark.parametrize("client", ["Client", "AsyncClient"])
+@pytest.mark.parametrize("client", ["Session", "AsyncSession"])
 @pytest.mark.parametrize("reply", [faults.huge(300 * MIB), faults.gzip_bomb(1 << 30)], ids=["300 MB", "gzip bomb"])
 def test_memory_is_bounded_whatever_is_sent(project: Path, client: str, reply: Reply) -> None:
     with ChatServer(replies.ok(), reply) as server:

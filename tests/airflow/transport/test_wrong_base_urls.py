@@ -277,7 +277,7 @@ class TestRedirects:
 def test_a_mistake_that_can_be_seen_is_named_before_anything_is_sent(connect: Connect, host: str, words: str) -> None:
     connect(host, password=KEY)
     assert words in button()
-    for call in (lambda: ChatCompletionHook().settings, lambda: asyncio.run(ChatCompletionHook()._asettings())):
+    for call in (lambda: ChatCompletionHook().settings, lambda: asyncio.run(ChatCompletionHook().acreate({}))):
         with pytest.raises(InvalidConnection) as caught:
             call()
         assert (caught.value.field, words in caught.value.message) == ("host", True)

@@ -17,7 +17,7 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply, conversation_message, flaw, incomplete, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.schema import validate_request
 from tests.support.fuzzing import fuzz
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"required": ["city"]}}}
@@ -133,7 +133,7 @@ def test_one_that_is_too_deep_to_be_checked_is_asked_for_again_then_told_with_al
     final = last(dialogue, answered(DEEP, total_tokens=3), answered(DEEP, total_tokens=4))
     error = final.error
     assert isinstance(error, InvalidOutput)
-    assert "too large or nested too deep" in error.message
+    assert "nested too deep" in error.message
     assert (error.status, error.request_id, error.body) == (200, "req_1", final.body)
     assert final.body["usage"] == {"total_tokens": 7}
 

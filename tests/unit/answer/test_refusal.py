@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.answer.refusal import Why, names_field, refuses_unknown_field, why_refused
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ProtocolError, StatusError
-from airflow_chat_provider.core.server.remedy import read_error
+from airflow_chat_provider.core.server.error_body import read_error
 
 REQUEST = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
 WITH_TOOLS = {**REQUEST, "tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}

@@ -17,7 +17,7 @@ from airflow_chat_provider.core.answer.reply import (
     text_of,
 )
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
-from airflow_chat_provider.core.request.schema import validate_request
+from airflow_chat_provider.schema import validate_request
 
 
 def choice(content: Any = "Hi", finish_reason: Any = "stop", **message: Any) -> dict[str, Any]:
@@ -190,8 +190,8 @@ def test_json_is_read_with_or_without_a_fence(text: str, value: Any) -> None:
         ('Here: ```json\n{"a": 1}\n```', "line 1, column 1"),
         ("```json\n", "line 1, column 1"),
         ("```", "line 1, column 1"),
-        ("[" * 100_000, "nested too deep: more than 200 levels in 100000 characters"),
-        ("1" * 5000, "a number too long, in 5000 characters"),
+        ("[" * 100_000, "nested too deep: more than 200 levels, in 100000 characters"),
+        ("1" * 5000, "a number with too many digits, in 5000 characters"),
     ],
     ids=lambda value: value[:20],
 )

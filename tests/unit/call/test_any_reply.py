@@ -118,7 +118,7 @@ def check(reply: Reply) -> None:
 class TestAnyReply:
     @QUIET
     @given(STATUSES, HEADERS, BODIES, ENCODINGS, st.lists(st.integers(0, 99), max_size=3), st.booleans())
-    def test_any_bytes_are_a_reply(
+    def test_any_bytes_become_a_reply(
         self, status: int, headers: dict[str, str], body: bytes, encoding: Any, cuts: list[int], broken: bool
     ) -> None:
         name, encode = encoding
@@ -126,7 +126,7 @@ class TestAnyReply:
 
     @QUIET
     @given(HEADERS, STREAMS, ENCODINGS, st.lists(st.integers(0, 99), max_size=3), st.booleans())
-    def test_any_bytes_are_a_stream(
+    def test_any_bytes_can_be_read_as_a_stream(
         self, headers: dict[str, str], body: bytes, encoding: Any, cuts: list[int], broken: bool
     ) -> None:
         name, encode = encoding
@@ -135,6 +135,6 @@ class TestAnyReply:
 
     @QUIET
     @given(st.lists(CHUNK, max_size=8), st.lists(st.integers(0, 999), max_size=3))
-    def test_any_chunks_are_a_stream(self, chunks: list[Any], cuts: list[int]) -> None:
+    def test_any_chunks_can_be_read_as_a_stream(self, chunks: list[Any], cuts: list[int]) -> None:
         sent = b"".join(b"data: " + encoded(chunk) + b"\n\n" for chunk in chunks)
         check(received(200, {"content-type": "text/event-stream"}, sent, cuts, broken=False))

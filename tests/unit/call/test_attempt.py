@@ -52,7 +52,7 @@ def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
         ),
     ],
 )
-def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(
+def test_reading_stops_at_a_response_too_large_or_ill_encoded(
     headers: dict[str, str], sent: bytes, content: bytes, problem: str
 ) -> None:
     made = begun(headers, max_response_bytes=len(DATA))
@@ -76,19 +76,19 @@ def test_a_response_of_exactly_the_limit_is_whole() -> None:
     assert (len(made.end().content), made.end().problem) == (MEGABYTE + 1, None)
 
 
-def test_of_one_that_is_too_large_only_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_a_response_too_large_is_kept() -> None:
     made = begun(max_response_bytes=MEGABYTE + 1)
     feed(made, bytes(MEGABYTE + 2))
     assert made.over
     assert len(made.end().content) == MEGABYTE
 
 
-def test_what_has_not_begun_cannot_end() -> None:
+def test_a_response_that_has_not_begun_cannot_end() -> None:
     with pytest.raises(RuntimeError):
         attempt().end()
 
 
-def test_a_connection_that_never_was_points_at_the_connection() -> None:
+def test_a_failed_connection_points_at_the_base_url_and_extras() -> None:
     error = attempt().failed("refused")
     assert str(error) == (
         "Check the base URL https://h/v1 of connection 'mine', and its proxy and TLS extras (refused)"
@@ -96,7 +96,7 @@ def test_a_connection_that_never_was_points_at_the_connection() -> None:
     assert (type(error), error.sent, error.status, error.body) == (TransportError, False, None, None)
 
 
-def test_a_connection_that_broke_before_an_answer() -> None:
+def test_a_connection_that_broke_before_an_answer_says_try_again() -> None:
     made = attempt()
     made.sent = True
     error = made.failed("reset")
@@ -172,7 +172,7 @@ def test_after_done_the_rest_of_a_stream_is_not_wanted() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_only_events_of_a_success_are_a_stream(status: int) -> None:
+def test_only_a_2xx_is_read_as_a_stream(status: int) -> None:
     made = attempt()
     made.begin(status, {"content-type": EVENTS})
     assert not made.streaming
@@ -180,7 +180,7 @@ def test_only_events_of_a_success_are_a_stream(status: int) -> None:
     assert made.end().content == event(PART)
 
 
-def test_what_its_type_calls_a_stream_is_none_once_its_bytes_say_so() -> None:
+def test_a_declared_stream_is_a_document_if_its_bytes_are() -> None:
     made = begun({"content-type": EVENTS})
     assert made.streaming
     assert feed(made, b'{"choices": [],\n') == []
@@ -195,7 +195,7 @@ def test_a_stream_that_broke_is_kept_as_far_as_it_came() -> None:
     assert body["choices"][0]["finish_reason"] is None
 
 
-def test_a_stream_that_stands_still_names_stall_timeout() -> None:
+def test_a_stalled_stream_names_stall_timeout() -> None:
     made = begun({"content-type": EVENTS}, stall_timeout=7.5)
     feed(made, event(PART))
     error = made.timed_out(stalled=True)

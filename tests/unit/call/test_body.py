@@ -66,7 +66,7 @@ def test_where_the_pieces_are_cut_makes_no_difference(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
-def test_a_compressed_body_that_was_cut_is_known_as_such(name: str) -> None:
+def test_a_compressed_body_that_was_cut_is_detected(name: str) -> None:
     sent = ENCODINGS[name][1](DATA)
     for cut in range(len(sent)):
         body = received(name, sent[:cut])
@@ -76,7 +76,7 @@ def test_a_compressed_body_that_was_cut_is_known_as_such(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMPRESSED)
 @pytest.mark.parametrize("extra", [-1, 0, 1, 50, 100, 257, 258, 259])
-def test_nothing_is_left_behind_at_the_size_of_a_step(name: str, extra: int) -> None:
+def test_a_body_of_about_one_step_is_read_to_its_end(name: str, extra: int) -> None:
     data = bytes(BLOCK + extra)
     body = received(name, ENCODINGS[name][1](data))
     assert (len(body.data), body.whole) == (len(data), True)
@@ -145,9 +145,7 @@ def test_what_follows_the_end_of_the_compressed_data_is_not_kept() -> None:
         ("zstd", b"\x28\xb5", b"\x28\xb5"),
     ],
 )
-def test_a_body_that_is_not_in_its_encoding_is_an_error_that_keeps_what_was_read(
-    encoding: str, sent: bytes, kept: bytes
-) -> None:
+def test_a_body_not_encoded_as_declared_keeps_what_was_read(encoding: str, sent: bytes, kept: bytes) -> None:
     body = Body(1 << 20, encoding)
     with pytest.raises(BadEncoding):
         feed(body, sent)

@@ -137,7 +137,7 @@ SEQUENCES: list[tuple[str, list[Any], str, int | None, type | None]] = [
 @pytest.mark.parametrize(
     ("name", "outcomes", "steps", "status", "kind"), SEQUENCES, ids=lambda v: v if isinstance(v, str) else ""
 )
-def test_a_call_goes(name: str, outcomes: list[Any], steps: str, status: int | None, kind: type | None) -> None:
+def test_the_steps_of_a_call(name: str, outcomes: list[Any], steps: str, status: int | None, kind: type | None) -> None:
     made, reply = drive(outcomes)
     assert brief(made) == steps
     assert (reply.status, type(reply.error) if reply.error else None) == (status, kind)
@@ -145,7 +145,7 @@ def test_a_call_goes(name: str, outcomes: list[Any], steps: str, status: int | N
     assert reply.seconds == pytest.approx(reply.attempts + sum(s.seconds for s in made if isinstance(s, Sleep)))
 
 
-def test_one_attempt_means_one() -> None:
+def test_max_attempts_of_one_makes_one_attempt() -> None:
     assert brief(drive([error(500)], Settings(max_attempts=1))[0]) == "send1"
 
 
@@ -242,7 +242,7 @@ def test_a_status_error_holds_what_the_server_said() -> None:
         (received(500, b"<html>", content_type="text/html"), StatusError, False),
     ],
 )
-def test_an_error_is_of_its_kind_and_final_or_not(outcome: Response, kind: type, final: bool) -> None:
+def test_a_response_becomes_this_error_final_or_not(outcome: Response, kind: type, final: bool) -> None:
     found = judged(outcome)
     assert (type(found), found.final) == (kind, final)
 
@@ -283,7 +283,7 @@ GAVE_UP = "Try again: the server at https://h/v1, or a gateway in front of it, g
         ),
     ],
 )
-def test_a_200_that_is_no_completion_is_a_protocol_error_that_keeps_it(outcome: Response, text: str, code: Any) -> None:
+def test_a_200_without_a_completion_is_a_protocol_error_with_the_body(outcome: Response, text: str, code: Any) -> None:
     found = judged(outcome)
     assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, outcome.status)
     assert found.body is not None

@@ -32,13 +32,13 @@ def test_a_server_that_refuses_stream_options_is_asked_without_them_at_once(stat
     assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
 
 
-def test_without_stream_options_there_is_nothing_more_to_leave_out() -> None:
+def test_stream_options_are_left_out_only_once() -> None:
     steps, reply = drive([refusal(), refusal(), OK], contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
     assert reply.status == 400
 
 
-def test_where_the_second_request_is_refused_too_its_refusal_is_told_and_nothing_is_learnt() -> None:
+def test_a_second_refusal_is_reported_and_nothing_is_learnt() -> None:
     refusals = [refusal(message="Additional properties are not allowed"), refusal(message="No such model")]
     steps, reply = drive([*refusals, OK], contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
@@ -50,7 +50,7 @@ def test_where_the_second_request_is_refused_too_its_refusal_is_told_and_nothing
     "said",
     ["Additional properties are not allowed", "extra fields not permitted", "Unrecognized request argument supplied"],
 )
-def test_a_refusal_of_an_unknown_field_that_names_none_means_what_the_user_never_wrote(said: str) -> None:
+def test_a_refusal_that_names_no_field_means_stream_options(said: str) -> None:
     steps, reply = drive([refusal(message=said), OK], Settings(max_attempts=1), contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
     assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
@@ -109,7 +109,7 @@ def test_the_second_request_has_what_is_left_of_the_deadline() -> None:
     assert [step.timeout for step in steps if isinstance(step, Send)] == [40, 20]
 
 
-def test_a_body_that_a_stream_was_put_together_to_is_the_reply() -> None:
+def test_a_body_assembled_from_a_stream_is_the_reply() -> None:
     reply = judge(Response(200, {}, b"", None, GOOD), Call(Settings()), now=0)
     assert (reply.body, reply.error) == (GOOD, None)
 

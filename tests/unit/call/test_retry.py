@@ -55,9 +55,7 @@ def test_no_more_than_max_attempts_are_made(attempt: int, again: bool) -> None:
     ("attempt", "jitter", "seconds"),
     [(1, 0.0, 0.0), (1, 0.5, 0.5), (1, 0.999, 0.999), (2, 0.5, 1.0), (5, 0.5, 8.0), (9, 0.5, 30.0), (5000, 0.5, 30.0)],
 )
-def test_without_a_word_of_the_server_the_wait_doubles_up_to_a_minute(
-    attempt: int, jitter: float, seconds: float
-) -> None:
+def test_without_retry_after_the_wait_doubles_up_to_a_minute(attempt: int, jitter: float, seconds: float) -> None:
     settings = Settings(max_attempts=10_000, deadline=100.0)
     assert next_delay(settings, StatusError("x"), attempt=attempt, elapsed=0.0, jitter=jitter) == pytest.approx(seconds)
 
@@ -98,7 +96,7 @@ def test_a_status_is_final_or_not(status: int, final: bool) -> None:
     assert is_final(status, {}) is final
 
 
-def test_what_the_servers_words_call_hopeless_is_final_whatever_its_status() -> None:
+def test_an_error_that_waiting_does_not_help_is_final_whatever_its_status() -> None:
     assert is_final(429, {}, hopeless=True)
     assert is_final(500, {}, hopeless=True)
 
@@ -114,5 +112,5 @@ def test_what_the_servers_words_call_hopeless_is_final_whatever_its_status() -> 
         ("", 400, False, True),
     ],
 )
-def test_the_servers_own_word_wins(told: str, status: int, hopeless: bool, final: bool) -> None:
+def test_x_should_retry_wins(told: str, status: int, hopeless: bool, final: bool) -> None:
     assert is_final(status, {"x-should-retry": told}, hopeless=hopeless) is final

@@ -19,7 +19,7 @@ from airflow_chat_provider.core.json_text.reading import read_json
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import parse_text
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 SHAPES = [("[", "]"), ('{"a":', "}"), ('{"a":[', "]}")]
 

@@ -10,9 +10,9 @@ from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.messages.conversation import begun, conversation, conversation_message, taken
+from airflow_chat_provider.core.messages.conversation import begun, conversation, conversation_message, fitted_to_server
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 OPENAI, AZURE = "https://api.openai.com/v1", "https://x.openai.azure.com/openai/v1"
 MISTRAL, GROQ, CEREBRAS = "https://api.mistral.ai/v1", "https://api.groq.com/openai/v1", "https://api.cerebras.ai/v1"
@@ -74,13 +74,13 @@ def test_parts_that_no_request_has_leave_the_text_and_that_is_told(part: Any, is
     assert conversation_message(message)["content"] == ("a" if is_told else "ba")
     body = {"choices": [{"message": message, "finish_reason": "stop"}]}
     warnings = outcome(Delivery("text"), {"messages": [USER]}, Reply(200, body), {}).warnings
-    assert any("messages has its text alone" in warning for warning in warnings) is is_told
+    assert any("messages holds only its text" in warning for warning in warnings) is is_told
 
 
 def test_an_image_among_the_parts_stays_in_the_conversation() -> None:
     content = [{"type": "text", "text": "Here."}, IMAGE]
     assert conversation_message({"content": content})["content"] == content
-    fitting, warnings = taken({"messages": [turn(content=content)]}, OPENAI)
+    fitting, warnings = fitted_to_server({"messages": [turn(content=content)]}, OPENAI)
     assert fitting["messages"][0]["content"] == "Here."
     assert "image_url" in warnings[0]
 
@@ -124,8 +124,8 @@ def test_calls_lose_what_openai_does_not_know_of() -> None:
 def test_thinking_parts_are_left_out_where_the_server_is_not_mistral(text: str | None) -> None:
     content = [THINKING, *([{"type": "text", "text": text}] if text else [])]
     request = {"messages": [{"role": "assistant", "content": content}]}
-    assert taken(request, MISTRAL) == (request, [])
-    fitting, warnings = taken(request, OPENAI)
+    assert fitted_to_server(request, MISTRAL) == (request, [])
+    fitting, warnings = fitted_to_server(request, OPENAI)
     assert fitting["messages"][0]["content"] == (text or "")
     assert "thinking" in warnings[0]
 
@@ -133,8 +133,8 @@ def test_thinking_parts_are_left_out_where_the_server_is_not_mistral(text: str |
 @pytest.mark.parametrize("message", [{"role": "user", "content": "Hi", "reasoning": "hm"}, "x", None, turn()])
 def test_nothing_else_of_a_message_is_touched(message: Any) -> None:
     request = {"messages": [message]}
-    assert taken(request, OPENAI) == (request, [])
-    assert taken({"messages": "x"}, OPENAI) == ({"messages": "x"}, [])
+    assert fitted_to_server(request, OPENAI) == (request, [])
+    assert fitted_to_server({"messages": "x"}, OPENAI) == ({"messages": "x"}, [])
 
 
 @pytest.mark.parametrize("schema", [None, "open"])

@@ -11,7 +11,7 @@ from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import Tools
 from airflow_chat_provider.core.answer.reply import Reply, conversation_message
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS = [
@@ -100,7 +100,7 @@ def test_a_task_that_reads_no_calls_tells_where_messages_differs_from_body(argum
     answer = {"role": "assistant", "content": None, "tool_calls": [call("{}", "get_time"), call(arguments, id="b")]}
     body = {"choices": [{"index": 0, "message": answer, "finish_reason": "tool_calls"}]}
     (warning,) = outcome(Delivery("raw"), REQUEST, Reply(200, body), {}).warnings
-    assert warning.startswith("choices[0].message.tool_calls[1] is in messages as requests take it")
+    assert warning.startswith("messages holds choices[0].message.tool_calls[1] in the form that requests take")
     assert outcome(Delivery("raw", push_messages=False), REQUEST, Reply(200, body), {}).warnings == ()
 
 

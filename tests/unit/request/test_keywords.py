@@ -8,8 +8,9 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import validate_request
-from airflow_chat_provider.core.request.validator import UNKNOWN, checks_of, holds_unknown
+from airflow_chat_provider.core.request.keywords import checks_of
+from airflow_chat_provider.core.request.validator import UNKNOWN, holds_unknown
+from airflow_chat_provider.schema import validate_request
 
 # Each with a value that no text, number, list or object meets.
 STRICTEST: dict[str, Any] = {

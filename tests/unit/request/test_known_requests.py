@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.prepare import check_known
 from airflow_chat_provider.core.request.rules import check_rules
-from airflow_chat_provider.core.request.schema import load_schema
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema
 from tests.support import rule_cases_messages, rule_cases_parameters, rule_cases_tools
 from tests.support.rule_requests import OPENAI
 from tests.unit.request.test_rules_any_request import BODIES

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_chat_provider.core.answer.output_schema import Tools, load_output
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 CITY = {"$defs": {"City": {"type": "object", "properties": {"zip": {"type": "string"}}, "required": ["zip"]}}}
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -34,20 +34,20 @@ def of_function(schema: dict[str, Any]) -> None:
 BROKEN: list[tuple[dict[str, Any], str]] = [
     (
         {**CITY, "properties": {"city": {"$ref": "#/definitions/City"}}},
-        "its reference '#/definitions/City' at $.properties.city leads nowhere in it; did you mean '#/$defs/City'?",
+        "its reference '#/definitions/City' at $.properties.city leads nowhere; did you mean '#/$defs/City'?",
     ),
     ({**CITY, "items": {"$ref": "#/$defs/Citty"}}, "did you mean '#/$defs/City'?"),
     ({"definitions": {"City": {}}, "items": {"$ref": "#/$defs/City"}}, "did you mean '#/definitions/City'?"),
     ({"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"x": {"$ref": "#/$defs/b"}}}}}, "'#/$defs/b'"),
-    ({"$ref": "https://example.com/city.json"}, "leads nowhere in it, and nothing is fetched: copy what is meant"),
+    ({"$ref": "https://example.com/city.json"}, "leads nowhere, because nothing is fetched: copy that schema"),
     ({"$ref": "city.json"}, "nothing is fetched"),
     ({"$ref": "file:///etc/passwd"}, "nothing is fetched"),
     ({"$ref": "#city"}, "'#city' at $ leads nowhere"),
     ({"$dynamicRef": "#city"}, "'#city' at $ leads nowhere"),
     ({"$ref": "#/anyOf/first", "anyOf": [{}]}, "leads nowhere"),
-    ({"items": {"$ref": "#/title/0"}, "title": "x"}, "leads to something that is not a schema"),
-    ({"items": {"$ref": "#/title"}, "title": "x"}, "leads to something that is not a schema"),
-    ({"items": {"$ref": "#/required"}, "required": ["x"]}, "leads to something that is not a schema"),
+    ({"items": {"$ref": "#/title/0"}, "title": "x"}, "leads to a value that is not a schema"),
+    ({"items": {"$ref": "#/title"}, "title": "x"}, "leads to a value that is not a schema"),
+    ({"items": {"$ref": "#/required"}, "required": ["x"]}, "leads to a value that is not a schema"),
     (
         {"items": {"$ref": "#/x-shared/city"}, "x-shared": {"city": {"type": "objekt"}}},
         "it is not a JSON Schema at $.type",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from airflow_chat_provider.core.answer.output_schema import Tools, load_output
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema, validate_request
+from airflow_chat_provider.schema import load_schema, validate_request
 
 # Python's engine needs longer than anybody lives for each of these: a test that hangs is a test that fails.
 TRAP = "^(a+)+$"

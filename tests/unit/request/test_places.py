@@ -8,8 +8,9 @@ import pytest
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.prepare import check_known, filled, finish
-from airflow_chat_provider.core.request.schema import OPEN, load_schema, validate_request
+from airflow_chat_provider.core.request.schema import OPEN
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema, validate_request
 from tests.support.bodies import MINIMAL, shipped
 
 OPENAI = "https://api.openai.com/v1"
@@ -54,7 +55,7 @@ OPEN_PLACES = [
     ({"moderation": {"model": "m", "policy": {"input": {"mode": "log"}}}}, "$.moderation.policy.input.mode is 'log'"),
     ({"modalities": ["text", "audio"], "audio": {"voice": "v", "format": "m4a"}}, "$.audio.format is 'm4a'"),
     ({"modalities": ["audio"], "audio": {"voice": {"name": "v"}, "format": "mp3"}}, "$.audio.voice has a form"),
-    ({"metadata": {"tags": ["a"], "trace": {"b": 1}}}, "$.metadata.tags is an array, where OpenAI takes a string"),
+    ({"metadata": {"tags": ["a"], "trace": {"b": 1}}}, "$.metadata.tags is an array, but OpenAI takes a string"),
     ({"web_search_options": {"user_location": {"country": "FR"}}}, "$.web_search_options.user_location lacks 'type'"),
     ({"web_search_options": {"search_context_size": "huge"}}, "$.web_search_options.search_context_size is 'huge'"),
     ({"prediction": {"type": "draft", "content": "x"}}, "$.prediction.type is 'draft'"),
@@ -154,7 +155,7 @@ def test_a_reader_gets_no_more_warnings_than_can_be_read() -> None:
     request = {**MINIMAL, **{name: {"no": "such"} for name in shipped("2026-11")["properties"] if name != "messages"}}
     warnings = verdict({**request, "model": "m"}, schema=OPEN)
     assert len(warnings) == 11
-    assert "more kinds of places" in warnings[-1]
+    assert "more ways" in warnings[-1]
 
 
 @pytest.mark.parametrize(
@@ -203,9 +204,9 @@ def test_a_value_is_quoted_only_where_it_is_short_and_like_a_name(value: str) ->
         assert SECRET not in refusal(change, OPENAI).message
 
 
-WAY_OUT = "Correct the request, or send it as it is with request_schema='open', nothing was sent: "
+WAY_OUT = "Correct the request, or send it as it is with request_schema='open'; nothing was sent: "
 CLOSED_PLACES = [
-    ({"stop": list("abcde")}, "$.stop: must have at most 4 items, has 5"),
+    ({"stop": list("abcde")}, "$.stop: must have at most 4 items, but has 5"),
     ({"logit_bias": {"50256": -1.5}}, "$.logit_bias['50256']: must be an integer, got -1.5"),
     ({"stop": [5]}, "$.stop[0]: must be a string, got 5"),
     ({"logprobs": 1}, "$.logprobs: must be a boolean or null, got 1"),
@@ -337,7 +338,7 @@ def test_a_null_in_the_place_of_nothing_is_a_warning_at_every_server(change: dic
             assert len(warnings) == len(paths)
             for warning, path in zip(warnings, paths, strict=True):
                 assert warning.startswith(path)
-                assert "is null, where OpenAI's schema has no null" in warning
+                assert "is null, but OpenAI's schema allows no null here" in warning
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_a_null_in_the_place_of_something_is_an_error(change: dict[str, Any], pa
 @pytest.mark.parametrize("change", [{"functions": None}, {"response_format": None}, {"tools": None}], ids=str)
 def test_the_schema_of_2023_has_no_open_places_and_no_nulls(change: dict[str, Any]) -> None:
     error = refusal(change, None, "2023-12")
-    assert error.message.startswith("Correct the request, nothing was sent: ")
+    assert error.message.startswith("Correct the request; nothing was sent: ")
     assert "request_schema" not in error.message
 
 
@@ -367,7 +368,7 @@ def test_the_schema_of_2023_has_no_open_places_and_no_nulls(change: dict[str, An
     "change", [{"tool_choice": "any"}, {"tools": [{"type": "web_search"}]}, said({"type": "video_url"})], ids=str
 )
 def test_what_the_schema_of_2023_does_not_know_is_an_error_of_it(change: dict[str, Any]) -> None:
-    assert refusal(change, "http://localhost:8000/v1", "2023-12").message.startswith("Correct the request, nothing")
+    assert refusal(change, "http://localhost:8000/v1", "2023-12").message.startswith("Correct the request; nothing")
 
 
 def test_before_a_task_runs_its_server_may_be_any_and_a_warning_says_what_openai_refuses() -> None:

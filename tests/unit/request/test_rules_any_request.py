@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.rules import check_names, check_rules
+from airflow_chat_provider.core.request.rules import check_rules
 from airflow_chat_provider.core.request.rules.names import API_NAMES
 from tests.support import cases
 from tests.support.rule_requests import ANTHROPIC, AZURE, MISTRAL, OLLAMA, OPENAI, VLLM
@@ -115,7 +115,7 @@ def test_any_json_object_is_at_worst_an_invalid_request(body: dict[str, Any], ba
         warnings = check_rules(body, base_url=base_url, mode=mode)
         assert all(text.startswith("$") and text.endswith(".") for text in warnings)
     with contextlib.suppress(InvalidRequest):
-        check_names(body)
+        check_rules(body)
 
 
 @settings(max_examples=100, deadline=None)

@@ -36,7 +36,6 @@ EVERYWHERE: list[dict[str, Any]] = [
     talk({"role": "assistant", "content": "", "function_call": {"name": "f", "arguments": SECRET}}),
     talk(calls({"id": "c" * 41, **custom("f", input=SECRET)}), answer("c" * 41)),
     request({"role": "user", "content": [{"type": "image_url", "image_url": {"url": SECRET}}]}),
-    request({"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": f"{SECRET}!"}}]}),
     request({"role": "user", "content": [{"type": "file", "file": {"file_data": f"{SECRET}!"}}]}),
     request(metadata={"k": SECRET * 30}),
     request(user=SECRET, zzz=SECRET, prediction={"type": "content", "content": SECRET}, n=2),
@@ -180,8 +179,16 @@ def test_a_vendors_own_tool_may_be_chosen_by_a_name_that_is_not_seen_here() -> N
     [
         ("gpt-5.4", "low", 'leave it out, or set it to "none"'),
         ("gpt-5.5", "low", 'set it to "none"'),
-        ("gpt-5.6-luna", "low", 'set it to "none": this model takes function tools in a chat completion only so'),
-        ("gpt-5.6", None, 'set it to "none": this model takes function tools in a chat completion only so'),
+        (
+            "gpt-5.6-luna",
+            "low",
+            'set it to "none": with any other effort, this model refuses function tools in a chat completion',
+        ),
+        (
+            "gpt-5.6",
+            None,
+            'set it to "none": with any other effort, this model refuses function tools in a chat completion',
+        ),
     ],
 )
 def test_only_the_advice_is_given_that_the_model_takes(model: str, effort: str | None, words: str) -> None:

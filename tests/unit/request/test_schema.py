@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, SHIPPED, load_schema, validate_request
+from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA, SHIPPED
+from airflow_chat_provider.schema import load_schema, validate_request
 from tests.support.bodies import CASES, MINIMAL, NAMES, judge, shipped
 
 OPENAI = "https://api.openai.com/v1"
@@ -23,7 +24,7 @@ def refusal(body: Any, schema: Any = DEFAULT_SCHEMA) -> InvalidRequest:
 
 
 def message(body: Any, schema: Any = DEFAULT_SCHEMA) -> str:
-    return str(refusal(body, schema)).partition(", nothing was sent: ")[2]
+    return str(refusal(body, schema)).partition("; nothing was sent: ")[2]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -62,16 +63,20 @@ WORDINGS = [
     ({"temperature": 2.5}, "maximum", "$.temperature: must be at most 2, got 2.5"),
     ({"temperature": -1}, "minimum", "$.temperature: must be at least 0, got -1"),
     ({"n": 10**40}, "maximum", "$.n: must be at most 128, got a huge integer"),
-    ({"stop": list("abcde")}, "maxItems", "$.stop: must have at most 4 items, has 5"),
-    ({"stop": []}, "minItems", "$.stop: must have at least 1 item, has 0"),
-    ({"safety_identifier": "x" * 129}, "maxLength", "$.safety_identifier: must have at most 128 characters, has 129"),
+    ({"stop": list("abcde")}, "maxItems", "$.stop: must have at most 4 items, but has 5"),
+    ({"stop": []}, "minItems", "$.stop: must have at least 1 item, but has 0"),
+    (
+        {"safety_identifier": "x" * 129},
+        "maxLength",
+        "$.safety_identifier: must have at most 128 characters, but has 129",
+    ),
     ({"logit_bias": {"50256": "x"}}, "type", "$.logit_bias['50256']: must be an integer, got a string"),
     ({"verbosity": "hihg"}, "enum", "$.verbosity: must be one of 'low', 'medium', 'high'; did you mean 'high'?"),
     ({"tool_choice": "any"}, "enum", "$.tool_choice: must be one of 'none', 'auto', 'required'"),
     (
         {"audio": {"voice": {"id": "v", "nmae": 1}, "format": "mp3"}},
         "anyOf",
-        "$.audio.voice: an object in none of the allowed forms",
+        "$.audio.voice: has none of the allowed forms, got an object",
     ),
     (
         {"messages": [{"role": "uesr", "content": "Hi"}]},
@@ -96,7 +101,7 @@ WORDINGS = [
 @pytest.mark.parametrize(("change", "keyword", "words"), WORDINGS)
 def test_an_error_says_where_what_is_allowed_and_what_came(change: dict[str, Any], keyword: str, words: str) -> None:
     error = refusal({**MINIMAL, **change})
-    assert (error.keyword, str(error).partition(", nothing was sent: ")[2]) == (keyword, words)
+    assert (error.keyword, str(error).partition("; nothing was sent: ")[2]) == (keyword, words)
     assert words.startswith(f"{error.path}: ")
 
 
@@ -119,20 +124,20 @@ def test_a_long_enum_is_cut_but_its_nearest_value_is_named() -> None:
 USER_WORDINGS = [
     (shipped("2023-12"), {**MINIMAL, "tools": None}, "$.tools: must be an array, got null; leave the key out instead"),
     ({"const": 5}, 6, "must be 5"),
-    ({"const": {"a": 1}}, 6, "must be fixed"),
+    ({"const": {"a": 1}}, 6, "must be the value in the schema"),
     ({"enum": [1, 2]}, 3, "must be one of 1, 2, got 3"),
     ({"enum": [1, 2]}, None, "must be one of 1, 2, got null"),
     ({"pattern": "^a+$"}, "b", "must match the pattern '^a+$'"),
     ({"exclusiveMinimum": 0}, 0, "must be more than 0, got 0"),
     ({"exclusiveMaximum": 1}, 1.0, "must be less than 1, got 1.0"),
     ({"multipleOf": 2}, 3, "must be a multiple of 2, got 3"),
-    ({"minLength": 2}, "a", "must have at least 2 characters, has 1"),
-    ({"minProperties": 1}, {}, "must have at least 1 key, has 0"),
-    ({"maxProperties": 0}, {"a": 1}, "must have at most 0 keys, has 1"),
+    ({"minLength": 2}, "a", "must have at least 2 characters, but has 1"),
+    ({"minProperties": 1}, {}, "must have at least 1 key, but has 0"),
+    ({"maxProperties": 0}, {"a": 1}, "must have at most 0 keys, but has 1"),
     ({"uniqueItems": True}, [1, 1], "breaks the schema's rule 'uniqueItems'"),
     ({"not": {}}, 1, "breaks the schema's rule 'not'"),
     ({"oneOf": [{"minimum": 0}, {"maximum": 9}]}, 5, "matches more than one of the allowed forms"),
-    ({"anyOf": [{"minimum": 9}, {"maximum": 0}]}, 5, "5 in none of the allowed forms"),
+    ({"anyOf": [{"minimum": 9}, {"maximum": 0}]}, 5, "has none of the allowed forms, got 5"),
     (
         {"anyOf": [{"type": "string"}, {"type": ["integer", "null"]}]},
         0.5,
@@ -142,7 +147,7 @@ USER_WORDINGS = [
     (
         {"properties": {"size": {}}, "additionalProperties": False},
         {"sise": 1},
-        "has keys that are not allowed: 'sise'; did you mean 'size'?",
+        "has a key that is not allowed: 'sise'; did you mean 'size'?",
     ),
     ({"patternProperties": {"^x-": {}}, "additionalProperties": False}, {"x-a": 1, "b": 1}, "not allowed: 'b'"),
 ]
@@ -199,7 +204,7 @@ BAD_SCHEMAS = [
     ("/nonexistent/schema.json", "the file cannot be read (No such file or directory)"),
     ({"type": "strnig"}, "it is not a JSON Schema at $.type"),
     ({"pattern": "["}, "its pattern '[' at $.pattern"),
-    ({"enum": {1, 2}}, "holds what JSON cannot"),
+    ({"enum": {1, 2}}, "holds a value that JSON cannot hold"),
 ]
 
 
@@ -214,7 +219,7 @@ def test_a_schema_that_is_none_is_refused_when_it_is_loaded(source: Any, words: 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{", "it is not JSON at line 1, column 2"),
+        (b"{", "Expecting property name enclosed in double quotes at line 1, column 2"),
         (b"[]", "it is not a JSON object"),
         (b'"\xff"', "the file is not UTF-8"),
     ],
@@ -286,5 +291,5 @@ def test_messages_in_a_shape_that_is_often_taken_for_another_are_told_what_to_do
 ) -> None:
     remedy = remedy or ("Correct the request" if schema == "2023-12" else WAY_OUT)
     assert str(refusal({"model": "m", "messages": messages}, schema)).startswith(
-        f"{remedy}, nothing was sent: $.messages"
+        f"{remedy}; nothing was sent: $.messages"
     )

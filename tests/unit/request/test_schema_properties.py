@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.coerce import typed
-from airflow_chat_provider.core.request.schema import SHIPPED, load_schema, validate_request
+from airflow_chat_provider.core.request.schema import SHIPPED
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.schema import load_schema, validate_request
 from tests.support.bodies import CASES, judge, leaves, replaced, shipped
 from tests.support.generate import valid
 

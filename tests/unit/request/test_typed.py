@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.request.coerce import Node, typed
-from airflow_chat_provider.core.request.schema import SHIPPED, load_schema
+from airflow_chat_provider.core.request.schema import SHIPPED
+from airflow_chat_provider.schema import load_schema
 
 
 def convert(value: Any, schema: Any) -> Any:
-    return typed(value, Node.of(schema))
+    return typed(value, Node.from_schema(schema))
 
 
 def of(*names: str, **more: Any) -> dict[str, Any]:

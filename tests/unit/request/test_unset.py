@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.request.prepare import filled, fold
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 USER = {"role": "user", "content": "Hi"}
@@ -17,7 +17,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 def fill(more: dict[str, Any], schema: Any = "2026-11") -> tuple[dict[str, Any], list[str]]:
     """What of ``more`` is left, and the paths that are warned of."""
     request, warnings = filled({**MINIMAL, **more}, load_schema(schema))
-    assert all("an empty text is taken as not set" in warning for warning in warnings)
+    assert all("is not sent, because it is an empty text" in warning for warning in warnings)
     return {key: request[key] for key in more if key in request}, [warning.split(" ")[0] for warning in warnings]
 
 
@@ -109,7 +109,7 @@ def test_an_empty_model_argument_wins_over_no_model() -> None:
     empty: list[str] = []
     assert fold({"model": "m"}, model=" ", prompt="Hi", empty=empty)["model"] == "m"
     assert empty == ["model"]
-    assert filled({"model": "m"}, None, empty)[1][0].startswith("model is not sent: ")
+    assert filled({"model": "m"}, None, empty)[1][0].startswith("model is not sent, because ")
 
 
 def test_a_schema_of_ones_own_decides_too() -> None:

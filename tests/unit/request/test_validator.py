@@ -12,7 +12,7 @@ from jsonschema.validators import validator_for
 
 from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 
 DRAFTS = [
     "http://json-schema.org/draft-03/schema#",

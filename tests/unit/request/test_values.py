@@ -21,7 +21,7 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.coerce import Node, typed
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import finish, fold
-from airflow_chat_provider.core.request.schema import load_schema
+from airflow_chat_provider.schema import load_schema
 from tests.support.bodies import MINIMAL
 
 
@@ -129,7 +129,7 @@ def test_a_decimal_is_its_digits_where_text_is_due_and_a_number_elsewhere(
         ({}, number),
         ({"type": "array"}, number),
     ]:
-        found = typed(value, Node.of(schema))
+        found = typed(value, Node.from_schema(schema))
         assert (found, type(found)) == (expected, type(expected))
     assert (plain(Decimal(written)), typed({"a": [value]}, None)) == (number, {"a": [number]})
 
@@ -187,18 +187,18 @@ class NotATime(date):
     [
         (Decimal("NaN"), "is NaN, which JSON cannot hold"),
         (Decimal("-Infinity"), "is -Infinity, which JSON cannot hold"),
-        (Decimal("1E+9999"), "is a number that is too long"),
-        (Decimal("1E-9999"), "is a number that is too long"),
-        (Decimal("9" * 400 + ".5"), "is a number that is too long"),
-        ({1, 2}, "is a set, which JSON cannot hold; list it"),
-        (b"bytes", "is a bytes, which JSON cannot hold; decode it"),
-        (memoryview(b"bytes"), "is a memoryview, which JSON cannot hold; decode it"),
-        (object(), "is a object, which JSON cannot hold"),
+        (Decimal("1E+9999"), "has too many digits"),
+        (Decimal("1E-9999"), "has too many digits"),
+        (Decimal("9" * 400 + ".5"), "has too many digits"),
+        ({1, 2}, "is a set, which JSON cannot hold"),
+        (b"bytes", "is a bytes, which JSON cannot hold"),
+        (memoryview(b"bytes"), "is a memoryview, which JSON cannot hold"),
+        (object(), "is an object, which JSON cannot hold"),
         (1j, "is a complex, which JSON cannot hold"),
         (Message, "is a type, which JSON cannot hold"),
-        (broken(), "is a generator, which cannot be read (LookupError)"),
-        (Unreadable(value=object()), "is a Unreadable, which cannot be read (PydanticSerializationError)"),
-        (NotATime(2026, 11, 1), "which is no time"),
+        (broken(), "is a generator, and reading it failed with LookupError"),
+        (Unreadable(value=object()), "is an Unreadable, and reading it failed with PydanticSerializationError"),
+        (NotATime(2026, 11, 1), "which is not a time"),
         (Scalar({1}), "is a set, which JSON cannot hold"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -217,8 +217,8 @@ def test_what_has_no_form_in_json_is_named_with_its_path(value: Any, words: str,
 def test_an_iterator_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from itertools import repeat
 
-    from airflow_chat_provider.core.request import python_values
+    from airflow_chat_provider.core.request import json_values
 
-    monkeypatch.setattr(python_values, "_MANY", 10)
-    with pytest.raises(InvalidRequest, match=r"\$\.a: is a repeat of more than 10 items"):
+    monkeypatch.setattr(json_values, "_MANY", 10)
+    with pytest.raises(InvalidRequest, match=r"\$\.a is a repeat of more than 10 items"):
         plain({"a": repeat("x")})

@@ -1,24 +1,33 @@
 """The rules of a chat completion request that its JSON Schema cannot state.
 
-They run after the schema, or without it where a request is sent unchecked: each reads what it understands
-and passes over every other shape, so that a malformed request is never more than an ``InvalidRequest``.
+They run after the schema, or without one if a request is sent unchecked. Each rule reads the shapes that it understands
+and ignores all others, so that a malformed request never causes another error than ``InvalidRequest``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
-
-from airflow_chat_provider.core.request.rules.names import check_names
-
-__all__ = ["check_names", "check_rules"]
-
+from typing import Literal
 
 Mode = Literal["checked", "open", "unchecked"]
 
+# Which parameters a theme's rules begin with: a request without any of them cannot break one. Every other parameter
+# of the API's is judged by its schema alone.
+_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+_ANSWER = frozenset({"response_format", "modalities", "audio", "prediction"})
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+_SAMPLING = frozenset(
+    {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"}
+)
+_PARAMETERS = frozenset({"stream_options", "n", "stop", "metadata", *_ANSWER, *_LIMITS, *_SAMPLING})
+_REASONING = frozenset({"reasoning_effort", "tools", *_LIMITS, *_SAMPLING})
+_WITHOUT_RULES = frozenset({"model", "messages", "stream", "seed", "user", "store", "verbosity", "service_tier"})
+
+_SPEAKERS = ("user", "assistant", "system")
+
 
 def check_rules(
-    request: Mapping[str, Any],
+    request: Mapping[str, object],
     *,
     base_url: str | None = None,
     known: Collection[str] | None = None,
@@ -26,29 +35,44 @@ def check_rules(
 ) -> list[str]:
     """Raise ``InvalidRequest`` for the first broken rule; return the warnings, one sentence for each rule.
 
-    ``base_url`` decides what is an error and what is a warning: OpenAI refuses much that others take. Without
-    it the server counts as one that is not OpenAI. ``known``: top-level names allowed besides the API's.
-    ``mode``: "open" leaves only what no server takes an error, and makes a warning of the rest; "unchecked"
-    checks nothing.
+    ``base_url`` decides what is an error and what is a warning: OpenAI refuses much that others take. Without it, the
+    server counts as one that is not OpenAI. ``known``: top-level names that the schema allows besides the API's.
+    ``mode``: "open" turns every error into a warning; "unchecked" checks nothing.
     """
-    if mode == "unchecked":
+    if mode == "unchecked" or (request.keys() <= _WITHOUT_RULES and _is_plain_talk(request.get("messages"))):
         return []
-    # Names are checked wherever a DAG is parsed; the rest, which takes longer to load, only where a task runs.
+    # Most requests that are parsed with a DAG end above; the rules themselves take longer to load.
     from airflow_chat_provider.core.request.rules import (
         conversation,
         names,
         parameters,
         reasoning,
-        response_format,
         tools,
     )
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.servers import server_at
 
-    if mode == "checked":
-        check_names(request, known=known)
     report = Report(server_at(base_url), is_open=mode == "open")
-    names.check_unknown(request, report, known)
-    for theme in (conversation, tools, response_format, parameters, reasoning):
-        theme.check(request, report)
+    names.check(request, report, known or ())
+    conversation.check(request, report)
+    for keys, theme in (
+        (_TOOLS, tools),
+        (_PARAMETERS, parameters),
+        (_REASONING, reasoning),
+    ):
+        if not keys.isdisjoint(request.keys()):
+            theme.check(request, report)
     return report.warnings()
+
+
+def _is_plain_talk(messages: object) -> bool:
+    """Is each message only a role and a text, and the last not the assistant's? Such a conversation breaks no rule."""
+    if not isinstance(messages, list) or not messages:
+        return False
+    for message in messages:
+        if not isinstance(message, dict) or len(message) != 2 or message.get("role") not in _SPEAKERS:
+            return False
+        content = message.get("content")
+        if not isinstance(content, str) or not content:
+            return False
+    return bool(messages[-1]["role"] != "assistant")

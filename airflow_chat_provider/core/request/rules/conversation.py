@@ -1,13 +1,15 @@
-"""Rules of the messages: what answers what, who speaks, and how calls in the history are written."""
+"""Rules of the messages: what answers what, who speaks, how calls in the history are written, and what a message holds.
+
+No text, image or file is ever quoted.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.json_text.nesting import loads
-from airflow_chat_provider.core.request.rules.content import check_parts
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, quoted, unsure
 from airflow_chat_provider.core.request.rules.tools import NAMES, deprecated, fits
 
@@ -15,6 +17,7 @@ _MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
 _ID_LIMIT = 40
 # Beyond this only the braces are looked at: reading a megabyte of JSON for a warning is not worth its time.
 _ARGUMENTS_READ = 100_000
+_PIECE = 65_536  # characters of a text that are searched at once
 
 
 def check(request: Mapping[str, Any], report: Report) -> None:
@@ -32,7 +35,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
             _orphan(path, report)
         elif role == "function":
             deprecated(f"{path}.role", report)
-        check_parts(as_list(message.get("content")), f"{path}.content", report)
+        _check_parts(as_list(message.get("content")), f"{path}.content", report)
         _check_name(message.get("name"), path, report)
     if messages:
         _check_roles(messages, report)
@@ -40,7 +43,10 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def _unusual(messages: Sequence[Any]) -> list[int]:
-    """Where a message is more than a role and a text. The rest, mostly all, breaks no rule of its own."""
+    """The indices of messages that are more than a role and a text.
+
+    The others, nearly all, break no rule on their own.
+    """
     return [
         index
         for index, message in enumerate(messages)
@@ -56,7 +62,7 @@ def _unusual(messages: Sequence[Any]) -> list[int]:
 def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None:
     calls = message.get("tool_calls")
     if isinstance(calls, (list, tuple)) and not calls:
-        problem, remedy = "is an empty array", "leave tool_calls out where nothing was called"
+        problem, remedy = "is an empty array", "leave tool_calls out if nothing was called"
         report.refused_by_openai("empty_tool_calls", f"{path}.tool_calls", problem, remedy)
     said = (message.get(key) for key in ("content", "function_call", "refusal", "audio"))
     if not calls and all(value is None for value in said):
@@ -64,7 +70,7 @@ def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None
             "is missing or null, and the message calls no tool",
             "give the assistant message its text, or drop the message",
         )
-        here = report.server.ollama  # vLLM takes it
+        here = report.server.needs_content  # vLLM takes it
         report.refused_by_openai("assistant_content", f"{path}.content", problem, remedy, here=here)
     for number, call in enumerate(as_list(calls)):
         _check_call(as_dict(call), f"{path}.tool_calls[{number}]", report)
@@ -91,9 +97,12 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
         )
 
 
-def _check_called_name(name: Any, path: str, report: Report) -> None:
-    """A model may have made the name up (``assistant<|channel|>analysis``): where it is let pass, the talk goes on."""
-    if isinstance(name, str) and not fits(name) and not (report.server.moonshot and name.startswith("$")):
+def _check_called_name(name: object, path: str, report: Report) -> None:
+    """Models make names up (``assistant<|channel|>analysis``).
+
+    Where the server accepts them, the conversation goes on.
+    """
+    if isinstance(name, str) and not fits(name) and not (report.server.dollar_names and name.startswith("$")):
         remedy = "give the call another name, here and in each message that repeats it"
         report.refused_by_openai("called_name", path, f"is {quoted(name)}, and {NAMES}", remedy)
 
@@ -107,19 +116,19 @@ def _is_json_object(text: str) -> bool:
         return False
 
 
-def _check_id(call_id: Any, path: str, report: Report) -> None:
+def _check_id(call_id: object, path: str, report: Report) -> None:
     if not isinstance(call_id, str):
         return
     if len(call_id) > _ID_LIMIT:
         problem = f"has {len(call_id)} characters, and OpenAI has refused more than {_ID_LIMIT}"
         report.warn("tool_call_id", path, problem, "shorten the id, here and where it is answered")
-    elif report.server.mistral and not _MISTRAL_ID.fullmatch(call_id):
+    elif report.server.nine_letter_ids and not _MISTRAL_ID.fullmatch(call_id):
         problem = "is not nine letters and digits, and Mistral takes no other ids"
         report.warn("tool_call_id", path, problem, "rename the id, here and where it is answered")
 
 
 def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
-    """Match the calls of an assistant message with the tool messages after it; return where those end."""
+    """Match an assistant message's calls with the tool messages after it. Returns the index after the last of those."""
     calls = as_list(messages[index].get("tool_calls"))
     end = index + 1
     if not calls:
@@ -143,13 +152,13 @@ def _check_answers(messages: Sequence[Any], index: int, report: Report) -> int:
     return end
 
 
-def _may_be_anything(message: Any) -> bool:
-    """Is it known only when the task runs whose message this is?"""
+def _may_be_anything(message: object) -> bool:
+    """Is the role of this message known only when the task runs?"""
     return unsure(message, as_dict(message).get("role"))
 
 
 def _may_follow_calls(messages: Sequence[Any], index: int) -> bool:
-    """May the tool message at ``index`` answer what is known only when the task runs?"""
+    """May the tool message at ``index`` answer a message that is known only when the task runs?"""
     before = next((m for m in reversed(messages[:index]) if as_dict(m).get("role") != "tool"), None)
     return _may_be_anything(before) or unsure(as_dict(before).get("tool_calls"))
 
@@ -175,25 +184,20 @@ def _orphan(path: str, report: Report) -> None:
         "answers no tool call of the assistant message before it",
         "put the tool message right after the assistant message whose tool_calls has its id",
     )
-    place, here = f"{path}.tool_call_id", _wants_pairs(report)
+    # A local server leaves it to the model's template.
+    place, here = f"{path}.tool_call_id", report.server.pairs_calls
     report.refused_by_openai("tool_message_without_call", place, problem, remedy, here=here)
 
 
 def _unanswered(path: str, call_id: str, report: Report) -> None:
     problem, remedy = (
-        f"is the call {quoted(call_id)}, which no tool message answers before the conversation goes on",
+        f"is the call {quoted(call_id)}, and the conversation goes on before a tool message answers it",
         "add a tool message with this tool_call_id right after the assistant message",
     )
-    report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=_wants_pairs(report))
+    report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=report.server.pairs_calls)
 
 
-def _wants_pairs(report: Report) -> bool:
-    """Does this server, other than OpenAI, refuse a call without its answer? A local one leaves it to the template."""
-    server = report.server
-    return server.anthropic or server.deepseek or server.mistral
-
-
-def _check_name(name: Any, path: str, report: Report) -> None:
+def _check_name(name: object, path: str, report: Report) -> None:
     if isinstance(name, str) and not fits(name):
         problem = f"is {quoted(name)}, which is not 1 to 64 letters, digits, '_' or '-'"
         report.warn("message_name", f"{path}.name", problem, "rename the speaker, or leave name out")
@@ -219,7 +223,7 @@ def _first_with(messages: Sequence[Any], role: str) -> int | None:
 def _check_ends(request: Mapping[str, Any], messages: Sequence[Any], report: Report) -> None:
     if not any(_prompts(message) for message in messages):
         problem = "holds no user, developer or system message with content"
-        report.warn("no_prompt", "$.messages", problem, "add the message that the model shall answer")
+        report.warn("no_prompt", "$.messages", problem, "add the message that the model should answer")
     last = as_dict(messages[-1])
     flags = (request.get("continue_final_message"), last.get("prefix"), last.get("partial"))
     calls = last.get("tool_calls") or last.get("function_call")
@@ -229,6 +233,72 @@ def _check_ends(request: Mapping[str, Any], messages: Sequence[Any], report: Rep
         report.warn("assistant_last", f"$.messages[{len(messages) - 1}]", problem, remedy)
 
 
-def _prompts(message: Any) -> bool:
+def _prompts(message: object) -> bool:
     message = as_dict(message)
     return message.get("role") in ("user", "system", "developer") and bool(message.get("content"))
+
+
+def _check_parts(parts: Sequence[Any], path: str, report: Report) -> None:
+    for index, part in enumerate(parts):
+        kind = as_dict(part).get("type")
+        if kind == "image_url":
+            _check_image(as_dict(part.get(kind)).get("url"), f"{path}[{index}].{kind}.url", report)
+        elif kind == "file" and not unsure(part.get(kind)):
+            _check_file(as_dict(part.get(kind)), f"{path}[{index}].{kind}", report)
+
+
+def may_mention_json(messages: object) -> bool:
+    """May any text hold "json"? Long texts are read in pieces, so that an early hit ends the search."""
+    texts = list(_texts(messages))
+    return unsure(*texts) or any(
+        "json" in piece.lower() for text in texts if isinstance(text, str) for piece in _pieces(text)
+    )
+
+
+def _texts(messages: object) -> Iterator[Any]:
+    """Each text, and each UNKNOWN in the place of one."""
+    if unsure(messages):
+        yield messages
+    for message in as_list(messages):
+        content = as_dict(message).get("content")
+        yield message if unsure(message) else content
+        for part in as_list(content):
+            yield part if unsure(part) else as_dict(part).get("text")
+
+
+def _pieces(text: str) -> Iterable[str]:
+    # Three letters more than the step, so that a word on the seam is seen.
+    return (text[start : start + _PIECE + 3] for start in range(0, len(text), _PIECE))
+
+
+def _check_image(url: object, path: str, report: Report) -> None:
+    if not isinstance(url, str):
+        return
+    start = url[:128].lower()
+    if start.startswith(("http://", "https://")):
+        if report.server.no_image_urls:
+            report.warn(
+                "image_by_url",
+                path,
+                "is a web address, and Ollama reads images from data: URIs only",
+                "send the image itself as a base64 data: URI",
+            )
+    elif not (start.startswith("data:image/") and ";base64," in start):
+        report.warn(
+            "image_url",
+            path,
+            "is neither an http(s) URL nor a data:image/...;base64 URI",
+            "give a URL that the server can fetch, or the image itself as a data URI",
+        )
+
+
+def _check_file(file: dict[str, Any], path: str, report: Report) -> None:
+    data = file.get("file_data")
+    if unsure(data, file.get("file_id"), file.get("filename")):
+        return
+    if file.get("file_id") is None and data is None:
+        remedy = "give the file_id of an uploaded file, or filename and file_data"
+        report.refused_by_openai("file_source", path, "has neither file_id nor file_data", remedy)
+    elif data is not None and file.get("filename") is None:
+        problem = "has file_data without filename"
+        report.warn("file_name", path, problem, "give the filename, which tells the server the type")

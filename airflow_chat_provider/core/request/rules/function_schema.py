@@ -73,7 +73,7 @@ def _at(path: str, trail: Trail) -> str:
 
 
 def _subschemas(root: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Trail]]:
-    """The schema and all schemas in it, in document order; each object once, so that a circle ends."""
+    """The schema and all schemas in it, in the order of the document. Each object comes once, so that circles end."""
     stack: list[tuple[dict[str, Any], Trail]] = [(root, ())]
     seen: set[int] = set()
     while stack and len(seen) < _MOST_SCHEMAS:

@@ -1,10 +1,12 @@
-"""Rules of the plain parameters: limits, and which of them need or exclude each other."""
+"""Rules of the plain parameters: their limits, which of them need or exclude each other, and the form of the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_chat_provider.core.request.rules.conversation import may_mention_json
+from airflow_chat_provider.core.request.rules.function_schema import check_schema
 from airflow_chat_provider.core.request.rules.report import (
     Report,
     as_dict,
@@ -15,6 +17,7 @@ from airflow_chat_provider.core.request.rules.report import (
     shown,
     unsure,
 )
+from airflow_chat_provider.core.request.rules.tools import check_name
 
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 _LARGEST_BIAS = 100
@@ -27,6 +30,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     _check_choices(request.get("n"), report)
     _check_stop(request.get("stop"), report)
     _check_metadata(request, report)
+    _check_answer_form(request, report)
     if request.get("temperature") is not None and request.get("top_p") is not None:
         problem = "is set together with top_p, and some models refuse the two together"
         report.warn("temperature_and_top_p", "$.temperature", problem, "set one of the two")
@@ -38,16 +42,16 @@ def _check_needs(request: Mapping[str, Any], report: Report) -> None:
             "is set, but logprobs is not true",
             "set logprobs to true, or leave top_logprobs out",
         )
-        here = report.server.deepseek  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
+        here = report.server.needs_switches  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
         report.refused_by_openai("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy, here=here)
     if _lacks(request, "stream_options", "stream"):
         problem, remedy = "is set, but stream is not true", "set stream to true, or leave stream_options out"
-        here = report.server.deepseek  # and at vLLM; llama.cpp and Ollama pass over it
+        here = report.server.needs_switches  # and at vLLM; llama.cpp and Ollama pass over it
         report.refused_by_openai("stream_options_without_stream", "$.stream_options", problem, remedy, here=here)
 
 
 def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
-    """Is ``name`` set, and what it needs not true?"""
+    """Is ``name`` set, while the parameter that it needs is not true?"""
     value, switch = request.get(name), request.get(needed)
     return value is not None and switch is not True and not unsure(value, switch)
 
@@ -55,7 +59,7 @@ def _lacks(request: Mapping[str, Any], name: str, needed: str) -> bool:
 def _check_token_limits(request: Mapping[str, Any], report: Report) -> None:
     limits = {key: request.get(key) for key in ("max_tokens", "max_completion_tokens")}
     if all(value is not None for value in limits.values()) and not unsure(*limits.values()):
-        problem = "is set together with max_completion_tokens, and which of them counts is up to the server"
+        problem = "is set together with max_completion_tokens, and the server decides which of them counts"
         report.refused_by_openai("two_token_limits", "$.max_tokens", problem, "leave the deprecated max_tokens out")
     for key, value in limits.items():
         limit = as_number(value)
@@ -92,19 +96,19 @@ def _check_choices(n: Any, report: Report) -> None:
     if not more_than(n, 1) or report.server.openai:
         return
     problem, remedy = f"is {shown(n)}", "set n to 1, and map the task for more than one answer"
-    if report.server.groq or report.server.anthropic:
+    if report.server.one_choice:
         report.refuse("several_choices", "$.n", f"{problem}, and this server takes 1 only", remedy)
     else:
         report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
 
 
-def _check_stop(stop: Any, report: Report) -> None:
+def _check_stop(stop: object, report: Report) -> None:
     sequences = enumerate(as_list(stop)) if not isinstance(stop, str) else [(None, stop)]
     for index, sequence in sequences:
         if not isinstance(sequence, str) or sequence.strip():
             continue
         path = "$.stop" if index is None else f"$.stop[{index}]"
-        if report.server.anthropic:
+        if report.server.no_blank_stop:
             report.refuse("blank_stop", path, "is blank, and this server takes no blank stop sequence", "leave it out")
         elif not sequence:
             report.warn("blank_stop", path, "is an empty text, which stops nothing or everything", "leave it out")
@@ -130,3 +134,67 @@ def _oversized(metadata: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield child("$.metadata", key), f"has a key of {len(str(key))} characters"
         if isinstance(value, str) and len(value) > _METADATA_VALUE:
             yield child("$.metadata", key), f"has {len(value)} characters"
+
+
+def _check_answer_form(request: Mapping[str, Any], report: Report) -> None:
+    response_format = as_dict(request.get("response_format"))
+    kind = response_format.get("type")
+    if kind == "json_object":
+        _check_json_object(request, response_format, report)
+    elif kind == "json_schema":
+        _check_json_schema(as_dict(response_format.get("json_schema")), report)
+    _check_audio(request, report)
+    if request.get("prediction") is not None:
+        for problem in _unpredictable(request):
+            remedy = "leave one of the two out"
+            report.warn("prediction", "$.prediction", f"cannot be combined with {problem}", remedy)
+
+
+def _check_json_object(request: Mapping[str, Any], response_format: dict[str, Any], report: Report) -> None:
+    # llama.cpp enforces a schema beside json_object, and needs no word about JSON.
+    if "schema" in response_format and not report.server.openai:
+        return
+    if may_mention_json(request.get("messages")):
+        return
+    path, problem = "$.response_format", "is json_object, but no message has the word JSON in its text"
+    remedy = "ask for JSON in a message; a model that is not told may write white space until the token limit"
+    here = report.server.needs_json_word
+    report.refused_by_openai("json_object_without_json", path, problem, remedy, here=here)
+
+
+def _check_json_schema(json_schema: dict[str, Any], report: Report) -> None:
+    path = "$.response_format.json_schema"
+    check_name(json_schema.get("name"), f"{path}.name", report, rule="json_schema_name")
+    schema = json_schema.get("schema")
+    if schema is None:
+        problem = "has no schema, which leaves the server nothing to enforce"
+        report.warn("json_schema_without_schema", path, problem, "add the schema, or use json_object")
+    elif isinstance(schema, dict) and json_schema.get("strict") is True:
+        check_schema(schema, f"{path}.schema", report, strict=True)
+
+
+def _check_audio(request: Mapping[str, Any], report: Report) -> None:
+    modalities, audio = request.get("modalities"), request.get("audio")
+    wanted, described = "audio" in as_list(modalities), audio is not None
+    if unsure(modalities, audio, *as_list(modalities)):
+        return
+    if wanted and not described:
+        problem = "asks for audio, but the request has no audio parameter"
+        report.refused_by_openai("audio_parameter", "$.modalities", problem, "add audio with voice and format")
+    if described and not wanted:
+        problem = "is set, but modalities does not ask for audio"
+        remedy = 'add "audio" to modalities, or leave audio out'
+        report.refused_by_openai("audio_parameter", "$.audio", problem, remedy)
+
+
+def _unpredictable(request: Mapping[str, Any]) -> Iterator[str]:
+    if more_than(request.get("n"), 1):
+        yield "n above 1"
+    if request.get("tools"):
+        yield "tools"
+    if request.get("logprobs") is True:
+        yield "logprobs"
+    if request.get("audio") is not None:
+        yield "audio"
+    if request.get("max_completion_tokens") is not None:
+        yield "max_completion_tokens"

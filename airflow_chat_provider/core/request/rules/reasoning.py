@@ -1,4 +1,4 @@
-"""Rules of OpenAI's reasoning models, which are known by their names only: hence warnings."""
+"""Rules of OpenAI's reasoning models. They are recognised by their names only, so all of these are warnings."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def check(request: Mapping[str, Any], report: Report) -> None:
     if version is None:
         return
     if request.get("max_tokens") is not None:
-        problem = "is not taken by reasoning models"
+        problem = "is refused by reasoning models"
         report.warn("reasoning_max_tokens", "$.max_tokens", problem, "use max_completion_tokens")
     # Without any effort these models sample like the older ones.
     if request.get("reasoning_effort") != "none":
         for key in _sampling(request):
-            problem = "is not the default, and reasoning models take only that"
+            problem = "is not the default, and reasoning models take no other value"
             report.warn("reasoning_sampling", f"$.{key}", problem, "leave it out")
     _check_effort(request, version, report)
 
 
 def _version(request: Mapping[str, Any], report: Report) -> tuple[int, int] | None:
-    """The version of an OpenAI reasoning model, (0, 0) for one of the o series; None for any other model."""
+    """The version of an OpenAI reasoning model; (0, 0) for one of the o series, None for any other model."""
     # Elsewhere such a name belongs to a gateway, which translates the parameters, or to a model that is only
     # called so. Where no server is known the name is the best there is.
     if report.server.known and not report.server.openai:
@@ -63,12 +63,12 @@ def _sampling(request: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_effort(request: Mapping[str, Any], version: tuple[int, int], report: Report) -> None:
-    """OpenAI's models from 5.2 on take no function tools in a chat completion beside an effort other than "none"."""
+    """OpenAI's models from 5.2 on refuse function tools beside an effort other than "none"."""
     effort = request.get("reasoning_effort")
     if version < _NOT_BESIDE_TOOLS or effort == "none" or unsure(effort) or not _has_function_tools(request):
         return
     path = "$.reasoning_effort"
-    only_none = 'set it to "none": this model takes function tools in a chat completion only so'
+    only_none = 'set it to "none": with any other effort, this model refuses function tools in a chat completion'
     if effort is not None:
         problem = "is set together with function tools, which this model refuses in a chat completion"
         sure = 'set it to "none"' if version < _NONE_ONLY else only_none
@@ -83,16 +83,16 @@ def _has_function_tools(request: Mapping[str, Any]) -> bool:
 
 
 def effort_for_tools(request: dict[str, Any], base_url: str) -> tuple[dict[str, Any], list[str]]:
-    """A request whose function tools are ours, such that its model at OpenAI takes them; and what is to be said of it.
+    """A request whose function tools the operator added, with an effort that its model accepts; and warnings.
 
-    An effort that the user has set stays.
+    An effort that the user has set is kept.
     """
     report = Report(server_at(base_url))
     version = _version(request, report)
     if version is None or not report.server.openai:
         return request, []
     if version >= _NONE_ONLY and request.get("reasoning_effort") is None and _has_function_tools(request):
-        said = '$.reasoning_effort is set to "none": at OpenAI this model takes function tools only so.'
+        said = '$.reasoning_effort is set to "none": OpenAI refuses function tools for this model with any other.'
         return {**request, "reasoning_effort": "none"}, [said]
     _check_effort(request, version, report)
     return request, report.warnings()

@@ -1,9 +1,9 @@
-"""What the rules find: the first error is raised, warnings are kept, one for each rule."""
+"""What the rules find: the first error is raised, and warnings are collected, one for each rule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.paths import error_text, step
@@ -15,9 +15,9 @@ WAY_OUT = "or send it as it is with request_schema='open'"
 
 
 class Report:
-    """A finding is a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
+    """A finding has a rule (snake case), a JSON path, a problem ("is empty") and a remedy ("leave it out").
 
-    ``is_open``: the user has chosen to send what the rules refuse; only what no server takes is an error.
+    ``is_open``: the user has chosen to send what the rules refuse, so each finding is a warning.
     """
 
     __slots__ = ("_found", "_is_open", "_places", "server")
@@ -28,14 +28,10 @@ class Report:
         self._found: dict[str, tuple[str, str, str]] = {}
         self._places: dict[str, int] = {}
 
-    def error(self, rule: str, path: str, problem: str, remedy: str) -> NoReturn:
-        """For what no server takes."""
-        raise InvalidRequest(error_text(path, problem, remedy), path=path, keyword=rule)
-
     def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
-        """For what this server refuses, or what is a mistake nearly always: the user can send it all the same."""
+        """For what this server refuses, and for what is nearly always a mistake. The user can still send it."""
         if not self._is_open:
-            self.error(rule, path, problem, f"{remedy}, {WAY_OUT}")
+            raise InvalidRequest(error_text(path, problem, f"{remedy}, {WAY_OUT}"), path=path, keyword=rule)
         self.warn(rule, path, problem, remedy)
 
     def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:
@@ -43,14 +39,14 @@ class Report:
         self._places[rule] = self._places.get(rule, 0) + 1
 
     def refused_by_openai(self, rule: str, path: str, problem: str, remedy: str, *, here: bool = False) -> None:
-        """Refused at OpenAI and Azure, and where ``here``; a warning elsewhere: some servers let it pass."""
+        """An error at OpenAI and Azure, and if ``here``; elsewhere a warning, because some servers accept it."""
         if self.server.openai or here:
             self.refuse(rule, path, problem, remedy)
         else:
             self.warn(rule, path, problem, remedy)
 
     def refused_by_openai_alone(self, rule: str, path: str, problem: str, remedy: str) -> None:
-        """The same for what has no meaning at any other server: there is nothing to say where it is another one."""
+        """The same for what matters to OpenAI only: no finding if the server is known to be another one."""
         if self.server.openai or not self.server.known:
             self.refused_by_openai(rule, path, problem, remedy)
 
@@ -65,41 +61,41 @@ class Report:
 
 
 def child(path: str, key: object) -> str:
-    """The JSON path of ``key`` under ``path``. Python allows keys that JSON will only make strings of."""
+    """The JSON path of ``key`` under ``path``. A key may be any Python object; JSON turns it into text."""
     return path + step(str(key))
 
 
 def quoted(name: str) -> str:
-    """A name for a message. ``repr`` because control characters and lone surrogates must not reach a log."""
+    """A name for a message. It is shown by ``repr``: control characters and lone surrogates must not reach a log."""
     return repr(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…")
 
 
 def shown(value: float) -> str:
-    """A number for a message; Python refuses to write integers of more than 4,300 digits."""
+    """A number for a message. Python refuses to write out more than 4,300 digits."""
     return "out of all bounds" if abs(value) >= 10**18 else str(value)
 
 
 def unsure(*values: Any) -> bool:
-    """Is one of these known only when the task runs? Before that a rule that depends on it stays silent.
+    """Is one of these known only when the task runs? Until then, a rule that depends on it stays silent.
 
-    Its template may give None, too, which is as good as no value.
+    Its template may also give None, which counts as not set.
     """
     return any(value is UNKNOWN for value in values)
 
 
-def as_dict(value: Any) -> dict[str, Any]:
+def as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def as_list(value: Any) -> Sequence[Any]:
+def as_list(value: object) -> Sequence[Any]:
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def as_number(value: Any) -> int | float | None:
-    """None for what is no JSON number; ``True`` is an int to Python only."""
+def as_number(value: object) -> int | float | None:
+    """The JSON number; None for anything else. ``True`` is an int to Python only."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def more_than(value: Any, limit: int) -> bool:
+def more_than(value: object, limit: int) -> bool:
     number = as_number(value)
     return number is not None and number > limit

@@ -1,4 +1,4 @@
-"""Rules of tools and functions, and of the choice among them."""
+"""Rules of tools and functions, and of the choice between them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_
 from airflow_chat_provider.core.request.validator import UNKNOWN
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_ANTHROPIC_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_GEMINI_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}")
 NAMES = "OpenAI and other servers take 1 to 64 letters (a-z), digits, '_' or '-' only"
 _MOST_TOOLS = 128
 _LONGEST_DESCRIPTION = 1024
@@ -33,22 +31,20 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 
 def fits(name: str) -> bool:
-    """Is this a name that every server takes?"""
+    """Does every server accept this name?"""
     return _NAME.fullmatch(name) is not None
 
 
-def check_name(name: Any, path: str, report: Report, rule: str, *, here: bool = False) -> None:
+def check_name(name: object, path: str, report: Report, rule: str, *, here: bool = False) -> None:
     if isinstance(name, str) and not fits(name):
         problem, remedy = f"is {quoted(name)}, and {NAMES}", "rename it everywhere it is used"
         report.refused_by_openai(rule, path, problem, remedy, here=here)
 
 
-def _check_function_name(name: Any, path: str, report: Report) -> None:
-    server = report.server
-    own = _GEMINI_NAME if server.gemini else _ANTHROPIC_NAME if server.anthropic else None
-    if not (own and isinstance(name, str) and own.fullmatch(name)):
-        here = server.anthropic or server.deepseek or server.mistral or server.moonshot
-        check_name(name, path, report, "function_name", here=here)
+def _check_function_name(name: object, path: str, report: Report) -> None:
+    own = report.server.function_names
+    if not (own and isinstance(name, str) and re.fullmatch(own, name)):
+        check_name(name, path, report, "function_name", here=report.server.strict_function_names)
 
 
 def deprecated(path: str, report: Report) -> None:
@@ -57,18 +53,18 @@ def deprecated(path: str, report: Report) -> None:
 
 
 def _definitions(tools: Sequence[Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Path, kind and definition of each tool; the built-in tools of other vendors have no definition."""
+    """Path, kind and definition of each tool. The built-in tools of other vendors have no definition."""
     for index, tool in enumerate(tools):
         kind = as_dict(tool).get("type")
         if kind in _KINDS:
             yield f"$.tools[{index}].{kind}", kind, as_dict(tool.get(kind))
 
 
-def _check_count(tools: Any, report: Report) -> None:
+def _check_count(tools: object, report: Report) -> None:
     if not isinstance(tools, (list, tuple)):
         return
     if not tools:
-        problem, remedy = "is an empty array", "leave tools out where there are none"
+        problem, remedy = "is an empty array", "leave tools out if there are none"
         report.refused_by_openai("empty_tools", "$.tools", problem, remedy)
     elif len(tools) > _MOST_TOOLS:
         problem = f"has {len(tools)} tools, and OpenAI takes {_MOST_TOOLS} at most"
@@ -82,7 +78,7 @@ def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: R
         _check_function_name(name, f"{path}.name", report)
         if isinstance(name, str):
             if name in names:
-                problem = f"is {quoted(name)}, a name that a tool before it has already"
+                problem = f"is {quoted(name)}, which is the name of an earlier tool, too"
                 report.warn("duplicate_tool_name", f"{path}.name", problem, "give each tool its own name")
             names.add(name)
         _check_description(definition.get("description"), path, report)
@@ -90,7 +86,7 @@ def _check_all(definitions: Sequence[tuple[str, str, dict[str, Any]]], report: R
             function_schema.check_parameters(definition, path, report)
 
 
-def _check_description(description: Any, path: str, report: Report) -> None:
+def _check_description(description: object, path: str, report: Report) -> None:
     if isinstance(description, str) and len(description) > _LONGEST_DESCRIPTION:
         problem = f"has {len(description)} characters, and some servers refuse more than {_LONGEST_DESCRIPTION}"
         remedy = "shorten it, or say the rest in a system message"
@@ -112,15 +108,15 @@ def _useless(key: str, needed: str, refused: Callable[[str, str, str, str], None
     refused(f"{key}_without_{needed}", f"$.{key}", f"is set without {needed}", remedy)
 
 
-def _may_define_anything(tool: Any) -> bool:
-    """Is its name, or what kind of tool it is, not to be seen here: known when the task runs, or to a vendor?"""
+def _may_define_anything(tool: object) -> bool:
+    """Is this tool's name or kind unknown here: until the task runs, or because it is a vendor's own?"""
     kind = as_dict(tool).get("type")
     definition = as_dict(tool).get(kind) if isinstance(kind, str) else None
     is_builtin = isinstance(kind, str) and kind not in _KINDS
     return is_builtin or unsure(tool, kind, definition, as_dict(definition).get("name"))
 
 
-def _check_choice(choice: Any, tools: Sequence[Any], report: Report) -> None:
+def _check_choice(choice: object, tools: Sequence[Any], report: Report) -> None:
     named_tools = ((kind, tool.get("name")) for _, kind, tool in _definitions(tools))
     defined = {(kind, name) for kind, name in named_tools if isinstance(name, str)}
     for path, named in _chosen(as_dict(choice)):
@@ -139,7 +135,7 @@ def _chosen(choice: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "$.tool_choice", choice
 
 
-def _check_function_call(choice: Any, functions: Sequence[Any], report: Report) -> None:
+def _check_function_call(choice: object, functions: Sequence[Any], report: Report) -> None:
     name = as_dict(choice).get("name")
     if isinstance(name, str) and all(as_dict(function).get("name") != name for function in functions):
         _undefined("$.function_call.name", name, "functions", report)
@@ -155,5 +151,5 @@ def _check_deprecated(request: Mapping[str, Any], report: Report) -> None:
         if request.get(key) is not None:
             deprecated(f"$.{key}", report)
     if request.get("functions") and request.get("tools"):
-        problem = "is set together with tools, and which of them counts is up to the server"
+        problem = "is set together with tools, and the server decides which of them counts"
         report.warn("functions_and_tools", "$.functions", problem, "define every function under tools")

@@ -1,4 +1,4 @@
-"""The XCom ``configuration``: what a task takes from an upstream task's, and what it leaves in its own."""
+"""The XComs of a task: the ``configuration`` that it takes from an upstream task, and all that it leaves itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_chat_provider.core.answer.outcome import outcome
+from airflow_chat_provider.core.answer.reply import output_error
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.task.arguments import XCOMS
 
 if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.core.request.schema import SchemaSource
     from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.schema import SchemaSource
     from airflow_chat_provider.task.arguments import ChatArguments
 
-_KEYS = ("chat_conn_id", "model", "base_url", "request_schema")
+_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
 
+# ``outcome`` and what it needs are imported with this module, before a request is sent: once an answer is here, a first
+# import may find no file descriptor left.
 log = logging.getLogger(__name__)
 
 
@@ -33,14 +41,14 @@ class Upstream(NamedTuple):
         if configuration is None:
             return cls({})
         if not isinstance(configuration, Mapping):
-            from airflow_chat_provider.core.request.wording import with_article
+            from airflow_chat_provider.core.spelling import with_article
 
             kind = with_article(type(configuration).__name__)
             raise InvalidRequest(f"configuration must be a mapping, not {kind}", path="configuration", keyword="type")
-        unknown = sorted(str(key) for key in configuration if key not in _KEYS)
+        unknown = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
         if unknown:
             raise InvalidRequest(
-                f"Remove the key {unknown[0][:64]!r} from configuration, which may only have {', '.join(_KEYS)}",
+                f"Remove the key {unknown[0][:64]!r} from configuration: it may only have {', '.join(_CONFIGURATION)}",
                 path="configuration",
                 keyword="additionalProperties",
             )
@@ -86,7 +94,7 @@ class Upstream(NamedTuple):
 
     def downstream(self, request: dict[str, Any], schema: SchemaSource, settings: Settings) -> dict[str, Any]:
         """What this task leaves under ``configuration``, never a secret. A base URL that differs is warned of."""
-        from airflow_chat_provider.core.request.schema import portable
+        from airflow_chat_provider.schema import portable
 
         base_url = self.values.get("base_url")
         if base_url and base_url != settings.base_url:
@@ -102,3 +110,49 @@ class Upstream(NamedTuple):
             "base_url": settings.base_url,
             "request_schema": portable(schema),
         }
+
+
+def deliver(
+    task: BaseOperator,
+    arguments: ChatArguments,
+    ti: Any,
+    request: dict[str, Any],
+    reply: Reply,
+    configuration: dict[str, Any],
+) -> Any:
+    """Push what a sanitised reply leaves, and return its value. Raises what is wrong with it, once it is pushed.
+
+    ``ti`` is None where somebody executes the operator without a running task: then nothing is pushed.
+    """
+    left = outcome(arguments.delivery(), request, reply, configuration)
+    for warning in left.warnings:
+        task.log.warning("%s", warning)
+    pushes = arguments.do_xcom_push and ti is not None
+    if pushes:
+        for key, value in left.xcoms.items():
+            ti.xcom_push(key=key, value=value)
+    if left.error is not None:
+        raise left.error
+    if pushes and arguments.multiple_outputs and left.value is not None:
+        _spread(task, ti, left.value, reply)
+    return left.value
+
+
+def _spread(task: BaseOperator, ti: Any, value: Any, reply: Reply) -> None:
+    """Keep Airflow, which pushes each key of the value as an XCom, from overwriting an XCom of the task's own."""
+    if not isinstance(value, Mapping):
+        kind = {list: "an array", str: "text", bool: "true or false"}.get(type(value), "a number")
+        why = f"Ask for a JSON object, or remove multiple_outputs: the answer is {kind}, which has no keys"
+        raise output_error(reply, why)
+    taken = [key for key in value if key in XCOMS]
+    if not taken:
+        return
+    task.log.warning(
+        "Read return_value[%r], or ask for another key in a response_schema: the XCom %r is the task's own and is kept",
+        taken[0],
+        taken[0],
+    )
+    for key, item in value.items():
+        if key not in XCOMS:
+            ti.xcom_push(key=key, value=item)
+    task.multiple_outputs = False
