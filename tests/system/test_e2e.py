@@ -15,7 +15,8 @@ import pytest
 from airflow import sdk
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES
-from airflow_chat_provider.testing import ChatServer, faults, replies
+from airflow_chat_provider.testing import ChatServer, replies
+from tests.support import faults
 from tests.support.airflow_process import STEP, airflow_for, posts, until
 
 pytestmark = pytest.mark.e2e
@@ -132,7 +133,7 @@ def model_server(gate):
         "frozen": [replies.error(429, "slow", headers={"Retry-After": "5"}), replies.delay(4, replies.ok(ANSWER))],
     }
 
-    scripted = replies.by_model(script, replies.ok(ANSWER))
+    scripted = faults.by_model(script, replies.ok(ANSWER))
 
     def answer(request):
         if request.json["model"] == "looped_many":

@@ -15,9 +15,9 @@ import pytest
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.errors import IncompleteReply, InvalidRequest, RateLimited, StatusError
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
 from airflow_chat_provider.transport import server_memory
-from tests.support import cases
+from tests.support import cases, faults
 from tests.support.asking import ask
 from tests.support.batching import Batch
 from tests.support.calling import Log

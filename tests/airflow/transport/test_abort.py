@@ -16,8 +16,9 @@ import pytest
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.errors import RateLimited, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, End, faults, replies
+from airflow_chat_provider.testing import ChatServer, End, replies
 from airflow_chat_provider.transport.client import Client
+from tests.support import faults
 from tests.support.calling import REQUEST, create, mute_port, transport_error
 from tests.support.certs import Certificates, make_certificates
 from tests.support.proxy import ForwardProxy

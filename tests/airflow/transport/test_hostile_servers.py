@@ -18,7 +18,8 @@ import pytest
 from airflow_chat_provider.core.call.attempt import Attempt
 from airflow_chat_provider.errors import ProtocolError, RateLimited, TransportError, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
+from tests.support import faults
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Log, both, create, failure, transport_error
 
 Connect = Callable[..., str]

@@ -14,10 +14,11 @@ from airflow_chat_provider.errors import (
     ProtocolError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
 from airflow_chat_provider.transport.async_network import last_failure
 from airflow_chat_provider.transport.http_library import httpcore, httpx
 from airflow_chat_provider.transport.sync_network import words_of
+from tests.support import faults
 from tests.support.behaviours import BODY, FAULTS, GOOD, ODD, json_text
 from tests.support.calling import (
     AT_ONCE,
