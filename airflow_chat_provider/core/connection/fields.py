@@ -64,7 +64,7 @@ def _seconds(value: object) -> float:
 
 def _count(value: object) -> int:
     """A whole number, which the form and templates also write as 4.0 or "4"; up to 18 digits are exact."""
-    is_huge = isinstance(value, int) and value >= 10**18  # Python refuses to write the hugest out
+    is_huge = isinstance(value, int) and abs(value) >= 10**18  # Python refuses to write the hugest out
     text = "" if isinstance(value, bool) or is_huge else str(value).strip()
     if not re.fullmatch(r"[1-9]\d{0,17}(\.0)?", text):
         raise _Wrong("must be a whole number above 0")

@@ -271,7 +271,10 @@ def test_an_override_replaces_the_limits_that_are_not_none() -> None:
     assert (changed.timeout, changed.max_attempts, changed.deadline) == (1.5, 5, 1800.0)
 
 
-@pytest.mark.parametrize("given", [{"timeout": 0}, {"deadline": "soon"}, {"max_attempts": 0}, {"max_attempts": 2.5}])
+@pytest.mark.parametrize(
+    "given",
+    [{"timeout": 0}, {"deadline": "soon"}, {"max_attempts": 0}, {"max_attempts": 2.5}, {"max_attempts": -(10**5000)}],
+)
 def test_an_ill_typed_override_is_an_error_that_names_it(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidConnection) as caught:
         Settings().override(**given)
