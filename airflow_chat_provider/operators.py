@@ -1,4 +1,4 @@
-"""The operators. Each is imported when it is asked for, so that a DAG's file pays for its own alone."""
+"""The operators. Each is imported when it is used, so that a DAG file pays only for those that it needs."""
 
 from __future__ import annotations
 

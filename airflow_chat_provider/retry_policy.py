@@ -1,38 +1,46 @@
-"""Airflow's retries, decided by what went wrong. Airflow 3.3 asks; before it, final errors are AirflowFailException."""
+"""Decide Airflow's retries by what went wrong: by a policy from Airflow 3.3 on, before it by AirflowFailException."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
-from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited
+from airflow_chat_provider.airflow_api.retries import (
+    FINAL_BY_POLICY,
+    RESCHEDULES,
+    RetryDecision,
+    RetryPolicy,
+    reschedules,
+    waits_for_server,
+)
+from airflow_chat_provider.core.errors import ChatCompletionError
 
-if TYPE_CHECKING:
-    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-else:
-    try:
-        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-    except ImportError:
-        RetryDecision, RetryPolicy = None, object
-
-FINAL_BY_POLICY = RetryPolicy is not object
-RESCHEDULES = hasattr(RetryDecision, "reschedule")
-"""Can a policy have a task run again without using a retry? From Airflow 3.4 on."""
+__all__ = [
+    "DEFAULT_POLICY",
+    "FINAL_BY_POLICY",
+    "RESCHEDULES",
+    "ChatCompletionRetryPolicy",
+    "final_errors",
+    "policy_argument",
+]
 _LONGEST_STEP = 300.0
 
 
 class ChatCompletionRetryPolicy(RetryPolicy):
-    """A final error fails the task at once; a ``retry_after`` that the server asked for is the delay of the retry.
+    """A final error fails the task at once. If the server says how long to wait, the retry is delayed for so long.
 
-    From Airflow 3.4 on, a rate limit or an overload whose wait the server names uses no retry: the task is rescheduled.
-    Each time in a row it waits for longer, up to five minutes, where the server names less. Everything else is left to
-    the task's own settings.
+    From Airflow 3.4 on, a rate limit or an overload for which the server names a wait uses no retry: the task is
+    rescheduled. Each time in a row it waits for longer, up to five minutes, if the server names less. Everything else
+    is left to the task's own settings.
 
-    ``max_delay``: seconds; a server's wait is capped at it. ``reschedule_timeout``: seconds from the first reschedule
-    of a try, after which a rate limit uses retries like any other error; 0: it always does.
+    ``max_delay``: the longest wait, in seconds. ``reschedule_timeout``: seconds from the first reschedule of a try,
+    after which a rate limit uses retries like any other error; 0 means that it always does.
     """
+
+    reschedules_only_refused: ClassVar[bool] = True
+    """It reschedules no task that was answered: see ``may_reschedule``."""
 
     def __init__(self, max_delay: float = 3600.0, reschedule_timeout: float = 86400.0) -> None:
         self.max_delay = max_delay
@@ -50,7 +58,8 @@ class ChatCompletionRetryPolicy(RetryPolicy):
         reason = f"the server asked to wait {wait:g} s"
         if not self._reschedules(exception, context):
             return RetryDecision.retry(timedelta(seconds=wait), reason=reason)
-        step = min(2.0 ** min(reschedules(context), 20), _LONGEST_STEP)  # a server that is full for long is asked less
+        # A server that stays overloaded is asked less often.
+        step = min(2.0 ** min(reschedules(context), 20), _LONGEST_STEP)
         return RetryDecision.reschedule(  # type: ignore[attr-defined,no-any-return]
             timedelta(seconds=max(wait, min(step, self.max_delay))),
             reschedule_timeout=timedelta(seconds=self.reschedule_timeout),
@@ -58,7 +67,7 @@ class ChatCompletionRetryPolicy(RetryPolicy):
         )
 
     def _reschedules(self, exception: ChatCompletionError, context: Any) -> bool:
-        """Airflow would heed the bound, too, but then retry by the task's ``retry_delay``, not when the server said."""
+        """Airflow also obeys ``reschedule_timeout``, but retries after ``retry_delay``, not when the server said."""
         if not waits_for_server(exception) or self.reschedule_timeout <= 0:
             return False
         first = context["ti"].get_first_reschedule_date(context) if reschedules(context) else None
@@ -77,30 +86,14 @@ class ChatCompletionRetryPolicy(RetryPolicy):
 DEFAULT_POLICY = ChatCompletionRetryPolicy() if FINAL_BY_POLICY else None
 
 
-def waits_for_server(error: BaseException) -> bool:
-    """Is ``error`` one for which a task of ours is rescheduled?"""
-    return RESCHEDULES and isinstance(error, RateLimited) and not error.final and bool(error.retry_after)
-
-
-def may_reschedule(policy: Any, *, after_answer: bool) -> bool:
-    """May a task's ``policy`` have it run again? Ours does so for a refusal alone: not ``after_answer``."""
-    ours = type(policy) is ChatCompletionRetryPolicy
-    return RESCHEDULES and policy is not None and not (ours and after_answer)
-
-
-def reschedules(context: Any) -> int:
-    """How often this try was rescheduled so far."""
-    return (context or {}).get("task_reschedule_count") or 0
-
-
-def policy_argument(given: Any) -> dict[str, Any]:
-    """Airflow's argument ``retry_policy``, where it has one. None is the default: ``partial()`` may pass it unasked."""
+def policy_argument(given: RetryPolicy | None) -> dict[str, Any]:
+    """Airflow's argument ``retry_policy``, if it has one. None means the default: ``partial()`` may pass it unasked."""
     return {"retry_policy": given or DEFAULT_POLICY} if FINAL_BY_POLICY else {}
 
 
 @contextmanager
 def final_errors() -> Iterator[None]:
-    """Before Airflow has retry policies, an error that no retry can mend has to say so by its type."""
+    """Without retry policies, an error that no retry can repair has to tell Airflow so by its type."""
     try:
         yield
     except ChatCompletionError as error:

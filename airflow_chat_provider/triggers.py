@@ -8,46 +8,54 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from airflow_chat_provider._per_loop import PerLoop
-from airflow_chat_provider.airflow_api.connections import KnownConnections
+from airflow_chat_provider.airflow_api.connections import KnownConnections, aread_settings, limited
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.core.answer import record
+from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Send, Sleep
+from airflow_chat_provider.core.call.steps import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.conversation import Conversation
-from airflow_chat_provider.durable.entry import KEY, VERSION, Entry, Unusable
+from airflow_chat_provider.durable.entry import KEY, VERSION, Ending, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
+from airflow_chat_provider.durable.results import ais_left, aleave
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.task.delivery import ais_left, leave
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
-from airflow_chat_provider.transport.client import AsyncClient
 from airflow_chat_provider.transport.open_files import allow_all
 from airflow_chat_provider.transport.server_memory import learn
+from airflow_chat_provider.transport.session import AsyncSession
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
 _connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))
-_PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply that was paid for is offered to the database again
-_LOOK_AGAIN = 10.0  # seconds after which a trigger that was overtaken looks what became of the call
-# Seconds before a worker is called back. Airflow's scheduler may take the end of the deferring worker for the end of
-# the resumed one, if both come close together, and fails a task that is paid for (its issues 66374, 67287, 71580, and
-# 72716).
+_PATIENCE = (1.0, 5.0, 15.0)  # seconds before a reply, which is paid for, is offered to the database again
+_LOOK_AGAIN = 10.0  # seconds after which a trigger that was overtaken looks again what became of the call
+_LOOKS = 180  # for half an hour, the default deadline
+# Seconds before a worker is called back. If the deferring worker and the resumed one end close together, Airflow's
+# scheduler may mistake one for the other, and fails a task that is paid for (its issues 66374, 67287, 71580, 72716).
 _SETTLED = 10.0
-_ENDED = "ended"
-_SMALL = 1 << 20  # characters of request and replies; more is for a worker
-_LOOKS = 180  # for half an hour: the default deadline
+_SMALL = 1 << 20  # characters of request and replies; a worker examines more
+_T = TypeVar("_T")
+
+
+class _Ends(Exception):
+    """The trigger's work ends here, before its conversation does."""
+
+    def __init__(self, how: Ending) -> None:
+        super().__init__(how)
+        self.how = how
 
 
 class ChatCompletionTrigger(BaseTrigger):
-    """Makes the call that a task left in its journal, unless the journal shows that this may be the second time.
+    """Makes the call that a task left in its journal, unless the journal shows that it may have been made already.
 
-    Where nothing of the DAG's own code is needed, it ends the task, too. Its arguments, which Airflow stores and logs
-    in clear, say which task instance it works for and no more; an event for a worker says in one word what became of
-    the call. ``expires``: the task's execution_timeout, in epoch seconds.
+    It also ends the task, unless that needs code of the DAG's. Airflow stores and logs the arguments in clear, so they
+    only say which task instance this works for; the event for a worker says in one word what became of the call.
+    ``expires``: when the task's execution_timeout ends, in epoch seconds.
     """
 
     def __init__(
@@ -61,11 +69,11 @@ class ChatCompletionTrigger(BaseTrigger):
         on_uncertain: str = "fail",
         expires: float | None = None,
         version: int = VERSION,
-        **unknown: Any,  # noqa: ARG002 - of a newer version, which run() tells of
+        **unknown: Any,  # noqa: ARG002 - those of a newer version; run() then ends as "outdated"
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.try_number = try_number
-        self.journal = Journal.named(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
+        self.journal = Journal.from_slot(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
         self.on_uncertain = on_uncertain
         self.expires = expires
         self.version = version
@@ -87,40 +95,39 @@ class ChatCompletionTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event, whatever happens: a trigger that raises is a task that fails without a reason."""
+        """Yield one event, whatever happens: if a trigger raises, its task fails without a reason."""
         event: dict[str, Any] = {"version": VERSION}
+        how: Ending
         try:
-            settled = await self._held_back()
-        except Exception as error:  # noqa: BLE001 - told of without its text, which may hold the prompt
-            settled = "failed"
+            how = await self._held_back()
+        except Exception as error:  # noqa: BLE001 - logged without its text, which may hold the prompt
+            how = "failed"
             event["error"] = type(error).__name__
             where = "".join(traceback.format_tb(error.__traceback__))
-            # Not with the exception: its text would be there again
-            self.log.error("The trigger failed with %s at\n%s", type(error).__name__, where)  # noqa: TRY400
-        # Its `xcoms` stay empty: Airflow stores them as JSON text in JSON, which is not what a task downstream reads.
-        ended = settled == _ENDED
-        yield TaskSuccessEvent() if ended else TriggerEvent({**event, "state": settled})  # type: ignore[no-untyped-call]
+            self.log.error("The trigger failed with %s at\n%s", type(error).__name__, where)  # noqa: TRY400 - as above
+        # The event has no `xcoms`: Airflow would store them as JSON text within JSON, which no task downstream expects.
+        yield TaskSuccessEvent() if how == "ended" else TriggerEvent({**event, "state": how})  # type: ignore[no-untyped-call]
 
-    async def _held_back(self) -> str:
-        """``_settle``, but no worker is called back before Airflow has seen the end of the one that deferred."""
+    async def _held_back(self) -> Ending:
+        """``_settle``, but call no worker back before Airflow has seen the end of the one that deferred."""
         began = time.monotonic()
-        settled = await self._settle()
-        if settled != _ENDED and self.task_instance is not None:  # in dag.test() there is no scheduler
+        how = await self._settle()
+        if how != "ended" and self.task_instance is not None:  # in dag.test() there is no scheduler
             await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
-            if settled == "uncertain":  # whoever sent the request may be alive, and done by now
+            if how == "uncertain":  # the triggerer that sent the request may be alive, and done by now
                 return await self._settle()
-        return settled
+        return how
 
-    async def _settle(self) -> str:
-        """Bring the call to its end, and say in a word which."""
+    async def _settle(self) -> Ending:
+        """Bring the call to its end, unless somebody else may be doing that."""
         if self.version > VERSION:
             return "outdated"
         allow_all()
         try:
             entry = await self.journal.aread()
         except Unusable as unusable:
-            # Removed by whoever left the XComs and ended before its event was taken?
-            return _ENDED if await ais_left(self.journal) else unusable.why
+            # A trigger that left the XComs, and ended before Airflow took its event, has removed the journal.
+            return "ended" if await ais_left(self.journal) else unusable.why
         if entry.state == "sent" and self.on_uncertain != "resend":
             return "uncertain"
         try:
@@ -134,64 +141,69 @@ class ChatCompletionTrigger(BaseTrigger):
                 return "timed_out"
             raise
 
-    async def _converse(self) -> str:
-        """Make each call that it takes, and store each reply before anything looks into it."""
-        talk = await self._judged(lambda: Conversation(self.journal.entry))
-        hook = ChatCompletionHook(self.journal.entry.deferred.conn_id, **self.journal.entry.deferred.limits)  # type: ignore[arg-type]
-        client: AsyncClient | None = None
+    async def _converse(self) -> Ending:
+        """Make each call that is due, and store each reply before anything examines it."""
         try:
-            while talk is not None and talk.final is None:
-                if client is None:
-                    await hook.use(_connections())
-                    client = await hook.aclient()
-                reply = await self._call(hook, client, talk)
-                if reply is None:
-                    return "spent"
-                reply, dumped = await asafe_dump(reply)
-                if not await self._keep(reply, dumped):
-                    return "unstored"
-                if not self._is_small:
-                    return "done"
-                talk = await self._judged(partial(_heard, talk, reply))
-                if talk is not None and talk.final is None and talk.dialogue is not None:
-                    self.log.info("Asking again (call %s): %s", talk.dialogue.sends, talk.dialogue.why)
-        except ChatCompletionError as error:  # of the connection, which may have changed or gone since
+            talk = await self._examined(lambda: Conversation(self.journal.entry))
+            if talk.final is None:
+                await self._drive(talk)
+        except _Ends as ends:
+            return ends.how
+        except ChatCompletionError as error:  # of the connection, which may have changed or gone meanwhile
             failed = Reply(None, None, error=error)
             return "done" if await self._keep(failed, record.dump(failed)) else "unstored"
-        finally:
-            if client is not None:
-                await client.aclose()
-        return "done" if talk is None else await self._ended(talk)
+        return await self._ended(talk)
 
-    async def _call(self, hook: ChatCompletionHook, client: AsyncClient, talk: Conversation) -> Reply | None:
-        """One call; None where no attempt is left for it."""
+    async def _drive(self, talk: Conversation) -> None:
+        deferred = self.journal.entry.deferred
+        known = await _connections().get(
+            deferred.conn_id, partial(aread_settings, ChatCompletionHook, deferred.conn_id)
+        )
+        session = AsyncSession(limited(known, deferred.limits, self.log), self.log)
+        try:
+            await adrive(talk, partial(self._call, session), lambda reply: self._examined(partial(talk.take, reply)))
+        finally:
+            await session.aclose()
+
+    async def _call(self, session: AsyncSession, talk: Conversation) -> Reply:
+        """Make one call and store its reply. Raises _Ends if no attempt is left for it, or a worker must go on."""
+        if talk.dialogue is not None and talk.dialogue.call > 1:
+            self.log.info("%s", talk.dialogue.asking_again)
         entry = self.journal.entry
         if entry.state == "sent":
-            if entry.begun.attempt > hook.settings.max_attempts:
-                return None
-            self.log.warning("The request is sent again: a triggerer ended while it was under way")
+            if entry.begun.attempt > session.settings.max_attempts:
+                raise _Ends("spent")
+            self.log.warning("Sending the request again: a triggerer ended while it was under way")
         elif entry.state == "waiting":
-            await self._wait(entry, hook.settings.deadline)
-        return await hook.asend(
-            client,
+            await self._wait(entry, session.settings.deadline)
+        reply = await session.send(
             talk.request,
             idempotency_key=talk.key,
             begun=entry.begun,
             note=partial(self._note, talk.key, entry.elapsed),
             guard=self.journal.acheck,
         )
+        reply, dumped = await asafe_dump(reply)
+        if not await self._keep(reply, dumped):
+            raise _Ends("unstored")
+        if not self._is_small:
+            raise _Ends("done")
+        return reply
 
     async def _wait(self, entry: Entry, longest: float) -> None:
-        """Go on with the wait that another triggerer began. A clock that was set back makes it no longer."""
+        """Go on with a wait that another triggerer began, for ``longest`` seconds: the clock may have been set back."""
         await self.journal.acheck()
         await self.journal.awrite(entry.waiting(self.owner, entry.elapsed, entry.until))
         self.journal.doubt()
         await asyncio.sleep(max(0.0, min(entry.until - time.time(), longest)))
 
     async def _note(self, key: str, before: float, step: Send | Sleep, elapsed: float) -> None:
-        """Before each step: what somebody who finds only the journal has to know. ``before``: seconds spent earlier."""
+        """Write into the journal, before each step, what whoever goes on from there has to know.
+
+        ``before``: the seconds that the call had taken when this trigger took it up.
+        """
         elapsed += before
-        if self._under_way:  # an answer came, which took its time
+        if self._under_way:  # an answer came, and took its time
             self.journal.doubt()
         await self.journal.acheck()
         entry = self.journal.entry
@@ -203,9 +215,9 @@ class ChatCompletionTrigger(BaseTrigger):
         self._under_way = isinstance(step, Send)
 
     async def _keep(self, reply: Reply, dumped: str) -> bool:
-        """Store a reply; whether Airflow took it. Raises Overtaken."""
+        """Store a reply; did Airflow take it? Raises Overtaken."""
         self._under_way = False
-        if self._limit is not None:  # it is paid for: no time limit of the task's ends this
+        if self._limit is not None:  # the reply is paid for: the task's time limit must not end this
             due = self._limit.when()
             self._limit.reschedule(None)
             try:
@@ -225,11 +237,11 @@ class ChatCompletionTrigger(BaseTrigger):
             except Overtaken:
                 if reply.status is not None:
                     self.log.warning(
-                        "A reply came that nobody waits for any more; it may be billed (Idempotency-Key %s)", key
+                        "A reply came, but nobody waits for it any more; it may be billed (Idempotency-Key %s)", key
                     )
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the reply is paid for
-                self.log.warning("Airflow did not take the reply into XCom: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever the reason, the reply is paid for
+                self.log.warning("Airflow could not store the reply in XCom (%s)", type(error).__name__)
                 if pause is None:
                     return False
                 await asyncio.sleep(pause)
@@ -239,39 +251,41 @@ class ChatCompletionTrigger(BaseTrigger):
 
     @property
     def _is_small(self) -> bool:
-        """Is what would be looked into and left here little enough for a loop that belongs to all?"""
+        """Can the replies be examined and left on a loop that all triggers share?"""
         entry = self.journal.entry
         return len(entry.call) + 3 * len(entry.replies) < _SMALL
 
-    async def _judged(self, judge: Callable[[], Conversation]) -> Conversation | None:
-        """What looks into an answer, in a thread if a schema may be slow; None where it fails: a worker tells why."""
+    async def _examined(self, examine: Callable[[], _T]) -> _T:
+        """``examine()``, which looks into an answer, in a thread if a schema may make it slow.
+
+        Raises _Ends if it fails: the reply is stored, so a worker can say what is wrong.
+        """
         wanted = self.journal.entry.deferred.wanted
         try:
-            return await aside(judge) if wanted and (wanted["schema"] or wanted["tools"]) else judge()
-        except Exception as error:  # noqa: BLE001 - the reply is stored: a worker says what is wrong
-            self.log.warning("The reply cannot be read here (%s): a worker goes on", type(error).__name__)
-            return None
+            return await aside(examine) if wanted and (wanted["schema"] or wanted["tools"]) else examine()
+        except Exception as error:  # noqa: BLE001 - see above
+            self.log.warning("The trigger cannot read the reply (%s): a worker goes on", type(error).__name__)
+            raise _Ends("done") from None
 
-    async def _ended(self, talk: Conversation) -> str:
-        """Leave what the task leaves, and end it; "done" where a worker has to do that."""
-        size = len(self.journal.entry.replies)
-        left = await by_size(size, talk.outcome) if self._is_small else None
+    async def _ended(self, talk: Conversation) -> Ending:
+        """Set the task's XComs and end it, or leave both to a worker ("done")."""
+        left = await by_size(len(self.journal.entry.replies), talk.outcome) if self._is_small else None
         if left is None or talk.dialogue is None:
             return "done"
         learn(talk.dialogue, self.journal.entry.deferred.configuration["base_url"])
         for warning in left.warnings:
             self.log.warning("%s", warning)
         try:
-            await leave(self.journal, left)
-        except Exception as error:  # noqa: BLE001 - the reply is stored: a worker leaves it
-            self.log.warning("Airflow did not take an XCom (%s): a worker goes on", type(error).__name__)
+            await aleave(self.journal, left)
+        except Exception as error:  # noqa: BLE001 - the reply is stored: a worker sets them
+            self.log.warning("Airflow could not store an XCom (%s): a worker goes on", type(error).__name__)
             return "done"
-        return _ENDED
+        return "ended"
 
-    async def _stand_by(self) -> str:
-        """Another one works for the task. Airflow cancels this trigger soon; if it does not, the other one is gone."""
+    async def _stand_by(self) -> Ending:
+        """Wait, as another trigger works for the task. If Airflow does not cancel this one, the other one has gone."""
         self.log.warning(
-            "This trigger sends nothing more: another one works for the task, or it was cleared or has ended"
+            "This trigger sends nothing more: another trigger works for the task, or the task was cleared or has ended"
         )
         seen = 0
         for _ in range(_LOOKS):
@@ -285,11 +299,6 @@ class ChatCompletionTrigger(BaseTrigger):
         return "overtaken"
 
     async def on_kill(self) -> None:
-        """The task was cleared or marked: the cancellation has closed the socket; say what it may have cost."""
+        """Warn of the cost when the task is cleared or marked. The cancellation itself has closed the socket."""
         if self._under_way:
             self.log.warning("The connection was closed while the request was under way: the server may bill it")
-
-
-def _heard(talk: Conversation, reply: Reply) -> Conversation:
-    talk.hear(reply)
-    return talk

@@ -246,7 +246,7 @@ class Ticker:
 
 def call_to(port, name, prompt, attempts=1):
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.transport.outgoing import call_for
+    from airflow_chat_provider.transport.session import call_for
 
     settings = Settings(base_url=f"http://127.0.0.1:{port}/{name}", max_attempts=attempts)
     request = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
@@ -255,9 +255,9 @@ def call_to(port, name, prompt, attempts=1):
 
 async def ask(settings, call):
     from airflow_chat_provider.core.call.exchange import exchange
-    from airflow_chat_provider.transport.client import AsyncClient
+    from airflow_chat_provider.transport.session import AsyncSession
 
-    client = AsyncClient(settings)
+    client = AsyncSession(settings)
     try:
         return await client.run(exchange(call), {})
     finally:

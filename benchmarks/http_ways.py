@@ -168,11 +168,10 @@ class Ours:
         from contenders import KEY, REQUEST
 
         from airflow_chat_provider.core.connection.settings import Settings
-        from airflow_chat_provider.transport.client import AsyncClient
-        from airflow_chat_provider.transport.outgoing import call_for
+        from airflow_chat_provider.transport.session import AsyncSession, call_for
 
         settings = Settings(base_url=slow_url(), api_key=KEY)
-        self._client, self._call = AsyncClient(settings), call_for(REQUEST, settings)
+        self._client, self._call = AsyncSession(settings), call_for(REQUEST, settings)
 
     async def call(self):
         from airflow_chat_provider.core.call.exchange import exchange

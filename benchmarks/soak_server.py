@@ -22,7 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from airflow_chat_provider.testing import ChatServer, End, Received, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, End, Received, Reply, replies
+from tests.support import faults
 
 _SUBJECT = re.compile(r"subject (\S+) end")
 _USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}  # so that a sum of usages counts answers
@@ -73,7 +74,7 @@ REFUSED: dict[str, Make] = {
     "503, wait": lambda *_: replies.error(503, "overloaded", headers={"retry-after-ms": "200"}),
     "408": lambda *_: replies.status(408),
     "400": lambda *_: replies.error(400, "no such thing"),
-    "redirect": lambda *_: replies.redirect("/elsewhere"),
+    "redirect": lambda *_: faults.redirect("/elsewhere"),
 }
 NO_COMPLETION: dict[str, Make] = {
     "error in a 200": lambda mark, _: replies.json_reply(200, {"error": {"message": f"{mark} broke", "code": 500}}),
@@ -96,7 +97,7 @@ SLOW: dict[str, Make] = {
     "late": lambda mark, request: replies.delay(0.6, good(mark, request)),
     "byte by byte": lambda mark, _: faults.drip(whole(mark), 0.001),
     "in pieces": in_pieces,
-    "compressed": lambda mark, _: replies.gzipped(replies.ok(f"This is {mark} in words", usage=_USAGE)),
+    "compressed": lambda mark, _: faults.gzipped(replies.ok(f"This is {mark} in words", usage=_USAGE)),
     "then closed": lambda mark, request: replace(good(mark, request), end=End.CLOSE),
 }
 WORDS = {"byte by byte", "in pieces", "compressed"}

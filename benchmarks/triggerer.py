@@ -100,7 +100,7 @@ def defer(dag_id, contender, request):
 
     from airflow_chat_provider.airflow_api.xcom import Slot
     from airflow_chat_provider.core.answer.dialogue import Wanted
-    from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.core.answer.result import Delivery
     from airflow_chat_provider.durable.entry import KEY, Deferred, Entry
     from airflow_chat_provider.durable.journal import Journal
 
@@ -108,7 +108,7 @@ def defer(dag_id, contender, request):
     where = {"chat_conn_id": "chat_default", "base_url": "http://127.0.0.1"}
     how = Delivery()._asdict()
     deferred = Deferred(limits, request, None, 0, Wanted().to_dict(), how, where, {"idempotency_key": "a key"})
-    entry = Entry.of(deferred, "a key")
+    entry = Entry.from_deferred(deferred, "a key")
     if sys.argv[4:] == ["sent"]:
         entry = entry.sent("gone", "a key", 1, 0.0)
     with create_session() as session:
@@ -120,7 +120,7 @@ def defer(dag_id, contender, request):
             ti.state, ti.try_number, ti.trigger_id = "deferred", 1, trigger.id
             ti.next_method, ti.next_kwargs = "execute_complete", {}
             if contender == "ours":
-                journal = Journal.named(Slot(KEY, dag_id, "r", "ask", ti.map_index), 1)
+                journal = Journal.from_slot(Slot(KEY, dag_id, "r", "ask", ti.map_index), 1)
                 for slot, value in journal.writing(entry):
                     XComModel.set(value=value, serialize=False, session=session, **slot._asdict())
 

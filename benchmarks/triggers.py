@@ -32,7 +32,7 @@ def ours():
     where = {"chat_conn_id": "chat_default", "base_url": url()}
     ledger = {"idempotency_key": "a key"}
     # The worst case: a worker ends the task, so that the trigger has no event with the answer, but judges it.
-    entry = Entry.of(Deferred(limits, REQUEST, None, 0, Wanted().to_dict(), None, where, ledger), "a key")
+    entry = Entry.from_deferred(Deferred(limits, REQUEST, None, 0, Wanted().to_dict(), None, where, ledger), "a key")
 
     class Memory:
         """In place of XCom. Each trigger reads an entry of its own, as it is not given one that is parsed already."""

@@ -52,7 +52,7 @@ async def windows(server):
     request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     where = {"chat_conn_id": "chat_default", "base_url": server.url}
     deferred = Deferred(limits, request, None, 0, Wanted().to_dict(), None, where, {"idempotency_key": "k"})
-    return [await window(server, Entry.of(deferred, "k")) for _ in range(COUNT)]
+    return [await window(server, Entry.from_deferred(deferred, "k")) for _ in range(COUNT)]
 
 
 def main():

@@ -1,1 +1,1 @@
-"""All that depends on the inside of Airflow."""
+"""Everything that depends on Airflow's internals."""

@@ -1,4 +1,4 @@
-"""What of Airflow lies elsewhere in another version."""
+"""Imports that moved between Airflow versions, and behaviour that differs between them."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ _T = TypeVar("_T")
 
 
 async def uncut(exchange: Awaitable[_T]) -> _T:
-    """``exchange``, which goes on to its end even if whoever waits for it is cancelled.
+    """Await ``exchange``, which goes on to its end even if the caller is cancelled.
 
-    Before Airflow 3.3 a trigger that is cancelled between a question to Airflow and the answer leaves the answer
-    unread. The next one to ask gets it, and the triggerer ends with "Response read out of order".
+    Before Airflow 3.3, a trigger that is cancelled between a request to Airflow and the response leaves the response
+    unread. The next trigger reads it, and the triggerer ends with "Response read out of order".
     """
     return await asyncio.shield(exchange)
 
 
 async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """``call`` in a thread of its own, from which it may talk to Airflow.
+    """Run ``call`` in a thread from which it may talk to Airflow.
 
-    Not ``asyncio.to_thread``: before Airflow 3.3 a trigger's channel to Airflow finds its event loop through asgiref,
-    which hands a cancellation on to whatever the thread waits for.
+    ``asyncio.to_thread`` will not do: before Airflow 3.3, a trigger's channel to Airflow finds its event loop through
+    asgiref, which also passes a cancellation on to whatever the thread waits for.
     """
     from asgiref.sync import sync_to_async
 
@@ -81,14 +81,14 @@ async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 
 
 def loop_reaches_airflow() -> bool:
-    """May an event loop ask Airflow by itself? In ``dag.test()`` only threads can."""
+    """Can an event loop talk to Airflow by itself? In ``dag.test()`` only threads can."""
     from airflow.sdk.execution_time import task_runner
 
     return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
 
 
 def has_success_listeners() -> bool:
-    """Does a plugin, such as OpenLineage's, listen for the success of tasks in workers?"""
+    """Does a plugin, such as OpenLineage's, listen for tasks that succeed in workers?"""
     manager: Any
     try:
         from airflow.sdk.listener import get_listener_manager as manager
@@ -98,7 +98,7 @@ def has_success_listeners() -> bool:
 
 
 def current_context() -> Any:
-    """The context of the task that this process runs just now; None where it reads a DAG, or is a user's own."""
+    """The context of the task that this process is running; None outside of a task, such as while it parses DAGs."""
     from airflow.sdk import get_current_context
 
     try:
@@ -108,7 +108,7 @@ def current_context() -> Any:
 
 
 def literal_module() -> str:
-    """Where a DAG's author finds ``literal``, which keeps a text from being rendered."""
+    """The module that has ``literal``, with which a DAG's author keeps a text from being rendered."""
     import airflow.sdk
 
     return "airflow.sdk" if hasattr(airflow.sdk, "literal") else "airflow.sdk.definitions.template"  # Airflow 3.1.0

@@ -8,7 +8,7 @@ from airflow_chat_provider.airflow_api.compat import in_thread, loop_reaches_air
 
 
 class Slot(NamedTuple):
-    """Where an XCom lies. In ``dag.test()`` a trigger knows no task instance, so it is told by its arguments."""
+    """Where an XCom lies. A trigger's arguments name the task instance: in ``dag.test()`` a trigger knows none."""
 
     key: str
     dag_id: str
@@ -17,32 +17,32 @@ class Slot(NamedTuple):
     map_index: int
 
     @classmethod
-    def of(cls, ti: Any, key: str) -> Slot:
+    def from_ti(cls, ti: Any, key: str) -> Slot:
         return cls(key, ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Which task instance this is of."""
+        """The task instance that it belongs to."""
         return {name: value for name, value in self._asdict().items() if name != "key"}
 
     def get(self) -> Any:
-        """None where there is none."""
+        """Its value; None if there is none."""
         return _xcom().get_one(**self._asdict())
 
     def put(self, value: Any) -> None:
-        """Set it. Airflow leaves what a backend keeps elsewhere for the older value; that is purged here."""
+        """Set it. If a backend keeps an older value elsewhere, Airflow leaves that behind, so it is purged here."""
         older = None if is_plain() else self._reference()
         _xcom().set(value=value, **self._asdict())
-        # From Airflow 3.4 on, a backend may have written the value to where the older one was.
+        # From Airflow 3.4 on, a backend may have written the value over the older one.
         if older is not None and older.value is not None and older.value != self._reference().value:
             _xcom().purge(older)
 
     def _reference(self) -> Any:
-        """What Airflow's database holds, which may only say where a backend keeps the value."""
+        """What is in Airflow's database; with a backend, that may only say where the value is."""
         return _xcom()._get_xcom_db_ref(**self._asdict())  # noqa: SLF001 - as XCom.delete does
 
     def drop(self) -> None:
-        """Remove it, if it is there."""
+        """Remove it if it is there."""
         if is_plain():
             _comms().send(self._deletion())  # XCom.delete asks for the value first, for a backend to purge
         else:
@@ -54,7 +54,7 @@ class Slot(NamedTuple):
         return await in_thread(self.get)
 
     async def aput(self, value: Any, *, large: bool = False) -> None:
-        """``large``: more than plain text of a few pages, which Airflow takes apart for a while before it sends it."""
+        """``large``: serializing the value would hold up the loop, so it is set in a thread."""
         if _is_async() and not large:
             await _xcom().aset(value=value, **self._asdict())
         else:
@@ -73,7 +73,7 @@ class Slot(NamedTuple):
 
 
 def is_plain() -> bool:
-    """Does XCom lie in Airflow's database, and not with a backend of the user's?"""
+    """Does XCom lie in Airflow's database, and not in a backend of the user's?"""
     from airflow.sdk.bases.xcom import BaseXCom
 
     return _xcom() is BaseXCom
@@ -92,5 +92,5 @@ def _comms() -> Any:
 
 
 def _is_async() -> bool:
-    """May the loop itself be used? Not before Airflow 3.3, nor where a backend does I/O of its own."""
+    """Can XCom be reached on the loop? Not before Airflow 3.3, and not if a backend does I/O of its own."""
     return is_plain() and hasattr(_xcom(), "aset") and loop_reaches_airflow()

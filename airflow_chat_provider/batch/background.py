@@ -1,4 +1,4 @@
-"""A coroutine on a loop in a thread of its own, so that signals find the main thread waiting and nothing else."""
+"""A coroutine on an event loop in a thread of its own: the main thread only waits, and so it can take signals."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from airflow_chat_provider.airflow_api.compat import AirflowException
 
-_GRACE = 4.0  # seconds; whoever ends a task kills it after five
+_GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 
 
 class Background:
-    """``run`` waits for the end of a coroutine; ``cancel`` may be called from a signal handler."""
+    """``run`` waits until a coroutine has ended; ``cancel`` may be called from a signal handler."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -24,17 +24,18 @@ class Background:
         self._cancelled = False
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
-        """Raises what ``main`` raises. An exception in the waiting thread (a timeout of Airflow's) cancels it."""
+        """Run ``main`` and raise what it raises. An exception in the waiting thread (Airflow's timeout) cancels it."""
         context = contextvars.copy_context()
         threading.Thread(target=lambda: context.run(self._drive, main), name="chat-batch", daemon=True).start()
         try:
-            self._ended.wait()  # not Thread.join(), which takes the thread for ended once a signal has raised in it
+            # Not Thread.join(): after a signal handler has raised in it, it takes the thread for dead.
+            self._ended.wait()
         except BaseException:
             self.cancel()
             self._ended.wait(_GRACE)
             raise
         if isinstance(self._error, asyncio.CancelledError):
-            raise AirflowException("The batch was stopped; run the task again, it goes on from here")
+            raise AirflowException("Run the task again: the batch was stopped, it continues from here")
         if self._error is not None:
             raise self._error
 
@@ -43,7 +44,7 @@ class Background:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 self._task = self._loop.create_task(main)
-                if self._cancelled:  # before there was anything to cancel
+                if self._cancelled:  # cancel() came before there was a task to cancel
                     self._task.cancel()
                 self._loop.run_until_complete(self._task)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -52,7 +53,7 @@ class Background:
             self._ended.set()
 
     def cancel(self) -> None:
-        """End it soon; it keeps what it has."""
+        """End the coroutine soon. What it has so far is kept."""
         self._cancelled = True
         if self._loop is not None and self._task is not None:
             try:

@@ -1,31 +1,28 @@
-"""What can be known of the batch operator's mistakes before a run, and its limits read when it runs."""
+"""The batch operator's arguments: what each may be, checked when the DAG is parsed, and read when the task runs."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from airflow_chat_provider.batch.files import file_error
+from airflow_chat_provider.batch.files import check_folder
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task import kinds
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.task.kinds import Kind, choice, switch, text, wrong
 
 _WHOLE = ("max_concurrency", "part_rows")
-# Each of these in a row's line means something already.
+# Each of these already means something in a row's line.
 _TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_OTHER_FILES = 200  # open files and sockets of Airflow, of libraries and of the batch itself
 
 
-def number(arguments: Mapping[str, Any], name: str) -> float | None:
-    """A limit as a number, which a template may have left as text; None: there is none."""
-    value = arguments.get(name)
-    if value is None:
-        return None
+def number(name: str, value: object) -> float:
+    """The argument ``name`` as a number over 0; a template may have left it as text. Raises InvalidRequest."""
     found = _float(value)
     whole = name in _WHOLE
     if not 0 < found < math.inf or (whole and not found.is_integer()):
@@ -34,8 +31,13 @@ def number(arguments: Mapping[str, Any], name: str) -> float | None:
     return found
 
 
-def most_failures(value: Any, rows: int) -> float:
-    """How many of so many rows may fail: a number of them, or "5%"; None: all."""
+def optional_number(name: str, value: object) -> float | None:
+    """The same for an argument that may be None: no limit."""
+    return None if value is None else number(name, value)
+
+
+def most_failures(value: object, rows: int) -> float:
+    """How many of ``rows`` rows may fail: a number of rows, or a share like "5%"; None: all of them."""
     if value is None:
         return math.inf
     share = _SHARE.fullmatch(value) if isinstance(value, str) else None
@@ -48,45 +50,60 @@ def most_failures(value: Any, rows: int) -> float:
     return found
 
 
-def file_mode(value: Any) -> int | None:
-    """The mode of new files: a number, or octal digits as chmod takes them; None: as umask and ACLs say."""
+def file_mode(value: object) -> int | None:
+    """The mode of new files: a number, or octal digits as chmod takes them. None: the umask and ACLs decide."""
     if value is None:
         return None
     digits = _OCTAL.fullmatch(value) if isinstance(value, str) else None
     mode = int(digits[1], 8) if digits else value
-    if type(mode) is int and mode & 0o600 == 0o600 and not mode & ~0o666:
+    if isinstance(mode, int) and not isinstance(mode, bool) and mode & 0o600 == 0o600 and not mode & ~0o666:
         return mode
     raise InvalidRequest(
-        f"file_mode must be like 0o600 or '0640': files that their owner reads and writes, and nobody executes, not "
-        f"{str(value)[:64]!r}; or None, for the umask to decide",
+        "file_mode must let the owner read and write, and nobody execute, like 0o600 or '0640', or be None, which "
+        f"leaves it to the umask; it is {str(value)[:64]!r}",
         path="file_mode",
         keyword="enum",
     )
 
 
-def _float(value: Any) -> float:
-    """NaN for what is no number."""
+def allow_sockets(count: int) -> None:
+    """Raise this process's limit of open files for ``count`` calls at once. Raises InvalidRequest where it may not."""
+    from airflow_chat_provider.transport.open_files import allow
+
+    needed = count + _OTHER_FILES
+    limit = allow(needed)
+    if limit < needed:
+        raise InvalidRequest(
+            f"Lower max_concurrency to {max(1, limit - _OTHER_FILES)}, or raise this worker's limit of open files "
+            f"(ulimit -n, now {limit}): {count} calls at once need {needed}",
+            path="max_concurrency",
+            keyword="maximum",
+        )
+
+
+def _float(value: object) -> float:
+    """``value`` as a number; NaN for anything that is not one."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # TypeError is caught
     except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
-def _number(name: str, value: Any) -> None:
+def _number(name: str, value: object) -> None:
     if value is None:
         raise wrong(name, "a number", value)
-    number({name: value}, name)
+    number(name, value)
 
 
-def _input(name: str, value: Any) -> None:
+def _input(name: str, value: object) -> None:
     from airflow_chat_provider.batch.input.source import open_source
 
     if isinstance(value, bytes | bytearray) or not (isinstance(value, str | Sequence) or _is_path(value)):
         raise wrong(name, "the path of a .jsonl or .csv file, or a list of rows", value)
-    open_source(value)  # which reads nothing yet
+    open_source(value)  # it reads nothing yet
 
 
-def _folder(name: str, value: Any) -> None:
+def _folder(name: str, value: object) -> None:
     if isinstance(value, str):
         text(name, value)
         check_folder(value)
@@ -94,38 +111,29 @@ def _folder(name: str, value: Any) -> None:
         raise wrong(name, "the path of a folder", value)
 
 
-def check_folder(name: str) -> None:
-    """Refuse what is plainly the name of a file."""
-    if name.endswith((".jsonl", ".csv", ".json")):
-        why = "is a file's name; name a folder, for results, errors and a manifest"
-        raise file_error("output", name, why)
-
-
-def _is_path(value: Any) -> bool:
-    """An ObjectStoragePath, too, which is no os.PathLike."""
+def _is_path(value: object) -> bool:
+    """Is it a path? An ObjectStoragePath is not an os.PathLike."""
     return isinstance(value, os.PathLike) or hasattr(type(value), "joinpath")
 
 
-def _response_key(name: str, value: Any) -> None:
+def _response_key(name: str, value: object) -> None:
     text(name, value)
     if value in _TAKEN:
-        listed = ", ".join(_TAKEN)
-        raise InvalidRequest(
-            f"response_key must be another name than {listed}: a result has those", path="response_key", keyword="enum"
-        )
+        why = f"Choose another response_key: a result uses the names {', '.join(_TAKEN)} itself"
+        raise InvalidRequest(why, path="response_key", keyword="enum")
 
 
-def _shard(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+def _shard(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
     from airflow_chat_provider.batch.input.shard import Shard
 
     Shard.parse(value)
 
 
-def _max_failures(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+def _max_failures(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
     most_failures(value, 0)
 
 
-def _file_mode(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
+def _file_mode(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
     file_mode(value)
 
 

@@ -1,4 +1,4 @@
-"""The batch itself: workers that take a row, ask for it, and write what came, each before it takes the next."""
+"""The batch itself: workers, each of which takes a row, makes its calls and writes its line, then takes the next."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.input.feed import Feed
-from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, StoreError
-from airflow_chat_provider.batch.output.usage import together
-from airflow_chat_provider.batch.pace.caller import Caller, Hopeless
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
+from airflow_chat_provider.batch.output.tally import together
+from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.pace.gate import Gate, Stopped
-from airflow_chat_provider.batch.pace.spent import Spent
+from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
-from airflow_chat_provider.transport.client import AsyncClient
-from airflow_chat_provider.transport.outgoing import call_for
+from airflow_chat_provider.transport.session import AsyncSession, call_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Speed(NamedTuple):
-    """What the user allows. ``max_failures``: so many rows may fail before the batch stops."""
+    """What the user allows. The batch stops once more than ``max_failures`` rows have failed."""
 
     max_concurrency: int = 64
     requests_per_minute: float | None = None
@@ -46,40 +47,28 @@ class Speed(NamedTuple):
     max_failures: float = float("inf")
 
 
+@dataclass(eq=False, repr=False)
 class Engine:
-    """Runs a batch once. ``error`` is what ended it before all rows were asked for; what came is in the store."""
+    """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store."""
 
-    def __init__(
-        self,
-        *,
-        batch_id: str,
-        settings: Settings,
-        requests: Requests,
-        wanted: Wanted,
-        shape: Shape,
-        store: Store,
-        history: History,
-        tally: Tally,
-        speed: Speed,
-    ) -> None:
-        self.error: Exception | None = None
-        self._batch_id = batch_id
-        self._settings = settings
-        self._requests = requests
-        self._wanted = wanted
-        self._shape = shape
-        self._store = store
-        self._history = history
-        self._tally = tally
-        self._speed = speed
+    batch_id: str
+    settings: Settings
+    requests: Requests
+    wanted: Wanted
+    shape: Shape
+    store: Store
+    history: History
+    tally: Tally
+    speed: Speed
+    error: Exception | None = field(default=None, init=False)
 
     async def run(self, rows: Iterator[Row]) -> None:
-        """Ask for every row. Cancelling it keeps what has come."""
-        speed = self._speed
+        """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
+        speed = self.speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        client, feed = AsyncClient(self._settings), Feed(rows)
-        self._caller = Caller(client, self._gate, self._settings)
-        left = self._tally.total - self._tally.came.succeeded
+        session, feed = AsyncSession(self.settings), Feed(rows)
+        self._caller = Caller(session, self._gate, self.settings)
+        left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
         try:
@@ -90,22 +79,22 @@ class Engine:
                 task.cancel()
             await asyncio.gather(reporter, *workers, return_exceptions=True)
             await self._flush()
-            await client.aclose()
+            await session.aclose()
             feed.close()
 
     async def _flush(self) -> None:
         try:
-            await self._store.flush()
+            await self.store.flush()
         except StoreError:
-            pass  # it is the store's error
-        except Exception as error:  # noqa: BLE001 - what ended the batch says more
+            pass  # it is store.error
+        except Exception as error:  # noqa: BLE001 - an earlier error, which ended the batch, says more
             self.error = self.error or error
-        self.error = self._store.error or self.error  # it says where answers are that were paid for
+        self.error = self.store.error or self.error  # the store's says where answers are that were paid for
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS)
-            log.info("Batch: %s, %d at once", self._tally.progress(time.monotonic()), self._gate.concurrency.limit)
+            log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
     async def _work(self, feed: Feed) -> None:
         try:
@@ -115,11 +104,11 @@ class Engine:
             pass
         except Hopeless as hopeless:
             self._end(hopeless.error)
-        except Exception as error:  # noqa: BLE001 - of no row; the others' answers are waited for before it is raised
+        except Exception as error:  # noqa: BLE001 - no row's fault; it is raised when the others' answers are here
             self._end(error)
 
     def _end(self, error: Exception | None = None) -> None:
-        """Send nothing more; what is under way is waited for."""
+        """Send nothing more. The batch ends when the calls under way have ended."""
         self.error = self.error or error
         self._gate.stop()
 
@@ -128,7 +117,7 @@ class Engine:
         try:
             outcome = await self._outcome(row, spent)
         except (Stopped, Hopeless, asyncio.CancelledError):
-            # A line is the store's as soon as it is given, even where this wait for it is cancelled once more.
+            # The store takes the line at once: it is written even if this wait for it is cancelled again.
             if (error := spent.unfinished()) is not None:
                 await self._failed(row, error, spent)
             raise
@@ -136,59 +125,58 @@ class Engine:
             await self._failed(row, outcome, spent)
             return
         line, reason = outcome
-        stored = self._tally.success(spent.usage, incomplete=reason is not None)
-        await self._write(RESULTS, line, lambda: self._have(row, stored))
+        count = self.tally.success(spent.usage, incomplete=reason is not None)
+
+        def stored() -> None:
+            self.history.done[row.index] = 1
+            count()
+
+        await self._write(RESULTS, line, stored)
 
     async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
-        """The row's line and why it is incomplete, if it is; or its error, whatever it was that went wrong."""
+        """The row's line and why its answer is incomplete (None: it is complete); or its error, whatever went wrong."""
         try:
-            dialogue = server_memory.begin(self._requests.of(row), self._wanted, self._settings)
-            reply = await self._ask(row, dialogue, spent)
-            server_memory.learn(dialogue, self._settings.base_url)
+            dialogue = server_memory.begin(self.requests.for_row(row), self.wanted, self.settings)
+            reply = await self._drive(row, dialogue, spent)
+            server_memory.learn(dialogue, self.settings.base_url)
             if reply.error is not None:
                 return reply.error
-            return self._line(row, dialogue.question, reply, spent)
+            warnings: list[str] = []
+            line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
+            self.tally.warn(row.place, warnings)
         except (Stopped, Hopeless):
             raise
-        except Exception as error:  # noqa: BLE001 - of this row alone: a request that cannot be made, a hostile answer
+        except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made, or a hostile answer
             return spent.failure(row, error)
+        else:
+            return line
 
-    def _line(self, row: Row, request: dict[str, Any], reply: Reply, spent: Spent) -> tuple[bytes, str | None]:
-        told: list[str] = []
-        line = self._shape.success(row, request, reply, self._usage(row, spent), told)
-        self._tally.doubt(row.place, told)
-        return line
+    async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
+        """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
+        key = f"{self.batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
-    async def _ask(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
-        key = f"{self._batch_id}-{row.index}-{self._history.asked.get(row.index, 0)}"
-        while True:
-            request, number = dialogue.request, dialogue.sends
-            call = call_for(request, self._settings)
-            reply = await self._caller.reply(call, request, key if number == 1 else f"{key}-{number}", spent)
-            if (final := dialogue.take(reply)) is not None:
-                return final
+        async def send(dialogue: Dialogue) -> Reply:
+            request = dialogue.request
+            own_key = key if dialogue.call == 1 else f"{key}-{dialogue.call}"
+            return await self._caller.call(call_for(request, self.settings), request, own_key, spent)
+
+        return await adrive(dialogue, send)
 
     def _usage(self, row: Row, spent: Spent) -> Any:
-        """What the row took in all, earlier tries included."""
-        return together(self._history.usage.get(row.index), spent.usage)
-
-    def _have(self, row: Row, stored: Callable[[], None]) -> None:
-        self._history.done[row.index] = 1
-        stored()
+        """The usage of all calls for the row, in earlier runs too."""
+        return together(self.history.usage.get(row.index), spent.usage)
 
     async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
-        asked = self._history.asked.get(row.index, 0) + spent.ended
-        line = self._shape.failure(row, error, asked, self._usage(row, spent))
-        stored = self._tally.failure(error, spent.usage)
-        if self._tally.came.failed[self._tally.kind(error)] == 1:
-            log.warning("Row %s failed, the first one of its kind: %s", row.place, error.message)
+        ended = self.history.ended_calls.get(row.index, 0) + spent.ended
+        line = self.shape.failure(row, error, ended, self._usage(row, spent))
+        stored = self.tally.failure(error, spent.usage)
+        if self.tally.came.failed[self.tally.kind(error)] == 1:
+            log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)
-        if self._tally.failures > self._speed.max_failures:
+        if self.tally.failures > self.speed.max_failures:
             self._end()
 
     async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
-        await self._store.write(kind, line, stored)
-        if self._store.full:
-            self._end(
-                StoreError(f"Make room and run the task again, it goes on from here: {self._store.where(kind)} is full")
-            )
+        await self.store.write(kind, line, stored)
+        if self.store.full:
+            self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))

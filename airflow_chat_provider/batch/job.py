@@ -6,181 +6,230 @@ import gc
 import json
 import logging
 import time
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_chat_provider.batch.checks import file_mode, most_failures, number
+from airflow_chat_provider.batch.checks import allow_sockets, file_mode, most_failures, number, optional_number
 from airflow_chat_provider.batch.engine import Engine, Speed
 from airflow_chat_provider.batch.input.shard import Shard
 from airflow_chat_provider.batch.input.source import open_source
-from airflow_chat_provider.batch.limits import allow_sockets
 from airflow_chat_provider.batch.output.history import History
 from airflow_chat_provider.batch.output.lines import Shape
-from airflow_chat_provider.batch.output.store import (
-    ERRORS,
-    IDENTITY,
-    MANIFEST,
-    RESULTS,
-    identity_in,
-    new_identity,
-    store_for,
-)
+from airflow_chat_provider.batch.output.open import identity_in, new_identity, store_for
+from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, MANIFEST, RESULTS
 from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.task.rendering import Upstream
+from airflow_chat_provider.task.xcoms import Upstream
 from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.operator import ChatCompletionBatchOperator
+    from airflow_chat_provider.batch.input.source import Source, Survey
+    from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.core.request.schema import RequestSchema
+    from airflow_chat_provider.task.arguments import ChatArguments
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 log = logging.getLogger(__name__)
 
 
-class Job:
-    """What is wrong with the task, its input or its output is raised before the first request is sent."""
+class BatchArguments(NamedTuple):
+    """What the batch operator has beyond ChatArguments, once its templates are rendered."""
 
-    def __init__(self, task: ChatCompletionBatchOperator, template: RowTemplate) -> None:
-        self._task = task
-        self._template = template
-        self._settings, schema = _endpoint(task)
-        self._schema = load_schema(schema)
-        self._shape = Shape(task.id_key, task.result_format, task.response_key, task.on_incomplete, task.keep_row)
-        self._wanted = server_memory.wanted(task)
-        server_memory.warn(self._wanted)
-        self._source = open_source(task.input)
-        self._survey = self._source.survey()
-        if not self._survey.rows:
-            log.info("Nothing is sent: %s has no rows", self._source.name)
-        shard = Shard.parse(task.shard)
-        self._rows = shard.indices(self._survey.rows)
-        self._speed = Speed(
-            int(number(vars(task), "max_concurrency") or 1),
-            number(vars(task), "requests_per_minute"),
-            number(vars(task), "tokens_per_minute"),
-            most_failures(task.max_failures, len(self._rows)),
+    input: Any
+    output_path: Any
+    response_key: str | None
+    id_key: str
+    keep_row: bool
+    shard: str | None
+    max_concurrency: int | str
+    requests_per_minute: float | str | None
+    tokens_per_minute: float | str | None
+    max_failures: float | str | None
+    on_changed: Literal["fail", "restart"]
+    file_mode: int | str | None
+    part_rows: int | str
+    part_seconds: float | str
+
+    @classmethod
+    def from_task(cls, task: object) -> BatchArguments:
+        """The arguments as they are now."""
+        return cls(*(getattr(task, name) for name in cls._fields))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Job:
+    """A batch that is ready to run. ``prepare`` makes it."""
+
+    arguments: BatchArguments
+    template: RequestTemplate
+    settings: Settings
+    schema: RequestSchema | None
+    wanted: Wanted
+    shape: Shape
+    source: Source
+    survey: Survey
+    speed: Speed
+    store: Store
+    tally: Tally
+    history: History
+
+    @classmethod
+    def prepare(cls, chat: ChatArguments, arguments: BatchArguments, template: RequestTemplate) -> Job:
+        """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
+
+        The model is the upstream task's or the connection's, for requests that name none.
+        """
+        upstream = Upstream.from_argument(chat.configuration)
+        settings = upstream.hook(chat).settings
+        schema = load_schema(upstream.schema(chat, settings))
+        wanted = chat.wanted()
+        server_memory.warn(wanted)
+        source = open_source(arguments.input)
+        survey = source.survey()
+        if not survey.rows:
+            log.info("Nothing is sent: %s has no rows", source.name)
+        shard = Shard.parse(arguments.shard)
+        rows = shard.indices(survey.rows)
+        speed = Speed(
+            int(number("max_concurrency", arguments.max_concurrency)),
+            optional_number("requests_per_minute", arguments.requests_per_minute),
+            optional_number("tokens_per_minute", arguments.tokens_per_minute),
+            most_failures(arguments.max_failures, len(rows)),
         )
-        allow_sockets(self._speed.max_concurrency)
-        self._store = store_for(
-            f"{str(task.output_path).rstrip('/')}/shard-{shard}" if task.shard else task.output_path,
-            part_rows=int(number(vars(task), "part_rows") or 1),
-            part_seconds=number(vars(task), "part_seconds") or 1.0,
-            in_flight=self._speed.max_concurrency,
-            file_mode=file_mode(task.file_mode),
+        allow_sockets(speed.max_concurrency)
+        folder = arguments.output_path
+        store = store_for(
+            f"{str(folder).rstrip('/')}/shard-{shard}" if arguments.shard else folder,
+            part_rows=int(number("part_rows", arguments.part_rows)),
+            part_seconds=number("part_seconds", arguments.part_seconds),
+            in_flight=speed.max_concurrency,
+            file_mode=file_mode(arguments.file_mode),
         )
-        self._tally = Tally(len(self._rows))
-        self._history = History(self._survey.rows, self._rows)
+        return cls(
+            arguments=arguments,
+            template=template,
+            settings=settings._replace(model=upstream.values.get("model") or settings.model),
+            schema=schema,
+            wanted=wanted,
+            shape=Shape(
+                arguments.id_key, chat.result_format, arguments.response_key, chat.on_incomplete, arguments.keep_row
+            ),
+            source=source,
+            survey=survey,
+            speed=speed,
+            store=store,
+            tally=Tally(len(rows)),
+            history=History(survey.rows, rows),
+        )
 
     def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
-        """The manifest, and what makes the task fail, if anything."""
-        identity_in(self._store)  # before anything is made in somebody else's folder
-        self._store.open()
+        """Ask for every row without a result: the manifest, and the error that makes the task fail, if any.
+
+        Raises InvalidRequest or StoreError where the output is not this batch's or cannot be written; then nothing was
+        sent.
+        """
+        identity_in(self.store)  # raises before anything is made in a folder of somebody else's
+        self.store.open()
         try:
             engine = self._engine(self._claim())
-            self._store.check()  # of two that began at once, only one goes on from here
-            self._tally.begin(time.monotonic())
-            gc.freeze()  # else each full collection looks through all of Airflow: a tenth of a batch's CPU
+            self.store.check()  # if two runs began at once, only one continues from here
+            self.tally.begin(time.monotonic())
+            gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
-                background.run(engine.run(self._source.rows(self._is_missing)))
+                background.run(engine.run(self.source.rows(self._is_missing)))
             finally:
                 gc.unfreeze()
-                manifest = self._keep()
+                manifest = self._write_manifest()
             return manifest, engine.error or self._shortfall()
         finally:
-            self._store.close()
+            self.store.close()
 
     def _is_missing(self, index: int) -> bool:
-        return index in self._rows and not self._history.done[index]
+        return index in self.history.rows and not self.history.done[index]
 
     def _engine(self, batch_id: str) -> Engine:
-        requests = Requests(self._template, self._settings, self._schema, self._task.id_key, self._survey.rows)
-        self._history.load(self._store, self._tally, requests)
+        requests = Requests(self.template, self.settings, self.schema, self.arguments.id_key, self.survey.rows)
+        self.history.load(self.store, self.tally, requests)
         return Engine(
             batch_id=batch_id,
-            settings=self._settings,
+            settings=self.settings,
             requests=requests,
-            wanted=self._wanted,
-            shape=self._shape,
-            store=self._store,
-            history=self._history,
-            tally=self._tally,
-            speed=self._speed,
+            wanted=self.wanted,
+            shape=self.shape,
+            store=self.store,
+            history=self.history,
+            tally=self.tally,
+            speed=self.speed,
         )
 
     def _claim(self) -> str:
-        """Make the output this batch's, unless it is that already; the batch's id."""
+        """Make the output this batch's, unless it already is; returns the batch's id.
+
+        Results of another input or request must not mix with this batch's: their digests tell the batches apart.
+        """
+        wanted = [] if self.wanted.schema is None else [self.wanted.schema.schema]
         fingerprint = {
-            "input": self._survey.digest,
-            "request": _digest([self._template.source, self._settings.model, *self._asked_for()]),
-            "output": _digest([self._shape, self._task.shard]),
+            "input": self.survey.digest,
+            "request": _digest([self.template.sources, self.settings.model, *wanted]),
+            "output": _digest([self.shape, self.arguments.shard]),
         }
-        found = identity_in(self._store)
+        found = identity_in(self.store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
-        if changed and self._task.on_changed == "fail":
+        if changed and self.arguments.on_changed == "fail":
             raise InvalidRequest(
-                f"Name another output, or set on_changed='restart' to lose what is in {self._store.where(RESULTS)}: it "
-                f"was begun with another {' and '.join(changed)}",
+                "Name another output, or set on_changed='restart' to delete the results in "
+                f"{self.store.where(RESULTS)}: they were made with another {' and '.join(changed)}",
                 path="output",
                 keyword="fingerprint",
             )
-        self._store.claim()
+        self.store.claim()
         if found is None or changed:
-            self._store.clear()
-            found = new_identity(fingerprint, len(self._rows))
-            self._store.put(IDENTITY, json.dumps(found).encode())
-        self._store.spill.batch = found["id"]
+            self.store.clear()
+            found = new_identity(fingerprint, self.tally.total)
+            self.store.put(IDENTITY, json.dumps(found).encode())
+        self.store.spill.batch = found["id"]
         return str(found["id"])
 
-    def _asked_for(self) -> list[Any]:
-        schema = self._wanted.schema
-        return [schema.schema] if schema is not None else []
-
-    def _keep(self) -> dict[str, Any]:
-        """Leave the outcome so far in the output, too."""
-        paths = {"results": self._store.where(RESULTS), "errors": self._store.where(ERRORS)}
-        manifest = {**paths, **self._tally.manifest(time.monotonic())}
+    def _write_manifest(self) -> dict[str, Any]:
+        """Write the outcome so far into the output, too. A failure to do so is only logged."""
+        paths = {"results": self.store.where(RESULTS), "errors": self.store.where(ERRORS)}
+        manifest = {**paths, **self.tally.manifest(time.monotonic())}
         try:
-            self._store.check()
-            self._history.tidy(self._store)
-            self._store.put(MANIFEST, json.dumps(manifest, indent=1).encode())
-        except ChatCompletionError as error:  # the results are there all the same
+            self.store.check()
+            self.history.tidy(self.store)
+            self.store.put(MANIFEST, json.dumps(manifest, indent=1).encode())
+        except ChatCompletionError as error:  # the results are stored all the same
             log.warning("%s", error)
-        except Exception as error:  # noqa: BLE001 - what ended the batch must be told, not this
+        except Exception as error:  # noqa: BLE001 - it must not hide the error that ended the batch
             log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
     def _shortfall(self) -> ChatCompletionError | None:
-        """Why the batch is not what was wanted, although nothing ended it from outside."""
-        tally = self._tally
+        """The error of a batch that came to its end with too many failed rows, or with rows missing."""
+        tally = self.tally
         if tally.stored.incomplete:
             log.warning(
                 "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
             )
-        if tally.failures <= self._speed.max_failures:
-            if not tally.missing:
-                return None
+        if tally.failures > self.speed.max_failures:
             return ChatCompletionError(
-                f"Run the task again with an input that stands still: {self._source.name} lost {tally.missing:,} rows "
-                "while it was read"
+                f"Look at {self.store.where(ERRORS)}, then run the task again; it asks only for rows that failed or "
+                f"are missing. {tally.failures:,} of {tally.total:,} rows failed (max_failures "
+                f"{self.arguments.max_failures}): {tally.failures_by_kind()}"
             )
-        return ChatCompletionError(
-            f"Look into {self._store.where(ERRORS)}, then run the task again, which asks for failed and missing rows "
-            f"only: {tally.failures:,} of {tally.total:,} rows failed (max_failures {self._task.max_failures}), "
-            f"{tally.told()}"
-        )
-
-
-def _endpoint(task: ChatCompletionBatchOperator) -> tuple[Settings, Any]:
-    """The connection with the task's own limits and upstream's model, and which schema holds."""
-    upstream = Upstream.of(task.configuration)
-    settings = task.hook_for(upstream).settings
-    schema = task.schema_for(upstream, settings)
-    return settings._replace(model=upstream.values.get("model") or settings.model), schema
+        if tally.missing:
+            return ChatCompletionError(
+                f"Run the task again, and do not change the input meanwhile: {tally.missing:,} rows of "
+                f"{self.source.name} disappeared while it was read"
+            )
+        return None
 
 
 def _digest(value: Any) -> str:

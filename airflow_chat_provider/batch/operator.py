@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
+from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.rendering import Rendered
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.task.rendering import RenderedFields
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -26,30 +26,30 @@ _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 class ChatCompletionBatchOperator(RequestOperator):
     """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
 
-    ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are ChatCompletionOperator's; their templates
-    see ``row``, whose values are data. A retry, a clear or another worker goes on with the rows without a result.
+    ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are as in ChatCompletionOperator; their
+    templates see ``row``, whose values are data. A retry continues with the rows without a result, on any worker.
 
     :param input: (templated) the path of a .jsonl or .csv file, or a list of rows
-    :param output: (templated) the folder for results, errors and manifest, of this batch alone
-    :param response_schema: what an answer has to fit: a JSON Schema, its path, or a Pydantic model class
-    :param output_retries: how often an answer that does not fit is asked for again
-    :param result_format: what is kept of an answer: raw, message, text, json (the text parsed), tool_calls
-    :param response_key: the name under which it is kept ("response")
-    :param id_key: the column with a row's id
-    :param keep_row: put the row into its result
-    :param shard: (templated) "2/8": the second of eight parts; "1000:2000": these rows
-    :param max_concurrency: (templated) requests under way at once
-    :param requests_per_minute: (templated) so many at most
-    :param tokens_per_minute: (templated) so many at most, prompt and answer
-    :param max_failures: (templated) rows, or "5%" of them; one more, and the task stops and fails; None: all may
-    :param on_changed: fail or restart where the output holds results for another input or request
-    :param on_incomplete: warn, fail (the row) or ignore where an answer was cut off, filtered or refused
-    :param file_mode: the mode of new files of an output folder on this machine: 0o600 (this user alone), like 0o640, or
-        "0640"; None: the umask and the folder's ACL decide. Files that are there keep theirs
-    :param part_rows: lines of a part of the output in an object store
-    :param part_seconds: seconds after which a part is written in any case
+    :param output: (templated) the folder for results, errors and manifest; one batch to a folder
+    :param response_schema: what an answer must fit: a JSON Schema, its path, or a Pydantic model class
+    :param output_retries: how often to ask again if an answer does not fit
+    :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
+    :param response_key: the key under which to keep it ("response")
+    :param id_key: the column with the row's id
+    :param keep_row: copy the row into its result
+    :param shard: (templated) "2/8" for the second of eight parts, "1000:2000" for these rows
+    :param max_concurrency: (templated) how many requests may be under way at once
+    :param requests_per_minute: (templated) how many requests at most
+    :param tokens_per_minute: (templated) how many tokens at most, of prompts and answers
+    :param max_failures: (templated) how many rows, or "5%" of them, may fail before the task fails; None: all of them
+    :param on_changed: "fail" or "restart" if the output holds results for another input or request
+    :param on_incomplete: "warn", "fail" (the row) or "ignore" if an answer was cut off, filtered or refused
+    :param file_mode: the mode of new files in a folder on this machine, like 0o600 or "0640"; None: the umask decides
+    :param part_rows: in an object store: how many lines a part of the output has
+    :param part_seconds: in an object store: a part is written after so many seconds, even with fewer lines
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = _FIELDS
     _own_fields = _FIELDS
     ui_color = "#d9ead3"
@@ -118,7 +118,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
-        self._rendered: Rendered | None = None
+        self._rendered: RenderedFields | None = None
         self._background: Background | None = None
         self._check_self()
 
@@ -127,8 +127,8 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.task.parse_checks import check_request
 
         cls._check_each(arguments, dag)
-        asks = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
-        if any(arguments.get(name) is not None for name in asks):
+        given = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
+        if any(arguments.get(name) is not None for name in given):
             check_request(arguments, dag, mapped=mapped)
 
     @classmethod
@@ -138,26 +138,32 @@ class ChatCompletionBatchOperator(RequestOperator):
         return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        from airflow_chat_provider.batch.rendering import render
+        from airflow_chat_provider.task.rendering import RenderedFields
 
-        self._rendered = render(self, fields, context, env, data)
+        # A subclass may have left fields out of template_fields; in a batch, those of the request are templates still.
+        self._rendered = RenderedFields.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask for every row without a result; raises ChatCompletionError where too many failed, or nothing helps."""
+        """Ask for every row without a result, and return the manifest.
+
+        Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
+        """
         from airflow_chat_provider.batch.background import Background
-        from airflow_chat_provider.batch.job import Job
-        from airflow_chat_provider.batch.rendering import render
-        from airflow_chat_provider.task.inside import known_context, outer_task
+        from airflow_chat_provider.batch.job import BatchArguments, Job
+        from airflow_chat_provider.task.base import known_context, outer_task
+        from airflow_chat_provider.task.rendering import RenderedFields
 
         context = known_context(context)
         with final_errors():
             if self._rendered is None:
-                self._rendered = render(self, REQUEST_FIELDS, context, self.get_template_env(), frozenset())
+                environment = self.get_template_env()
+                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, environment, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            manifest, error = Job(self, template).run(self._background)
+            job = Job.prepare(ChatArguments.from_task(self), BatchArguments.from_task(self), template)
+            manifest, error = job.run(self._background)
             if error is not None:
                 if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
@@ -165,6 +171,6 @@ class ChatCompletionBatchOperator(RequestOperator):
             return manifest
 
     def on_kill(self) -> None:
-        """Close every socket; what has come is kept."""
+        """Close every socket. What has come is kept."""
         if self._background is not None:
             self._background.cancel()

@@ -9,26 +9,27 @@ from airflow_chat_provider.batch.input.row import Row, body_of, row_error
 from airflow_chat_provider.batch.input.seen_ids import SeenIds
 from airflow_chat_provider.batch.pace.caller import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.prepare import filled, finish
-from airflow_chat_provider.templates.stores import OF_AIRFLOW
-from airflow_chat_provider.transport.outgoing import with_model
+from airflow_chat_provider.templates.failures import FROM_AIRFLOW
+from airflow_chat_provider.transport.session import prepared
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
-    from airflow_chat_provider.templates.request_template import RowTemplate
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
-_AS_IT_IS = "Rows of only custom_id and a body with messages are sent as they are; what the task asks is for the others"
-_WARNINGS = 20  # different ones; the rest of a batch says nothing new
+_SENT_AS_IS = (
+    "Rows that hold only custom_id and a body with messages are sent as they are; the task's request is for other rows"
+)
+_WARNINGS = 20  # different ones; a batch with more of them says nothing new
 
 log = logging.getLogger(__name__)
 
 
 class Requests:
-    """The requests of a batch: made by its template, or lines of a batch file (OpenAI's, Together's, Mistral's)."""
+    """Makes the requests of a batch: from its template, or from a line of a batch file (OpenAI, Together, Mistral)."""
 
     def __init__(
-        self, template: RowTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
+        self, template: RequestTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
     ) -> None:
         self._template = template
         self._settings = settings
@@ -38,23 +39,23 @@ class Requests:
         self._seen: SeenIds | None = None
         self._warned: set[str] = set()
 
-    def note(self, name: str, index: int) -> int | None:
-        """Note whose id ``name`` is; the index of the other row that has it, if any."""
+    def note_id(self, own_id: str, index: int) -> int | None:
+        """Note that the row ``index`` has this id. Returns the index of another row that has it, or None."""
         if self._seen is None:
             self._seen = SeenIds(self._rows)
-        return self._seen.add(name, index)
+        return self._seen.add(own_id, index)
 
-    def of(self, row: Row) -> dict[str, Any]:
+    def for_row(self, row: Row) -> dict[str, Any]:
         """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place.
 
-        Raises Hopeless for what every row lacks: a Variable, a Connection.
+        Raises Hopeless where a Variable or a Connection is missing, since no row can do without it.
         """
         if row.error is not None:
             raise row.error
         try:
             return self._checked(self._made(row))
         except InvalidRequest as error:
-            if error.keyword in OF_AIRFLOW:
+            if error.keyword in FROM_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
                 error.reword(f"{row.place}: {error.message}")
@@ -62,32 +63,30 @@ class Requests:
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line
-        name = row.name("custom_id" if lines else self._id_key)
-        other = self.note(name, row.index) if name is not None else None
+        own_id = row.own_id("custom_id" if lines else self._id_key)
+        other = self.note_id(own_id, row.index) if own_id is not None else None
         if other is not None:
-            raise row_error(row.place, f"its id is that of row {other}, too (counted from 0)", "uniqueItems")
+            raise row_error(row.place, f"row {other} (counted from 0) has the same id", "uniqueItems")
         if lines:
             if row.is_bare_line and self._template:
-                self._warn([_AS_IT_IS])
+                self._warn([_SENT_AS_IS])
             return self._template.with_model(body_of(row.value, row.place, self._settings.endpoint), row.value)
         if not self._template:
-            what = "it is not a line of a batch file (custom_id and body, or custom_id, method, url and body)"
-            raise row_error(row.place, f"{what}, and the task has no request", "required")
-        empty: list[str] = []
-        made, is_meant = self._template.request(row.value, empty)
-        request, warnings = filled(made, self._schema, empty, is_meant)
+            form = "custom_id and body, or custom_id, method, url and body"
+            why = f"the task has no request, so the row must be a line of a batch file ({form})"
+            raise row_error(row.place, why, "required")
+        request, warnings = self._template.fill(self._schema, row.value)
         self._warn(warnings)
         return request
 
     def _checked(self, request: Any) -> dict[str, Any]:
-        request = with_model(request, self._settings, self._schema)
-        prepared, warnings = finish(request, self._schema, base_url=self._settings.base_url)
+        proved, warnings = prepared(request, self._settings, self._schema)
         self._warn(warnings)
-        return prepared
+        return proved
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:
             kind = getattr(warning, "kind", warning)  # the same for rows whose places differ
             if kind not in self._warned and len(self._warned) < _WARNINGS:
                 self._warned.add(kind)
-                log.warning("%s (said once for the whole batch)", warning)
+                log.warning("%s (logged only once for this batch)", warning)

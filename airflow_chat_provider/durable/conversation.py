@@ -1,56 +1,59 @@
-"""A deferred call as its trigger leads it: which request is next, and what its replies come to."""
+"""A deferred dialogue as its trigger leads it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, Outcome, outcome
-from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.durable.entry import Entry
+from airflow_chat_provider.core.answer.result import Delivery, Outcome, outcome
 from airflow_chat_provider.durable.ledger import key_of_call
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.answer.reply import Reply
+    from airflow_chat_provider.core.types import JSONObject
+    from airflow_chat_provider.durable.entry import Entry
 
 
 class Conversation:
-    """Made of the journal's entry alone, so that whoever finds the entry goes on where another one ended.
+    """Made from the journal's entry alone, so that whoever finds the entry can go on with it.
 
-    ``dialogue`` is None where only a worker can tell if an answer is what was wanted. ``final`` is the reply that ends
-    the dialogue, None while there is another call to make.
+    ``dialogue`` is None if only a worker can tell whether an answer fits: then the first reply is final for the
+    trigger. ``final`` is the reply that ends the conversation; None while another call is due.
     """
 
     def __init__(self, entry: Entry) -> None:
-        deferred = entry.deferred
-        self._deferred = deferred
+        self._deferred = deferred = entry.deferred
         self._key = entry.key
-        self.final: Reply | None = None
         self.dialogue: Dialogue | None = None
+        self.final: Reply | None = None
         if deferred.wanted is not None:
             question = deferred.question or deferred.request
             self.dialogue = Dialogue(question, Wanted.from_dict(deferred.wanted), deferred.rung)
-            for reply in entry.received():
-                self.hear(reply)
+            self.final = self.dialogue.replay(entry.received())
         elif entry.state == "done":
-            self.hear(entry.received()[-1])
+            self.final = entry.received()[-1]
 
     @property
-    def request(self) -> dict[str, Any]:
-        """What is to be sent now."""
+    def request(self) -> JSONObject:
+        """The request of the call that is due."""
         return self._deferred.request if self.dialogue is None else self.dialogue.request
 
     @property
     def key(self) -> str:
-        """Its Idempotency-Key."""
+        """The Idempotency-Key of the call that is due."""
         if self.dialogue is None:
             return self._key
-        return key_of_call(self._deferred.idempotency_key, self.dialogue.sends, self.request)
+        return key_of_call(self._deferred.idempotency_key, self.dialogue.call, self.request)
 
-    def hear(self, reply: Reply) -> None:
+    def take(self, reply: Reply) -> Reply | None:
+        """See ``Dialogue.take``."""
         self.final = reply if self.dialogue is None else self.dialogue.take(reply)
+        return self.final
 
     def outcome(self) -> Outcome | None:
-        """What the task leaves; None where a worker has to see to it."""
+        """What the task leaves; None if a worker has to decide that, or to raise its error."""
         if self.final is None or self.dialogue is None or self._deferred.delivery is None:
             return None
         how = Delivery(**self._deferred.delivery)
-        left = outcome(how, self.dialogue.question, self.final, self._deferred.configuration)
-        return left if left.error is None else None
+        found = outcome(how, self.dialogue.question, self.final, self._deferred.configuration)
+        return found if found.error is None else None

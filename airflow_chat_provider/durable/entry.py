@@ -1,14 +1,14 @@
-"""The journal of a deferred call: one entry, from which whoever finds it knows what may be done.
+"""The journal of a deferred call: one entry, which tells whoever finds it what may be done next.
 
     ready     the worker has left the request; nothing was sent
-    sent      a request is under way, or was when its triggerer ended
-    waiting   an attempt failed in a way that allows for another, which is due ``until`` (epoch seconds)
-    done      the call has ended, its outcome is the last of ``replies``; a dialogue may go on with another call
+    sent      an attempt is under way, or was when its triggerer ended
+    waiting   an attempt failed and the next one is due at ``until`` (epoch seconds)
+    done      the call has ended, and its reply is the last of ``replies``; its dialogue may go on with another call
 
-Whoever writes ``sent``, ``waiting`` or ``done`` puts a token of its own there: the owner. Two triggers may work for one
-task, where a triggerer was frozen and came back; only the one that finds its own words in the entry goes on.
+Whoever writes ``sent``, ``waiting`` or ``done`` signs it as ``owner`` with a token of its own. Two triggers may work
+for one task after a triggerer was frozen and came back; only the one that finds its own entry unchanged goes on.
 
-Only plain JSON, since it lies in XCom; request and replies are texts in it, which no store looks into.
+The entry is plain JSON, since it lies in XCom. Request and replies are texts in it, so no XCom backend parses them.
 """
 
 from __future__ import annotations
@@ -16,33 +16,40 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun
+from airflow_chat_provider.core.call.steps import Begun
+from airflow_chat_provider.core.types import JSON
 
 VERSION = 2
 KEY = "chat_journal"
-_STATES = ("ready", "sent", "waiting", "done")
+State: TypeAlias = Literal["ready", "sent", "waiting", "done"]
+Flaw: TypeAlias = Literal["missing", "foreign", "newer"]
+"""Why there is no entry to go by: none is there, something else is, or a newer version wrote it."""
+Ending: TypeAlias = (
+    Flaw | Literal["done", "ended", "uncertain", "spent", "unstored", "overtaken", "timed_out", "outdated", "failed"]
+)
+"""How a trigger ended its work; but for ``ended``, the ``state`` of its event. ``handoff`` tells the user of each."""
 TEXTS = ("call", "replies")
-"""The fields of an entry that grow with what is asked and answered."""
+"""The fields of an entry that grow with the request and its answers."""
 
 
 class Unusable(Exception):
-    """There is no entry to go by; ``why`` is ``missing``, ``foreign`` or ``newer``."""
+    """There is no entry to go by."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: Flaw) -> None:
         super().__init__(why)
         self.why = why
 
 
 class Deferred(NamedTuple):
-    """What the worker hands over: the prepared request, and all that its replies are read and delivered with.
+    """What the worker hands over: the request, and all that is needed to judge and deliver its replies.
 
-    ``question`` is the task's own request, before it was put into the form of ``rung``; ``wanted`` is what an answer
-    has to be, None where only the worker can tell (a class of the DAG's). ``delivery`` says how the trigger ends the
-    task, None where the worker has to. See ``Wanted`` and ``Delivery``.
+    ``request`` is prepared and in the form of ``rung``; ``question`` is the same before that, or None if it is no
+    different. ``wanted`` (see ``Wanted``) says what an answer has to be; None if only a worker can tell, because it is
+    a class of the DAG's. ``delivery`` (see ``Delivery``) says how the trigger ends the task; None if a worker has to.
     """
 
     limits: dict[str, float]
@@ -55,7 +62,7 @@ class Deferred(NamedTuple):
     ledger: dict[str, Any]
 
     def __repr__(self) -> str:
-        return f"Deferred({self.conn_id!r})"  # nothing of the request
+        return f"Deferred({self.conn_id!r})"  # without the prompt
 
     @property
     def conn_id(self) -> str:
@@ -63,7 +70,7 @@ class Deferred(NamedTuple):
 
     @property
     def idempotency_key(self) -> str:
-        """Of the first call of the dialogue; see ``key_of_call``."""
+        """The key of the dialogue's first call; see ``key_of_call``."""
         return str(self.ledger["idempotency_key"])
 
 
@@ -71,13 +78,13 @@ class Deferred(NamedTuple):
 class Entry:
     """One state of a call's journal.
 
-    ``key`` is the Idempotency-Key of the call that is next or under way, ``replies`` a JSON list of what
-    ``record.dump`` wrote, oldest first.
+    ``call`` is a Deferred as JSON. ``key`` is the Idempotency-Key of the call that is due or under way, ``elapsed``
+    the seconds that this call has taken. ``replies`` is a JSON list of texts by ``record.dump``, oldest first.
     """
 
     call: str
     key: str
-    state: str = "ready"
+    state: State = "ready"
     owner: str | None = None
     attempt: int = 1
     elapsed: float = 0.0
@@ -85,17 +92,17 @@ class Entry:
     replies: str = "[]"
 
     def __repr__(self) -> str:
-        return f"Entry({self.stamp})"  # nothing of request and replies
+        return f"Entry({self.stamp})"  # without request and replies
 
     @classmethod
-    def of(cls, deferred: Deferred, key: str, replies: list[Reply] | None = None) -> Entry:
-        """The first entry, which the worker writes; ``replies`` came before."""
+    def from_deferred(cls, deferred: Deferred, key: str, replies: list[Reply] | None = None) -> Entry:
+        """The first entry, which the worker writes. ``replies``: those to earlier calls of the dialogue."""
         call = json.dumps(deferred._asdict(), separators=(",", ":"))
         return cls(call, key, replies=_joined([record.dump(reply) for reply in replies or ()]))
 
     @classmethod
-    def read(cls, value: Any) -> Entry:
-        """What was found under KEY; raises Unusable."""
+    def read(cls, value: JSON) -> Entry:
+        """An entry from what lies in XCom. Raises Unusable."""
         entry = cls._shaped(value)
         try:
             _ = entry.deferred.conn_id, len(entry.deferred.idempotency_key), list(map(record.load, entry.texts))
@@ -104,12 +111,12 @@ class Entry:
         return entry
 
     @classmethod
-    def read_head(cls, value: Any) -> Entry:
-        """The same, of an entry whose texts may lie elsewhere. Raises Unusable."""
+    def read_head(cls, value: JSON) -> Entry:
+        """The same without its TEXTS, which may lie elsewhere. Raises Unusable."""
         return cls._shaped({**value, **dict.fromkeys(TEXTS, "[]")} if isinstance(value, dict) else value)
 
     @classmethod
-    def _shaped(cls, value: Any) -> Entry:
+    def _shaped(cls, value: JSON) -> Entry:
         if value is None:
             raise Unusable("missing")
         if not isinstance(value, dict) or not isinstance(value.get("version"), int):
@@ -121,7 +128,11 @@ class Entry:
             _ = entry.begun.elapsed + entry.until + entry.attempt
         except (KeyError, TypeError):
             raise Unusable("foreign") from None
-        if entry.state not in _STATES or not isinstance(value["owner"], str | None) or type(value["key"]) is not str:
+        if (
+            entry.state not in get_args(State)
+            or not isinstance(value["owner"], str | None)
+            or type(value["key"]) is not str
+        ):
             raise Unusable("foreign")
         return entry
 
@@ -129,8 +140,8 @@ class Entry:
         return {"version": VERSION, **{field.name: getattr(self, field.name) for field in fields(self)}}
 
     @property
-    def stamp(self) -> tuple[Any, ...]:
-        """What tells two states of one call apart, without its texts."""
+    def stamp(self) -> tuple[object, ...]:
+        """Equal for two entries only if nobody wrote between them."""
         return self.state, self.owner, self.key, self.attempt, self.elapsed, self.until
 
     @cached_property
@@ -139,30 +150,30 @@ class Entry:
 
     @property
     def begun(self) -> Begun:
-        """Where the call goes on: a send whose end nobody knows is an attempt that was made."""
+        """How far the call had come. An attempt whose end nobody knows counts as made."""
         return Begun(self.attempt + (self.state == "sent"), self.elapsed)
 
     @cached_property
     def texts(self) -> list[str]:
         texts = json.loads(self.replies)
         if not isinstance(texts, list) or (self.state == "done" and not texts):
-            raise ValueError("no list of replies, or an empty one")
+            raise ValueError("replies: not a list, or an empty one")
         return texts
 
     def received(self) -> list[Reply]:
-        """Each reply that came so far, fresh for whoever changes it."""
+        """The replies so far, read anew each time, so that the caller may change them."""
         return [record.load(text) for text in self.texts]
 
     def sent(self, owner: str, key: str, attempt: int, elapsed: float) -> Entry:
         return replace(self, state="sent", owner=owner, key=key, attempt=attempt, elapsed=elapsed)
 
     def waiting(self, owner: str, elapsed: float, until: float) -> Entry:
-        """``elapsed`` counts the wait as over."""
+        """``elapsed`` includes the wait."""
         attempt = self.attempt + (self.state == "sent")
         return replace(self, state="waiting", owner=owner, attempt=attempt, elapsed=elapsed, until=until)
 
     def done(self, owner: str, dumped: str) -> Entry:
-        """With one reply more (``record.dump``), and as before the first attempt of another call."""
+        """With one more reply (a text by ``record.dump``), and ready for the first attempt of another call."""
         texts = _joined([*self.texts, dumped])
         return replace(self, state="done", owner=owner, attempt=1, elapsed=0.0, until=0.0, replies=texts)
 

@@ -1,11 +1,11 @@
-"""The journal of a deferred call in XCom, in pieces that no triggerer chokes on.
+"""The journal of a deferred call in XCom, in pieces that a triggerer can carry.
 
-A triggerer's two processes talk over sockets that hold some 200 KB. While one waits for room to hand over a large
-value and the other for room to log, both wait for ever, and every deferred task with them. So a long text lies in
-XComs of its own, and a loop has few answers under way at a time.
+A triggerer's two processes talk over sockets that hold some 200 KB. If one waits for room to hand over a large value
+while the other waits for room to log, both wait for ever, and so does every deferred task. So a long text is cut into
+XComs of its own, and few answers of Airflow's are under way in a loop at a time.
 
-XCom has no compare-and-set. Each try of a task has a key of its own, so that no trigger reaches another try's entry,
-and ``acheck`` reads again what may have changed. Between its answer and what is done by it is a window of milliseconds.
+XCom has no compare-and-set. So each try of a task has its own key, which keeps triggers away from another try's entry,
+and ``acheck`` reads again what may have changed. A window of milliseconds remains between that and the next step.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from airflow_chat_provider.transport.aside import by_size
 
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
-_FRESH = 1.0  # seconds for which what was read or written may be acted upon
+_FRESH = 1.0  # seconds for which an entry that was read or written is trusted
 log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
 
 
 class Overtaken(Exception):
-    """The entry is not as this journal left it: somebody else works for the task, or nobody any more."""
+    """The entry is not as this journal left it: another trigger works for the task, or the task has gone."""
 
 
 class Journal:
-    """Reads and writes the entry of one try of a task instance. ``entry`` is what was read or written last."""
+    """Reads and writes the entry of one try of a task instance. ``entry`` is the one read or written last."""
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
@@ -44,12 +44,13 @@ class Journal:
         self._read_at = _NEVER
 
     @classmethod
-    def of(cls, ti: Any) -> Journal:
-        return cls.named(Slot.of(ti, KEY), ti.try_number)
+    def from_ti(cls, ti: Any) -> Journal:
+        """In a worker."""
+        return cls.from_slot(Slot.from_ti(ti, KEY), ti.try_number)
 
     @classmethod
-    def named(cls, slot: Slot, try_number: int) -> Journal:
-        """``slot``: of the task instance; its key becomes the try's."""
+    def from_slot(cls, slot: Slot, try_number: int) -> Journal:
+        """``slot``: any XCom of the task instance; the journal has a key of its own for each try."""
         return cls(slot._replace(key=f"{KEY}_{try_number}"))
 
     @property
@@ -59,7 +60,7 @@ class Journal:
         return self._entry
 
     def read(self) -> Entry:
-        """Raises Unusable."""
+        """The entry that is there. Raises Unusable."""
         steps = self._reading()
         value = next(steps).get()
         while True:
@@ -69,6 +70,7 @@ class Journal:
                 return self._read(done.value)
 
     async def aread(self) -> Entry:
+        """``read`` for an event loop."""
         steps = self._reading()
         slot = next(steps)
         while True:
@@ -81,7 +83,7 @@ class Journal:
                 return await by_size(_length(done.value), self._read, done.value)
 
     async def acheck(self) -> None:
-        """Go on only if the entry is still as it was left, by what was read or written just now, or is read again.
+        """Make sure that the entry is still as it was left; it is read again unless that was just now.
 
         Raises Overtaken.
         """
@@ -108,11 +110,11 @@ class Journal:
         self._entry, self._read_at = entry, _now()
 
     def doubt(self) -> None:
-        """After a wait or an answer: what was known of the entry counts no more."""
+        """Trust the entry no more, after a wait or an answer."""
         self._read_at = _NEVER
 
     def drop(self) -> None:
-        """Remove all that may be there, also of triggers that nobody knows of here. Raises what Airflow raises."""
+        """Remove everything, including what an unknown trigger may have left. Raises what Airflow raises."""
         for slot in self.slots():
             slot.drop()
         for slot in self._uncounted():
@@ -129,18 +131,18 @@ class Journal:
             await slot.adrop()
 
     def _uncounted(self) -> Iterator[Slot]:
-        """Pieces of a reply that no entry counts: the trigger that wrote them ended before it wrote the entry."""
+        """Where pieces of a reply may be that no entry counts: their trigger ended before it wrote the entry."""
         return (self._piece("replies", number) for number in itertools.count(self._counts["replies"]))
 
     def clear(self) -> None:
-        """``drop``, by somebody who has what he needs of it."""
+        """``drop``, when all that is in it has been used: a failure is only logged."""
         try:
             self.drop()
-        except Exception as error:  # noqa: BLE001 - whatever Airflow has against it, the task has its answer
-            log.warning("XCom %s of this task could not be removed (%s)", self.slot.key, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever the reason, the task has its answer
+            log.warning("Airflow could not remove XCom %s of this task (%s)", self.slot.key, type(error).__name__)
 
     def slots(self) -> Iterator[Slot]:
-        """Where the entry lies, its head at last."""
+        """Where the entry lies; its head comes last."""
         for name in TEXTS:
             for number in range(self._counts[name]):
                 yield self._piece(name, number)
@@ -153,7 +155,7 @@ class Journal:
         return entry
 
     def _reading(self) -> Generator[Slot, Any, Any]:
-        """Each slot to look into, until all is found."""
+        """Yields each slot to read and is sent its value; returns the entry, put together."""
         head = yield self.slot
         for name in TEXTS if isinstance(head, dict) else ():
             count = head.get(name)
@@ -169,11 +171,11 @@ class Journal:
         return head
 
     def writing(self, entry: Entry) -> Iterator[tuple[Slot, Any]]:
-        """What to put where, the entry itself at last; a text that lies there already is left alone."""
+        """What to put where; the entry itself comes last. A text that is there already is left alone."""
         head = entry.to_dict()
         for name in TEXTS:
             text = head[name]
-            if len(text) <= PIECE:  # short enough for the entry itself
+            if len(text) <= PIECE:  # it fits into the entry itself
                 continue
             starts = range(0, len(text), PIECE)
             head[name] = len(starts)
@@ -195,7 +197,7 @@ _NEVER = float("-inf"), float("-inf")
 
 
 def _now() -> tuple[float, float]:
-    """Two clocks: one of them stands still while a machine sleeps, the other one can be set back."""
+    """Two clocks: one stands still while the machine sleeps, the other can be set back."""
     return time.monotonic(), time.time()
 
 

@@ -1,14 +1,14 @@
-"""What a task knows of its earlier tries, so that a crash pays for no answer twice and a second ask is a second call.
+"""What a task knows of its earlier tries, so that after a crash no answer is paid for twice.
 
-Airflow 3.3 keeps it in the task state store, which outlives a try. A clear is a deliberate second ask: it changes
-``max_tries`` or the run's ``clear_number``, and what was written before it counts no more. From Airflow 3.4 on a task
-may be rescheduled, which keeps the number of its try: that counts as another try here.
+Airflow 3.3 keeps that in the task state store, which outlives a try. Clearing a task asks anew on purpose: it changes
+``max_tries`` or the run's ``clear_number``, and what was written before no longer counts. From Airflow 3.4 on, a task
+may be rescheduled without a new try number: that counts as another try here.
 
-An operator that is executed inside another task has the other one's task instance. It keeps what it knows under a key
-of its own, made of its task_id, its request, and how often the running try has asked the same before. So does whoever
-executes a task's operator more than once.
+An operator that another task executes gets the other task's instance. It keeps its notes under a key of its own, made
+of its task_id, its request, and how often the running try has sent the same request before. So does whoever executes
+an operator more than once in a task.
 
-Whatever Airflow has against it, a reply that is here is paid for: no failure of the store fails a task that has one.
+A reply that is here is paid for: no failure of the store fails a task that has one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ import itertools
 import json
 import logging
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from airflow_chat_provider.airflow_api.retries import may_reschedule, reschedules, waits_for_server
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.core.request.json_values import encode
-from airflow_chat_provider.retry_policy import may_reschedule, reschedules, waits_for_server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.errors import ChatCompletionError
+    from airflow_chat_provider.core.types import JSON, JSONObject
+
+    Context: TypeAlias = Mapping[str, Any]
 
 KEY = "chat_ledger"
 log = logging.getLogger(__name__)
@@ -36,9 +42,9 @@ _RETENTION = timedelta(days=3)  # more than the longest delay of a retry
 
 
 class _Turns:
-    """Numbers the asks of the same within a try, from 1. Threads may ask at once.
+    """Numbers the executions of one operator and request within a try, from 1. Threads may execute it at once.
 
-    One that came to nothing leaves its number, and how often it was asked, to the next one, which takes its place.
+    One that failed hands its number, and how many calls were answered under it, to the next, which takes its place.
     """
 
     def __init__(self) -> None:
@@ -51,106 +57,185 @@ class _Turns:
         except IndexError:
             return next(self._new), 0
 
-    def leave(self, number: int, asked: int) -> None:
-        self._left.append((number, asked))
+    def leave(self, number: int, answered: int) -> None:
+        self._left.append((number, answered))
 
 
-_turns: dict[tuple[Any, ...], _Turns] = {}
-"""Of the task that this process runs."""
+_turns: dict[tuple[object, ...], _Turns] = {}
+"""Those of the task that this process runs."""
+
+
+@dataclass(frozen=True, repr=False)
+class _Place:
+    """Where the notes on one request of a task lie in the task state store, and which notes still count.
+
+    ``inside``: empty, or the task_id and number that tell this execution from others in the same task.
+    """
+
+    context: Context
+    digest: str
+    inside: tuple[str | int | None, ...] = ()
+
+    @property
+    def ti(self) -> Any:
+        return self.context.get("ti")
+
+    @property
+    def store(self) -> Any:
+        """None before Airflow 3.3."""
+        return self.context.get("task_state_store")
+
+    @property
+    def key(self) -> str:
+        return "_".join(map(str, (KEY, *self.inside, self.digest[:16]))) if self.inside else KEY
+
+    @property
+    def epoch(self) -> list[JSON]:
+        """Changes when the task is cleared, and in each iteration of a loop (from Airflow 3.4 on)."""
+        region = getattr(self.ti, "region_id", None)
+        iteration = [str(region), self.ti.region_index] if region is not None and region.int else []
+        return [
+            getattr(self.ti, "max_tries", None),
+            getattr(self.context.get("dag_run"), "clear_number", None),
+            *iteration,
+        ]
+
+    def idempotency_key(self, asked: int) -> str:
+        """Made only of what is the same in each try of this run, so that it is known again without any store.
+
+        ``asked``: how many calls were answered before.
+        """
+        ti = self.ti
+        began = str(getattr(self.context.get("dag_run"), "start_date", None))  # another Airflow may have the same DAG
+        where = [began, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, *self.inside]
+        parts = [*where, *self.epoch, asked, self.digest]
+        return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
+
+    def may_retry(self) -> bool:
+        """Can another try follow, or this one be run again? If Airflow does not say, it can."""
+        tries, most = (getattr(self.ti, name, None) for name in ("try_number", "max_tries"))
+        if not (isinstance(tries, int) and isinstance(most, int)) or tries <= most:
+            return True
+        policy = getattr(getattr(self.ti, "task", None), "retry_policy", None)
+        return may_reschedule(policy, after_answer=not self.inside)  # inside another task, other calls may follow
+
+    def read(self, on_uncertain: str) -> JSONObject:
+        """The notes of an earlier try; empty if there are none. Raises TransportError."""
+        if self.store is None or self.ti is None or not (self.ti.try_number > 1 or reschedules(self.context)):
+            return {}
+        try:
+            found = self.store.get(self.key)
+        except Exception as error:  # noqa: BLE001 - each backend has errors of its own
+            why = f"Airflow's task state store cannot be read ({type(error).__name__})"
+            if on_uncertain != "resend":
+                raise TransportError(
+                    f"Repair it and try again, or set on_uncertain='resend': {why}, so nobody knows whether an earlier "
+                    "try was answered. Nothing was sent",
+                    sent=False,
+                ) from None
+            log.warning("The request may be paid for twice: %s, so nobody knows whether it was answered", why)
+            return {}
+        return found if isinstance(found, dict) and found.get("epoch") == self.epoch else {}
+
+    def write(self, **values: JSON) -> None:
+        entry = {"epoch": self.epoch, "digest": self.digest, **values}
+        try:
+            self.store.set(self.key, entry, retention=_RETENTION)
+        except Exception as error:  # noqa: BLE001 - the answer is here all the same
+            said = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
+            log.warning("Airflow could not store the reply in its task state store: %s", said)
 
 
 class Ledger:
-    """One for each try. ``idempotency_key`` belongs to the call, whoever sends it however often."""
+    """One for each try. ``idempotency_key`` belongs to the call, whichever try makes its attempts."""
 
     def __init__(
-        self, context: Any, asked: int, digest: str, idempotency_key: str, place: tuple[Any, ...] = ()
+        self,
+        place: _Place,
+        asked: int,
+        idempotency_key: str,
+        *,
+        turn: tuple[_Turns, int] | None = None,
+        is_out: bool = False,
     ) -> None:
-        self._ti = context.get("ti")
-        self._store = context.get("task_state_store")
-        self._run = context.get("dag_run")
-        self._rescheduled = reschedules(context) > 0
-        self._asked = asked
-        self._digest = digest
-        self._place = place
-        self._turn: tuple[_Turns, int] | None = None
-        self._answers: list[str] = []
-        self._is_out = False
         self.idempotency_key = idempotency_key
+        self._place = place
+        self._asked = asked
+        self._turn = turn
+        self._answers: list[str] = []
+        self._is_out = is_out
+        """Does the store say that a trigger makes the call?"""
 
     @classmethod
     def open(
         cls,
-        context: Any,
-        request: dict[str, Any],
+        context: Context,
+        request: JSONObject,
         base_url: str,
         *,
         on_uncertain: str = "fail",
         inside: str | None = None,
     ) -> tuple[Self, list[Reply]]:
-        """For a try that has not asked yet; and the replies to this very request that an earlier try had got.
+        """For a try that has sent nothing yet; and the replies to this very request that an earlier try had got.
 
         ``inside``: the task_id of an operator that another task executes, whose task instance is in the context.
-        Raises TransportError where an earlier try may have been answered and nobody knows: see ``hand_over``.
+        Raises TransportError if an earlier try may have been answered and nobody knows: see ``hand_over``.
         """
         digest = hashlib.sha256(base_url.encode() + b"\n" + encode(request)).hexdigest()
         turns = _turns_of(context, inside, digest)
-        number, left = turns.take()
-        place = () if inside is None and number == 1 else (inside, number)
-        ledger = cls(context, 0, digest, str(uuid.uuid4()), place)
-        ledger._turn = turns, number
-        found = ledger._read(on_uncertain)
-        if ledger._ti is None or ledger._run is None:
-            return ledger, []
-        ledger._asked = max(found.get("asked", 0), left) if ledger._store is not None else ledger._ti.try_number
-        ledger.idempotency_key = ledger._key()
-        same = found.get("digest") == digest
+        number, answered = turns.take()
+        place = _Place(context, digest, () if inside is None and number == 1 else (inside, number))
+        found = place.read(on_uncertain)
+        if place.ti is None or context.get("dag_run") is None:
+            return cls(place, 0, str(uuid.uuid4()), turn=(turns, number)), []
+        asked = max(found.get("asked", 0), answered) if place.store is not None else place.ti.try_number
+        ledger = cls(place, asked, place.idempotency_key(asked), turn=(turns, number))
+        is_same = found.get("digest") == digest
         if found.get("out"):
-            # Another request is another call: what became of the first is told, and keeps nobody from asking.
-            _uncertain(found["out"], on_uncertain if same else "resend")
-        return ledger, _replies(found.get("replies")) if same else []
+            # Another request is another call: what may have become of the first is logged, and stops nobody.
+            _uncertain(found["out"], on_uncertain if is_same else "resend")
+        return ledger, _replies(found.get("replies")) if is_same else []
 
     @classmethod
-    def resume(cls, context: Any, state: dict[str, Any]) -> Self:
-        """For a try that has asked, and was deferred."""
-        ledger = cls(context, **state)
-        ledger._is_out = True
-        return ledger
+    def resume(cls, context: Context, state: JSONObject) -> Self:
+        """For a try that was deferred, from its ``state``."""
+        return cls(_Place(context, state["digest"]), state["asked"], state["idempotency_key"], is_out=True)
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JSONObject:
         """For ``resume``. An operator inside another task is never deferred."""
-        return {"asked": self._asked, "digest": self._digest, "idempotency_key": self.idempotency_key}
+        return {"asked": self._asked, "digest": self._place.digest, "idempotency_key": self.idempotency_key}
 
-    def key_of(self, send: int, request: dict[str, Any]) -> str:
-        """The key of one send of a dialogue, counted from 1."""
-        return key_of_call(self.idempotency_key, send, request)
+    def key_of(self, call: int, request: JSONObject) -> str:
+        """The Idempotency-Key of one call of a dialogue, counted from 1."""
+        return key_of_call(self.idempotency_key, call, request)
 
     def hand_over(self, key: str, replies: list[Reply]) -> None:
-        """Note that a trigger is about to send the call of this key.
+        """Note that a trigger is about to make the call of this Idempotency-Key.
 
-        Only a worker reaches the store. If this try ends before a worker has taken up what the trigger left, the next
-        one finds the note; without it, it would ask again and nobody would know that it pays twice.
+        Only a worker reaches the store. If this try ends before a worker has taken up the trigger's reply, the next try
+        finds the note; without it, it would send the request again, and nobody would know that it is paid for twice.
         """
-        if self._may_retry and self._store is None:
+        if self._place.store is None and self._place.may_retry():
             log.warning(
-                "If this try ends once its deferred call is answered and before a worker has taken up the answer, the "
-                "next one asks and pays again: before Airflow 3.3 there is no task state store to tell it"
+                "If this try ends after its deferred call was answered and before a worker has taken up the answer, "
+                "the next try sends and pays again: Airflow has no task state store before 3.3 to tell it"
             )
         self._write(asked=self._asked, replies=_dumped(replies), out=key)
 
     def keep(self, replies: list[Reply]) -> None:
-        """Remember the answers of a dialogue, which were paid for, and that none is out."""
+        """Remember the answers of a dialogue, which were paid for, and that no trigger makes a call."""
         self._answers = _dumped(replies)
         if self._answers:
             self._write(asked=self._asked, replies=self._answers)
 
     def close(self, error: ChatCompletionError) -> None:
-        """The task fails with ``error``: where there was an answer, the next try asks anew, and by another key.
+        """The task fails with ``error``: if there was an answer, the next try makes a new call, with another key.
 
-        What a server refused was no answer: a dialogue goes on after those that it had.
+        A refusal is not an answer: after one, the dialogue goes on from the answers that it had.
         """
         is_unknown = isinstance(error, TransportError)
-        if self._turn is not None and (is_unknown or self._store is not None):
+        if self._turn is not None and (is_unknown or self._place.store is not None):
             turns, number = self._turn
             turns.leave(number, self._asked + (not is_unknown))
         if is_unknown:
@@ -160,107 +245,56 @@ class Ledger:
         self._write(needed=waits_for_server(error), asked=self._asked + 1, replies=answers)
 
     def release(self) -> None:
-        """What became of the call that was handed over is known, so far as it can be."""
+        """What became of the call that was handed over is now known, as far as it can be."""
         if self._is_out:
             self._write(asked=self._asked, replies=[])
 
-    @property
-    def _may_retry(self) -> bool:
-        """Can another try follow, or this one be run again? Where Airflow does not say, it may."""
-        tries, most = (getattr(self._ti, name, None) for name in ("try_number", "max_tries"))
-        if not (isinstance(tries, int) and isinstance(most, int)) or tries <= most:
-            return True
-        policy = getattr(getattr(self._ti, "task", None), "retry_policy", None)
-        return may_reschedule(policy, after_answer=not self._place)  # inside another task, other calls may follow
-
-    @property
-    def _store_key(self) -> str:
-        return "_".join(map(str, (KEY, *self._place, self._digest[:16]))) if self._place else KEY
-
-    def _epoch(self) -> list[Any]:
-        return [getattr(self._ti, "max_tries", None), getattr(self._run, "clear_number", None), *self._region()]
-
-    def _region(self) -> list[Any]:
-        """The iteration of a loop, from Airflow 3.4 on; nothing outside of loops."""
-        region = getattr(self._ti, "region_id", None)
-        return [str(region), self._ti.region_index] if region is not None and region.int else []
-
-    def _key(self) -> str:
-        """Made of what is the same in each try of this run alone, so that it needs no store to be known again."""
-        ti = self._ti
-        began = str(getattr(self._run, "start_date", None))  # tells apart two Airflows with the same DAG
-        where = [began, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, *self._place]
-        parts = [*where, *self._epoch(), self._asked, self._digest]
-        return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
-
-    def _read(self, on_uncertain: str) -> dict[str, Any]:
-        if self._store is None or self._ti is None or not (self._ti.try_number > 1 or self._rescheduled):
-            return {}
-        try:
-            found = self._store.get(self._store_key)
-        except Exception as error:  # noqa: BLE001 - each backend has errors of its own
-            why = f"Airflow's task state store cannot be read ({type(error).__name__})"
-            if on_uncertain != "resend":
-                raise TransportError(
-                    f"Mend it and try again, or set on_uncertain='resend': {why}, so nobody knows whether an earlier "
-                    "try was answered. Nothing was sent",
-                    sent=False,
-                ) from None
-            log.warning("The request may be paid for twice: %s, so nobody knows whether it was answered", why)
-            return {}
-        return found if isinstance(found, dict) and found.get("epoch") == self._epoch() else {}
-
-    def _write(self, *, needed: bool = False, **values: Any) -> None:
-        """``needed``: this try is to be run again, whatever number of tries is left."""
-        if self._store is None or self._ti is None or not (needed or self._may_retry):
-            return
-        entry = {"epoch": self._epoch(), "digest": self._digest, **values}
-        self._is_out = "out" in values
-        try:
-            self._store.set(self._store_key, entry, retention=_RETENTION)
-        except Exception as error:  # noqa: BLE001 - the answer is here all the same
-            said = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
-            log.warning("Airflow did not take the reply into its task state store: %s", said)
+    def _write(self, *, needed: bool = False, **values: JSON) -> None:
+        """Write if somebody may read it. ``needed``: this try will be run again, however many tries are left."""
+        place = self._place
+        if place.store is not None and place.ti is not None and (needed or place.may_retry()):
+            self._is_out = "out" in values
+            place.write(**values)
 
 
-def _turns_of(context: Any, task_id: str | None, digest: str) -> _Turns:
-    ti = context.get("ti")
+def _turns_of(context: Context, task_id: str | None, digest: str) -> _Turns:
+    ti: Any = context.get("ti")
     if getattr(ti, "id", None) is None:
         return _Turns()
     return _turns.setdefault((ti.id, ti.try_number, reschedules(context), task_id, digest), _Turns())
 
 
-def key_of_call(idempotency_key: str, call: int, request: dict[str, Any]) -> str:
-    """The Idempotency-Key of one call of a dialogue (counted from 1): the first one's, and what tells this one apart.
+def key_of_call(idempotency_key: str, call: int, request: JSONObject) -> str:
+    """The Idempotency-Key of one call of a dialogue, counted from 1.
 
-    So an error that names the first one names all that were made after it.
+    It begins with the first call's, so an error that names the first call's key helps to find all of them.
     """
     if call == 1:
         return idempotency_key
     return f"{idempotency_key}.{call}.{hashlib.sha256(encode(request)).hexdigest()[:12]}"
 
 
-def _uncertain(key: Any, on_uncertain: str) -> None:
+def _uncertain(key: JSON, on_uncertain: str) -> None:
     what = (
         f"an earlier try handed the call to a trigger (Idempotency-Key {str(key)[:64]}) and ended before a worker had "
         "taken up the answer"
     )
     if on_uncertain != "resend":
         raise TransportError(
-            "Find out if the server answered, then clear the task to ask again, or set on_uncertain='resend': the "
-            f"request may have been paid for, and {what}",
+            "Find out whether the server answered, then clear the task to send it again, or set on_uncertain='resend': "
+            f"the request may have been paid for: {what}",
             sent=True,
             final=True,
         )
-    log.warning("The task asks again, and may pay twice: %s", what)
+    log.warning("The task sends the request again and may pay for it twice: %s", what)
 
 
 def _dumped(replies: list[Reply]) -> list[str]:
     return [record.dump(reply) for reply in replies if reply.error is None]
 
 
-def _replies(kept: Any) -> list[Reply]:
-    """What was kept; none where somebody has changed it: anyone may, who may edit a task's state."""
+def _replies(kept: list[str] | None) -> list[Reply]:
+    """The replies that were kept; none if somebody has changed them, as whoever may edit a task's state can."""
     try:
         return [record.load(text) for text in kept or ()]
     except (KeyError, TypeError, ValueError):

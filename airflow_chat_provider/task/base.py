@@ -1,58 +1,48 @@
-"""What the operators share that send requests of a user's: how their arguments are checked and rendered."""
+"""What the operators share: how their arguments are checked and rendered, and in which context they execute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from airflow.sdk import BaseOperator
 
 from airflow_chat_provider.airflow_api.compat import current_context
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
 
-    from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task.kinds import Kind
-    from airflow_chat_provider.task.rendering import Upstream
-
-
-@contextmanager
-def naming(task_id: str) -> Iterator[None]:
-    """Let an error that breaks the import of a DAG begin with its task: a DAG file has many."""
-    try:
-        yield
-    except ChatCompletionError as error:
-        error.reword(f"Task {task_id!r}: {error.message}")
-        raise
-    except RecursionError:
-        why = f"Task {task_id!r}: Correct the arguments: one is nested too deep, or holds itself"
-        raise InvalidRequest(why, path="$", keyword="json") from None
 
 
 class RequestOperator(BaseOperator):
-    """Arguments are assigned unchanged in ``__init__``, then ``_check_self`` is called."""
+    """The base of all operators that send a user's requests.
+
+    A subclass assigns its arguments unchanged in ``__init__``, since a copy of a mapped value would be rendered again,
+    and then calls ``_check_self``.
+    """
 
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json", "messages": "json", "prompt": "md"}
     chat_conn_id: str
     timeout: float | str | None
     deadline: float | str | None
     max_attempts: int | str | None
+    deferrable: bool = False
+    is_branch: ClassVar[bool] = False
+    """True for a branch: another task cannot execute it, because only a task of the DAG has tasks downstream."""
     _function_adds: ClassVar[bool] = False
-    """Does a function that is called when the task runs add to the request?"""
+    """True if a function that is called when the task runs adds to the request."""
     _own_fields: ClassVar[Sequence[str]]
-    """The template fields that ``_render_request`` renders; a subclass of a user's may have more."""
+    """The template fields that ``_render_request`` renders. A user's subclass may have more."""
     given_by_mapping: Mapping[str, Any] | None = None
-    """What a mapped task was made with."""
+    """The arguments that a mapped task was made with; None for any other task."""
 
     def __new__(cls, **kwargs: Any) -> Self:
-        """Note what a mapped task is made with, before a subclass makes something else of it."""
+        """Keep the arguments of a mapped task, before a user's subclass changes them."""
         task = super().__new__(cls)
         if kwargs.get("_airflow_from_mapped"):
             from airflow_chat_provider.task.mapped import given_by_mapping
@@ -61,7 +51,7 @@ class RequestOperator(BaseOperator):
         return task
 
     def __init__(self, *, retry_policy: Any = DEFAULT_POLICY, **kwargs: Any) -> None:
-        # An argument of ours, so that Airflow takes it from default_args, and ours as the default of partial().
+        # It is named here so that Airflow takes it from default_args, and takes our default for partial().
         super().__init__(**policy_argument(retry_policy), **kwargs)
 
     @classmethod
@@ -70,68 +60,55 @@ class RequestOperator(BaseOperator):
         raise NotImplementedError
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
-        """Check all arguments when the DAG is parsed; ``mapped``: as far as they are there."""
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
+        """Check all arguments when the DAG is parsed. ``mapped``: some of them come only when the task runs."""
         raise NotImplementedError
 
     @classmethod
-    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
-        """Check each of these by itself."""
+    def _check_each(cls, arguments: Mapping[str, Any], dag: DAG | None) -> None:
+        """Check each of these arguments by itself."""
         from airflow_chat_provider.task.parse_checks import check_each
 
         check_each(arguments, cls._kinds(), cls._own_fields, dag)
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
-        """Render the operator's own fields; those in ``data`` hold no template. What failed is kept for execute()."""
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
+        """Render these fields of the operator's own, in place. Those in ``data`` are data, not templates.
+
+        Returns the first error, which is kept: ``execute()`` raises it.
+        """
         raise NotImplementedError
 
     def _take_request_schema(self, given: Any) -> None:
-        # A plain text: msgpack, in which the DAG processor hands over what it parsed, takes no subclass of str.
+        # A plain str, because msgpack, by which the DAG processor passes on what it parsed, takes no subclass of str.
         self.request_schema = str(given) if isinstance(given, NotGiven) else given
-        self._names_schema = not isinstance(given, NotGiven)
-
-    def schema_for(self, upstream: Upstream, settings: Settings) -> Any:
-        """The task's own request_schema, where it names one; else upstream's or the connection's."""
-        if not self._names_schema:
-            return upstream.schema(settings)
-        from airflow_chat_provider.templates.schema_files import dag_of, opened
-
-        return opened(self.request_schema, dag_of(self), "request_schema")
-
-    def hook_for(self, upstream: Upstream) -> ChatCompletionHook:
-        """The hook for the task's connection, with the task's own limits."""
-        from airflow_chat_provider.hooks import ChatCompletionHook
-
-        return ChatCompletionHook(
-            upstream.conn_id(self.chat_conn_id, ChatCompletionHook.default_conn_name),
-            timeout=self.timeout,  # type: ignore[arg-type]  # text that a template rendered is read as an extra's is
-            deadline=self.deadline,  # type: ignore[arg-type]
-            max_attempts=self.max_attempts,  # type: ignore[arg-type]
-        )
+        self.names_schema = not isinstance(given, NotGiven)
 
     def _check_self(self) -> None:
         """Check the arguments when the DAG is parsed.
 
-        Not those of a mapped task, which is made when it runs: what an upstream task left is data, and is neither a
-        template nor the path of a file. ``_check_filled`` and the request's own checks look at them.
+        A mapped task is made when it runs. What it got from an upstream task is data, neither a template nor the path
+        of a file, so ``_check_filled`` and the request's own checks look at it instead.
         """
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
         from airflow_chat_provider.task.kinds import arguments_of
-        from airflow_chat_provider.templates.schema_files import dag_of
+        from airflow_chat_provider.task.parse_checks import naming
+        from airflow_chat_provider.templates.dag_templates import dag_of
 
         with naming(self.task_id):
             self._check_arguments(arguments_of(self), dag_of(self), mapped=self._function_adds)
 
     def _check_filled(self) -> None:
-        """Check the arguments once their templates are rendered: what parsing knew nothing of is looked at now."""
+        """Check the arguments once their templates are rendered: parsing could not know their values."""
         from airflow_chat_provider.task.kinds import check_filled
 
         check_filled(self, self._kinds())
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Airflow's ``partial``, whose arguments are checked like the operator's, as are those of ``expand()``."""
+        """Airflow's ``partial``. Its arguments and those of ``expand()`` are checked as the operator's are."""
         from airflow_chat_provider.task.mapping import check_partial, checked_partial
 
         check_partial(cls, kwargs)
@@ -145,33 +122,74 @@ class RequestOperator(BaseOperator):
         jinja_env: jinja2.Environment,
         seen_oids: set[int],
     ) -> None:
-        # Airflow's hook for rendering, of mapped tasks too. Its own would render data again and log what fails.
+        # Airflow calls this to render a task, a mapped one too. Its own method would render data again, and would log
+        # a template that fails with all that stands in it.
         if parent is not self:
             super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
             return
         from airflow_chat_provider.task.mapped import from_upstream
 
         if getattr(context.get("task"), "task_id", None) == self.task_id:
-            context["task"] = self  # Airflow 3.1 leaves there the task that this one is a copy of
-        data = from_upstream(self, [*template_fields, "response_schema"], context)
+            context["task"] = self  # Airflow 3.1 has the task there that this one is a copy of
+        data = from_upstream(self, self.given_by_mapping, [*template_fields, "response_schema"], context)
         for name in template_fields:
             if name not in self._own_fields and name not in data:
                 self._render_other(name, context, jinja_env)
         own = [name for name in template_fields if name in self._own_fields]
         error = self._render_request(own, context, jinja_env, data) if own else None
-        if error is not None and _is_only_shown(context):
+        # Without a running task (`airflow tasks render`) it is raised here. In a running one it waits for execute():
+        # an earlier try may have an answer that is paid for.
+        if error is not None and current_context() is None and context.get("ti") is not None:
             raise error
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
-        """A template field of a user's subclass, as Airflow renders it; what fails is said as we say it."""
-        from airflow_chat_provider.templates.errors import failing_at
-        from airflow_chat_provider.templates.stores import naming_what_is_missing
+        """Render a template field of a user's subclass as Airflow does. What fails is an InvalidRequest."""
+        from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
 
         named = cast("Context", naming_what_is_missing(context))
         with final_errors(), failing_at(name, str(getattr(self, name))):
             super()._do_render_template_fields(self, [name], named, env, set())
 
 
-def _is_only_shown(context: Any) -> bool:
-    """Is no task running (``airflow tasks render``)? Else an error waits for execute(): a paid answer may be there."""
-    return current_context() is None and context.get("ti") is not None
+def known_context(context: Any) -> Any:
+    """``context``, or the running task's if somebody executes an operator with an empty one."""
+    if context and context.get("ti") is not None:
+        return context
+    return current_context() or context or {}  # no task is running in a unit test
+
+
+def outer_task(operator: BaseOperator, context: Any) -> BaseOperator | None:
+    """The task that executes ``operator``; None if Airflow does, or if no task is running."""
+    task = getattr(context.get("ti"), "task", None)
+    return task if isinstance(task, BaseOperator) and task is not operator else None
+
+
+def placed(task: RequestOperator, context: Any) -> tuple[Any, str | None]:
+    """The context to go by, and the operator's task_id if another task executes it.
+
+    Raises InvalidRequest for what is impossible there. An operator that only Airflow's default would defer is not
+    deferred.
+    """
+    context = known_context(context)
+    outer = outer_task(task, context)
+    if outer is None:
+        return context, None
+    if task.is_branch:
+        raise _inside_error(task, outer, "branches", "so it has no tasks downstream")
+    if task.deferrable:
+        # Airflow would defer the outer task, which knows nothing of the call: the answer would be lost.
+        if "deferrable" in getattr(task, "_BaseOperator__init_kwargs", ()):
+            raise _inside_error(task, outer, "deferrable", "so it cannot be deferred", ", or set deferrable=False")
+        task.deferrable = False
+        task.log.info(
+            "%s waits in the worker: task %s executes it, so it cannot be deferred", task.task_id, outer.task_id
+        )
+    return context, task.task_id
+
+
+def _inside_error(task: BaseOperator, outer: BaseOperator, path: str, why: str, way_out: str = "") -> InvalidRequest:
+    return InvalidRequest(
+        f"Make {task.task_id!r} a task of the DAG{way_out}: task {outer.task_id!r} executes it, {why}",
+        path=path,
+        keyword="inside",
+    )

@@ -3,61 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS
-from airflow_chat_provider.task.base import RequestOperator
+from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments, Try
+from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from airflow.sdk import Context
+    import jinja2
+    from airflow.sdk import DAG, Context
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
-    from airflow_chat_provider.durable.ledger import Ledger
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
+    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.transport.session import Session
 
-_ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_heard", "_wanted")
+_ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
 
 
 class ChatCompletionOperator(RequestOperator):
     """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
 
     :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
-    :param messages: (templated) wins over ``request["messages"]``; an upstream task's ``messages`` continues it
-    :param model: (templated) wins over ``request["model"]``, the configuration's and the connection's
-    :param prompt: (templated) a user message added at the end
+    :param messages: (templated) used instead of ``request["messages"]``; an upstream task's ``messages`` continues it
+    :param model: (templated) used instead of ``request["model"]``, the configuration's and the connection's
+    :param prompt: (templated) a user message that is added at the end
     :param system_prompt: (templated) the one leading system message
     :param chat_conn_id: (templated) a connection of type ``chat``
-    :param configuration: (templated) what an upstream task left under ``configuration``
+    :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: what the answer has to fit: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: the answer must fit it: a JSON Schema, its path, or a Pydantic model class
     :param output_retries: how often an answer that does not fit is asked for again
-    :param result_format: what ``return_value`` is: raw (body and status), message, text, json (parsed), tool_calls
+    :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
-    :param on_incomplete: warn, fail or ignore where the answer was cut off, filtered or refused
-    :param push_messages: push the conversation with the reply
-    :param timeout: (templated) seconds for one attempt; like the next two it overrides the connection
-    :param deadline: (templated) seconds for all attempts and waits
-    :param max_attempts: (templated) sends in all
+    :param on_incomplete: warn, fail or ignore if the answer was cut off, filtered or refused
+    :param push_messages: push the conversation including the reply
+    :param timeout: (templated) seconds for one attempt; this and the next two override the connection
+    :param deadline: (templated) seconds for all attempts and the waits between them
+    :param max_attempts: (templated) attempts of a call
     :param deferrable: wait for the answer in the triggerer, which takes no worker slot
-    :param on_uncertain: fail or resend where a triggerer ended while the (deferred) request was under way
+    :param on_uncertain: fail or resend if a triggerer ended while the (deferred) request was under way
     :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
     """
 
+    __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
     ui_color = "#e6f2ec"
-    is_branch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -69,18 +71,18 @@ class ChatCompletionOperator(RequestOperator):
         system_prompt: Any = None,
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
-        request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
-        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        request_schema: SchemaArgument = DEFAULT_SCHEMA,
+        response_schema: SchemaArgument | type = None,
         output_retries: int = 1,
-        result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
+        result_format: ResultFormat = "raw",
         check_status: bool = True,
-        on_incomplete: Literal["warn", "fail", "ignore"] = "warn",
+        on_incomplete: OnIncomplete = "warn",
         push_messages: bool = True,
         timeout: float | str | None = None,
         deadline: float | str | None = None,
         max_attempts: int | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        on_uncertain: Literal["fail", "resend"] = "fail",
+        on_uncertain: OnUncertain = "fail",
         dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -104,13 +106,13 @@ class ChatCompletionOperator(RequestOperator):
         self.max_attempts = max_attempts
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
-        self._dry_run = dry_run  # every operator of Airflow's has a method of that name
-        self._arguments: rendering.Arguments | None = None
+        self._dry_run = dry_run  # BaseOperator has a method dry_run
+        self._rendered: rendering.RenderedRequest | None = None
         self._hook: ChatCompletionHook | None = None
         self._check_self()
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         from airflow_chat_provider.task.parse_checks import check_multiple_outputs, check_request
 
         cls._check_each(arguments, dag)
@@ -123,46 +125,140 @@ class ChatCompletionOperator(RequestOperator):
 
         return ARGUMENTS
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
-        self._arguments = arguments = rendering.render(self, fields, context, env, data)
+        self._rendered = rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
         try:
-            if arguments.error is None:
-                arguments.show()
-        except InvalidRequest as error:  # which execute() finds again
+            if rendered.error is None:
+                rendered.show()
+        except InvalidRequest as error:  # execute() comes upon it again
             return error
-        return arguments.error
+        return rendered.error
 
-    def _built(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - a decorator's function wants it
+    def _built(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - a decorated function takes it
         """The request for what the task's arguments are now."""
-        return self._current_arguments().request()
+        return self._rendered_fields().request()
 
-    def _current_arguments(self) -> rendering.Arguments:
+    def _rendered_fields(self) -> rendering.RenderedRequest:
         from airflow_chat_provider.task import rendering
 
-        if self._arguments is None:
-            self._arguments = rendering.Arguments(self)
-        return self._arguments
-
-    def _check_outputs(self, request: Any) -> None:
-        """Of a mapped task only now all is known that decides whether each key of the answer can be an XCom."""
-        if getattr(self, "multiple_outputs", False):
-            from airflow_chat_provider.task.kinds import arguments_of
-            from airflow_chat_provider.task.parse_checks import check_multiple_outputs
-            from airflow_chat_provider.templates.schema_files import dag_of
-
-            check_multiple_outputs(arguments_of(self), request, dag_of(self))
+        if self._rendered is None:
+            self._rendered = rendering.RenderedRequest.from_data(self)
+        return self._rendered
 
     def execute(self, context: Context) -> Any:
-        """Send the request and push what came back; raises ChatCompletionError for what is wrong with it."""
+        """Send the request and push what came back. Raises ChatCompletionError for what is wrong with it."""
         with final_errors():
             return self._execute(context)
 
-    def execute_complete(self, context: Context, event: Any = None) -> Any:
-        """``execute``'s second half, where the trigger of a deferred call left it to a worker: push what it got."""
+    def _execute(self, context: Context) -> Any:
+        from airflow_chat_provider.durable.ledger import Ledger
+        from airflow_chat_provider.task.xcoms import Upstream
+        from airflow_chat_provider.transport import server_memory
+
+        context, inside = placed(self, context)
+        request = self._built(context)
+        self._check_filled()
+        arguments = ChatArguments.from_task(self)
+        upstream = Upstream.from_argument(arguments.configuration)
+        self._hook = hook = upstream.hook(arguments)
+        try:
+            session = hook.session
+            settings = session.settings
+            schema = upstream.schema(arguments, settings)
+            request = session.prepare(upstream.with_model(request), schema)
+            if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
+                from airflow_chat_provider.task.parse_checks import check_multiple_outputs
+
+                check_multiple_outputs(arguments._asdict(), request, arguments.dag)
+            wanted = self._wanted(arguments)
+            server_memory.warn(wanted)
+            dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
+            self._show(dialogue.request, settings.base_url)
+            if arguments.dry_run:
+                from airflow_chat_provider.task.dry_run import print_plan
+
+                return print_plan(dialogue.request, settings)
+            configuration = upstream.downstream(request, schema, settings)
+            ledger, replies = Ledger.open(
+                context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
+            )
+            this = Try(context, arguments, ledger, configuration)
+            reply = self._ask(this, session, dialogue, replies)
+            server_memory.learn(dialogue, settings.base_url)
+            return self._conclude(this, dialogue.question, reply)
+        finally:
+            hook.close()
+
+    def _wanted(self, arguments: ChatArguments) -> Wanted:
+        """What an answer has to be."""
+        return arguments.wanted()
+
+    def _question(self, request: dict[str, Any], settings: Settings) -> dict[str, Any]:  # noqa: ARG002 - a branch's
+        """The checked request, with what an operator of this kind adds to it."""
+        return request
+
+    def _show(self, request: dict[str, Any], base_url: str) -> None:
+        """Let the rendered fields show what is really sent: the connection's model, for example, is known only now."""
+        from airflow_chat_provider.transport.server_memory import variants
+
+        request = variants(request, base_url)[0]
+        if request != self.request:
+            self.request, self.overwrite_rtif_after_execution = request, True
+            self._rendered_fields().note()
+
+    def _ask(self, this: Try, session: Session, dialogue: Dialogue, replies: list[Reply]) -> Reply:
+        """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
+        from airflow_chat_provider.core.answer.dialogue import drive
+        from airflow_chat_provider.core.answer.record import safe
+
+        if replies:
+            self.log.info("Using the answer to this request that an earlier try received")
+        final = dialogue.replay(replies)
+
+        def send(dialogue: Dialogue) -> Reply:
+            if dialogue.call > 1:
+                self.log.info("%s", dialogue.asking_again)
+            if this.arguments.deferrable:
+                self._defer(this, session.settings.limits, dialogue, replies)
+            request = dialogue.request
+            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            if this.arguments.do_xcom_push:
+                this.ledger.keep(replies)
+            return replies[-1]
+
+        return drive(dialogue, send) if final is None else final
+
+    def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
+        """Let a trigger make the calls that are still due."""
+        from airflow_chat_provider.durable.entry import Deferred
         from airflow_chat_provider.task import handoff
-        from airflow_chat_provider.task.delivery import left_value
+
+        why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
+        if why is not None:
+            self.log.debug("A worker will end this task, not its trigger: %s", why)
+        delivery = this.arguments.delivery()._asdict() if why is None else None
+        wanted = dialogue.wanted.to_dict()
+        deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
+        handoff.hand_over(self, this, dialogue, deferred, replies)
+
+    def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:
+        """Leave the reply that ended the dialogue, or what is wrong with it."""
+        from airflow_chat_provider.task.xcoms import deliver
+
+        try:
+            return deliver(self, this.arguments, this.context.get("ti"), question, reply, this.configuration)
+        except ChatCompletionError as error:
+            this.ledger.close(error)
+            raise
+
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """The second half of ``execute`` if a trigger left the end of a deferred call to a worker."""
+        from airflow_chat_provider.durable.results import left_value
+        from airflow_chat_provider.task import handoff
 
         with final_errors():
             found = handoff.find(context["ti"], event, on_uncertain=self.on_uncertain)
@@ -172,13 +268,24 @@ class ChatCompletionOperator(RequestOperator):
                 raise found.error or RuntimeError("a deferred call left neither an entry nor an error")
             return self._take_up(context, found, found.entry.deferred)
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow's way back from a trigger. One that could not run has left a journal all the same."""
+        if next_method != "__fail__":
+            return super().resume_execution(next_method, next_kwargs, context)
+        from airflow_chat_provider.task.handoff import failure_event
+
+        return self.execute_complete(context, failure_event(next_kwargs))
+
     def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
+        """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
         from airflow_chat_provider.transport import server_memory
 
-        self._show(deferred.request, deferred.configuration["base_url"])
+        base_url = deferred.configuration["base_url"]
+        self._show(deferred.request, base_url)
         ledger = Ledger.resume(context, deferred.ledger)
-        if self.do_xcom_push:
+        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration)
+        if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:
             ledger.release()
@@ -187,159 +294,42 @@ class ChatCompletionOperator(RequestOperator):
             raise found.error
         question, final = deferred.question or deferred.request, found.final
         if final is None:
-            dialogue, final = self._replayed(question, deferred.rung, found.replies)
+            dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
             if final is None:
-                self._hand_over(context, dialogue, deferred, ledger, found.replies)
+                from airflow_chat_provider.task.handoff import hand_over
+
+                self.log.info("%s", dialogue.asking_again)
+                hand_over(self, this, dialogue, deferred, found.replies)
             if dialogue is not None:
-                server_memory.learn(dialogue, deferred.configuration["base_url"])
+                server_memory.learn(dialogue, base_url)
         try:
-            value = self._conclude(context, ledger, question, final, deferred.configuration)
+            value = self._conclude(this, question, final)
         except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
-        found.journal.clear()  # not where Airflow took no XCom: then the answer is nowhere else
+        found.journal.clear()  # not if Airflow took no XCom: then the answer is nowhere else
         return value
 
-    def _replayed(self, question: dict[str, Any], rung: int, replies: list[Reply]) -> tuple[Any, Reply | None]:
-        """The dialogue as far as its replies go, and the last one of them, unless there is another call to make."""
+    def _replayed(
+        self, arguments: ChatArguments, question: dict[str, Any], rung: int, replies: list[Reply]
+    ) -> tuple[Any, Reply | None]:
+        """The dialogue as far as its replies go, and the last of them, unless there is another call to make."""
         from airflow_chat_provider.core.answer.dialogue import Dialogue
-        from airflow_chat_provider.core.answer.reply import unreadable
+        from airflow_chat_provider.core.answer.result import unreadable
 
         try:
-            dialogue = Dialogue(question, self._wanted(), rung)
-            final = self._heard(dialogue, replies)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the answer is paid for: it is pushed before this is raised
+            dialogue = Dialogue(question, self._wanted(arguments), rung)
+            final = dialogue.replay(replies)
+        except Exception as error:  # noqa: BLE001 - the answer is paid for: whatever this is, body and status are pushed first
             return None, replies[-1]._replace(error=unreadable(replies[-1], error))
         return dialogue, final
 
     @classmethod
-    def ends_as_usual(cls) -> bool:
-        """Does this class end a task as ChatCompletionOperator does? What a subclass adds to that runs in workers."""
-        return all(getattr(cls, name) is getattr(ChatCompletionOperator, name) for name in _ENDING)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Airflow's way back from a trigger; one that could not run has a journal all the same."""
-        if next_method != "__fail__":
-            return super().resume_execution(next_method, next_kwargs, context)
-        from airflow_chat_provider.task.handoff import failure_event
-
-        return self.execute_complete(context, failure_event(next_kwargs))
-
-    def _execute(self, context: Context) -> Any:
-        from airflow_chat_provider.durable.ledger import Ledger
-        from airflow_chat_provider.task import rendering
-        from airflow_chat_provider.task.inside import placed
-        from airflow_chat_provider.transport import server_memory
-
-        context, inside = placed(self, context)
-        built = self._built(context)
-        self._check_filled()
-        upstream = rendering.Upstream.of(self.configuration)
-        self._hook = hook = self.hook_for(upstream)
-        try:
-            schema = self.schema_for(upstream, hook.settings)
-            request = hook.prepare(upstream.request(built), schema)
-            self._check_outputs(request)
-            want = self._wanted()
-            server_memory.warn(want)
-            dialogue = server_memory.begin(self._question(request), want, hook.settings)
-            self._show(dialogue.request, hook.settings.base_url)
-            if self._dry_run:
-                from airflow_chat_provider.task.dry_run import print_plan
-
-                return print_plan(dialogue.request, hook.settings)
-            configuration = upstream.downstream(request, schema, hook.settings)
-            ledger, earlier = Ledger.open(
-                context, request, hook.settings.base_url, on_uncertain=self.on_uncertain, inside=inside
-            )
-            reply = self._ask(context, hook, dialogue, ledger, earlier, configuration)
-            server_memory.learn(dialogue, hook.settings.base_url)
-            return self._conclude(context, ledger, dialogue.question, reply, configuration)
-        finally:
-            hook.close()
-
-    def _ask(
-        self,
-        context: Context,
-        hook: ChatCompletionHook,
-        dialogue: Dialogue,
-        ledger: Ledger,
-        replies: list[Reply],
-        configuration: dict[str, Any],
-    ) -> Reply:
-        """Ask until there is nothing more to ask for; or defer. ``replies``: those to an earlier try."""
-        # Delivery now, too: what is first imported once an answer is here needs a file, and there may be none left.
-        from airflow_chat_provider.core.answer.record import safe
-        from airflow_chat_provider.task import delivery  # noqa: F401
-
-        if replies:
-            self.log.info("This request was answered in an earlier try, which ended before its task did")
-        rung, final = dialogue.rung, self._heard(dialogue, replies)
-        while final is None:
-            if self.deferrable:
-                from airflow_chat_provider.task.handoff import deferred_call
-
-                deferred = deferred_call(
-                    self, context["ti"], hook.settings.limits, dialogue.wanted, rung, configuration, ledger
-                )
-                self._hand_over(context, dialogue, deferred, ledger, replies)
-            request = dialogue.request
-            replies.append(safe(hook.send(request, idempotency_key=ledger.key_of(dialogue.sends, request))))
-            if self.do_xcom_push:
-                ledger.keep(replies)
-            final = self._heard(dialogue, replies[-1:])
-        return final
-
-    def _heard(self, dialogue: Dialogue, replies: list[Reply]) -> Reply | None:
-        """Replies are here: the last one, unless another call is worth it."""
-        final = None
-        for reply in replies:
-            final = dialogue.take(reply)
-        if replies and final is None:
-            self.log.info("Asking again (call %s): %s", dialogue.sends, dialogue.why)
-        return final
-
-    def _hand_over(
-        self, context: Context, dialogue: Dialogue, deferred: Deferred, ledger: Ledger, replies: list[Reply]
-    ) -> NoReturn:
-        from airflow_chat_provider.durable.entry import Entry
-        from airflow_chat_provider.task import handoff
-
-        request, question = dialogue.request, dialogue.question
-        deferred = deferred._replace(request=request, question=None if request is question else question)
-        entry = Entry.of(deferred, ledger.key_of(dialogue.sends, request), replies)
-        handoff.leave(self, context["ti"], entry, ledger, replies)
-
-    def _wanted(self) -> Wanted:
-        from airflow_chat_provider.transport import server_memory
-
-        return server_memory.wanted(self)
-
-    def _question(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The checked request, with what an operator of this kind adds."""
-        return request
-
-    def _conclude(
-        self, context: Context, ledger: Ledger, question: dict[str, Any], reply: Reply, configuration: dict[str, Any]
-    ) -> Any:
-        from airflow_chat_provider.task.delivery import deliver
-
-        try:
-            return deliver(self, context.get("ti"), question, reply, configuration)
-        except ChatCompletionError as error:
-            ledger.close(error)
-            raise
-
-    def _show(self, request: dict[str, Any], base_url: str) -> None:
-        """Let the rendered fields be what is really sent; some of it (the connection's model) is known only now."""
-        from airflow_chat_provider.transport.outgoing import variants
-
-        request = variants(request, base_url)[0]
-        if request != self.request:
-            self.request, self.overwrite_rtif_after_execution = request, True
-            self._current_arguments().note()
+    def _has_own_ending(cls) -> bool:
+        """True if a subclass ends its task in a way of its own, which runs in workers only."""
+        return any(getattr(cls, name) is not getattr(ChatCompletionOperator, name) for name in _ENDING)
 
     def on_kill(self) -> None:
-        """Close the socket of the call, so that the server can stop working for it."""
+        """Close the socket of the call, so that the server can stop working on it."""
         if self._hook is not None:
             self._hook.abort()

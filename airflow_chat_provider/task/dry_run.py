@@ -1,4 +1,4 @@
-"""A request as it would be sent, for a reader: a curl command, with the size of it."""
+"""What ``dry_run=True`` prints: the request as it would be sent, as a curl command, and its size."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-from airflow_chat_provider.core.connection.masking import is_secret_name
+from airflow_chat_provider.core.connection.settings import is_secret_name
 from airflow_chat_provider.core.request.json_values import encode
-from airflow_chat_provider.transport.outgoing import variants
+from airflow_chat_provider.transport.server_memory import variants
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
@@ -19,7 +19,7 @@ _KEY = "CHAT_API_KEY"
 
 
 def curl(request: dict[str, Any], settings: Settings) -> str:
-    """The command. The key and any other secret header are variables of the shell's."""
+    """The command. The key and any other secret header are shell variables in it."""
     sent = variants(request, settings.base_url)[0]
     size, messages = len(encode(sent)), sent.get("messages")
     count = len(messages) if isinstance(messages, list) else 0
@@ -29,12 +29,12 @@ def curl(request: dict[str, Any], settings: Settings) -> str:
         *(f"  -H {header}" for header in headers),
         f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
     ]
-    said = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
-    return said + "\n" + " \\\n".join(lines)
+    summary = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
+    return summary + "\n" + " \\\n".join(lines)
 
 
 def _headers(settings: Settings) -> list[str]:
-    """A secret as a variable of the shell's, in double quotes, in which a shell fills it in; the rest as it is."""
+    """Each header, quoted for a shell. A secret is a variable in double quotes, where the shell expands it."""
     found = []
     for name, value in settings.request_headers().items():
         if not is_secret_name(name) and not any(secret in value for secret in settings.secrets):
@@ -47,7 +47,7 @@ def _headers(settings: Settings) -> list[str]:
 
 
 def _url(settings: Settings) -> str:
-    """With ``***`` for what is secret in it, however short."""
+    """The URL, with ``***`` for every secret in it, however short."""
     url = settings.base_url + "/" + settings.endpoint.lstrip("/")
     for secret in settings.secrets:
         url = url.replace(secret, "***")
@@ -59,5 +59,5 @@ def _url(settings: Settings) -> str:
 
 
 def print_plan(request: Mapping[str, Any], settings: Settings) -> None:
-    """To the task's output, as the user wants to see it: the one place where a prompt is shown."""
+    """Print the request to the task's log. No other code shows a prompt."""
     print(curl(dict(request), settings))  # noqa: T201 - asked for by dry_run=True

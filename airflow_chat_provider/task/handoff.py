@@ -1,4 +1,4 @@
-"""The worker's half of a deferred call: leaving the request for the trigger, and finding out what became of it."""
+"""The worker's half of a deferred call: hand the request over to the trigger, and find out what became of it."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from airflow_chat_provider.core.errors import ChatCompletionError, TransportErro
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.durable.entry import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal
-from airflow_chat_provider.task.delivery import delivery_of, is_left
+from airflow_chat_provider.durable.results import is_left
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.core.answer.dialogue import Wanted
-    from airflow_chat_provider.durable.ledger import Ledger
-    from airflow_chat_provider.operators import ChatCompletionOperator
+    from airflow.sdk import BaseOperator
 
-_GRACE = timedelta(seconds=60)  # the trigger itself keeps the task's time limit; Airflow's is for where there is none
+    from airflow_chat_provider.core.answer.dialogue import Dialogue
+    from airflow_chat_provider.task.arguments import Try
+
+# The trigger keeps the task's time limit itself. Airflow's own, this much later, is for a trigger that never runs.
+_GRACE = timedelta(seconds=60)
 _ENDED = "success"
 """What ``dag.test()`` makes of a trigger's event that ends the task: there a worker goes on all the same."""
-_SAME_VERSION = "have one version of airflow-chat-provider on workers and triggerers"
+_SAME_VERSION = "install the same version of airflow-chat-provider on workers and triggerers"
+# By the state that the trigger's event names, or, where the event tells nothing, by what was found of the journal.
 _WHY = {
     "uncertain": "the triggerer ended while the request was under way",
     "spent": "a triggerer ended while the last of max_attempts requests was under way",
-    "unstored": "the reply came, but Airflow did not take it into XCom",
-    "overtaken": "two triggerers worked for the task, and the other one left no reply",
-    "missing": f"its journal (XCom {KEY!r}) is not there; was it deleted while the task was deferred?",
+    "unstored": "the reply came, but Airflow could not store it in XCom",
+    "overtaken": "two triggerers worked on the task, and the other one left no reply",
+    "missing": f"its journal (XCom {KEY!r}) is missing; was it deleted while the task was deferred?",
     "foreign": f"its journal (XCom {KEY!r}) holds something else; does another program push that key?",
-    "newer": f"its journal (XCom {KEY!r}) is of a newer version; {_SAME_VERSION}",
+    "newer": f"its journal (XCom {KEY!r}) was written by a newer version; {_SAME_VERSION}",
     "outdated": f"the triggerer has an older version; {_SAME_VERSION}",
     "no event": "its trigger ended without an event",
-    "strange event": f"its trigger's event is of an unknown version; {_SAME_VERSION}",
-    "failed": "its trigger failed, see the trigger's log",
+    "strange event": f"its trigger sent an event of an unknown version; {_SAME_VERSION}",
+    "failed": "its trigger failed; see the trigger's log",
     "broken": "Airflow could not run its trigger; does the triggerer have this version of airflow-chat-provider?",
     "done": "its journal holds no reply",
 }
 
 
 class Found(NamedTuple):
-    """What the trigger left: ``replies`` in the order in which they came; ``error`` where the last one is not the end.
+    """What the trigger left. ``replies`` are in the order in which they came; ``entry`` is None if nothing is known.
 
-    ``entry`` is None where nothing of the call is known.
+    ``error`` says why the last reply is not the end of the call, if it is not.
     """
 
     journal: Journal
@@ -51,11 +54,11 @@ class Found(NamedTuple):
     replies: list[Reply]
     error: BaseException | None = None
     has_ended: bool = False
-    """The trigger has left all XComs: there is nothing to do but to return the value."""
+    """The trigger has set all XComs: only the value is still to be returned."""
 
     @property
     def final(self) -> Reply | None:
-        """A reply with the error, if there is one."""
+        """The reply that carries ``error``; None if there is no such error, or if it is Airflow's time-out."""
         if not isinstance(self.error, ChatCompletionError):
             return None
         if self.entry is not None and self.entry.state == "done":
@@ -63,34 +66,20 @@ class Found(NamedTuple):
         return after([reply for reply in self.replies if reply.error is None], Reply(None, None, error=self.error))
 
 
-def deferred_call(
-    task: ChatCompletionOperator,
-    ti: Any,
-    limits: dict[str, Any],
-    wanted: Wanted,
-    rung: int,
-    configuration: dict[str, Any],
-    ledger: Ledger,
-) -> Deferred:
-    """All that the trigger has to know but the request."""
-    why = needs_worker(task, ti)
-    if why is not None:
-        task.log.debug("A worker will end this task, not its trigger: %s", why)
-    delivery = delivery_of(task)._asdict() if why is None else None
-    return Deferred(limits, {}, None, rung, wanted.to_dict(), delivery, configuration, ledger.state)
+def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | None:
+    """Why a trigger cannot end this task: some of what is due at its end runs in workers only. None: it can.
 
-
-def needs_worker(task: Any, ti: Any) -> str | None:
-    """Why a trigger cannot end this task, where it cannot: some of what is due at its end runs in workers alone."""
+    ``is_customised``: the class of the task has methods of its own for its end.
+    """
     from airflow_chat_provider.airflow_api.compat import has_success_listeners
 
     reasons = {
         "do_xcom_push=False": not task.do_xcom_push,  # XComs tell a trigger that comes back that all is done
-        "a subclass has methods of its own": not task.ends_as_usual(),
+        "a subclass has methods of its own": is_customised,
         "post_execute": task._post_execute_hook is not None,  # noqa: SLF001 - where Airflow keeps the argument
         "on_success_callback": bool(task.on_success_callback),
         "outlets": bool(task.outlets),
-        "multiple_outputs": bool(getattr(task, "multiple_outputs", False)),
+        "multiple_outputs": task.multiple_outputs,
         "operator_extra_links": bool(task.operator_extra_links),
         "a downstream task maps over its value": ti.map_index in (None, -1)
         and next(task.iter_mapped_dependants(), None) is not None,
@@ -101,24 +90,31 @@ def needs_worker(task: Any, ti: Any) -> str | None:
     return next((why for why, holds in reasons.items() if holds), None)
 
 
-def leave(task: ChatCompletionOperator, ti: Any, entry: Entry, ledger: Ledger, replies: list[Reply]) -> NoReturn:
-    """Write the journal's first entry and let the task wait for its trigger. ``replies``: those that came before."""
+def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Deferred, replies: list[Reply]) -> NoReturn:
+    """Write the first entry of the journal, then let the task wait for its trigger.
+
+    ``deferred`` lacks its request: that is what the dialogue asks now, after ``replies``.
+    """
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
-    journal, limit = Journal.of(ti), task.execution_timeout
+    request, question = dialogue.request, dialogue.question
+    deferred = deferred._replace(request=request, question=None if request is question else question)
+    entry = Entry.from_deferred(deferred, this.ledger.key_of(dialogue.call, request), replies)
+    ti, limit = this.context["ti"], task.execution_timeout
+    journal = Journal.from_ti(ti)
     journal.write(entry)
-    ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
+    this.ledger.hand_over(entry.key, replies)  # after the journal: a worker that ends here has made no trigger
     trigger = ChatCompletionTrigger(
         **journal.slot.identity,
         try_number=ti.try_number,
-        on_uncertain=task.on_uncertain,
+        on_uncertain=this.arguments.on_uncertain,
         expires=time.time() + limit.total_seconds() if limit else None,
     )
     task.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _GRACE if limit else None)
 
 
 def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
-    """An event for what Airflow says of a trigger that fired none."""
+    """The event to go by when Airflow says that a trigger fired none: it timed out, or could not run."""
     said = next_kwargs or {}
     if said.get("error") == "Trigger timeout":
         return {"version": VERSION, "state": "timed_out"}
@@ -127,9 +123,9 @@ def failure_event(next_kwargs: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
-    """What became of a deferred call, by its trigger's event and its journal."""
+    """Find out from its trigger's event and its journal what became of a deferred call."""
     state, detail = _read(event)
-    journal, entry = Journal.of(ti), None
+    journal, entry = Journal.from_ti(ti), None
     try:
         entry = journal.read()
     except Unusable as unusable:
@@ -149,6 +145,7 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
 
 
 def _read(event: Any) -> tuple[str, str | None]:
+    """The state that an event names, and its detail, which quotes nothing of the request."""
     if event is None:
         return "no event", None
     if event == _ENDED:
@@ -159,7 +156,7 @@ def _read(event: Any) -> tuple[str, str | None]:
 
 
 def _strange(reply: Reply, state: str) -> ChatCompletionError:
-    message = f"See the reply in XCom (body, status), and clear the task to ask again: {_WHY[state]}"
+    message = f"Read the reply in XCom (body, status), then clear the task to send the request again: {_WHY[state]}"
     error = ChatCompletionError(message, status=reply.status, request_id=reply.request_id, body=reply.body)
     error.final = True
     return error
@@ -168,20 +165,20 @@ def _strange(reply: Reply, state: str) -> ChatCompletionError:
 def _time_out(entry: Entry | None) -> BaseException:
     from airflow_chat_provider.airflow_api.compat import AirflowTaskTimeout
 
-    waits = entry is not None and entry.state == "ready" and entry.owner is None
-    where = "before a trigger took it up; is a triggerer running?" if waits else "while the request was under way"
-    return AirflowTaskTimeout(f"The task's execution_timeout ran out {where}")
+    if entry is not None and entry.state == "ready" and entry.owner is None:
+        return AirflowTaskTimeout("Check that a triggerer runs: execution_timeout ran out before one took up the task")
+    return AirflowTaskTimeout("Raise execution_timeout: it ran out while the request was under way")
 
 
 def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> TransportError:
-    """There is no reply: may there have been one?"""
+    """The error of a call without a reply: it says whether the server may have answered, and charged for it."""
     if state == "outdated" or (entry is not None and entry.state == "ready"):
         return TransportError(f"Try again: the request was not sent, {why}", sent=False)
     key = f" (Idempotency-Key {entry.key})" if entry is not None else ""
     if on_uncertain == "resend":
         return TransportError(f"Try again: {why}; the request may have been paid for{key}", sent=True)
     message = (
-        f"Find out if the server answered{key}, then clear the task to ask again, or set on_uncertain='resend': "
-        f"the request may have been paid for, and {why}"
+        f"Find out whether the server answered{key}, then clear the task to send the request again, or set "
+        f"on_uncertain='resend': the request may have been paid for, and {why}"
     )
     return TransportError(message, sent=True, final=True)

@@ -1,37 +1,45 @@
-"""What each argument of the operators may be: one table, in which every argument has its line."""
+"""What each argument of the operators may be: one table, with a line for every argument."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.task.arguments import ATTRIBUTES, BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
-from airflow_chat_provider.templates.renderer import markers
-from airflow_chat_provider.templates.structure import leaves
+from airflow_chat_provider.templates.markers import IsTemplate, holds_template, markers
 
-Check = Callable[[str, Any], None]
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
+"""The argument of an attribute, where they have different names."""
 _LARGEST = 10**18
+_SIMPLE = (str, bool)
 _TEMPLATED = {*TEMPLATE_FIELDS, *BATCH_FIELDS}
 
 
 class Kind(NamedTuple):
-    """``check`` raises InvalidRequest for a value that is wrong; None may be given where it is ``optional``."""
+    """What an argument may be: None if it is ``optional``, and any value for which ``check`` does not raise.
 
-    check: Check
+    ``allowed`` has texts and switches that need no check.
+    """
+
+    check: Callable[[str, Any], None]
     optional: bool = False
+    allowed: Collection[str | bool] = ()
 
 
-def wrong(name: str, what: str, value: Any, keyword: str = "type", hint: str = "") -> InvalidRequest:
-    """The error of an argument that must be ``what``."""
+def wrong(name: str, what: str, value: object, keyword: str = "type", hint: str = "") -> InvalidRequest:
+    """The error for an argument that must be ``what``."""
     return InvalidRequest(f"{name} must be {what}, not {shown(value)}{hint}", path=name, keyword=keyword)
 
 
-def shown(value: Any) -> str:
-    """A wrong value, for its author; a long or large one by its type."""
+def shown(value: object) -> str:
+    """A wrong value, for its author; only the type of a long or large one."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**64):
         return repr(value)
     if isinstance(value, str):
@@ -42,24 +50,24 @@ def shown(value: Any) -> str:
 
 
 def switch(name: str, value: Any) -> None:
-    """True or False, and nothing that only counts as one of them."""
+    """True or False, and nothing else that Python takes for one of them."""
     if not isinstance(value, bool):
         hint = "; write it without quotes" if str(value).strip().lower() in ("true", "false") else ""
         raise wrong(name, "True or False", value, hint=hint)
 
 
 def choice(*allowed: str) -> Kind:
-    """One of few values."""
+    """One of a few values."""
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in allowed:
             raise wrong(name, f"one of {', '.join(map(repr, allowed))}", value, "enum")
 
-    return Kind(check)
+    return Kind(check, allowed=allowed)
 
 
 def limit(name: str, value: Any) -> None:
-    """A limit that the connection has, too: read as its extra is."""
+    """A limit that the connection has as well: it is read as the connection's extra is."""
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise wrong(name, "a number that a clock or a counter can hold", value, "maximum")
     try:
@@ -69,7 +77,7 @@ def limit(name: str, value: Any) -> None:
 
 
 def text(name: str, value: Any) -> None:
-    """A text with something in it."""
+    """A text that is not empty."""
     if not isinstance(value, str):
         raise wrong(name, "text", value)
     if not value.strip():
@@ -77,7 +85,7 @@ def text(name: str, value: Any) -> None:
 
 
 def _anything(name: str, value: Any) -> None:
-    """What the request's schema judges."""
+    """Anything: the request's schema judges it."""
 
 
 def _messages(name: str, value: Any) -> None:
@@ -86,9 +94,9 @@ def _messages(name: str, value: Any) -> None:
 
 
 def _configuration(name: str, value: Any) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.task.rendering import Upstream
+    from airflow_chat_provider.task.xcoms import Upstream
 
-    Upstream.of(value)
+    Upstream.from_argument(value)
 
 
 def _request_schema(name: str, value: Any) -> None:
@@ -99,7 +107,7 @@ def _request_schema(name: str, value: Any) -> None:
 def _response_schema(name: str, value: Any) -> None:
     if not isinstance(value, Mapping | str | os.PathLike | type):
         is_instance = callable(getattr(value, "model_json_schema", None))
-        hint = f"; give the class, {type(value).__name__}, not an instance of it" if is_instance else ""
+        hint = f"; give the class {type(value).__name__}, not an instance of it" if is_instance else ""
         what = "a JSON Schema (a dict), the path of a .json file, or a Pydantic model class"
         raise wrong(name, what, value, hint=hint)
     if value == "":
@@ -125,6 +133,7 @@ def _branches(name: str, value: Any) -> None:
     described(value)
 
 
+_SWITCH = Kind(switch, allowed=(True, False))
 ARGUMENTS: dict[str, Kind] = {
     "request": Kind(_anything, optional=True),
     "messages": Kind(_messages, optional=True),
@@ -137,15 +146,15 @@ ARGUMENTS: dict[str, Kind] = {
     "response_schema": Kind(_response_schema, optional=True),
     "output_retries": Kind(_retries),
     "result_format": choice("raw", "message", "text", "json", "tool_calls"),
-    "check_status": Kind(switch),
+    "check_status": _SWITCH,
     "on_incomplete": choice("warn", "fail", "ignore"),
-    "push_messages": Kind(switch),
+    "push_messages": _SWITCH,
     "timeout": Kind(limit, optional=True),
     "deadline": Kind(limit, optional=True),
     "max_attempts": Kind(limit, optional=True),
-    "deferrable": Kind(switch),
+    "deferrable": _SWITCH,
     "on_uncertain": choice("fail", "resend"),
-    "dry_run": Kind(switch),
+    "dry_run": _SWITCH,
     "branches": Kind(_branches, optional=True),
     "choose_by": choice("enum", "tool"),
 }
@@ -154,45 +163,52 @@ ARGUMENTS: dict[str, Kind] = {
 def check_values(
     arguments: Mapping[str, Any], table: Mapping[str, Kind], options: Mapping[str, Any] | None = None
 ) -> None:
-    """Check each argument by itself, as far as it is known; raises InvalidRequest.
+    """Check each argument by itself, unless it is a template. Raises InvalidRequest.
 
-    ``options`` are the ``jinja_environment_kwargs`` of the DAG.
+    :param options: the ``jinja_environment_kwargs`` of the DAG
     """
     is_template = markers(options)
-    # Where lines may be statements, any text may be a template: that tells nothing of an argument that takes none.
-    looks_like_one = markers({name: value for name, value in (options or {}).items() if not name.startswith("line_")})
+    # If lines may be statements, any text may be a template. That says nothing about an argument that takes none.
+    has_marks = markers({name: value for name, value in (options or {}).items() if not name.startswith("line_")})
     for name, kind in table.items():
         if name not in arguments:
             continue
         value = arguments[name]
         if ATTRIBUTES.get(name, name) not in _TEMPLATED:
-            _check_no_template(name, value, looks_like_one)
+            _check_no_template(name, value, has_marks)
         elif is_template(value):
             continue
-        if value is not None or not kind.optional:
+        if not (value is None and kind.optional) and not (type(value) in _SIMPLE and value in kind.allowed):
             kind.check(name, value)
 
 
-def check_filled(task: Any, table: Mapping[str, Kind]) -> None:
-    """The same once a task's templates are rendered: for all but the request, which is checked as a whole."""
+def check_filled(task: BaseOperator, table: Mapping[str, Kind]) -> None:
+    """Check the arguments of a task again once its templates are rendered, or fields were set. Raises InvalidRequest.
+
+    The request's arguments are left to the check of the whole request.
+    """
     given = arguments_of(task)
     for name, kind in table.items():
-        value = given.get(name)
-        if name in given and name not in REQUEST_FIELDS and (value is not None or not kind.optional):
+        if name not in given or name in REQUEST_FIELDS:
+            continue
+        value = given[name]
+        if not (value is None and kind.optional) and not (type(value) in _SIMPLE and value in kind.allowed):
             kind.check(name, value)
 
 
-def arguments_of(task: Any) -> dict[str, Any]:
-    """A task's arguments by the names that its constructor has for them."""
-    own = vars(task)
-    names = {attribute: name for name, attribute in ATTRIBUTES.items() if attribute in own}
-    return {names.get(attribute, attribute): value for attribute, value in own.items()}
+def arguments_of(task: BaseOperator) -> dict[str, Any]:
+    """A task's attributes by the names of its arguments."""
+    given = dict(vars(task))
+    for attribute, name in ARGUMENT_OF.items():
+        if attribute in given:
+            given[name] = given.pop(attribute)
+    return given
 
 
-def _check_no_template(name: str, value: Any, is_template: Callable[[Any], bool]) -> None:
-    if isinstance(value, type) or not any(map(is_template, leaves(value))):
+def _check_no_template(name: str, value: object, has_marks: IsTemplate) -> None:
+    if isinstance(value, type) or not holds_template(value, has_marks):
         return
-    hint = "; a schema with such marks in its texts can stand in a .json file" if name == "response_schema" else ""
+    hint = "; or put a schema with such marks in its texts into a .json file" if name == "response_schema" else ""
     raise InvalidRequest(
         f"Write {name} out in the DAG: this argument takes no template, and no value of an upstream task{hint}",
         path=name,

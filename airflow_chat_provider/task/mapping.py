@@ -1,4 +1,4 @@
-"""Mapped tasks: what ``partial``, ``expand`` and ``expand_kwargs`` are given is checked as far as it is known."""
+"""Mapped tasks: the arguments of ``partial``, ``expand`` and ``expand_kwargs`` are checked as far as they are known."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from airflow.sdk.bases.decorator import _TaskDecorator
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-from airflow_chat_provider.task.base import RequestOperator, naming
+from airflow_chat_provider.task.parse_checks import naming
 
 if TYPE_CHECKING:
+    from airflow.sdk import DAG, TaskGroup
     from airflow.sdk.bases.decorator import TaskDecorator
 
 
-def check_partial(operator: type[RequestOperator], given: Mapping[str, Any]) -> None:
-    """Check what the DAG says of a task that will be mapped; raises InvalidRequest, which names the task."""
+def check_partial(operator: type[Any], given: Mapping[str, Any]) -> None:
+    """Check the arguments of ``partial()``. Raises InvalidRequest, which names the task."""
     dag = given.get("dag") or DagContext.get_current()
     group = given.get("task_group") or (TaskGroupContext.get_current(dag) if dag is not None else None)
     task_id = given.get("task_id") or "?"
@@ -25,8 +26,10 @@ def check_partial(operator: type[RequestOperator], given: Mapping[str, Any]) -> 
         operator._check_arguments(arguments, dag, mapped=True)  # noqa: SLF001 - an operator of ours
 
 
-def _defaults(operator: type[RequestOperator], dag: Any, group: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``default_args`` say of this operator's own arguments."""
+def _defaults(
+    operator: type[Any], dag: DAG | None, group: TaskGroup | None, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of the operator's own arguments that ``default_args`` give."""
     found: dict[str, Any] = {}
     for holder in (getattr(dag, "default_args", None), getattr(group, "default_args", None), given.get("default_args")):
         found |= holder if isinstance(holder, Mapping) else {}
@@ -35,7 +38,7 @@ def _defaults(operator: type[RequestOperator], dag: Any, group: Any, given: Mapp
 
 
 class Checked(OperatorPartial):
-    """What ``partial()`` returns: what it is expanded over is checked, too, as far as it stands in the DAG."""
+    """The result of ``partial()``. The values that it is expanded over are checked if they stand in the DAG."""
 
     __slots__ = ()
 
@@ -54,14 +57,14 @@ class Checked(OperatorPartial):
 
     def _check(self, given: Mapping[str, Any]) -> None:
         operator: Any = self.operator_class
-        self._expand_called = True  # where the check fails, Airflow would warn that nothing was expanded
+        self._expand_called = True  # if the check fails, Airflow would warn that nothing was expanded
         with naming(self.kwargs["task_id"]):
             operator._check_each(given, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
 
 
 def checked_partial(partial: OperatorPartial) -> OperatorPartial:
-    """What Airflow's ``partial()`` returned, with its ``expand`` and ``expand_kwargs`` checked."""
-    partial.__class__ = Checked  # not a copy: Airflow warns of each that is never expanded
+    """The result of Airflow's ``partial()``, with its ``expand`` and ``expand_kwargs`` checked."""
+    partial.__class__ = Checked  # not a copy: Airflow warns about each one that is never expanded
     return partial
 
 
@@ -72,10 +75,10 @@ def _each(mapped: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 class _CheckedTask(_TaskDecorator):  # type: ignore[type-arg]
-    """A decorated function: called, it makes a task, which checks itself; here it is mapped."""
+    """A decorated function. If it is called, the task checks itself; if it is mapped, this class checks."""
 
     def expand(self, **map_kwargs: Any) -> Any:
-        """Airflow's own. What is mapped are the function's arguments; the decorator's are checked."""
+        """Airflow's own. The function's arguments are mapped; the decorator's are checked."""
         self._check()
         return super().expand(**map_kwargs)
 
@@ -86,11 +89,11 @@ class _CheckedTask(_TaskDecorator):  # type: ignore[type-arg]
 
     def _check(self) -> None:
         operator: Any = self.operator_class
-        # None of these is mapped: what is not given stays as it is.
+        # The decorator's arguments are not mapped, so those that are not given keep their defaults.
         check_partial(operator, {"result_format": "raw", **self.kwargs, "multiple_outputs": self.multiple_outputs})
 
 
 def checked(decorator: Any) -> TaskDecorator:
-    """A function that Airflow's factory has decorated: where it is mapped, it is checked."""
+    """A function that Airflow's factory has decorated, whose arguments are checked when it is mapped."""
     decorator.__class__ = _CheckedTask
     return cast("TaskDecorator", decorator)

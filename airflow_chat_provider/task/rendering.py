@@ -1,253 +1,238 @@
-"""How the operator's arguments become a request when the task runs: rendered, folded, joined with upstream's."""
+"""A task's template fields once it runs: rendered in place, watched for what is set afterwards, and made a request."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.request.prepare import filled, fold
-from airflow_chat_provider.core.request.written import Written
-from airflow_chat_provider.schema import load_schema, portable
+from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
-from airflow_chat_provider.templates.renderer import Renderer, json_or_none, no_path, rendered_request, schema_of_data
-from airflow_chat_provider.templates.schema_files import dag_of, opened
-from airflow_chat_provider.templates.structure import outline, unchanged
+from airflow_chat_provider.templates.dag_templates import dag_of, opened
+from airflow_chat_provider.templates.failures import left_nothing
+from airflow_chat_provider.templates.files import no_path
+from airflow_chat_provider.templates.renderer import Renderer, schema_from_data
+from airflow_chat_provider.templates.request_template import RequestTemplate, request_from_data
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.core.connection.settings import Settings
+    import jinja2
+    from airflow.sdk import BaseOperator
 
-NEEDED = ("request", "messages", "prompt")  # None for one of these is not the same as none given
-_NEEDED = (*NEEDED, "configuration")
-_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
+_MUST_HAVE_VALUE = ("input", "output_path", "configuration")
+"""Fields beside the request's whose templates must not give None: it means that an upstream task left nothing."""
+_CONTAINERS = (dict, list, tuple)
 
 log = logging.getLogger(__name__)
 
 
-class Folded(NamedTuple):
-    """A task's arguments as one request; and warnings about it, which are for its run to log, not for its rendering."""
+class RenderedFields:
+    """The template fields of a task after rendering: which of them failed, and which were set since.
 
-    request: Any
-    warnings: Sequence[str]
-
-    def told(self) -> Any:
-        """The request, with its warnings logged."""
-        for warning in self.warnings:
-            log.warning("%s", warning)
-        return self.request
-
-
-class Watched:
-    """A task's fields once rendered: whose templates failed, and what is set in their place afterwards.
-
-    ``pre_execute``, a callback or a subclass's ``execute()`` may set them.
+    ``pre_execute``, a callback or a subclass's ``execute()`` may set fields, even one whose template failed. What they
+    set is data. As it stands the class serves a batch, whose ``template()`` makes the request of each row.
     """
 
-    def __init__(self, task: Any, errors: Mapping[str, InvalidRequest] | None = None) -> None:
+    has_rows: ClassVar[bool] = True
+    """True if templates of the request may wait for a row."""
+
+    def __init__(
+        self, task: BaseOperator, template: RequestTemplate, errors: Mapping[str, InvalidRequest] | None = None
+    ) -> None:
         self._task = task
+        self._template = template
         self._errors = dict(errors or {})
         self._seen: dict[str, Any] = {}
+        self.note()
+
+    @classmethod
+    def render(
+        cls,
+        task: BaseOperator,
+        fields: Iterable[str],
+        context: Any,
+        environment: jinja2.Environment,
+        data: frozenset[str],
+    ) -> Self:
+        """Render these fields of a task in place. Those in ``data`` came from an upstream task and stay as they are.
+
+        What fails is kept, so that ``execute()`` raises it.
+        """
+        renderer, own = Renderer(environment, context), list(fields)
+        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        template = RequestTemplate(given, renderer.is_template, lambda: environment)
+        errors: dict[str, InvalidRequest] = {}
+        for name in dict.fromkeys((*own, *REQUEST_FIELDS)):
+            try:
+                if name not in own or name in data:  # a subclass may have left a field out of template_fields
+                    _take_data(task, name, template)
+                elif getattr(task, name) is not None:
+                    cls._render_field(task, name, template, renderer)
+            except InvalidRequest as error:
+                errors[name] = error
+        if "response_schema" in data and isinstance(getattr(task, "response_schema", None), str | os.PathLike):
+            errors["response_schema"] = no_path("response_schema")
+        return cls(task, template, errors)
+
+    @classmethod
+    def _render_field(cls, task: BaseOperator, name: str, template: RequestTemplate, renderer: Renderer) -> None:
+        value = getattr(task, name)
+        if name in REQUEST_FIELDS:
+            rendered = template.render(name, renderer, has_rows=cls.has_rows)
+        elif name == "input":
+            rendered = renderer.rows(value)
+        elif name == "request_schema":
+            rendered = renderer.request_schema(value)
+        else:
+            rendered = renderer.render(value, name)
+        setattr(task, name, rendered)
+        if rendered is None and name in _MUST_HAVE_VALUE:
+            raise left_nothing(name)
 
     @property
     def error(self) -> InvalidRequest | None:
-        """The first template that failed."""
+        """The error of the first template that failed."""
         return next(iter(self._errors.values()), None)
 
     def note(self) -> None:
-        """What the task's arguments are now was set by nobody."""
-        self._seen = {name: outline(getattr(self._task, name)) for name in {*REQUEST_FIELDS, *self._errors}}
+        """Take the fields for what was rendered, as they are now: nobody has set them."""
+        for name in (*REQUEST_FIELDS, *self._errors):
+            value = getattr(self._task, name)
+            self._seen[name] = outline(value) if type(value) in _CONTAINERS else value
 
-    def changed(self) -> dict[str, Any]:
-        """The request's arguments that were set since. Raises InvalidRequest for a failed template that stands."""
-        was, task = self._seen, self._task
-        changed = {name: getattr(task, name) for name in was if not unchanged(getattr(task, name), was[name])}
+    def template(self) -> RequestTemplate:
+        """The request's arguments as they are now. Raises InvalidRequest for a failed template that nobody replaced."""
+        changed = {}
+        for name, was in self._seen.items():
+            value = getattr(self._task, name)
+            if value is not was and not unchanged(value, was):
+                changed[name] = value
         for name, error in self._errors.items():
             if name not in changed:
                 raise error
-        return {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
+        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS} if changed else changed
+        return self._template.replaced(self._replacements(changed)) if changed else self._template
+
+    def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """The arguments to replace if these fields were set."""
+        for name, value in changed.items():
+            if self._template.is_data_like_template(value):
+                log.warning(
+                    "If this is a template, write it in the DAG: %s was set after rendering, so it is data, and every "
+                    "row gets its text unchanged",
+                    name,
+                )
+        return changed
 
 
-class Arguments(Watched):
-    """What a task's request is made of: its arguments, or the request that is shown, which may be changed, too."""
+class RenderedRequest(RenderedFields):
+    """The fields of a task with one request, whose rendered field ``request`` shows the whole of it.
 
-    def __init__(
-        self, task: Any, errors: Mapping[str, InvalidRequest] | None = None, written: Written | None = None
-    ) -> None:
-        super().__init__(task, errors)
-        self.written = written or Written()
-        self._rendered = {name: getattr(task, name) for name in REQUEST_FIELDS}
-        self._folded: Folded | None = None
-        self.note()
+    So whoever changes that field has the messages and the model of the other arguments in it already.
+    """
+
+    has_rows = False
+    _filled: tuple[Any, list[str]] | None = None
+
+    @classmethod
+    def from_data(cls, task: BaseOperator) -> Self:
+        """The fields of a task that nobody rendered, as an operator that another task executes: they are data."""
+        return cls(task, RequestTemplate.from_data({name: getattr(task, name) for name in REQUEST_FIELDS}))
 
     def show(self) -> None:
-        """Let the task's rendered fields show the whole request. Raises InvalidRequest where there is none."""
-        self._folded = fold_for(self._task, self._rendered, self.written)
-        self._task.request = self._folded.request
+        """Let the task's field ``request`` show the whole request. Raises InvalidRequest if there is none."""
+        self._filled = self._fill(self._template)
+        self._task.request = self._filled[0]
         self.note()
 
     def request(self) -> dict[str, Any]:
-        """The request for what the arguments are now. Raises InvalidRequest, also for a template that failed."""
-        now = self.now()
-        folded = self._folded if now is self._rendered else None
-        request: dict[str, Any] = (folded or fold_for(self._task, now, self.written)).told()
+        """The request for what the fields are now. Raises InvalidRequest, also for a template that failed."""
+        return self.filled(self.template())
+
+    def filled(self, template: RequestTemplate) -> dict[str, Any]:
+        """The request that a template makes. Warnings are logged now: rendering alone, as for the UI, logs none."""
+        known = self._filled if template is self._template else None
+        request: dict[str, Any]
+        request, warnings = known or self._fill(template)
+        for warning in warnings:
+            log.warning("%s", warning)
         return request
 
-    def now(self) -> dict[str, Any]:
-        """The arguments as they were rendered, with what was set since. Raises InvalidRequest for what has none."""
-        changed = self.changed()
-        if not changed:
-            return self._rendered
-        return self._over(changed) if "request" in changed else {**self._rendered, **changed}
+    def _fill(self, template: RequestTemplate) -> tuple[Any, list[str]]:
+        schema = opened(getattr(self._task, "request_schema", None), dag_of(self._task), "request_schema")
+        return template.fill(load_schema(schema))
 
-    def _over(self, changed: dict[str, Any]) -> dict[str, Any]:
-        """The arguments for another request: what it has wins over the arguments that nobody changed."""
-        request = changed["request"]
-        if isinstance(request, str):
-            request = rendered_request(request)
-        given = {**self._rendered, **changed, "request": request}
+    def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
+        """A request that was set wins over the arguments that nobody set.
+
+        But messages that are still those that the field showed are the arguments' own: a prompt that was set as well
+        then replaces the old one.
+        """
+        if "request" not in changed:
+            return changed
+        request = request_from_data(changed["request"])
         if not isinstance(request, Mapping):
-            return given
+            return {**changed, "request": request}
         settled = [] if request.get("model") is None else ["model"]
         if "messages" in request and "messages" not in changed:
             if self._shows(request["messages"]):
-                given["request"] = {**request, "messages": self._own_messages()}
+                own = self._template.value("request")
+                request = {**request, "messages": own.get("messages") if isinstance(own, Mapping) else None}
             else:
                 settled += ["messages", "prompt", "system_prompt"]
-        return {**given, **{name: None for name in settled if name not in changed}}
+        return {**dict.fromkeys(settled), **changed, "request": request}
 
     def _shows(self, messages: Any) -> bool:
         shown = self._seen["request"]
         return isinstance(shown, Mapping) and "messages" in shown and unchanged(messages, shown["messages"])
 
-    def _own_messages(self) -> Any:
-        """The messages of the argument ``request``, without those that the other arguments add to it."""
-        request = self._rendered["request"]
-        return request.get("messages") if isinstance(request, Mapping) else None
 
-
-def render(task: Any, fields: Iterable[str], context: Any, env: Any, data: frozenset[str]) -> Arguments:
-    """Render a task's fields in place. Those in ``data`` came from an upstream task, and stay as they are."""
-    renderer, messages = Renderer(env, context), written_messages(task, data)
-    errors = render_fields(task, fields, renderer, data, _NEEDED)
-    return Arguments(task, errors, Written(renderer.request_source, messages))
-
-
-def written_messages(task: Any, data: Container[str]) -> Any:
-    """The argument ``messages`` before it is rendered, read where it is JSON; None where it is data."""
-    given = None if "messages" in data else task.messages
-    return json_or_none(given) if isinstance(given, str) else given
-
-
-def render_fields(
-    task: Any, fields: Iterable[str], renderer: Renderer, data: Container[str], needed: Container[str]
-) -> dict[str, InvalidRequest]:
-    """Render a task's fields in place; what failed, by field. None for one in ``needed``: its upstream was skipped."""
-    errors = {}
-    for name in fields:
-        try:
-            if name not in data:
-                _render(task, renderer, name, needed)
-            elif name == "request_schema":
-                schema_of_data(task.request_schema)
-        except InvalidRequest as error:
-            errors[name] = error
-    if "response_schema" in data and isinstance(task.response_schema, str | os.PathLike):
-        errors["response_schema"] = no_path("response_schema")
-    return errors
-
-
-def _render(task: Any, renderer: Renderer, name: str, needed: Container[str]) -> None:
+def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None:
+    """A field that is data. Raises InvalidRequest for the path of a file, or for a request that is not JSON."""
     value = getattr(task, name)
-    if value is None:
-        return
-    setattr(task, name, rendered := _rendered(renderer, name, value))
-    if rendered is None and name in needed:
-        raise nothing(name)
+    if name in REQUEST_FIELDS:
+        template.set_data(name, value)
+        setattr(task, name, template.value(name))
+    elif name == "request_schema":
+        schema_from_data(value)
 
 
-def _rendered(renderer: Renderer, name: str, value: Any) -> Any:
-    if name == "request":
-        return renderer.request(value)
-    if name == "input":  # a batch's rows
-        return renderer.resolved(value, name)
-    return renderer.schema(value) if name == "request_schema" else renderer.render(value, name)
+def outline(value: Any) -> Any:
+    """A copy of the dicts and lists in a container, with all else in it as it is: ``unchanged`` compares with it.
+
+    Neither function calls itself, because a value may be nested deep, or contain itself.
+    """
+    copies: dict[int, Any] = {id(value): value.copy() if type(value) is dict else list(value)}
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        copied = copies[id(item)]
+        for key, member in item.items() if type(item) is dict else enumerate(item):
+            if type(member) in _CONTAINERS:
+                if id(member) not in copies:
+                    copies[id(member)] = member.copy() if type(member) is dict else list(member)
+                    stack.append(member)
+                copied[key] = copies[id(member)]
+    return copies[id(value)]
 
 
-def nothing(name: str) -> InvalidRequest:
-    """An upstream task left nothing for an argument."""
-    return InvalidRequest(
-        f"{name}: its template gave None: the upstream task left nothing (was it skipped, or did it fail?)",
-        path=name,
-        keyword="upstream",
-    )
-
-
-def fold_for(task: Any, arguments: Mapping[str, Any], written: Written) -> Folded:
-    """One request of a task's arguments, rendered or in no need of it, in the types that are due."""
-    given, empty = dict(arguments), list[str]()
-    request = given.pop("request")
-    folded = fold(rendered_request(request) if isinstance(request, str) else request, **given, empty=empty)
-    schema = load_schema(opened(task.request_schema, dag_of(task), "request_schema"))
-    return Folded(*filled(folded, schema, empty, written.nulls(folded, given)))
-
-
-class Upstream(NamedTuple):
-    """What an upstream task left under ``configuration``."""
-
-    values: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, configuration: Any) -> Upstream:
-        """Checked; None is an empty one."""
-        if configuration is None:
-            return cls({})
-        if not isinstance(configuration, Mapping):
-            kind = type(configuration).__name__
-            raise InvalidRequest(f"configuration must be a mapping, not a {kind}", path="configuration", keyword="type")
-        strange = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
-        if strange:
-            listed = ", ".join(_CONFIGURATION)
-            raise InvalidRequest(
-                f"configuration has the key {strange[0][:64]!r}; it may have {listed}",
-                path="configuration",
-                keyword="additionalProperties",
-            )
-        return cls(configuration)
-
-    def conn_id(self, own: Any, default: str) -> str:
-        """The task's own connection, where it names one; else this one's."""
-        given = self.values.get("chat_conn_id")
-        name = given if given and own == default else own
-        if not isinstance(name, str) or not name:
-            raise InvalidRequest("chat_conn_id must be a connection's id", path="chat_conn_id", keyword="type")
-        return name
-
-    def schema(self, settings: Settings) -> Any:
-        """For a task that names no schema: this one's, else the connection's. This one's is data: no path of a file."""
-        if "request_schema" in self.values:
-            return schema_of_data(self.values["request_schema"])
-        return settings.request_schema
-
-    def request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with this one's model, where it has none."""
-        model = self.values.get("model")
-        return {**request, "model": model} if model and request.get("model") is None else request
-
-    def downstream(self, request: dict[str, Any], schema: Any, settings: Settings) -> dict[str, Any]:
-        """What this task leaves under ``configuration``: never a secret."""
-        base_url = self.values.get("base_url")
-        if base_url and base_url != settings.base_url:
-            log.warning(
-                "configuration names the base URL %s, but connection %r has %s: that is used",
-                str(base_url)[:200],
-                settings.conn_id,
-                settings.base_url,
-            )
-        return {
-            "chat_conn_id": settings.conn_id,
-            "model": request.get("model"),
-            "base_url": settings.base_url,
-            "request_schema": portable(schema),
-        }
+def unchanged(value: Any, was: Any) -> bool:
+    """True if ``value`` is built of the same objects as when ``was`` was made its outline."""
+    stack: list[tuple[Any, Any]] = [(value, was)]
+    seen = set[tuple[int, int]]()
+    while stack:
+        item, old = stack.pop()
+        kind = type(item)
+        if kind not in _CONTAINERS:
+            if item is not old:
+                return False
+        elif (id(item), id(old)) not in seen:
+            seen.add((id(item), id(old)))
+            if type(old) is not (dict if kind is dict else list) or len(item) != len(old):
+                return False
+            if kind is dict and set(item) != set(old):
+                return False
+            members = item.items() if kind is dict else enumerate(item)
+            stack.extend((member, old[key]) for key, member in members if member is not old[key])
+    return True

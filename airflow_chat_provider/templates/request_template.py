@@ -1,201 +1,296 @@
-"""The request of each row: what does not look at the row is rendered once, the rest for each."""
+"""The arguments that make up a request, from what a DAG's author wrote to the request that is checked and sent.
+
+One class serves three moments: ``known()`` while the DAG is parsed, ``fill()`` in a task, and ``fill()`` with a row for
+each row of a batch, where only what looks at the row is rendered again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from airflow_chat_provider.batch.input.row import Columns
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request.coerce import is_blank
-from airflow_chat_provider.core.request.prepare import fold, parse_text
-from airflow_chat_provider.core.request.written import Meant, Written
-from airflow_chat_provider.task.rendering import NEEDED
-from airflow_chat_provider.templates.errors import failing_at
-from airflow_chat_provider.templates.leaf import Leaf
-from airflow_chat_provider.templates.renderer import is_path, json_or_none, read_template, rendered_request
+from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
+from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.core.request.written import Written
+from airflow_chat_provider.templates.failures import failing_at, left_nothing
+from airflow_chat_provider.templates.files import is_path, no_path, read_file
+from airflow_chat_provider.templates.markers import is_reference
+from airflow_chat_provider.templates.renderer import Leaf
 
 if TYPE_CHECKING:
+    import jinja2
+
+    from airflow_chat_provider.core.request.schema import RequestSchema
+    from airflow_chat_provider.templates.markers import IsTemplate
     from airflow_chat_provider.templates.renderer import Renderer
 
 ROW = "row"
+"""The variable by which a batch's templates see their row."""
+MUST_HAVE_VALUE = ("request", "messages", "prompt")
+"""If a template for one of these gives None, an upstream task was skipped or failed. Leaving the argument out, as for
+any other None, would send and bill another request than the author meant."""
 
 
-class Part(Protocol):
-    """Something in a request."""
+class Columns(dict[str, Any]):
+    """A row in a template: ``row.items`` is the column of that name, and only without one the method of a dict."""
 
-    source: Any
-    """What it is before there is a row: two batches with the same source ask the same of each row."""
-
-    def of(self, row: Columns) -> Any:
-        """Its value for a row."""
+    def __getattribute__(self, name: str) -> Any:
+        # Jinja's sandbox takes an attribute that begins with an underscore for Python's own, and looks no further.
+        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
 
 
-class RowTemplate:
-    """The operator's request fields, ready to be filled in for each row. False: every row has a request in it."""
+class Source(NamedTuple):
+    """The argument ``request`` before anything is rendered. A text is not JSON yet; anything else is the request.
 
-    def __init__(self, parts: Mapping[str, Part], written: Written | None = None) -> None:
-        self._parts = dict(parts)
-        self._written = written or Written()
-
-    def __bool__(self) -> bool:
-        """Does it make requests? A model alone is for the rows that lack one."""
-        return bool(self._parts.keys() - {"model"})
-
-    def with_model(self, body: Any, row: Mapping[str, Any]) -> Any:
-        """A row's own request, with the task's model where it names none (Mistral's batch files never do)."""
-        if not isinstance(body, Mapping) or body.get("model") is not None or "model" not in self._parts:
-            return body
-        model = self._parts["model"].of(Columns(row))
-        return body if is_blank(model) or model is None else {**body, "model": model}
-
-    @property
-    def source(self) -> dict[str, Any]:
-        """The fields with all in them that is the same for each row."""
-        return {name: part.source for name, part in self._parts.items()}
-
-    def request(self, row: Mapping[str, Any], empty: list[str] | None = None) -> tuple[Any, Meant]:
-        """The request for a row, folded into one; its values are not yet in the types that are due.
-
-        And which nulls in it are its author's. ``empty`` takes the names of fields that are left out because their text
-        is empty.
-        """
-        columns = Columns(row)
-        values = {name: part.of(columns) for name, part in self._parts.items()}
-        for name in NEEDED:
-            if name in values and values[name] is None:
-                raise InvalidRequest(f"{name}: its template gave None for this row", path=name, keyword="type")
-        request = fold(values.pop("request", None), **values, empty=empty)
-        return request, self._written.nulls(request, values)
-
-
-class Compiler:
-    """Makes parts of the operator's fields. Raises InvalidRequest where a template fails that does not look at a row.
-
-    ``templates`` has those that look at one, by their sources.
+    ``where`` is its name in errors.
     """
 
-    def __init__(self, renderer: Renderer) -> None:
-        self._renderer = renderer
-        self.templates: dict[str, _Template] = {}
-        self.request_source: Any = None
-        """The author's ``request``: parsed, where it was a text or a file."""
+    value: Any
+    where: str
 
-    def field(self, name: str, value: Any) -> Part:
-        """A field's part, from what the DAG's author wrote."""
-        return self.request(value) if name == "request" else self.part(value, name)
 
-    def data(self, name: str, value: Any) -> Part:
-        """A field's part, from what an upstream task gave, or what was set after rendering: nothing is rendered.
+class Part(NamedTuple):
+    """The value of an argument, or of a member in it."""
 
-        But a template of the author's that was put there stays one.
+    source: Any
+    """What is known of it without a row: templates that look at the row are as their author wrote them."""
+    fill: Callable[[Columns], Any] | None = None
+    """Makes the value for a row, and raises InvalidRequest for a template that fails; None: it is ``source``."""
+
+
+class RequestTemplate:
+    """``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt``, as far as they are given.
+
+    A run renders each of them, or sets it where it is data; ``fill()`` then makes one request of them.
+
+    :param arguments: the arguments as the DAG's author wrote them, by name
+    :param is_template: says whether a leaf is known only once it is rendered
+    :param environment: gives the Jinja environment that finds files; None if there is no DAG yet
+    """
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any],
+        is_template: IsTemplate,
+        environment: Callable[[], jinja2.Environment] | None = None,
+    ) -> None:
+        self._arguments = {name: value for name, value in arguments.items() if value is not None}
+        self._is_template = is_template
+        self._environment = environment
+        self._written = Written()
+        self._parts: dict[str, Part] = {}
+        self._row_templates: dict[str, Part] = {}
+
+    @classmethod
+    def from_data(cls, arguments: Mapping[str, Any]) -> Self:
+        """The template of a task that nobody rendered, as an operator that another task executes: all in it is data."""
+        template = cls({}, is_reference)
+        for name, value in arguments.items():
+            if value is not None:
+                template.set_data(name, value)
+        return template
+
+    @cached_property
+    def source(self) -> Source:
+        """What the argument ``request`` holds: the one place that knows what its text may be.
+
+        A text is JSON; or the path of a ``.json`` file, unless a template stands in it; or JSON once it is rendered.
+        The text of a file is the first or the last of these. Raises InvalidRequest for a file that cannot be read.
         """
-        if name != "request" or not isinstance(value, str):
-            return self._data(value)
-        known = self.templates.get(value)
-        return _Parsed(known) if known is not None else _Constant(rendered_request(value))
+        text, where = self._arguments.get("request"), "request"
+        if isinstance(text, str) and is_path(text) and not self._is_template(text):
+            if self._environment is None:
+                return Source(UNKNOWN, "$")
+            where = text.strip()
+            text, _ = read_file(self._environment(), where, "request")
+        parsed = json_or_none(text) if isinstance(text, str) else text
+        return Source(parsed, "$") if parsed is not None or text is None else Source(text, where)
+
+    def known(self) -> Any:
+        """The request as far as it is known before a run; UNKNOWN stands for everything else. Raises InvalidRequest."""
+        request, where = self.source
+        if isinstance(request, str) and not self._is_template(request):
+            request = parse_text(request, where)  # which says why it is not JSON
+        elif isinstance(request, str) and is_path(request):
+            raise no_path("request")
+        values = self._arguments | {"request": request}
+        return fold(**{name: mask_templates(value, self._is_template) for name, value in values.items()})
+
+    def render(self, name: str, renderer: Renderer, *, has_rows: bool) -> Any:
+        """Render an argument. Returns what to show of it; in a batch a template that looks at its row stays as it is.
+
+        Raises InvalidRequest for a template that fails, and for one that gives None where that cannot be meant.
+        """
+        value, where = self.source if name == "request" else (self._arguments[name], name)
+        self._note_written(name, value)
+        part = self._compiled(value, where, renderer) if has_rows else Part(renderer.render(value, where))
+        if name == "request" and isinstance(part.source, str):  # also if a reference or a macro gave the text
+            part = _from_text(part, where if isinstance(value, str) else "request")
+        if part.source is None and name in MUST_HAVE_VALUE:
+            raise left_nothing(name)
+        self._parts[name] = part
+        return part.source
+
+    def _note_written(self, name: str, value: Any) -> None:
+        """Keep where the author put a null: it is sent, while a null that a template gives means "not set"."""
+        if name == "request" and not isinstance(value, str):
+            self._written = self._written._replace(request=value)
+        elif name == "messages":
+            self._written = self._written._replace(messages=json_or_none(value) if isinstance(value, str) else value)
+
+    def _compiled(self, value: Any, where: str, renderer: Renderer) -> Part:
+        """``value`` with everything rendered that does not look at the row."""
+        kind = type(value)
+        if kind is dict:
+            return _joined(
+                value, {key: self._compiled(item, where + step(key), renderer) for key, item in value.items()}
+            )
+        if kind is list or kind is tuple:
+            parts = {i: self._compiled(item, f"{where}[{i}]", renderer) for i, item in enumerate(value)}
+            return _joined(list(value), parts)
+        if isinstance(value, str) and self._is_template(value):
+            with failing_at(where, value):
+                leaf = Leaf(renderer.environment, value)
+                if leaf.may_use(ROW):
+                    part = _row_template(leaf, value, leaf.variables(renderer.context), where)
+                    return self._row_templates.setdefault(value, part)
+        return Part(renderer.render(value, where))
+
+    def set_data(self, name: str, value: Any) -> None:
+        """Set an argument to what an upstream task left, or to what was set after rendering: it is not rendered.
+
+        If an author's template for the row was moved into it, that stays a template. None removes the argument. Raises
+        InvalidRequest if the text of ``request`` is not JSON.
+        """
+        if value is None:
+            self._parts.pop(name, None)
+            return
+        part = self._data(value)
+        if name == "request" and isinstance(part.source, str):
+            part = _from_text(part)
+        self._parts[name] = part
 
     def _data(self, value: Any) -> Part:
         kind = type(value)
+        if not self._row_templates:
+            return Part(value)
         if kind is dict:
-            return _whole(value, {key: self._data(item) for key, item in value.items()})
+            return _joined(value, {key: self._data(item) for key, item in value.items()})
         if kind is list or kind is tuple:
-            return _whole(list(value), {i: self._data(item) for i, item in enumerate(value)})
-        return self.templates.get(value) or _Constant(value) if isinstance(value, str) else _Constant(value)
+            return _joined(list(value), {i: self._data(item) for i, item in enumerate(value)})
+        return self._row_templates.get(value) or Part(value) if isinstance(value, str) else Part(value)
 
-    def request(self, value: Any) -> Part:
-        """The ``request`` argument, whose text is JSON, or the path of a file, or JSON once it is rendered."""
-        if not isinstance(value, str):
-            return self._whole_request(value)
-        parsed = json_or_none(value)
-        if parsed is not None:
-            return self._whole_request(parsed)
-        if not self._renderer.is_template(value) and is_path(value):
-            return self._file(value.strip())
-        part = self.part(value, "request")
-        if isinstance(part, _Template):
-            return _Parsed(part)
-        return _Constant(rendered_request(part.source)) if isinstance(part.source, str) else part
+    def is_data_like_template(self, value: Any) -> bool:
+        """True for a text that looks like a template, but is not one that the author wrote for the row."""
+        return isinstance(value, str) and value not in self._row_templates and self._is_template(value)
 
-    def _file(self, name: str) -> Part:
-        text = read_template(self._renderer.env, name)
-        parsed = json_or_none(text)
-        return self._whole_request(parsed) if parsed is not None else self._text(text, name)
+    def replaced(self, values: Mapping[str, Any]) -> Self:
+        """A copy of the rendered template in which these arguments are replaced by data."""
+        other = copy(self)
+        other._parts = self._parts.copy()  # noqa: SLF001 - of the same class
+        for name, value in values.items():
+            other.set_data(name, value)
+        return other
 
-    def _whole_request(self, value: Any) -> Part:
-        self.request_source = value
-        return self.part(value, "$")
+    def value(self, name: str) -> Any:
+        """An argument as it was rendered or set; None if it is not given."""
+        part = self._parts.get(name)
+        return None if part is None else part.source
 
-    def _text(self, text: str, where: str) -> Part:
-        part = self.part(text, where)
-        return _Parsed(part) if isinstance(part, _Template) else _Constant(parse_text(str(part.source), where))
+    @property
+    def sources(self) -> dict[str, Any]:
+        """Every given argument as it was rendered or set; templates that look at the row as they were written.
 
-    def part(self, value: Any, where: str) -> Part:
-        kind = type(value)
-        if kind is dict:
-            return _whole(value, {key: self.part(item, where + step(key)) for key, item in value.items()})
-        if kind is list or kind is tuple:
-            return _whole(list(value), {i: self.part(item, f"{where}[{i}]") for i, item in enumerate(value)})
-        if isinstance(value, str) and self._renderer.is_template(value):
-            with failing_at(where, value):
-                leaf = Leaf(self._renderer.env, value)
-                if leaf.may_use(ROW):
-                    template = _Template(leaf, value, leaf.variables(self._renderer.context), where)
-                    return self.templates.setdefault(value, template)
-        return _Constant(self._renderer.render(value, where))
+        Two batches with the same sources send the same request for the same row.
+        """
+        return {name: part.source for name, part in self._parts.items()}
 
+    def __bool__(self) -> bool:
+        """False if every row has to be a request itself: a model alone is for the rows that lack one."""
+        return bool(self._parts.keys() - {"model"})
 
-class _Constant:
-    def __init__(self, value: Any) -> None:
-        self.source = value
+    def fill(self, schema: RequestSchema | None, row: Mapping[str, Any] | None = None) -> tuple[Any, list[str]]:
+        """The request (for a row), each value in the type that the schema wants, and warnings about what was left out.
 
-    def of(self, row: Columns) -> Any:  # noqa: ARG002 - the same for each
-        return self.source
+        The request is not checked yet: a connection may add a model. Raises InvalidRequest.
+        """
+        columns = None if row is None else Columns(row)
+        values = {}
+        for name, part in self._parts.items():
+            values[name] = part.source if part.fill is None or columns is None else part.fill(columns)
+            if values[name] is None and name in MUST_HAVE_VALUE:
+                raise InvalidRequest(
+                    f"Fill the columns that {name} reads: {name}: its template gave None for this row",
+                    path=name,
+                    keyword="type",
+                )
+        empty: list[str] = []
+        request = fold(values.pop("request", None), **values, empty=empty)
+        return filled(request, schema, empty, self._written.nulls(request, values))
 
-
-class _Template:
-    def __init__(self, leaf: Leaf, source: str, variables: dict[str, Any], where: str) -> None:
-        self.source = source
-        self._leaf = leaf
-        self._variables = variables
-        self._where = where
-
-    def of(self, row: Columns) -> Any:
-        self._variables[ROW] = row
-        with failing_at(self._where, self.source):
-            return self._leaf.value_of(self._variables)
+    def with_model(self, body: Any, row: Mapping[str, Any]) -> Any:
+        """A row's own request, with the task's model if it names none, as in Mistral's batch files."""
+        if not isinstance(body, Mapping) or body.get("model") is not None or "model" not in self._parts:
+            return body
+        part = self._parts["model"]
+        model = part.source if part.fill is None else part.fill(Columns(row))
+        return body if is_blank(model) or model is None else {**body, "model": model}
 
 
-class _Parsed:
-    """A text that is JSON once it is rendered."""
-
-    def __init__(self, text: _Template) -> None:
-        self.source = text.source
-        self._text = text
-
-    def of(self, row: Columns) -> Any:
-        value = self._text.of(row)
-        return rendered_request(value) if isinstance(value, str) else value
+def json_or_none(text: str) -> Any:
+    """``text`` as JSON; None if it is not JSON (yet). Raises InvalidRequest if a key stands in it twice."""
+    try:
+        loads(text)
+    except ValueError:
+        return None
+    return parse_text(text)
 
 
-class _Container:
-    """An object or array of which some members are other for each row."""
+def request_from_data(value: Any, where: str = "request") -> Any:
+    """A ``request`` from a template or an upstream task. Its text is JSON, never the path of a file."""
+    if not isinstance(value, str):
+        return value
+    if is_path(value):
+        raise no_path("request")
+    return parse_text(value, where)
 
-    def __init__(self, value: Any, varying: dict[Any, Part]) -> None:
-        self.source = value
-        self._varying = varying
 
-    def of(self, row: Columns) -> Any:
-        filled = self.source.copy()
-        for key, part in self._varying.items():
-            filled[key] = part.of(row)
+def _row_template(leaf: Leaf, source: str, variables: dict[str, Any], where: str) -> Part:
+    """A template that looks at the row. ``variables`` are its own: each row in turn is put into them."""
+
+    def fill(row: Columns) -> Any:
+        variables[ROW] = row
+        with failing_at(where, source):
+            return leaf.value(variables)
+
+    return Part(source, fill)
+
+
+def _joined(container: Any, members: Mapping[Any, Part]) -> Part:
+    """A container with these members in it, by key or index."""
+    source = container.copy()
+    for key, part in members.items():
+        source[key] = part.source
+    varying = {key: part.fill for key, part in members.items() if part.fill is not None}
+
+    def fill(row: Columns) -> Any:
+        filled = source.copy()
+        for key, member in varying.items():
+            filled[key] = member(row)
         return filled
 
+    return Part(source, fill if varying else None)
 
-def _whole(value: Any, parts: dict[Any, Part]) -> Part:
-    filled = value.copy()
-    for key, part in parts.items():
-        filled[key] = part.source
-    varying = {key: part for key, part in parts.items() if not isinstance(part, _Constant)}
-    return _Container(filled, varying) if varying else _Constant(filled)
+
+def _from_text(part: Part, where: str = "request") -> Part:
+    """The request whose text ``part`` gives: now, or for each row."""
+    text = part.fill
+    if text is None:
+        return Part(request_from_data(part.source, where))
+    return Part(part.source, lambda row: request_from_data(text(row), where))

@@ -1,9 +1,11 @@
-"""A real HTTP server with scripted replies, for tests of DAGs; the pytest fixture `chat_server` starts one.
+"""A real HTTP server with scripted replies, for tests of DAGs. The pytest fixture `chat_server` starts one.
 
-- `ChatServer`: `script(...)` what it answers, look at `requests`, make any connection of `connection`
-- `replies`: `ok`, `ok_json`, `tool_calls`, `stream`, `rate_limited`, `error`, `delay`, ...
-- `faults`: replies that break on their way: `reset`, `half_body`, `cut_stream`, `hang`, ...
-- `Received` is a request, `Reply` an answer, and `End` what becomes of the connection after it
+- `ChatServer`: `script(...)` sets its replies, `requests` has what it received, `connection` leads to it, and
+  `wait_requests()` and `wait_closed()` wait for what the client does
+- `replies`: `ok`, `ok_json`, `tool_calls`, `stream`, `rate_limited`, `error`, `delay`; and for any other reply `text`,
+  `json_reply`, `status`, `chunked` and `sse`
+- `faults`: replies that break on their way: `reset`, `half_body`, `cut_stream`, `hang`
+- `Received` is a request, `Reply` is a reply, and `End` says what happens to the connection after it
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Late: pytest imports the plugin, and so this package, in each project that it is installed for.
+    # Late, because pytest imports the plugin, and so this package, in every project of the user's environment.
     if name in _PLACES:
         return pkgutil.resolve_name(f"{__name__}.{_PLACES[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Sockets on loopback for the test servers: accept, read HTTP/1.1 requests, send exact bytes, stop at once.
 
-The parsing is our own so that a test can put on the wire what no HTTP library would send.
+It uses no HTTP library, because a test must be able to send what no library would send.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 MAX_SECONDS = 120.0
-"""Nothing here waits, drips or blocks for longer, whatever a test forgot to close."""
+"""Nothing here waits or blocks for longer than this, even if a test forgets to close something."""
 
 
 class PeerGoneError(Exception):
@@ -31,7 +31,7 @@ class PeerGoneError(Exception):
 
 
 class Headers(Mapping[str, str]):
-    """Looked up without regard to case; a repeated header is joined with a comma."""
+    """Headers by name, in upper or lower case. The values of a repeated header are joined with a comma."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, str] = {}
@@ -54,7 +54,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came; requests on one kept-alive connection share its `connection_id`."""
+    """One request as it came. Requests on one kept-alive connection have the same `connection_id`."""
 
     method: str
     target: str
@@ -81,7 +81,7 @@ class Received:
 
 
 class Wire:
-    """One accepted connection. Calls raise PeerGoneError once the client is seen to have closed it."""
+    """One accepted connection. Its methods raise PeerGoneError once the client has closed it."""
 
     def __init__(self, sock: socket.socket, connection_id: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -96,7 +96,7 @@ class Wire:
                 self.sock.do_handshake()
 
     def read_request(self) -> Received | None:
-        """The next request; None where the client closed instead of sending a whole one."""
+        """The next request; None if the client closed the connection before it was complete."""
         try:
             start, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
             method, target, _version = start.split(" ")
@@ -124,7 +124,7 @@ class Wire:
         return data
 
     def reset(self) -> None:
-        """Close with RST in place of FIN."""
+        """Close with a reset (RST) instead of FIN."""
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
@@ -134,7 +134,7 @@ class Wire:
         self.sock.close()
 
     def interrupt(self) -> None:
-        """From another thread: make whatever call is under way raise PeerGoneError."""
+        """Make the method that is running in another thread raise PeerGoneError."""
         with contextlib.suppress(OSError):
             # not SSLSocket.shutdown, which drops the TLS state that the other thread is using
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
@@ -172,9 +172,9 @@ class Wire:
 
 
 class Listener(ABC):
-    """A context manager that accepts connections and gives each a thread; leaving it closes them all.
+    """A context manager that serves each connection in a thread of its own, and closes them all when it is left.
 
-    What a connection's thread raised (an assertion in a scripted reply, say) is raised again on leaving.
+    It then raises what a connection's thread has raised, like an assertion in a scripted reply.
     """
 
     def __init__(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
@@ -195,7 +195,7 @@ class Listener(ABC):
             return len(self._open)
 
     def wait_all_closed(self, timeout: float = 5.0, *, but: int = 0) -> bool:
-        """Whether no connection is open any more, kept-alive ones included; or no more than ``but``."""
+        """Wait until at most ``but`` connections are open, kept-alive ones included; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self._open) <= but, timeout)
 
@@ -216,7 +216,7 @@ class Listener(ABC):
             error.add_note(f"The test server failed too: {failure!r}")
 
     def stop(self) -> None:
-        """Close the port and all connections, and wait for their threads; doing it twice is harmless."""
+        """Close the port and all connections, and wait for their threads. It may be called twice."""
         if not self._stopping.is_set():
             self._stopping.set()
             with contextlib.suppress(OSError):  # closing a socket does not wake accept(), a connection does

@@ -1,4 +1,4 @@
-"""The pytest plugin. Every pytest where this package is installed imports it: what it needs is imported late."""
+"""The pytest plugin. Every run of pytest in the user's environment imports it, so it imports what it needs late."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def chat_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
-    """A chat completion server that answers as the test tells it; the connection `chat_default` leads to it."""
+    """A chat completion server whose replies the test scripts. The connection `chat_default` leads to it."""
     from airflow_chat_provider.testing.server import ChatServer
 
-    # The developer's proxy knows nothing of this machine's own addresses.
+    # A proxy of the developer's cannot reach a server on this machine.
     monkeypatch.setenv("no_proxy" if "no_proxy" in os.environ else "NO_PROXY", "127.0.0.1", prepend=",")
     with ChatServer() as server:
         monkeypatch.setenv("AIRFLOW_CONN_CHAT_DEFAULT", json.dumps(server.connection))

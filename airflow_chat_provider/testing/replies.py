@@ -1,16 +1,14 @@
-"""What the test server answers: small values, each one reply. Those that break on their way are in `faults`.
+"""Replies of the test server. Replies that break on their way are in `faults`.
 
-A chunked reply or stream may have another `end`: `sse(events, end=End.HANG)` is a stream that stalls. A whole
-one gets it by `replace(ok(), end=End.CLOSE)`: the client believes the connection to be reusable.
+`sse(events, end=End.HANG)` is a stream that stalls after its events. `dataclasses.replace(ok(), end=End.CLOSE)` is a
+whole reply after which the server closes the connection, although the client may think that it can use it again.
 """
 
 from __future__ import annotations
 
-import gzip
 import http
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -29,7 +27,7 @@ Step = bytes | float
 
 
 class End(Enum):
-    """What becomes of the connection after a reply."""
+    """What happens to the connection after a reply."""
 
     KEEP = "keep"
     CLOSE = "close"
@@ -39,7 +37,7 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer of the server. `steps` are what goes on the wire, where it is not status, headers and body."""
+    """One reply of the server. `steps` yields what goes on the wire: by default status, headers and body at once."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +59,7 @@ class Reply:
 
 
 Scripted = Reply | Callable[[Received], Reply]
-"""A reply, or a function that makes it of the request."""
+"""A reply, or a function that makes one from the request."""
 
 
 def completion(**overrides: Any) -> dict[str, Any]:
@@ -87,7 +85,7 @@ def ok(
     headers: Mapping[str, str] | None = None,
     **message_fields: Any,
 ) -> Reply:
-    """A 200 with that text as the model's answer; more fields of the message by their names."""
+    """A 200 with `content` as the model's answer. Other keywords become fields of the message."""
     message = {"role": "assistant", "content": content, "refusal": None, **message_fields}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
     return json_reply(200, completion(model=model, choices=[choice], usage=usage), headers)
@@ -99,9 +97,9 @@ def ok_json(value: Any) -> Reply:
 
 
 def tool_calls(calls: Iterable[tuple[str, Mapping[str, Any] | str]]) -> Reply:
-    """A 200 that wants tools called, each a name and its arguments: `tool_calls([("weather", {"city": "Rome"})])`.
+    """A 200 in which the model calls tools, each by name and arguments: `tool_calls([("weather", {"city": "Rome"})])`.
 
-    Arguments that are a text are sent as they stand: a model's need not be JSON.
+    Arguments given as text are sent as they are: those of a model need not be JSON.
     """
     made = [
         {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
@@ -116,7 +114,7 @@ def json_reply(status: int, obj: Any, headers: Mapping[str, str] | None = None) 
 
 
 def text(status: int, body: str, content_type: str = "text/plain; charset=utf-8") -> Reply:
-    """Any status with a body that is no JSON."""
+    """Any status with a body of text."""
     return Reply(status, {"Content-Type": content_type}, body.encode())
 
 
@@ -132,7 +130,7 @@ def error(
     kind: str = "invalid_request_error",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """A refusal: `error(500, "out of order")`. `kind` is the "type" of OpenAI's error object."""
+    """An error: `error(500, "out of order")`. `kind` is the "type" in OpenAI's error object."""
     return json_reply(status, {"error": {"message": message, "type": kind, "param": None, "code": code}}, headers)
 
 
@@ -141,20 +139,8 @@ def rate_limited(retry_after: float = 1.0, message: str = "Rate limit reached") 
     return error(429, message, "rate_limit_exceeded", "requests", {"Retry-After": str(retry_after)})
 
 
-def redirect(location: str, status: int = 307) -> Reply:
-    return Reply(status, {"Location": location})
-
-
-def gzipped(reply: Reply) -> Reply:
-    return _encoded(reply, "gzip", gzip.compress(reply.body, mtime=0))
-
-
-def deflated(reply: Reply) -> Reply:
-    return _encoded(reply, "deflate", zlib.compress(reply.body))
-
-
 def delay(seconds: float, reply: Reply) -> Reply:
-    """The same reply, and not a byte of it before those seconds are over."""
+    """The same reply, of which the first byte comes only after so many seconds."""
     return replace(reply, wait=reply.wait + seconds)
 
 
@@ -166,7 +152,7 @@ def chunked(
     end: End = End.KEEP,
     status: int = 200,
 ) -> Reply:
-    """One HTTP chunk each, with pauses between; an end other than KEEP leaves out the closing chunk."""
+    """A body in these HTTP chunks, with pauses between them. Unless `end` is KEEP, the closing chunk is missing."""
 
     def steps(reply: Reply) -> Iterator[Step]:
         yield reply.head(None)
@@ -178,16 +164,6 @@ def chunked(
             yield b"0\r\n\r\n"
 
     return Reply(status, {"Content-Type": content_type}, b"".join(chunks), end=end, steps=steps)
-
-
-def by_model(script: Mapping[str, list[Reply]], default: Reply) -> Callable[[Received], Reply]:
-    """To each request the next of its model's replies; ``default`` where there is none left."""
-
-    def answer(request: Received) -> Reply:
-        left = script.get(request.json["model"])
-        return left.pop(0) if left else default
-
-    return answer
 
 
 def chunk(
@@ -212,12 +188,12 @@ def events_of(content: str) -> list[dict[str, Any]]:
 
 
 def stream(content: str = "Hello", *, pause: float = 0.0) -> Reply:
-    """A 200 that streams that text word by word, with so many seconds between them."""
+    """A 200 that streams a text word by word, with `pause` seconds between the words."""
     return sse(events_of(content), pause=pause)
 
 
 def sse(events: Iterable[Event], *, done: bool = True, pause: float = 0.0, end: End = End.KEEP) -> Reply:
-    """An event stream, each event a chunk: text and JSON become `data:` events, bytes go out as they are."""
+    """An event stream, each event in a chunk of its own. Text and JSON become `data:` events; bytes are sent as is."""
     chunks = [_event(event) for event in events] + ([_event("[DONE]")] if done else [])
     return chunked(chunks, pause, content_type="text/event-stream", end=end)
 
@@ -235,7 +211,3 @@ def _event(event: Event) -> bytes:
 
 def _text(value: str | Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _encoded(reply: Reply, encoding: str, body: bytes) -> Reply:
-    return replace(reply, headers={**reply.headers, "Content-Encoding": encoding}, body=body)

@@ -13,7 +13,7 @@ from airflow_chat_provider.testing.loopback import MAX_SECONDS, Listener, PeerGo
 from airflow_chat_provider.testing.replies import CREATED, MODEL, End, Reply, Scripted, error, json_reply, ok
 
 KEY = "sk-test-1234567890"
-"""Made up: the server looks at no key."""
+"""Made up: the server does not check keys."""
 
 MODELS = json_reply(
     200,
@@ -22,14 +22,14 @@ MODELS = json_reply(
 
 
 class ChatServer(Listener):
-    """Answers each request with the next scripted reply, then with `default` for ever.
+    """Answers each request with the next scripted reply, and with `default` once there are none left.
 
         with ChatServer(replies.rate_limited(), faults.hang(), replies.ok("Hi")) as server:
             ...  # call server.url, then look at server.requests
 
-    A reply may also be a function, which gets the request and returns its reply; what it raises is raised again
-    when the server is left. GET of `.../models` is answered by `models` and any other GET by a 404: neither uses
-    up the script. `record` is given each request in place of `requests`, for a server that runs too long to keep them.
+    A reply may also be a function that makes one from the request; what it raises is raised again when the server is
+    left. A GET of `.../models` is answered by `models`, any other GET by a 404; neither takes a scripted reply.
+    `record` gets each request instead of `requests`, for a server that runs too long to keep them all.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class ChatServer(Listener):
     ) -> None:
         super().__init__(port=port, tls=tls)
         self.requests: list[Received] = []
-        """All that came, each with `json`, `headers`, `path`, ..."""
+        """All requests so far, each with `json`, `headers`, `path`, ..."""
         self.connections_closed: list[int] = []
-        """Ids of the connections that the client closed before its reply was all sent."""
+        """The ids of connections that the client closed before it had the whole reply."""
         self._script = deque(replies)
         self.default = default or ok()
-        """What answers once the script has run out."""
+        """The reply when no scripted one is left."""
         self._models = models
         self._record = record or self.requests.append
 
     @property
     def url(self) -> str:
-        """The base URL, which is the connection's host."""
+        """The base URL, for the host of a connection."""
         return f"http://127.0.0.1:{self.port}/v1" if self._tls is None else f"https://localhost:{self.port}/v1"
 
     @property
@@ -63,17 +63,17 @@ class ChatServer(Listener):
         return {"conn_type": "chat", "host": self.url, "password": KEY, "extra": {"model": MODEL}}
 
     def script(self, *replies: Scripted) -> None:
-        """Answer the next requests with these, after those that are scripted already."""
+        """Answer the next requests with these replies, after those that are already scripted."""
         with self._news:
             self._script.extend(replies)
 
     def wait_requests(self, count: int = 1, timeout: float = 5.0) -> bool:
-        """Whether that many requests have been read, waiting for them if need be."""
+        """Wait until `count` requests have come; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self.requests) >= count, timeout)
 
     def wait_closed(self, timeout: float = 5.0, count: int = 1) -> bool:
-        """Whether the client has closed that many connections before its reply was all sent."""
+        """Wait until the client has closed `count` connections before their replies ended; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self.connections_closed) >= count, timeout)
 
@@ -106,7 +106,7 @@ class ChatServer(Listener):
 
 
 def _play(reply: Reply, wire: Wire) -> bool:
-    """Whether the connection may be used again."""
+    """Send a reply; True if the connection may be used again."""
     if reply.wait:
         wire.wait(reply.wait)
     deadline = time.monotonic() + MAX_SECONDS

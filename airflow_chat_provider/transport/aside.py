@@ -1,4 +1,4 @@
-"""Work that would hold up an event loop, done beside it."""
+"""Work that would hold up an event loop, done in a thread beside it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
 
 _T = TypeVar("_T")
-_AT_ONCE = 3  # each takes its share of the time from the loop's own thread
-_LARGE = 1 << 16
+_AT_ONCE = 3  # each thread takes its share of the interpreter from the loop's own
+_LARGE = 1 << 16  # bytes or characters; less is worked on in a few milliseconds
 
 
 class _Helpers:
-    """A loop's threads for large answers. They end with it, and no process that ends waits for one."""
+    """A loop's threads for large answers. They end with the loop, and a process that ends does not wait for them."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -30,10 +30,10 @@ class _Helpers:
         self._under_way = 0
 
     def take(self, job: Callable[[], None]) -> bool:
-        """Have a job done as soon as a thread is free; False where none is to be had. ``done`` is due when it is."""
+        """Have a job done as soon as a thread is free; False if no thread can be started. Call ``done`` after it."""
         if self._threads < _AT_ONCE and self._under_way >= self._threads:
-            with contextlib.suppress(RuntimeError):  # the process may have no more
-                # Not one for each job: to start one is to wait until it has its first turn.
+            with contextlib.suppress(RuntimeError):  # the process may start no more threads
+                # Not one for each job: starting a thread waits until it has had its first turn.
                 threading.Thread(target=_help, args=(self._jobs,), name="large answers", daemon=True).start()
                 self._threads += 1
         if not self._threads:
@@ -53,16 +53,16 @@ class _Helpers:
 def _help(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
     while (job := jobs.get()) is not None:
         job()
-        del job  # it knows the loop, which is to go when nobody else needs it
+        del job  # it holds the loop, which could not be collected otherwise
 
 
 _helpers = PerLoop(_Helpers)
 
 
 async def aside(call: Callable[..., _T], *args: Any) -> _T:
-    """``call(*args)`` in another thread, of which a loop has three.
+    """``call(*args)`` in one of the loop's three threads for this.
 
-    Not ``asyncio.to_thread``: its few threads may all be waiting for a name server.
+    ``asyncio.to_thread`` will not do: all of its few threads may be waiting for a name server.
     """
     loop, helpers = asyncio.get_running_loop(), _helpers()
     done: asyncio.Future[_T] = loop.create_future()
@@ -89,12 +89,12 @@ async def aside(call: Callable[..., _T], *args: Any) -> _T:
 
 
 async def by_size(size: int, call: Callable[..., _T], *args: Any) -> _T:
-    """``call(*args)``, beside the loop where it is about many bytes: on it they might take 20 ms or more."""
+    """``call(*args)``, in a thread if ``size`` (bytes or characters) is so large that it may take 20 ms or more."""
     return await aside(call, *args) if size > _LARGE else call(*args)
 
 
 async def asafe_dump(reply: Reply) -> tuple[Reply, str]:
-    """``record.safe_dump`` for a loop: a reply as XCom can keep it, and as text; a large one beside the loop."""
+    """``record.safe_dump`` for a loop: a reply as XCom can keep it, and as text. A large one is made in a thread."""
     if small(reply.body):
         return safe_dump(reply)
     return await aside(safe_dump, reply)

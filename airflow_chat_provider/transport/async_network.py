@@ -1,6 +1,6 @@
-"""Sockets on an event loop, for httpcore: asyncio's own protocol, without the layer that serves other loops too.
+"""Sockets on an event loop, for httpcore: plain asyncio, without the layer (anyio) that also serves other loops.
 
-A third less CPU a request than httpcore's own backend. Timeouts are the caller's: he cancels.
+A request takes a third less CPU than with httpcore's own backend. There are no timeouts here: the caller cancels.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from airflow_chat_provider.core.call.head import TRAILERS, Head, HeadError
 from airflow_chat_provider.transport.http_library import httpcore
 
-_PIECE = 1 << 15  # bytes that are handed over at once
-_WITHOUT_DATA = 1 << 13  # bytes of a body in which something of it has to come; only what follows it is longer
-_READ_AHEAD = 1 << 18  # a server that sends faster than it is read from is asked to wait
+_PIECE = 1 << 15  # bytes that one read returns at most
+_WITHOUT_DATA = 1 << 13  # bytes that may bring nothing of the body, such as chunk sizes; only trailers are longer
+_READ_AHEAD = 1 << 18  # bytes that are received before they are read; then the server has to wait
 _HAPPY_EYEBALLS = 0.25  # seconds after which the host's next address is tried beside the first (RFC 8305)
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
-    """Connects streams of the running loop, and knows the last one."""
+    """Connects streams on the running loop, and remembers the last one."""
 
     def __init__(self) -> None:
         self._last: Socket | None = None
@@ -54,7 +54,7 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
 
 
 def _delay(host: str) -> float | None:
-    """None for an address, which has no other; the race of several is a tenth of a request's CPU."""
+    """None for an address: there is no other to race with, and the race takes a tenth of a request's CPU."""
     try:
         ip_address(host)
     except ValueError:
@@ -63,13 +63,13 @@ def _delay(host: str) -> float | None:
 
 
 def last_failure(error: Exception) -> Exception:
-    """The last of several failures, one for each address of the host: asyncio joins them to a text."""
+    """The last of several failures, one for each address of the host: asyncio joins them into one text."""
     numbers = re.findall(r"\[Errno (\d+)\]", str(error)) if isinstance(error, OSError) and not error.errno else []
     return OSError(int(numbers[-1]), os.strerror(int(numbers[-1]))) if numbers else error
 
 
 class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection, read from and written to by one call at a time."""
+    """One connection, which one call at a time reads from and writes to."""
 
     def __init__(self) -> None:
         self._transport: Any = None
@@ -82,7 +82,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._head = Head()
         self._idle = 0  # bytes that were read since something of the body came
 
-    # What the loop tells
+    # Called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -110,10 +110,10 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         self._full = False
         _wake(self._writer)
 
-    # What httpcore asks for
+    # Called by httpcore
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._received:  # all that a fast server sends would be worked off before another task has its turn
+        if self._received:  # else a fast server would keep other tasks from having their turn
             await asyncio.sleep(0)
         while not self._received and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
@@ -129,7 +129,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         return data
 
     def _watch(self, data: bytes) -> None:
-        """Hold the server to limits that the HTTP library does not set: it reads a thousand headers in a few ms."""
+        """Enforce limits that the HTTP library does not: a server could send headers or trailers without end."""
         if self._idle > _WITHOUT_DATA:
             raise httpcore.RemoteProtocolError(TRAILERS)
         if self._head.over:
@@ -140,7 +140,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.RemoteProtocolError(str(error)) from None
 
     def data_came(self) -> None:
-        """Something of the body was in what was read."""
+        """What was read held something of the body."""
         self._idle = 0
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -153,7 +153,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
             raise httpcore.WriteError(self._error) from self._error
 
     def abort(self) -> None:
-        """Say goodbye, and wait for nobody: what is still to be written, or the peer's goodbye, may never end."""
+        """Close without waiting for what is still to be written, or for the peer: neither may ever end."""
         self._transport.close()
         self._transport.abort()
 
@@ -180,7 +180,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable":  # an idle connection is not, unless the server has ended it
+        if info == "is_readable":  # an idle connection is readable only if the server has ended it
             return self._over or bool(self._received)
         return self._transport.get_extra_info(info)
 

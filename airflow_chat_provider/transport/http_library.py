@@ -1,8 +1,8 @@
-"""The HTTP library that the transport speaks through: the one that Airflow's task SDK is on.
+"""The HTTP library that the transport uses: the same as Airflow's task SDK.
 
-Up to Airflow 3.3 that is httpx, from 3.4 on httpx2 with its engine httpcore2. What the transport needs has the same
-names in both. A task, a triggerer and a DAG processor have loaded the SDK's client, and its library with it, before
-anything of ours. benchmarks/README.md compares the two.
+Up to Airflow 3.3 that is httpx, from 3.4 on httpx2 with its engine httpcore2. Both have what the transport needs, by
+the same names. Tasks, triggerers and DAG processors have loaded the SDK's client, and its library with it, before
+anything of ours, so it costs no import. benchmarks/README.md compares the two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-_CHOICE = "CHAT_HTTP_LIBRARY"  # for tests and benchmarks: they run both in one environment
+_CHOICE = "CHAT_HTTP_LIBRARY"  # for tests and benchmarks, which run both in one environment
 _SDK = "apache-airflow-task-sdk"
 
 
@@ -22,7 +22,7 @@ def _is_httpx2() -> bool:
     client = sys.modules.get("airflow.sdk.api.client")
     if client is not None:
         return hasattr(client, "httpx2")
-    # Not loaded yet, as in a script. To read what the SDK requires takes 0.7 ms, and to load its client much longer.
+    # Not loaded yet, as in a script. Reading what the SDK requires takes 0.7 ms, loading its client much longer.
     from importlib.metadata import requires
 
     return any(re.match(r"httpx2\b", needed) for needed in requires(_SDK) or ())

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 from urllib.request import proxy_bypass_environment as bypasses  # type: ignore[attr-defined]  # typeshed lacks it
 
-from airflow_chat_provider._forks import renew_in_child
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.transport.async_network import AsyncBackend
 from airflow_chat_provider.transport.http_library import httpcore, httpx
@@ -35,11 +34,11 @@ class Transport(httpx.HTTPTransport):
         self._make = _pool_maker(settings, backend)
         self._pool = self._make()
         self._backend = backend
-        renew_in_child(self)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """In a forked process: let go of the parent's connections, and begin with an empty pool."""
         # Two processes that read from one connection get each other's answers. Closing a descriptor here sends nothing,
-        # over TLS neither, and lets the parent's own close reach the server.
+        # not even over TLS, and lets the parent's own close reach the server.
         for stream in list(self._backend.streams):
             with contextlib.suppress(OSError):
                 stream.close()
@@ -55,7 +54,7 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
 
     @property
     def is_idle(self) -> bool:
-        """May the next call have it? Not where a call was cancelled while httpcore was cleaning up after it."""
+        """May another call use it? Not if a call was cancelled while httpcore was cleaning up after it."""
         return all(connection.is_idle() or connection.is_closed() for connection in self._pool.connections)
 
     def abort(self) -> None:
@@ -65,7 +64,7 @@ class AsyncTransport(httpx.AsyncHTTPTransport):
 
 @lru_cache(maxsize=16)
 def parsed(url: str) -> httpx.URL:
-    """A connection's URL, which each call of it needs again."""
+    """A URL of a connection's, parsed once for all of its calls."""
     return httpx.URL(url)
 
 
@@ -75,7 +74,7 @@ def pool_for(settings: Settings, backend: Backend | AsyncBackend) -> Any:
 
 
 def _pool_maker(settings: Settings, backend: Backend | AsyncBackend) -> Callable[[], Any]:
-    """What makes such a pool, as often as need be, with nothing left that could fail."""
+    """Makes such a pool. All that can fail happens here, so the maker can be called again after a fork."""
     is_async = isinstance(backend, AsyncBackend)
     options: dict[str, Any] = {
         "ssl_context": tls_context(settings, httpx.create_ssl_context)
@@ -87,19 +86,19 @@ def _pool_maker(settings: Settings, backend: Backend | AsyncBackend) -> Callable
     }
     try:
         parsed(settings.base_url)
-    except httpx.InvalidURL:  # such as a name that is no IDNA of 2008
+    except httpx.InvalidURL:  # such as a name that IDNA 2008 does not allow
         raise InvalidConnection(
-            f"Correct connection {settings.conn_id!r}: host {settings.base_url!r} is no URL", field="host"
+            f"Correct connection {settings.conn_id!r}: host {settings.base_url!r} is not a URL", field="host"
         ) from None
     proxy = _proxy(settings)
     if proxy is None:
         return partial(httpcore.AsyncConnectionPool if is_async else httpcore.ConnectionPool, **options)
     try:
         url = httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL):  # no word of what it is: it may hold a password
+    except (ValueError, httpx.InvalidURL):  # the URL is not quoted: it may hold a password
         whose = "the proxy of" if settings.proxy else "the environment's proxy for"
         raise InvalidConnection(
-            f"Correct {whose} connection {settings.conn_id!r}: it is no URL of a proxy", field="proxy"
+            f"Correct {whose} connection {settings.conn_id!r}: it is not the URL of a proxy", field="proxy"
         ) from None
     options |= {"proxy_url": _core_url(url.url), "proxy_auth": url.raw_auth}
     if url.url.scheme.startswith("socks"):
@@ -112,7 +111,7 @@ def _socks(*, is_async: bool) -> Any:
         import socksio  # noqa: F401 - httpcore says that it needs it only when it connects
     except ImportError:
         raise InvalidConnection(
-            f"Install {httpx.__name__}[socks]: the proxy of this connection is a SOCKS proxy", field="proxy"
+            f"Install {httpx.__name__}[socks]: this connection uses a SOCKS proxy", field="proxy"
         ) from None
     return httpcore.AsyncSOCKSProxy if is_async else httpcore.SOCKSProxy
 
@@ -125,7 +124,7 @@ def _proxy(settings: Settings) -> str | None:
     """The connection's proxy, else the environment's (HTTPS_PROXY, NO_PROXY, ...)."""
     if settings.proxy:
         return settings.proxy
-    if not any(name in os.environ for name in _PROXY_NAMES):  # the function below reads all of the environment
+    if not any(name in os.environ for name in _PROXY_NAMES):  # quicker than the function below, which reads all
         return None
     found = getproxies_environment()
     parts = urlsplit(settings.base_url)

@@ -1,18 +1,18 @@
-"""What the "Test" button of a connection finds out. It asks for nothing that costs anything."""
+"""The "Test" button of a connection. It sends nothing that costs anything."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.call.exchange import Call, judge
-from airflow_chat_provider.core.connection.base_url import root_hint
+from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.steps import Call, Send
+from airflow_chat_provider.core.connection.settings import root_hint
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
-from airflow_chat_provider.core.server.remedy import read_error
-from airflow_chat_provider.core.server.scrub import Scrubber, printable
+from airflow_chat_provider.core.server.error_body import read_error
+from airflow_chat_provider.core.server.scrub import printable
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
-    from airflow_chat_provider.core.call.exchange import Received
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.transport.client import Client
 
@@ -21,20 +21,20 @@ _NO_SUCH_PAGE = (404, 405, 501)
 
 
 def probe(settings: Settings, client: Client) -> tuple[bool, str]:
-    """``(works, what was found)``, never with the key or a body in it.
+    """``(works, what was found)``; the text never holds the key or a body.
 
-    Where there is no list of models, the endpoint is asked to complete ``{}``. An API refuses that as a request without
-    messages, before a model has seen it; where the base URL is wrong, there is no such page. A GET would not tell: many
-    an API answers one with 404, too.
+    If the server has no list of models, the endpoint is sent the request ``{}``. An API refuses that before a model
+    sees it, because it has no messages; with a wrong base URL, there is no such page. A GET would not tell the two
+    apart: many APIs answer a GET of their endpoint with 404.
     """
     timeout = min(settings.timeout, _TIMEOUT)
-    models = _judged(settings, client.get("/models", timeout))
+    models = _reply(settings, client, Send(timeout, 1), "GET", "/models")
     listed = _listed(models)
     if listed is not None:
         return True, _told(settings, listed)
     if not _may_lack_the_list(models):
         return False, _why(settings, models, timeout)
-    completion = _judged(settings, client.post(b"{}", timeout))
+    completion = _reply(settings, client, Send(timeout, 1, b"{}"), "POST", None)
     if _is_an_apis(completion):
         return True, _told_without_list(settings, models, completion)
     if completion.status in _NO_SUCH_PAGE and models.status in _NO_SUCH_PAGE:
@@ -42,8 +42,11 @@ def probe(settings: Settings, client: Client) -> tuple[bool, str]:
     return False, _why(settings, models if completion.status in _NO_SUCH_PAGE else completion, timeout)
 
 
-def _judged(settings: Settings, outcome: Received | TransportError) -> Reply:
-    return judge(outcome, Call(settings, Scrubber(None, settings.secrets)), now=0.0)
+def _reply(settings: Settings, client: Client, send: Send, method: str, path: str | None) -> Reply:
+    """One attempt, judged as that of a call would be."""
+    live, call = client.open(send, {}, method, path), Call(settings)
+    outcome = live if isinstance(live, TransportError) else live.drain()
+    return with_server_words(judge(outcome, call, now=0.0), call)
 
 
 def _why(settings: Settings, reply: Reply, timeout: float) -> str:
@@ -53,7 +56,7 @@ def _why(settings: Settings, reply: Reply, timeout: float) -> str:
 
 
 def _listed(reply: Reply) -> list[Any] | None:
-    """The models: OpenAI's object, or an array as Together has it."""
+    """The models, from an object (OpenAI) or an array (Together); None if the reply is neither."""
     if not 200 <= (reply.status or 0) < 300:
         return None
     body = reply.body
@@ -68,17 +71,17 @@ def _name(item: Any) -> str | None:
 
 
 def _may_lack_the_list(reply: Reply) -> bool:
-    """Not where a page came for people, nor where the key was refused or the server is down: that is told."""
+    """Is it worth trying the endpoint? Not if the key was refused, the server is down, or an HTML page came."""
     status = reply.status or 0
     return status in _NO_SUCH_PAGE or (200 <= status < 300 and isinstance(reply.body, dict))
 
 
 def _is_an_apis(reply: Reply) -> bool:
-    """Is this how an API of chat completions answers a request without messages?"""
+    """Is this how a chat completions API answers a request without messages?"""
     status, body = reply.status or 0, reply.body
     if isinstance(reply.error, TransportError):
         return False
-    if status in (400, 422, 500):  # 500: it has such a page, unlike /models, and trips over what was sent
+    if status in (400, 422, 500):  # 500: the endpoint exists, and fails over the empty request
         return not (isinstance(body, str) and body.lstrip()[:1] == "<")
     if not isinstance(body, dict):
         return False

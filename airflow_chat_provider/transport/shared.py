@@ -1,7 +1,7 @@
 """The connections that all asynchronous calls of one loop to one endpoint share.
 
-A pool looks at every connection of it for each request, so that 500 requests at once cost it a quarter of a million
-looks. Here each call takes a transport of its own, with at most one connection, and leaves it to the next.
+For each request, a pool of httpcore's looks at all of its connections: 500 requests at once make it look 250,000
+times. Here each call takes a transport of its own, which has one connection at most, and leaves it to the next call.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider._forks import renew_in_child
-from airflow_chat_provider._per_loop import PerLoop
+from airflow_chat_provider._per_loop import PerLoop, renew_in_child
 from airflow_chat_provider.transport.pools import KEEPALIVE, AsyncTransport
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class Rack:
         renew_in_child(self)
 
     def _renew(self) -> None:
-        self._idle.clear()  # and closes none of them: that would talk to the event loop, which is the parent's
+        self._idle.clear()  # without closing any: that would talk to the event loop, which is the parent's
 
     @classmethod
     def join(cls, settings: Settings) -> Rack:
@@ -47,11 +46,11 @@ class Rack:
         self._close_idle_since(math.inf if not self.members else -math.inf)
 
     def take(self) -> AsyncTransport:
-        """A transport that nobody else uses: the one used last, whose connection is the likeliest to be alive."""
+        """A transport that no other call uses: the one used last, whose connection is the likeliest to be alive."""
         return self._idle.pop()[1] if self._idle else AsyncTransport(self._settings)
 
     async def give(self, transport: AsyncTransport) -> None:
-        """Leave a transport, whatever became of its call, to the next."""
+        """Leave a transport to the next call, whatever became of this one."""
         if not transport.is_idle:
             transport.abort()
             return

@@ -1,7 +1,7 @@
-"""Sockets under a wall clock, which can be closed from outside.
+"""Sockets with a time limit for the whole attempt, which another thread can close.
 
-The HTTP library has a timeout for each read; a server that sends a byte a minute never meets one. Here every read and
-write gets what is left of the attempt.
+The HTTP library has a timeout for each read, which a server that sends one byte a minute never reaches. Here every read
+and write gets only what is left of the attempt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 16
 _SLICE = 0.2  # seconds in which an abort is noticed while a name is looked up
 NO_ADDRESS, STOPPED = "the host has no address", "stopped"
-# What the libraries below say without quoting what came: the beginning of each such text.
+# Texts of the libraries below, each by its beginning, that quote nothing of what a server sent.
 _SAYINGS = (
     NO_ADDRESS,
     STOPPED,
@@ -57,20 +57,20 @@ _SAYINGS = (
 
 
 class Clock:
-    """An attempt's wall clock. While it is held (``with``), all reads and writes of the thread end when it runs out.
+    """An attempt's time limit. While it is held (``with``), all reads and writes of this thread end when it is over.
 
-    ``quiet``: seconds within which each read must bring something.
+    ``expires``: by ``time.monotonic()``. ``quiet``: seconds within which each read must bring something.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._expires = time.monotonic() + seconds
+        self.expires = time.monotonic() + seconds
         self.quiet = math.inf
         self._token: Token[Clock | None] | None = None
 
     @property
     def left(self) -> float:
-        """Seconds that are left."""
-        return self._expires - time.monotonic()
+        """Seconds."""
+        return self.expires - time.monotonic()
 
     def __enter__(self) -> Self:
         self._token = _clock.set(self)
@@ -86,22 +86,20 @@ _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 
 def _left(timeout: float | None, error: type[Exception]) -> float | None:
+    """``timeout``, or what the thread's clock leaves of it; raises ``error`` when that has run out."""
     clock = _clock.get()
     if clock is None:
         return timeout
-    left = clock.left
+    left = clock.expires - time.monotonic()
     if left <= 0:
         raise error("the wall clock ran out")
-    left = min(left, clock.quiet)
-    if timeout is not None:
-        return min(timeout, left)
-    return left
+    return min(left, clock.quiet, math.inf if timeout is None else timeout)
 
 
 class _Lookup:
-    """A host's addresses, looked up in a thread: a name server that does not answer holds up that thread alone.
+    """A host's addresses, looked up in a thread, because ``getaddrinfo`` cannot be interrupted.
 
-    Nobody waits for it, neither a call that gave up nor a process that ends. An address needs no thread.
+    A call that gives up and a process that ends do not wait for it.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -109,15 +107,10 @@ class _Lookup:
         self._port = port
         self._found: list[Any] = []
         self._error: Exception | None = None
-        self._thread: threading.Thread | None = None
-        with contextlib.suppress(ValueError):
-            ip_address(host)
-            self._run()
-            return
-        self._thread = threading.Thread(target=self._run, name="lookup", daemon=True)
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="lookup", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # no thread is to be had
+        except RuntimeError:  # the process may start no more threads
             self._thread = None
             self._run()
 
@@ -128,7 +121,7 @@ class _Lookup:
             self._error = error
 
     def wait(self, seconds: float) -> bool:
-        """Is it over, after so many seconds at most?"""
+        """Wait for so many seconds at most; is it over?"""
         if self._thread is not None:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
@@ -140,12 +133,12 @@ class _Lookup:
 
 
 class Backend(httpcore.NetworkBackend):
-    """httpcore's own backend, with the clock held to and the open sockets known."""
+    """httpcore's own backend, which also obeys the clock and knows the open sockets."""
 
     def __init__(self) -> None:
         self._inner = httpcore.SyncBackend()
         self.streams: set[_Stream] = set()
-        self._aborted = False
+        self.aborted = False
 
     def connect_tcp(
         self,
@@ -158,7 +151,7 @@ class Backend(httpcore.NetworkBackend):
         until = math.inf if timeout is None else time.monotonic() + timeout
         failure: Exception = httpcore.ConnectError(NO_ADDRESS)
         for address in self._resolve(host, port, until):
-            if self._aborted:
+            if self.aborted:
                 raise httpcore.ConnectError(STOPPED)
             left = _left(max(0.001, until - time.monotonic()), httpcore.ConnectTimeout)
             try:
@@ -170,19 +163,21 @@ class Backend(httpcore.NetworkBackend):
         raise failure
 
     def watch(self, stream: httpcore.NetworkStream) -> httpcore.NetworkStream:
-        """The stream, from now on one that an abort shuts; once aborted there are no new ones."""
+        """The stream, which an abort will shut from now on. After an abort there are no new ones."""
         watched = _Stream(stream, self)
         self.streams.add(watched)
-        if self._aborted:  # looked at after the add: an abort meanwhile has seen the stream, or is seen here
+        if self.aborted:  # read after the add: an abort in between has seen the stream, or is seen here
             watched.close()
             raise httpcore.ConnectError(STOPPED)
         return watched
 
     def _resolve(self, host: str, port: int, until: float) -> list[str]:
-        """The host's addresses. A name server that does not answer holds a thread up, and not the call."""
+        with contextlib.suppress(ValueError):
+            ip_address(host)
+            return [host]
         lookup = _Lookup(host, port)
         while not lookup.wait(min(_SLICE, _left(max(0.0, until - time.monotonic()), httpcore.ConnectTimeout) or 0.0)):
-            if self._aborted:
+            if self.aborted:
                 raise httpcore.ConnectError(STOPPED)
             if time.monotonic() >= until:
                 raise httpcore.ConnectTimeout
@@ -190,7 +185,7 @@ class Backend(httpcore.NetworkBackend):
 
     def abort(self) -> None:
         """Shut every open socket; whoever reads from one gets an error at once."""
-        self._aborted = True
+        self.aborted = True
         for stream in list(self.streams):
             stream.abort()
 
@@ -246,7 +241,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> TransportError:
-    """What an attempt ended in, for an exception of the HTTP library's."""
+    """The error of an attempt that ended in an exception of the HTTP library."""
     if isinstance(error, TimeoutError):
         return attempt.timed_out(stalled=stalled)
     if isinstance(error, httpx.TimeoutException):
@@ -257,10 +252,10 @@ def failure(attempt: Attempt, error: Exception, *, stalled: bool = False) -> Tra
 
 
 def words_of(error: BaseException) -> str:
-    """What went wrong, in words that quote nobody: a header that is refused may hold the key or the prompt.
+    """What went wrong, in words that quote nothing: the text of an error may hold a header with the key, or the prompt.
 
-    The operating system's words, where it is under the error; TLS's reason; one of the known sayings; else the error's
-    kind.
+    These are the operating system's words, or the reason that TLS gives, or one of _SAYINGS, or the name of the error's
+    class.
     """
     found: BaseException | None = error
     while found is not None:
@@ -280,7 +275,7 @@ def _words_of_tls(error: ssl.SSLError) -> str:
 
 
 def proxy_words(error: BaseException) -> str:
-    """What a proxy answered: its status without its own words, or one of the known sayings."""
+    """What a proxy answered: its status without its own words, or one of _SAYINGS."""
     status = re.match(r"[1-9]\d\d(?= )", str(error))
     if status is None:
         return words_of(error)
@@ -290,6 +285,6 @@ def proxy_words(error: BaseException) -> str:
 
 
 def _under(error: BaseException) -> BaseException | None:
-    """What an error was made of: httpcore cuts the chain of causes, and keeps the cause as an argument."""
+    """The error below this one: httpcore cuts the chain of causes, and keeps the cause as an argument."""
     inner = error.args[0] if error.args else None
     return error.__cause__ or (inner if isinstance(inner, BaseException) else None)

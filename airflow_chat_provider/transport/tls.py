@@ -1,6 +1,6 @@
 """TLS contexts: making one takes 20 ms, so there is one per process and settings.
 
-A forked process goes on with its parent's: a context holds no connection, and OpenSSL draws other random numbers there.
+A forked process may use its parent's: a context holds no connection, and OpenSSL seeds its random numbers anew.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import InvalidConnection
 
 Default = Callable[..., ssl.SSLContext]
-"""From ``verify`` to a context that trusts what the HTTP library trusts."""
+"""Makes a context from ``verify`` that trusts what the HTTP library trusts."""
 
 
 def tls_context(settings: Settings, default: Default) -> ssl.SSLContext:
-    """The context for these settings, made again only when a file of theirs changes."""
+    """The context for these settings, made again only when one of their files changes. Raises InvalidConnection."""
     verify, cert, key = settings.verify, settings.client_cert, settings.client_key
     try:
         stamps = _stamp("verify", verify), _stamp("client_cert", cert), _stamp("client_key", key)
@@ -68,5 +68,5 @@ def _trusting(path: str) -> ssl.SSLContext:
 
 
 def _no_passphrase() -> str:
-    # OpenSSL would ask for one at the terminal, and a worker would wait for ever.
+    # Without this, OpenSSL would ask for one at the terminal, and a worker would wait for ever.
     raise OSError("the key is encrypted")

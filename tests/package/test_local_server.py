@@ -184,7 +184,7 @@ def test_stopping_twice_is_harmless_and_starting_again_works():
 
 
 def test_starting_twice_is_refused(server):
-    with pytest.raises(RuntimeError, match="started already"):
+    with pytest.raises(RuntimeError, match="already been started"):
         server.start()
 
 
@@ -291,7 +291,7 @@ def test_port_in_use_is_named():
         done = run("--port", str(port))
     assert done.returncode == 2
     assert done.stderr == (
-        f"Cannot listen on 127.0.0.1, port {port}: Address already in use. Another --port may do; 0 takes a free one.\n"
+        f"Cannot listen on 127.0.0.1, port {port}: Address already in use. Try another --port; 0 takes a free one.\n"
     )
 
 
@@ -303,7 +303,7 @@ def test_port_in_use_is_named():
         ("--host no-such-host.invalid", r"Cannot listen on no-such-host\.invalid, port 8080: .+"),
         ("{tmp}/none.gguf", r"Cannot read the model {tmp}/none\.gguf: No such file or directory\."),
         ("{tmp}", r"Cannot read the model {tmp}: Is a directory\."),
-        ("{tmp}/notes.txt", r"{tmp}/notes\.txt is no GGUF file\."),
+        ("{tmp}/notes.txt", r"{tmp}/notes\.txt is not a GGUF file\."),
         ("--port 0 {tmp}/cut.gguf", r"llama\.cpp cannot serve {tmp}/cut\.gguf: .* within the file bounds, .*"),
         ("--port 0 --ready-file {tmp}/none/ready", r".*No such file or directory: '{tmp}/none/ready.*'"),
     ],

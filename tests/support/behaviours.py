@@ -15,7 +15,8 @@ from airflow_chat_provider.errors import (
     TransportError,
     TransportTimeout,
 )
-from airflow_chat_provider.testing import End, Reply, faults, replies
+from airflow_chat_provider.testing import End, Reply, replies
+from tests.support import faults
 from tests.support.calling import AT_ONCE
 
 BODY = replies.ok().body
@@ -55,7 +56,7 @@ FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
     "quota": (replies.error(429, "pay", "insufficient_quota"), StatusError, "Raise the quota"),
     "500": (replies.error(500, "oops"), StatusError, "oops"),
     "500 empty": (replies.status(500), StatusError, "HTTP 500"),
-    "redirect": (replies.redirect("http://127.0.0.1:9/v1"), StatusError, "redirects are not followed"),
+    "redirect": (faults.redirect("http://127.0.0.1:9/v1"), StatusError, "redirects are not followed"),
     "reset": (faults.reset(), TransportError, "Connection reset by peer"),
     "closed": (faults.close(), TransportError, "broke before an answer"),
     "half a body": (faults.half_body(BODY), TransportError, "was cut off"),
@@ -74,7 +75,7 @@ FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
     "gzip that is none": (json_text(BODY, **{"Content-Encoding": "gzip"}), ProtocolError, "Content-Encoding"),
     "unknown encoding": (json_text(BODY, **{"Content-Encoding": "br"}), ProtocolError, "Content-Encoding"),
     "gzip cut short": (
-        replace(replies.gzipped(replies.ok()), body=replies.gzipped(replies.ok()).body[:-12]),
+        replace(faults.gzipped(replies.ok()), body=faults.gzipped(replies.ok()).body[:-12]),
         ProtocolError,
         "cut off",
     ),
@@ -83,8 +84,8 @@ FAULTS: dict[str, tuple[Reply, type[Exception], str]] = {
 GOOD: dict[str, Reply] = {
     "plain": replies.ok(),
     "chunked": replies.chunked([BODY[:10], BODY[10:]]),
-    "gzip": replies.gzipped(replies.ok()),
-    "deflate": replies.deflated(replies.ok()),
+    "gzip": faults.gzipped(replies.ok()),
+    "deflate": faults.deflated(replies.ok()),
     "dripped": faults.drip(BODY, every=0.0005),
     "byte order mark": json_text(b"\xef\xbb\xbf" + BODY),
 }

@@ -14,6 +14,7 @@ import pytest
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.errors import ChatCompletionError, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.transport.session import AsyncSession
 
 KEY = "sk-canary-key-5f2b7c"
 PROMPT = "canary prompt about nothing"
@@ -30,6 +31,11 @@ def create(hook: ChatCompletionHook, request: Mapping[str, Any] = REQUEST, **arg
 
 def acreate(hook: ChatCompletionHook, request: Mapping[str, Any] = REQUEST, **arguments: Any) -> Reply:
     return asyncio.run(hook.acreate(request, **arguments))
+
+
+async def async_session(hook: ChatCompletionHook) -> AsyncSession:
+    """What the hook's asynchronous methods call through; to be closed by the caller."""
+    return AsyncSession(await asyncio.to_thread(lambda: hook.settings), hook.log)
 
 
 both = pytest.mark.parametrize("create", [create, acreate], ids=["sync", "async"])

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.core.answer.dialogue import Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery
+from airflow_chat_provider.core.answer.result import Delivery
 from airflow_chat_provider.durable.entry import KEY, Deferred, Entry
 from airflow_chat_provider.durable.journal import Journal
 from airflow_chat_provider.triggers import ChatCompletionTrigger
@@ -58,7 +58,7 @@ class MemoryXCom(dict[str, Any]):
 
 
 def journal(try_number: int = 1) -> Journal:
-    return Journal.named(Slot(KEY, **WHERE), try_number)  # type: ignore[arg-type]
+    return Journal.from_slot(Slot(KEY, **WHERE), try_number)  # type: ignore[arg-type]
 
 
 def leave(
@@ -75,7 +75,7 @@ def leave(
         configuration={"chat_conn_id": "chat_default", "base_url": base_url, "model": "m", "request_schema": None},
         ledger={"asked": 0, "digest": "d", "idempotency_key": "7d9a4a2e-0000-5000-8000-000000000001"},
     )
-    journal(try_number).write(Entry.of(deferred, deferred.idempotency_key))
+    journal(try_number).write(Entry.from_deferred(deferred, deferred.idempotency_key))
 
 
 def trigger(**arguments: Any) -> ChatCompletionTrigger:

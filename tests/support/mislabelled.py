@@ -100,7 +100,7 @@ BAD_EVENT = b'data: {"id": nonsense}\n\n'
 DEEP = b'data: {"choices": ' + b"[" * 300 + b"]" * 300 + b"}\n\n"
 PAGE = b"<html><body>data: Bad gateway\n{}</body></html>\n"
 UNFINISHED = "before every choice had a finish_reason"
-HOLDS_ERROR = "the stream holds an error"
+HOLDS_ERROR = "the stream contains an error"
 BROKEN: dict[str, Broken] = {
     "ends early": Broken(HALF, UNFINISHED, half()),
     "ends early, one line break": Broken(HALF[:-1], UNFINISHED, half()),

@@ -15,7 +15,8 @@ import pytest
 from airflow import sdk
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES
-from airflow_chat_provider.testing import ChatServer, faults, replies
+from airflow_chat_provider.testing import ChatServer, replies
+from tests.support import faults
 from tests.support.airflow_process import STEP, airflow_for, posts, until
 
 pytestmark = pytest.mark.e2e
@@ -132,7 +133,7 @@ def model_server(gate):
         "frozen": [replies.error(429, "slow", headers={"Retry-After": "5"}), replies.delay(4, replies.ok(ANSWER))],
     }
 
-    scripted = replies.by_model(script, replies.ok(ANSWER))
+    scripted = faults.by_model(script, replies.ok(ANSWER))
 
     def answer(request):
         if request.json["model"] == "looped_many":
@@ -184,7 +185,7 @@ def test_a_triggerer_that_ends_with_requests_in_flight_pays_for_none_twice(airfl
     assert [task["try_number"] for task in careful.tasks] == [1] * MANY, "no retry of Airflow's sends it either"
     logs = airflow.logs_of(careful)
     for key in once:
-        assert f"Find out if the server answered (Idempotency-Key {key}), then clear the task" in logs
+        assert f"Find out whether the server answered (Idempotency-Key {key}), then clear the task" in logs
 
 
 def test_a_triggerer_that_is_killed_between_journal_and_event_sends_nothing_again(airflow, model_server):
@@ -252,7 +253,7 @@ def test_with_resend_it_is_asked_again_by_the_same_key(airflow, model_server):
     assert run.wait_state() == "success"
     first, second = keys(model_server, "killed_resuming_resend")
     assert first == second
-    assert "The task asks again, and may pay twice" in airflow.logs_of(run)
+    assert "The task sends the request again and may pay for it twice" in airflow.logs_of(run)
 
 
 def test_hundreds_of_deferred_tasks_all_end_well_and_each_is_asked_for_once(airflow, model_server):
@@ -303,7 +304,7 @@ def test_the_execution_timeout_of_a_deferred_task_closes_its_socket(airflow, mod
     closed_before = len(model_server.connections_closed)
     assert model_server.wait_closed(STEP, closed_before + 1)
     assert run.wait_state() == "failed"
-    assert "execution_timeout ran out while the request was under way" in airflow.logs_of(run)
+    assert "Raise execution_timeout: it ran out while the request was under way" in airflow.logs_of(run)
     assert run.xcoms() == {}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES
-from airflow_chat_provider.testing import ChatServer, faults, replies
-from tests.support import branch_dags
+from airflow_chat_provider.testing import ChatServer, replies
+from tests.support import branch_dags, faults
 from tests.support.airflow_process import STEP, airflow_for, posts, until
 
 pytestmark = pytest.mark.scheduler
@@ -66,7 +66,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def model_server(script):
-    others = replies.by_model(script, replies.ok(ANSWER))
+    others = faults.by_model(script, replies.ok(ANSWER))
 
     def answer(request):
         if request.json["model"] == branch_dags.MODEL:

@@ -1,4 +1,4 @@
-"""Rows for many workers, read ahead in a thread: a slow store does not hold up the calls under way."""
+"""Rows for many workers. A thread reads ahead, so that a slow store does not hold up the calls under way."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from airflow_chat_provider.batch.input.row import Row
 
-_ROWS, _BYTES = 64, 1 << 20  # read at once; twice as many are in memory before they are wanted
+_ROWS, _BYTES = 64, 1 << 20  # the size of a block
 
 
 class Feed:
-    """``take`` until it is None. Two blocks of rows at most wait in memory."""
+    """Call ``take`` until it returns None. At most two blocks of rows wait in memory."""
 
     def __init__(self, rows: Iterator[Row]) -> None:
         self._rows = rows
@@ -35,7 +35,7 @@ class Feed:
         return block
 
     async def take(self) -> Row | None:
-        """The next row; raises what reading the input raises."""
+        """The next row; None at the end. Raises what reading the input raises."""
         if not self._ready:
             async with self._lock:
                 if not self._ready and self._coming is not None:
@@ -45,4 +45,5 @@ class Feed:
         return self._ready.popleft() if self._ready else None
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)  # a slow store must not hold up the end
+        # It does not wait: a slow store must not hold up the end of the batch.
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -15,10 +15,10 @@ _BARE_LINE = frozenset({"custom_id", "body"})
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the input. ``index`` counts from 0 over the whole input, whatever part of it is wanted.
+    """A row of the input. ``index`` counts from 0 over the whole input, also in a shard.
 
-    ``place`` is where a reader finds it (``reviews.jsonl:17``). ``error``: why there is no ``value``.
-    ``size``: bytes in its file.
+    ``place`` is where a reader finds the row (``reviews.jsonl:17``). ``error`` says why there is no ``value``.
+    ``size`` is in bytes of its file.
     """
 
     index: int
@@ -29,20 +29,20 @@ class Row:
 
     @property
     def is_request_line(self) -> bool:
-        """Is it a line of a batch file, which is sent as it is?"""
+        """Is it a line of a batch file? Such a line is sent as it is."""
         return isinstance(self.value, dict) and (self.value.keys() >= _OPENAI_LINE or self.is_bare_line)
 
     @property
     def is_bare_line(self) -> bool:
-        """Is it one in the form of Together's and Mistral's batch files, where method and url may be left out?
+        """Is it a line of Together's or Mistral's batch files, which may leave out method and url?
 
-        A row of data may have columns of the same names: only nothing else beside a conversation is such a line.
+        A row of data may have columns of these names, too. So the line must hold nothing else, and its body messages.
         """
         value = self.value
         return isinstance(value, dict) and _BARE_LINE <= value.keys() < _OPENAI_LINE and _has_messages(value["body"])
 
-    def name(self, id_key: str) -> str | None:
-        """The row's own id as text, so that 5 and "5" are one; None where it has none."""
+    def own_id(self, id_key: str) -> str | None:
+        """The row's id as text, so that 5 and "5" are the same id; None where it has none."""
         value = self.value.get(id_key) if isinstance(self.value, dict) else None
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value) if value.bit_length() <= _ID_BITS else None
@@ -54,21 +54,13 @@ def _has_messages(body: Any) -> bool:
     return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
 
 
-class Columns(dict[str, Any]):
-    """A row in a template: ``row.items`` is the column of that name, and only without one a dict's method."""
-
-    def __getattribute__(self, name: str) -> Any:
-        # Not one with an underscore: Jinja's sandbox takes such an attribute for Python's own, and looks no further.
-        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
-
-
 def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
-    """What is wrong with a row: it is not sent."""
+    """The error of a row that is not sent."""
     return InvalidRequest(f"Correct {place}: {why}", path=place, keyword=keyword)
 
 
 def body_of(line: dict[str, Any], place: str, endpoint: str) -> Any:
-    """The request in a line of a batch file. What it says of method and url is held to it."""
+    """The request in a line of a batch file. Raises InvalidRequest for a method or url that is not the connection's."""
     method, url = line.get("method", "POST"), line.get("url", endpoint)
     if not isinstance(line["custom_id"], str) or not line["custom_id"]:
         raise row_error(place, "custom_id must be text")

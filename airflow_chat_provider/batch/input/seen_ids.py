@@ -1,4 +1,4 @@
-"""Which ids were met already, in 18 bytes for each row of the input."""
+"""The ids that were seen already, in 18 bytes for each row of the input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _EMPTY = 0
 
 
 class SeenIds:
-    """A table of at most ``count`` ids: their 64-bit digests, and the rows they belong to.
+    """A table of at most ``count`` ids: their 64-bit digests, and the rows that have them.
 
-    A set of a million texts takes 100 MB. Two ids are taken for one in a batch of a million once in 30 million batches.
+    A set of a million texts would take 100 MB. Two different ids get the same digest in one of 30 million batches of a
+    million rows.
     """
 
     def __init__(self, count: int) -> None:
@@ -19,9 +20,9 @@ class SeenIds:
         self._digests = array("Q", bytes(8 * self._size))
         self._rows = array("I", bytes(array("I").itemsize * self._size))
 
-    def add(self, name: str, row: int) -> int | None:
-        """Note the id of a row; the other row that has it, where there is one."""
-        digest = int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+    def add(self, own_id: str, row: int) -> int | None:
+        """Note the id of a row. Returns the index of another row that has the same id, or None."""
+        digest = int.from_bytes(blake2b(own_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
         slot = digest % self._size
         while (found := self._digests[slot]) not in (_EMPTY, digest):
             slot = slot + 1 if slot + 1 < self._size else 0

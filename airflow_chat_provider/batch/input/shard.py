@@ -1,4 +1,4 @@
-"""A part of the input: every n-th row, or a range of them."""
+"""A part of the input: every nth row, or a range of rows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ class Shard(NamedTuple):
     step: int = 1
 
     @classmethod
-    def parse(cls, text: str | None) -> Shard:
-        """``"2/8"``: the second of eight; ``"1000:2000"``: rows 1000 to 1999, counted from 0; None: all."""
+    def parse(cls, text: object) -> Shard:
+        """``"2/8"`` is the second of eight parts; ``"1000:2000"`` is rows 1000 to 1999, counted from 0; None is all.
+
+        Raises InvalidRequest for anything else.
+        """
         if text is None:
             return cls()
         match = _FORMS.fullmatch(str(text))
@@ -36,7 +39,7 @@ class Shard(NamedTuple):
         return cls(start, stop)
 
     def indices(self, total: int) -> range:
-        """Of ``total`` rows those that are meant."""
+        """The indices of the rows in this part, where the input has ``total`` rows."""
         return range(total)[self.start : self.stop : self.step]
 
     def __str__(self) -> str:
@@ -45,7 +48,8 @@ class Shard(NamedTuple):
 
 def _bad(text: object) -> InvalidRequest:
     return InvalidRequest(
-        f"shard is {str(text)[:64]!r}; write '2/8' for the second of eight parts, or '1000:2000' for rows 1000 to 1999",
+        "shard must be like '2/8', the second of eight parts, or '1000:2000', the rows 1000 to 1999; it is "
+        f"{str(text)[:64]!r}",
         path="shard",
         keyword="enum",
     )

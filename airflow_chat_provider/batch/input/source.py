@@ -1,4 +1,4 @@
-"""Where the rows come from: a list, or a file that is read line by line and never held whole."""
+"""Where the rows come from: a list, or a file, which is read line by line and never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from typing import IO, Any, NamedTuple, Protocol
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.input.row import Row, row_error
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
+from airflow_chat_provider.core.spelling import with_article
 
-_MAX_LINE = 1 << 28  # bytes; what is longer is no file of requests
+_MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
 _BUFFER = 1 << 20
 _MARK = codecs.BOM_UTF8
 
-Wanted = Callable[[int], bool]
+IsWanted = Callable[[int], bool]
 
 
 class Survey(NamedTuple):
-    """What one pass over the input tells: how many rows it has (0 is no mistake), and a digest of all that is in it."""
+    """The result of one pass over the input: how many rows it has (0 is allowed), and a digest of its content."""
 
     rows: int
     digest: str
 
 
 class Source(Protocol):
-    """An input. ``rows`` parses the wanted ones alone."""
+    """An input. ``name`` is for a reader."""
 
     name: str
 
     def survey(self) -> Survey:
-        """Read all of it once; raises InvalidRequest for what is wrong with it as a whole."""
+        """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
-        """The rows whose index is wanted."""
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+        """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
 
 
-def open_source(given: Any) -> Source:
-    """``input``: rows, or the path of a .jsonl or .csv file."""
+def open_source(given: object) -> Source:
+    """The source that the argument ``input`` names: rows, or the path of a .jsonl or .csv file. Nothing is read yet."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
         return Rows(given)
     name = str(given)
@@ -55,11 +56,11 @@ def open_source(given: Any) -> Source:
         return JsonLines(given)
     if kind in (".csv", ".tsv"):
         return Csv(given, "\t" if kind == ".tsv" else ",")
-    raise file_error("input", name[:200], "is no path of a .jsonl or .csv file, and no list of rows")
+    raise file_error("input", name[:200], "must be the path of a .jsonl or .csv file, or a list of rows")
 
 
 class Rows:
-    """A list of rows that an upstream task made, or that stands in the DAG."""
+    """A list of rows from an upstream task, or from the DAG file."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.name = "input"
@@ -73,49 +74,54 @@ class Rows:
             count += 1
         return Survey(count, digest.hexdigest())
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         for index, value in enumerate(self._rows):
-            if wanted(index):
+            if is_wanted(index):
                 yield _checked(Row(index, f"input[{index}]", value))
 
 
 def _for_digest(row: Any) -> bytes:
     try:
         return json.dumps(row, sort_keys=True, default=str).encode()
-    except Exception:  # noqa: BLE001 - keys of several types; it refers to itself; nested too deep; no text
-        return _shown(row).encode("utf-8", "backslashreplace")
-
-
-def _shown(row: Any) -> str:
-    try:
-        return repr(row)
-    except Exception:  # noqa: BLE001 - an object of the user's, or a number too long to be written out
-        return f"a {type(row).__name__} of {len(row) if isinstance(row, Sized) else 1}"
+    except Exception:  # noqa: BLE001 - keys of several types; a row that holds itself; deep nesting; str() fails
+        try:
+            text = repr(row)
+        except Exception:  # noqa: BLE001 - an object of the user's, or a number too long to be written out
+            text = f"a {type(row).__name__} of {len(row) if isinstance(row, Sized) else 1}"
+        return text.encode("utf-8", "backslashreplace")
 
 
 class _File:
     """A file of UTF-8 text, compressed or not."""
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: object) -> None:
         self.path = path
         self.name = PurePosixPath(str(path)).name
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
-        """Its bytes, as a file that is quick to read in lines."""
-        with readable("input", self.path), io.BufferedReader(self._raw(), _BUFFER) as file:
-            yield file
+        """Its bytes, decompressed, in a file that reads lines fast."""
+        raw: Any
+        with readable("input", self.path):
+            local = local_path(self.path)
+            if local is None:
+                there = stored(self.path, "input")
+                raw = there.fs.open(there.path, "rb", compression="infer")
+            else:
+                # The reader below closes it.
+                raw = gzip.open(local) if local.suffix == ".gz" else local.open("rb", buffering=0)  # noqa: SIM115
+            with io.BufferedReader(raw, _BUFFER) as file:
+                yield file
 
-    def _raw(self) -> Any:
-        local = local_path(self.path)
-        if local is None:
-            there = stored(self.path, "input")
-            return there.fs.open(there.path, "rb", compression="infer")
-        return gzip.open(local) if local.suffix == ".gz" else local.open("rb", buffering=0)
+    def _decoded(self, line: bytes, number: int, encoding: str = "utf-8") -> str:
+        try:
+            return line.decode(encoding)
+        except UnicodeDecodeError:
+            raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
 
 
 class JsonLines(_File):
-    """One JSON object in each line; empty lines are passed over."""
+    """One JSON object in each line; empty lines are skipped."""
 
     def survey(self) -> Survey:
         digest, count, number = blake2b(digest_size=16), 0, 0
@@ -124,38 +130,29 @@ class JsonLines(_File):
                 number += 1
                 digest.update(line)
                 count += not _is_blank(line)
-                self._check(line, number)
-        if not count:
-            self._check_compressed()
+                if len(line) == _MAX_LINE:
+                    why = f"has a line of more than {_MAX_LINE >> 20} MiB (line {number})"
+                    raise file_error("input", self.path, why)
+                self._decoded(line, number)
+        if not count and self.name.endswith(".gz"):
+            with readable("input", self.path):
+                if (local_path(self.path) or stored(self.path, "input")).stat().st_size == 0:
+                    raise EOFError  # Python reads a compressed file of 0 bytes as empty, but an upload was cut off
         return Survey(count, digest.hexdigest())
 
-    def _check_compressed(self) -> None:
-        """Python takes a compressed file of no bytes at all for an empty one; it is an upload that was cut off."""
-        with readable("input", self.path):
-            if self.name.endswith(".gz") and (local_path(self.path) or stored(self.path, "input")).stat().st_size == 0:
-                raise EOFError
-
-    def _check(self, line: bytes, number: int) -> None:
-        if len(line) == _MAX_LINE:
-            raise file_error("input", self.path, f"has a line of more than {_MAX_LINE >> 20} MiB (line {number})")
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
-
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         with self._open() as file:
             index = -1
             for number, line in enumerate(file, 1):
                 if _is_blank(line):
                     continue
                 index += 1
-                if wanted(index):
+                if is_wanted(index):
                     yield _parsed(line, index, f"{self.name}:{number}")
 
 
 def _is_blank(line: bytes) -> bool:
-    """Nothing but white space; and the mark with which some programs begin an empty file."""
+    """Is there nothing but white space, perhaps after the byte order mark that some programs write?"""
     return line.isspace() or (line.startswith(_MARK) and not line[len(_MARK) :].strip())
 
 
@@ -165,9 +162,9 @@ def _parsed(line: bytes, index: int, place: str) -> Row:
     except json.JSONDecodeError as error:
         why = "it is not JSON: {0} at column {2}".format(*fault(error))
     except TooDeep:
-        why = f"it is nested too deep ({LEVELS})"
+        why = f"it is nested too deeply ({LEVELS})"
     except ValueError:
-        why = "it holds a number that is too long"
+        why = "it has a number that is too long"
     return Row(index, place, error=row_error(place, why, "json"))
 
 
@@ -176,14 +173,14 @@ def _checked(row: Row) -> Row:
         return row
     if isinstance(row.value, Mapping):
         return replace(row, value=dict(row.value))
-    why = f"a row must be an object, not {'null' if row.value is None else f'a {type(row.value).__name__}'}"
+    why = f"a row must be an object, not {'null' if row.value is None else with_article(type(row.value).__name__)}"
     return replace(row, value=None, error=row_error(row.place, why, "type"))
 
 
 class Csv(_File):
-    """A table with a header; each row an object of texts."""
+    """A table with a header. Each row becomes an object of texts."""
 
-    def __init__(self, path: Any, delimiter: str) -> None:
+    def __init__(self, path: object, delimiter: str) -> None:
         super().__init__(path)
         self._delimiter = delimiter
 
@@ -192,16 +189,17 @@ class Csv(_File):
         with self._table(digest.update) as (_, table):
             return Survey(sum(1 for _ in table), digest.hexdigest())
 
-    def rows(self, wanted: Wanted) -> Iterator[Row]:
+    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
         with self._table() as (header, table):
             for index, (number, cells) in enumerate(table):
-                if not wanted(index):
+                if not is_wanted(index):
                     continue
                 place = f"{self.name}:{number}"
                 if len(cells) == len(header):
                     yield Row(index, place, dict(zip(header, cells, strict=True)), size=sum(map(len, cells)))
                 else:
-                    why = f"it has {len(cells)} cells, and the header {len(header)}"
+                    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+                    why = f"it has {count}, but the header has {len(header)}"
                     yield Row(index, place, error=row_error(place, why))
 
     @contextmanager
@@ -214,28 +212,26 @@ class Csv(_File):
             with self._open() as file:
                 reader = csv.reader(self._lines(file, seen), delimiter=self._delimiter, strict=True)
                 header = self._next(reader)
-                if not header:  # it is cut off, or of another kind: an export of no rows has its header
+                if not header:  # an export of no rows still has its header, so this file was cut off
                     why = "is empty" if header is None else "has an empty first line"
-                    raise file_error("input", self.path, f"{why}; its first line must name the columns")
-                self._check_header(header)
+                    raise file_error("input", self.path, f"{why}; the first line must name the columns")
+                bad = next((name for name in header if not name.strip() or header.count(name) > 1), None)
+                if bad is not None:
+                    why = f"has two columns named {bad!r}" if bad.strip() else "has a column without a name"
+                    raise file_error("input", self.path, f"{why} in its first line")
                 yield header, self._cells(reader)
         finally:
             csv.field_size_limit(limit)
 
     def _lines(self, file: IO[bytes], seen: Callable[[bytes], object]) -> Iterator[str]:
-        encoding = "utf-8-sig"
         for number, line in enumerate(file, 1):
             seen(line)
-            try:
-                yield line.decode(encoding)
-            except UnicodeDecodeError:
-                raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
-            encoding = "utf-8"
+            yield self._decoded(line, number, "utf-8-sig" if number == 1 else "utf-8")
 
     def _cells(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
         number = reader.line_num + 1
         while (cells := self._next(reader)) is not None:
-            if cells:  # an empty line is no row
+            if cells:  # an empty line is not a row
                 yield number, cells
             number = reader.line_num + 1
 
@@ -243,10 +239,4 @@ class Csv(_File):
         try:
             return next(reader, None)
         except csv.Error as error:
-            raise file_error("input", self.path, f"is no CSV (line {reader.line_num}): {error}") from None
-
-    def _check_header(self, header: list[str]) -> None:
-        bad = next((name for name in header if not name.strip() or header.count(name) > 1), None)
-        if bad is not None:
-            why = f"has two columns {bad!r}" if bad.strip() else "has a column without a name"
-            raise file_error("input", self.path, f"{why} in its first line")
+            raise file_error("input", self.path, f"is not valid CSV (line {reader.line_num}): {error}") from None

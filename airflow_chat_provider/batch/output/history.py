@@ -1,4 +1,4 @@
-"""What earlier runs of a batch left: which rows have a result, and what the others took without one."""
+"""What earlier runs of a batch left: which rows have a result, and what the failed ones have cost."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.files import file_error, readable
-from airflow_chat_provider.batch.output.lines import Foreign, Recorded, read_line, unnamed
+from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
 from airflow_chat_provider.batch.output.spill import taking_up
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.output.usage import counted
+from airflow_chat_provider.batch.output.tally import counted
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
@@ -26,25 +26,26 @@ log = logging.getLogger(__name__)
 
 
 class History:
-    """``done[index]`` is 1 for a row with a result.
+    """``done[index]`` is 1 for a row that has a result.
 
-    Of another row, ``asked`` has how many calls came to an end without one, and ``usage`` what these took.
+    ``rows`` are the indices of this shard's rows. For a row without a result, ``ended_calls`` is how many calls
+    for it came to an end, and ``usage`` what they cost.
     """
 
-    def __init__(self, rows: int, wanted: range) -> None:
-        self.done = bytearray(rows)
-        self._wanted = wanted
-        self.asked: dict[int, int] = {}
+    def __init__(self, total: int, rows: range) -> None:
+        self.done = bytearray(total)
+        self.rows = rows
+        self.ended_calls: dict[int, int] = {}
         self.usage: dict[int, Any] = {}
         self._stale = False
 
     def load(self, store: Store, tally: Tally, requests: Requests) -> None:
-        """Read all that is there, and count it.
+        """Read the output's lines and count them.
 
-        What is left of a line is passed over, and told. Raises InvalidRequest for lines of another batch or shard.
+        Damaged lines are skipped, with a warning. Raises InvalidRequest for lines of another batch or shard.
         """
         for recorded in self._read(store, RESULTS):
-            if recorded.failed:  # somebody put the files together
+            if recorded.failed:  # somebody has joined the files
                 self._note(recorded)
             elif self.done[recorded.index]:
                 tally.spent(recorded.usage)
@@ -56,7 +57,7 @@ class History:
         for path in store.spill.earlier():
             self._take_up(path, store, tally, requests)
         for index, usage in list(self.usage.items()):
-            if self.done[index]:  # its result says what the row took in all
+            if self.done[index]:  # its result holds the usage of all its calls
                 del self.usage[index]
             else:
                 tally.spent(usage)
@@ -64,11 +65,11 @@ class History:
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
         tally.recorded(recorded.usage, incomplete=recorded.incomplete)
-        if recorded.name not in (None, unnamed(recorded.index)):
-            requests.note(str(recorded.name), recorded.index)
+        if recorded.own_id not in (None, default_id(recorded.index)):
+            requests.note_id(str(recorded.own_id), recorded.index)
 
     def _take_up(self, path: Path, store: Store, tally: Tally, requests: Requests) -> None:
-        """Add to the output what it did not take from an earlier run."""
+        """Add to the output the lines of an earlier run that it had refused."""
         lines: dict[str, list[bytes]] = {RESULTS: [], ERRORS: []}
         with readable("output", path), taking_up(path) as found:
             for line in found:
@@ -84,12 +85,12 @@ class History:
             for kind, some in lines.items():
                 if some:
                     store.add(kind, some)
-        log.info("Took up %d results and %d errors from %s", len(lines[RESULTS]), len(lines[ERRORS]), path)
+        log.info("Picked up %d results and %d errors from %s", len(lines[RESULTS]), len(lines[ERRORS]), path)
 
     def _note(self, recorded: Recorded) -> None:
-        """The last line of a row counts: it has the usage of the ones before."""
+        """Note a failed row. Its last line counts: it includes what the lines before it say."""
         if recorded.asked:
-            self.asked[recorded.index] = recorded.asked
+            self.ended_calls[recorded.index] = recorded.asked
         if recorded.usage:
             self.usage[recorded.index] = counted(recorded.usage)
 
@@ -99,8 +100,9 @@ class History:
             try:
                 recorded = self._line(line)
             except Foreign:
-                # What stands around it may be of another batch too, and would answer the wrong rows.
-                why = f"holds lines of something else ({store.place(kind, number)}); move them out, the others count"
+                # The lines around it may belong to another batch too, and would then answer the wrong rows.
+                where = store.place(kind, number)
+                why = f"has a line that does not belong to this batch ({where}); move such lines out of the folder"
                 raise file_error("output", store.where(kind), why) from None
             if recorded is not None:
                 yield recorded
@@ -114,13 +116,13 @@ class History:
 
     def _line(self, line: bytes) -> Recorded | None:
         recorded = read_line(line)
-        if recorded is not None and recorded.index not in self._wanted:
+        if recorded is not None and recorded.index not in self.rows:
             raise Foreign
         return recorded
 
     def tidy(self, store: Store) -> None:
-        """Leave one line for each row that has failed at last, and none for those that have a result by now."""
-        if not self._stale:  # this run alone writes one line for a row
+        """Leave one line in the errors for each row without a result, and none for the others."""
+        if not self._stale:  # all lines are of this run, which writes one for a row
             return
         last = array("L", bytes(array("L").itemsize * len(self.done)))
         for number, line in enumerate(store.lines(ERRORS)):
@@ -131,7 +133,7 @@ class History:
         def keep(number: int, line: bytes) -> bool:
             try:
                 recorded = self._line(line)
-            except Foreign:  # somebody has put it there since this run began, and may want it
+            except Foreign:  # somebody has put it there since this run began, and may need it
                 return True
             return recorded is not None and not self.done[recorded.index] and last[recorded.index] == number
 
@@ -141,8 +143,8 @@ class History:
 def _warn(skipped: int, places: list[str]) -> None:
     more = f" and {skipped - len(places):,} more" if skipped > len(places) else ""
     log.warning(
-        "Remove these lines, of which nothing can be read: %s%s. Rows that have no other line are asked for again; a "
-        "write that was cut off, or a disk that lost its power, leaves such lines",
+        "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that was cut "
+        "off, or a power loss, leaves such lines",
         ", ".join(places),
         more,
     )

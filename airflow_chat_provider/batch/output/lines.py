@@ -1,4 +1,4 @@
-"""What is written for a row, and what of it is read again by whoever continues."""
+"""A row's line in the output: how it is written, and how the next run reads it."""
 
 from __future__ import annotations
 
@@ -6,64 +6,65 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input.row import Row
-from airflow_chat_provider.core.answer.ending import doubts
-from airflow_chat_provider.core.answer.reply import Reply, incomplete, incomplete_error, result
+from airflow_chat_provider.core.answer.ending import doubts, incomplete
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 
-def unnamed(index: int) -> str:
-    """The id of a row that has none."""
+
+def default_id(index: int) -> str:
+    """The id of a row that has none of its own."""
     return f"row-{index}"
 
 
 class Shape(NamedTuple):
-    """What the user wants of a row's line. A line of a batch file is answered in the OpenAI Batch file format."""
+    """How the user wants a row's line. The answer to a line of a batch file has the form of OpenAI's batch output."""
 
     id_key: str = "custom_id"
-    result_format: str = "raw"
+    result_format: ResultFormat = "raw"
     response_key: str | None = None
-    on_incomplete: str = "warn"
+    on_incomplete: OnIncomplete = "warn"
     keep_row: bool = True
 
-    def name(self, row: Row) -> str:
-        return row.name(self.id_key) or unnamed(row.index)
-
     def success(
-        self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any, told: list[str] | None = None
+        self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any, warnings: list[str]
     ) -> tuple[bytes, str | None]:
-        """The line of a reply without an error, and why it is incomplete, if it is. ``usage``: of all the row's calls.
+        """The line for a reply without an error, and why the reply is incomplete (None: it is complete).
 
-        ``told`` takes what there is to warn of.
-        Raises IncompleteReply (on_incomplete="fail") and InvalidOutput: the answer has not the form that is wanted.
+        ``usage`` is that of all the row's calls; ``warnings`` takes what is doubtful about the reply.
+        Raises IncompleteReply (on_incomplete="fail"), and InvalidOutput if the answer does not have the form that the
+        user wants.
         """
         reason = None if self.on_incomplete == "ignore" else incomplete(reply.body)
         if reason is not None and self.on_incomplete == "fail":
             raise incomplete_error(reply, reason)
-        told = [] if told is None else told
-        told.extend((*reply.doubts, *doubts(reply.body)))
+        warnings.extend((*reply.doubts, *doubts(reply.body)))
         line = self._head(row)
         if row.is_request_line:
             line |= {"response": _response(reply.status, reply.request_id, reply.body), "error": None}
             if self.response_key:
-                line[self.response_key] = result(reply, self.result_format, request, told)
+                line[self.response_key] = result(reply, self.result_format, request, warnings)
             if usage and usage != reply.body.get("usage"):
                 line["usage"] = usage
         else:
-            line[self.response_key or "response"] = result(reply, self.result_format, request, told)
+            line[self.response_key or "response"] = result(reply, self.result_format, request, warnings)
             line |= {"usage": usage}
             if reason is not None:
                 line["incomplete"] = reason
         return encode_line(line), reason
 
     def failure(self, row: Row, error: ChatCompletionError, asked: int, usage: Any) -> bytes:
-        """The line of a row that failed. ``asked``: how many calls for it came to an end; ``usage``: of all of them."""
+        """The line for a row that failed. ``asked``: how many calls for it came to an end; ``usage``: theirs in all."""
         line, code = self._head(row), error.code
-        told = {
+        failure = {
             "class": type(error).__name__,
             "code": type(error).__name__ if code is None else code,
             "message": error.message,
@@ -71,9 +72,9 @@ class Shape(NamedTuple):
             "request_id": error.request_id,
         }
         if row.is_request_line:
-            line |= _failed_response(error, told)
+            line |= _failed_response(error, failure)
         else:
-            line["error"] = told
+            line["error"] = failure
             if error.body is not None:
                 line["body"] = error.body
         if usage:
@@ -84,41 +85,42 @@ class Shape(NamedTuple):
         if row.is_request_line:
             return {"index": row.index, "id": f"batch_req_{row.index}", "custom_id": row.value["custom_id"]}
         kept = {"row": row.value} if self.keep_row and row.value is not None else {}
-        return {"index": row.index, "id": self.name(row), **kept}
+        return {"index": row.index, "id": row.own_id(self.id_key) or default_id(row.index), **kept}
 
 
 def _response(status: int | None, request_id: str | None, body: Any) -> dict[str, Any]:
-    # Readers take no null for the id (vLLM's among them): it is empty where the server named none.
+    # Some readers, vLLM's among them, reject null as the id: it is empty where the server named none.
     return {"status_code": status, "request_id": request_id or "", "body": body}
 
 
-def _failed_response(error: ChatCompletionError, told: dict[str, Any]) -> dict[str, Any]:
-    """A failure where OpenAI's error file has it: a refusal's words in the response's body, and ``error`` null.
+def _failed_response(error: ChatCompletionError, failure: dict[str, Any]) -> dict[str, Any]:
+    """A failure in the form of OpenAI's error file, for a line of a batch file.
 
-    ``error`` has what no server has said. ``failure`` is what the line of any other row has as its error. OpenAI's
-    codes are text and its bodies objects: what came in another form is ``body``, as for any other row.
+    If the server refused the request, its words are in the response's body and ``error`` is null; else ``error`` says
+    what went wrong. ``failure`` is what the lines of other rows have as ``error``. OpenAI's codes are text and its
+    bodies are objects: a body of another form is kept as ``body``, as in the lines of other rows.
     """
     body = error.body
     kept = body if isinstance(body, dict) else None
-    has_said = (error.status or 0) >= 400 and kept is not None and isinstance(kept.get("error"), dict)
+    refused = (error.status or 0) >= 400 and kept is not None and isinstance(kept.get("error"), dict)
     line: dict[str, Any] = {
         "response": None if error.status is None else _response(error.status, error.request_id, kept),
-        "error": None if has_said else {"code": str(told["code"]), "message": told["message"]},
-        "failure": told,
+        "error": None if refused else {"code": str(failure["code"]), "message": failure["message"]},
+        "failure": failure,
     }
     return line if body is kept or body is None else {**line, "body": body}
 
 
 def encode_line(line: Mapping[str, Any]) -> bytes:
-    """JSON that any reader takes, in one line: what is not JSON of the strict kind is made so. Never raises."""
+    """One line of JSON that any reader takes; values that strict JSON does not allow are replaced. Never raises."""
     try:
         return _dump(line)
-    except Exception:  # noqa: BLE001 - NaN, half a surrogate pair, nested too deep, an object that has no text
+    except Exception:  # noqa: BLE001 - NaN, half a surrogate pair, deep nesting, an object whose str() fails
         return _dump({name: _strict(value) for name, value in line.items()})
 
 
 def _strict(value: Any) -> Any:
-    with contextlib.suppress(Exception):  # as above: the line is paid for, one value of it is not worth it
+    with contextlib.suppress(Exception):  # as above: the line is paid for, so one value must not cost it
         with contextlib.suppress(RecursionError):
             value = json.loads(json.dumps(value, default=str, skipkeys=True))
         strict = sanitize(value)[0]
@@ -128,17 +130,17 @@ def _strict(value: Any) -> Any:
 
 
 def _dump(line: Any) -> bytes:
-    # A row of an upstream task may hold dates and the like, which a template can use.
+    # default=str: a row of an upstream task may hold dates and the like.
     text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str, skipkeys=True)
     return text.encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a line says to whoever continues. ``name`` is the row's id, where it has one; ``failed``: no answer."""
+    """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer."""
 
     index: int
-    name: str | None
+    own_id: str | None
     usage: Any
     incomplete: bool
     failed: bool
@@ -146,47 +148,37 @@ class Recorded:
 
 
 class Foreign(Exception):
-    """A line that a batch did not write."""
+    """A line that this batch did not write."""
 
 
 def read_line(line: bytes) -> Recorded | None:
-    """A line that was written here; None for what is left of one. Raises Foreign for other JSON objects.
+    """Read a line that a batch wrote; None for a damaged one. Raises Foreign for any other JSON object.
 
-    A disk that lost its power leaves NULs, before a line that was written afterwards too.
+    After a power loss, a disk leaves NUL bytes: also in front of a line that was written later.
     """
     try:
         value = loads(line.strip(b"\0 \r\n"))
     except ValueError:
         return None
-    return _recorded(value) if isinstance(value, dict) else None
-
-
-def _recorded(value: dict[str, Any]) -> Recorded:
+    if not isinstance(value, dict):
+        return None
     index, asked = value.get("index"), value.get("asked")
     if type(index) is not int or index < 0 or "id" not in value:
         raise Foreign
-    is_request_line = "custom_id" in value
-    failed = asked is not None
-    name = value["custom_id" if is_request_line else "id"]
-    body = _body_of(value) if is_request_line else value.get("body")
+    is_request_line, failed = "custom_id" in value, asked is not None
+    own_id = value["custom_id" if is_request_line else "id"]
+    response = value.get("response") if is_request_line else value
+    body = response.get("body") if isinstance(response, dict) else None
     body = body if isinstance(body, dict) else {}
+    is_incomplete = "incomplete" in value
+    if is_request_line and not failed and body.get("choices"):
+        with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
+            is_incomplete = incomplete(body) is not None
     return Recorded(
         index,
-        name if isinstance(name, str) else None,
+        own_id if isinstance(own_id, str) else None,
         value.get("usage") or body.get("usage"),
-        "incomplete" in value or (is_request_line and not failed and _is_incomplete(body)),
+        is_incomplete,
         failed,
         asked if type(asked) is int and asked > 0 else 0,
     )
-
-
-def _body_of(value: dict[str, Any]) -> Any:
-    response = value.get("response")
-    return response.get("body") if isinstance(response, dict) else None
-
-
-def _is_incomplete(body: dict[str, Any]) -> bool:
-    try:
-        return bool(body.get("choices")) and incomplete(body) is not None
-    except (LookupError, TypeError, AttributeError):  # somebody has changed the line
-        return False

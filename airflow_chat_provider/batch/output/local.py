@@ -1,4 +1,4 @@
-"""An output folder on this machine: two files that grow, each line on the disk before its row counts as done."""
+"""An output folder on this machine: two files that grow. A row counts as done once its line is on the disk."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ import fcntl
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from airflow_chat_provider.batch.files import NO_ROOM, file_error, readable
-from airflow_chat_provider.batch.output.created import create, replace
-from airflow_chat_provider.batch.output.spill import Spill, reason, write_all, write_lines
-from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, StoreError, new_owner, taken_over
+from airflow_chat_provider.batch.files import (
+    NO_ROOM,
+    StoreError,
+    create,
+    file_error,
+    readable,
+    replace,
+    write_all,
+    write_lines,
+)
+from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, Store
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 
-_RESERVE = 64 << 10  # bytes for each reply that may still come when the disk is full
-_LOCK_WAIT = 30.0  # seconds; a task whose worker was lost may take this long to end
+_RESERVE = 64 << 10  # bytes for each answer that may still come when the disk is full
+_LOCK_WAIT = 30.0  # seconds; a task that has lost its worker may take this long to end
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
@@ -31,32 +36,32 @@ log = logging.getLogger(__name__)
 
 
 class _Line(NamedTuple):
+    """A line to be written. ``written`` wakes who waits for it; ``stored`` counts it."""
+
     kind: str
     content: bytes
     written: asyncio.Future[None]
     stored: Callable[[], None]
 
 
-class LocalStore:
-    """Lines that come while others are written go to the disk together, with one fsync.
+class LocalStore(Store):
+    """Lines that come while others are being written go to the disk together, with one fsync.
 
-    A lock keeps a second run out. Where locks do not reach (some network file systems), a run marks the folder as its
-    own, looks at the mark before each write, and writes no more once another run has marked it.
+    A lock keeps a second run out. Some network file systems have no locks: so a run marks the folder as its own, looks
+    at the mark before each write, and stops writing once another run has marked the folder.
     """
 
     def __init__(self, folder: Path, in_flight: int, file_mode: int | None = 0o600) -> None:
-        self.full = False
-        self.error: StoreError | None = None
+        """``in_flight``: how many answers may still come when the disk is full; room is kept for them."""
+        super().__init__(folder)
         self._folder = folder
+        self._mark = str(folder / OWNER)
+        self._reserve = folder / ".reserve"
         self._mode = file_mode
         self._in_flight = in_flight
-        self._owner, self._mark = new_owner(uuid.uuid4().hex), str(folder / OWNER)
         self._files: dict[str, int] = {}
         self._waiting: list[_Line] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
-        self._why = ""
-        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return str(self._path(kind))
@@ -66,10 +71,6 @@ class LocalStore:
 
     def _path(self, kind: str) -> Path:
         return self._folder / (f"{kind}.jsonl" if kind in (RESULTS, ERRORS) else kind)
-
-    @property
-    def _reserve(self) -> Path:
-        return self._folder / ".reserve"
 
     def holds(self, kind: str) -> bool:
         with readable("output", self._folder):
@@ -84,7 +85,7 @@ class LocalStore:
                 for kind in (RESULTS, ERRORS):
                     self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
                 self._lock(self._files[RESULTS])
-                self._thread.submit(int)  # begins the thread now: later there may be none to be had
+                super().open()
             except BaseException:
                 self.close()
                 raise
@@ -96,24 +97,24 @@ class LocalStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > until:
-                    why = "is written to by another run; wait for its end, or name another folder"
+                    why = "is in use by another run; wait for its end, or name another folder"
                     raise file_error("output", self._folder, why) from None
                 time.sleep(0.5)
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                log.warning("Let one run at a time write to %s: its file system has no locks", self._folder)
+                log.warning("Let only one run at a time write to %s: its file system has no locks", self._folder)
                 return
             else:
                 return
 
     def claim(self) -> None:
         with readable("output", self._folder):
-            self._replace(self._path(OWNER), [self._owner])
-        # Room that is given up when the disk is full, so that the replies under way can still be written.
+            replace(self._path(OWNER), [self._owner], self._mode)
+        # A file that is deleted when the disk is full, so that the answers under way can still be written.
         free = os.statvfs(self._folder)
         size = min(_RESERVE * self._in_flight, free.f_bavail * free.f_frsize // 2)
-        with contextlib.suppress(OSError):  # not every file system can
+        with contextlib.suppress(OSError):  # not every file system can allocate room
             file = create(self._reserve, os.O_WRONLY | os.O_TRUNC, self._mode)
             try:
                 os.posix_fallocate(file, 0, max(1, size))
@@ -121,18 +122,18 @@ class LocalStore:
                 os.close(file)
 
     def check(self) -> None:
-        # It is opened each time: a network file system asks its server then, and may not for a mere look.
+        # Opened each time: only then does a network file system ask its server for the file as it is now.
         try:
             owner = _read(self._mark)
         except FileNotFoundError:
             owner = None
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS:  # lines that came are worth more than the look
+            if error.errno in _NO_DESCRIPTORS:  # writing the lines that came matters more than this check
                 return
             with readable("output", self._mark):
                 raise
         if owner != self._owner:
-            raise taken_over(self._folder, owner)
+            raise self._taken_over(owner)
 
     def read(self, name: str) -> bytes | None:
         with readable("output", self._path(name)):
@@ -144,10 +145,7 @@ class LocalStore:
     def put(self, name: str, content: bytes) -> None:
         self.check()
         with readable("output", self._path(name)):
-            self._replace(self._path(name), [content])
-
-    def _replace(self, path: Path, pieces: Iterator[bytes] | list[bytes]) -> None:
-        replace(path, pieces, self._mode)
+            replace(self._path(name), [content], self._mode)
 
     def lines(self, kind: str) -> Iterator[bytes]:
         whole = 0
@@ -156,7 +154,7 @@ class LocalStore:
                 if line.endswith(b"\n"):
                     whole += len(line)
                     yield line
-                elif _is_whole(line):  # all but its end came to the disk, or an editor dropped that
+                elif _is_object(line):  # only its newline is missing: a crash or an editor dropped it
                     write_all(self._files[kind], b"\n")
                     yield line + b"\n"
                 else:
@@ -183,7 +181,7 @@ class LocalStore:
                 for line in lines:
                     self._tell(line, self.error if line.written in missing else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
-            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            self._note_bug(error)
             for line in (*lines, *self._waiting):
                 self._tell(line, self.error)
             self._waiting = []
@@ -201,32 +199,29 @@ class LocalStore:
             await self._flushing
 
     def _store(self, lines: list[_Line]) -> set[asyncio.Future[None]]:
-        """Write lines; whose are not in the output. These are kept elsewhere, and ``error`` says where."""
+        """Write lines. Returns the futures of those that are not in the output: the spill keeps these."""
         missing: list[_Line] = []
         for kind in (RESULTS, ERRORS):
             if of_kind := [line for line in lines if line.kind == kind]:
                 missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
         if missing:
-            self.spill.keep([line.content for line in missing])
-            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+            self._spill([line.content for line in missing])
         return {line.written for line in missing}
 
     def _append(self, file: int, contents: list[bytes]) -> int:
-        """How many of the lines are in the output; of the others ``_why`` says why not."""
-        if self._why:
+        """Append lines: how many are in the output. ``_why_refused`` says why the others are not."""
+        if self._why_refused:
             return 0
-        taken = 0
         try:
             self.check()
             self._append_all(file, b"".join(contents))
-        except StoreError as error:
-            self._why = error.message
         except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
-            self._why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
-            if isinstance(error, OSError) and error.errno in NO_ROOM:  # for all of them; there may be for some
+            self._refuse(error)
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # but there may be room for some of them
                 with contextlib.suppress(OSError):
-                    taken = write_lines(file, contents)[0]
-        return taken if self._why else len(contents)
+                    return write_lines(file, contents)[0]
+            return 0
+        return len(contents)
 
     def _append_all(self, file: int, content: bytes) -> None:
         now = os.fstat(file)
@@ -245,7 +240,7 @@ class LocalStore:
         self.check()
         kept = (line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line))
         with readable("output", self._path(ERRORS)):
-            self._replace(self._path(ERRORS), kept)
+            replace(self._path(ERRORS), kept, self._mode)
             old, self._files[ERRORS] = self._files[ERRORS], os.open(self._path(ERRORS), os.O_RDWR | os.O_APPEND)
             os.close(old)
 
@@ -257,8 +252,8 @@ class LocalStore:
             self._path(MANIFEST).unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._thread.shutdown()
-        with contextlib.suppress(OSError, ChatCompletionError):  # another run's reserve is left to it
+        super().close()
+        with contextlib.suppress(OSError, ChatCompletionError):  # another run may need its reserve
             if self._files and self.read(OWNER) == self._owner:
                 self._reserve.unlink(missing_ok=True)
         while self._files:
@@ -270,13 +265,13 @@ def _write(file: int, content: bytes, size: int) -> None:
         write_all(file, content)
         os.fsync(file)
     except OSError:
-        with contextlib.suppress(OSError):  # what is left of it is passed over by the next run
+        with contextlib.suppress(OSError):  # the next run skips what is left of the line
             os.ftruncate(file, size)
         raise
 
 
 def _read(path: str) -> bytes:
-    """All of a small file; a quarter of what ``read_bytes`` takes."""
+    """All of a small file, in a quarter of the time that ``read_bytes`` takes."""
     file = os.open(path, os.O_RDONLY)
     try:
         return os.read(file, 1 << 16)
@@ -284,7 +279,7 @@ def _read(path: str) -> bytes:
         os.close(file)
 
 
-def _is_whole(line: bytes) -> bool:
+def _is_object(line: bytes) -> bool:
     try:
         return isinstance(loads(line), dict)
     except ValueError:

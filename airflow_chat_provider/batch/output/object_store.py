@@ -1,4 +1,4 @@
-"""An output folder in an object store, whose files cannot grow: lines are gathered, and written part by part."""
+"""An output folder in an object store. Files cannot grow there: lines are collected and written part by part."""
 
 from __future__ import annotations
 
@@ -7,58 +7,40 @@ import bisect
 import io
 import itertools
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_chat_provider.batch.files import readable, stored
-from airflow_chat_provider.batch.output.spill import Spill, reason
-from airflow_chat_provider.batch.output.store import (
-    ERRORS,
-    MANIFEST,
-    OWNER,
-    RESULTS,
-    StoreError,
-    TakenOver,
-    new_owner,
-    taken_over,
-)
+from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, Store, TakenOver
 
-# Without folders: to make one here would make a bucket, of whatever name was mistyped.
+# Stores without folders: making one here would make a bucket, even one whose name is mistyped.
 _FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "adl", "az"})
 _READERS = 16  # parts read at once when a run continues
 _WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds between the tries to write a part
 
-_Line = tuple[bytes, Callable[[], None]]
-"""A line, and what to call when it is stored."""
-_Part = dict[str, list[_Line]]
+_Line = tuple[str, bytes, Callable[[], None]]
+"""A line's kind, the line, and what to call when it is stored."""
 
 
-class ObjectStore:
-    """A part has ``part_rows`` lines or what came in ``part_seconds``; a crash loses the open one.
+class ObjectStore(Store):
+    """A part holds ``part_rows`` lines, or those that came within ``part_seconds``; a crash loses the open part.
 
-    A run marks the folder as its own, and writes no part more once another run has done so.
+    A run marks the folder as its own, and stops writing once another run has marked it. Nothing is locked: of two runs,
+    the one that marks the folder last goes on.
     """
 
-    full = False
-
     def __init__(self, folder: Any, part_rows: int, part_seconds: float) -> None:
+        super().__init__(folder)
         self._folder = stored(folder, "output")
         self._fs = self._folder.fs
         self._rows, self._seconds = part_rows, part_seconds
-        run = uuid.uuid4().hex[:12]
-        self._owner = new_owner(run)
-        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{run}-{n:05}.jsonl" for n in itertools.count(1))
-        self._part: _Part = {RESULTS: [], ERRORS: []}
+        self._names = (f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._run}-{n:05}.jsonl" for n in itertools.count(1))
+        self._part: list[_Line] = []
         self._due: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "chat-batch-output")
         self._begins: dict[str, list[tuple[int, str]]] = {}
-        self.error: StoreError | None = None
-        self._why = ""
-        self.spill = Spill()
 
     def where(self, kind: str) -> str:
         return f"{str(self._folder).rstrip('/')}/{f'{kind}-*.jsonl' if kind in (RESULTS, ERRORS) else kind}"
@@ -74,10 +56,6 @@ class ObjectStore:
         first, name = begins[bisect.bisect(begins, number, key=lambda begin: begin[0]) - 1]
         return f"{name}:{number - first + 1}"
 
-    def open(self) -> None:
-        """Nothing is locked: whoever claims it last goes on."""
-        self._thread.submit(int)  # begins the thread now: later there may be none to be had
-
     def claim(self) -> None:
         if self._folder.protocol not in _FLAT:
             with readable("output", self._folder):
@@ -86,8 +64,8 @@ class ObjectStore:
 
     def check(self) -> None:
         owner = self.read(OWNER)
-        if owner not in (None, self._owner):  # None: there is nothing that is another run's
-            raise taken_over(self._folder, owner)
+        if owner not in (None, self._owner):  # None: no other run has marked it
+            raise self._taken_over(owner)
 
     def read(self, name: str) -> bytes | None:
         with readable("output", self.where(name)):
@@ -106,7 +84,7 @@ class ObjectStore:
             self._fs.pipe_file(self._path(name), content)
 
     def _parts(self, kind: str) -> list[str]:
-        """In the order in which they were written."""
+        """The files of a kind, in the order in which they were written."""
         with readable("output", self._folder):
             self._fs.invalidate_cache()
             names = self._fs.ls(self._folder.path, detail=False) if self._fs.exists(self._folder.path) else []
@@ -128,21 +106,18 @@ class ObjectStore:
         self.put(f"{kind}-{next(self._names)}", b"".join(lines))
 
     async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
-        self._part[kind].append((line, stored))
-        while self._gathered() >= 2 * self._rows and self.error is None:
+        self._part.append((kind, line, stored))
+        while len(self._part) >= 2 * self._rows and self.error is None:
             await asyncio.shield(self._start())
         if self.error is not None:
             raise self.error
-        if self._gathered() >= self._rows:
+        if len(self._part) >= self._rows:
             self._start()
         elif self._due is None:
             self._due = asyncio.get_running_loop().call_later(self._seconds, self._start)
 
-    def _gathered(self) -> int:
-        return sum(map(len, self._part.values()))
-
     def _start(self) -> asyncio.Task[None]:
-        """Write the part, unless one is being written: then what has come goes with the next."""
+        """Write the open part. If one is being written already, the lines wait for the next."""
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_part())
         return self._writing
@@ -151,52 +126,48 @@ class ObjectStore:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        part, self._part = self._part, {RESULTS: [], ERRORS: []}
+        part, self._part = self._part, []
         try:
             missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, part)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
-            self.error = self.error or StoreError(f"Run the task again: {self._folder} ({reason(error)})")
+            self._note_bug(error)
             return
-        for kind, lines in part.items():
+        for kind, _, note_stored in part:
             if kind not in missing:
-                for _, stored in lines:
-                    stored()
+                note_stored()
 
     async def flush(self) -> None:
-        while self._gathered() or (self._writing is not None and not self._writing.done()):
+        while self._part or (self._writing is not None and not self._writing.done()):
             await self._start()
         if self.error is not None:
             raise self.error
 
-    def _store(self, part: _Part) -> set[str]:
-        """Write a part. The kinds that are not in the store: theirs are kept on this machine."""
-        contents = {kind: [line for line, _ in lines] for kind, lines in part.items() if lines}
-        if not self._why:
-            self._why = self._put_part(contents)
+    def _store(self, part: list[_Line]) -> set[str]:
+        """Write a part. Returns the kinds whose lines are not in the store: the spill keeps these lines."""
+        contents: dict[str, list[bytes]] = {}
+        for kind, line, _ in part:
+            contents.setdefault(kind, []).append(line)
+        if not self._why_refused:
+            self._put_part(contents)
         for lines in contents.values():
-            self.spill.keep(lines)
-        if contents:
-            self.error = StoreError(f"{self._why}. {self.spill.told()}")
+            self._spill(lines)
         return set(contents)
 
-    def _put_part(self, contents: dict[str, list[bytes]]) -> str:
-        """Write a part, and take from ``contents`` what is written; why the rest is not."""
-        name, why = next(self._names), ""
-        for wait in (*_WAITS, None):
+    def _put_part(self, contents: dict[str, list[bytes]]) -> None:
+        """Write a part and remove from ``contents`` what is written. ``_why_refused`` says why the rest is not."""
+        name, waits = next(self._names), iter(_WAITS)
+        while contents:
+            kind, lines = next(iter(contents.items()))
             try:
                 self.check()
-                for kind in list(contents):
-                    self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(contents[kind]))
-                    del contents[kind]
-            except TakenOver as error:
-                return error.message
+                self._fs.pipe_file(self._path(f"{kind}-{name}"), b"".join(lines))
+                del contents[kind]
             except Exception as error:  # noqa: BLE001 - each store has errors of its own
-                why = f"Mend the output and run the task again: {self._folder} cannot be written ({reason(error)})"
-                if wait is not None:
-                    time.sleep(wait)
-            else:
-                break
-        return why if contents else ""
+                wait = None if isinstance(error, TakenOver) else next(waits, None)
+                if wait is None:
+                    self._refuse(error)
+                    return
+                time.sleep(wait)
 
     def rewrite_errors(self, keep: Callable[[int, bytes], bool]) -> None:
         self.check()
@@ -216,6 +187,3 @@ class ObjectStore:
         with readable("output", self._folder):
             for name in names:
                 self._fs.rm_file(name)
-
-    def close(self) -> None:
-        self._thread.shutdown()

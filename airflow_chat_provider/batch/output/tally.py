@@ -1,24 +1,33 @@
-"""The counts of a batch: what is logged while it runs, and its manifest."""
+"""The counts of a batch: rows, and the tokens that servers say their answers took. For the log and the manifest."""
 
 from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.output.usage import MOST, add, counted
 from airflow_chat_provider.core.answer.reply import tokens_of
-from airflow_chat_provider.core.errors import ChatCompletionError
 
-_DOUBTS = 20  # different ones; the rest of a batch says nothing new
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.errors import ChatCompletionError
+
+_WARNINGS = 20  # different ones; a batch with more of them says nothing new
+_NAME = re.compile(r"(?!__)[\w.:/ -]{1,64}", re.ASCII)  # Airflow reads keys with two underscores as its own
+_NAMES = 32  # in one object; a server could send a new name in each answer
+_DEPTH = 2  # prompt_tokens_details.cached_tokens
+_MOST = 2**53  # of one answer; a larger count is an error of the server's
+_MOST_IN_ALL = 2**63 - 1  # XCom's databases take no larger integer
 
 log = logging.getLogger(__name__)
 
 
 class Counts:
-    """Rows by what became of them."""
+    """Rows, by how they ended."""
 
     def __init__(self) -> None:
         self.succeeded = 0
@@ -31,9 +40,10 @@ class Counts:
 
 
 class Tally:
-    """``total`` rows are wanted; ``earlier`` of them had a result when this run began, ``began`` seconds.
+    """The counts of one run. ``total`` is how many rows the batch has.
 
-    ``came`` counts a row as soon as it is through, ``stored`` and ``usage`` when its line survives a crash.
+    ``came`` counts a row as soon as it is answered or has failed; ``stored`` and ``usage`` count it when its line
+    survives a crash. ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
     """
 
     def __init__(self, total: int) -> None:
@@ -44,25 +54,25 @@ class Tally:
         self.tokens = 0
         self.earlier = 0
         self.began = 0.0
-        self._doubts: set[str] = set()
+        self._warned: set[str] = set()
 
     def begin(self, now: float) -> None:
-        """What was counted so far is of earlier runs, and stored."""
+        """Begin this run: what was counted so far comes from earlier runs, and is stored."""
         self.came = copy.deepcopy(self.stored)
         self.tokens = _tokens(self.usage)
         self.earlier, self.began = self.came.succeeded, now
 
     def recorded(self, usage: Any, *, incomplete: bool) -> None:
-        """Count a row that an earlier run answered."""
+        """Count a row whose result is stored."""
         self.stored.success(incomplete=incomplete)
         self.spent(usage)
 
     def spent(self, usage: Any) -> None:
-        """Count what is paid for, and stored."""
+        """Count tokens that are paid for and stored."""
         add(self.usage, counted(usage))
 
     def success(self, usage: Any, *, incomplete: bool) -> Callable[[], None]:
-        """Count an answered row. What is returned is to be called when its line is stored."""
+        """Count an answered row. The function that it returns is to be called when the row's line is stored."""
         self.came.success(incomplete=incomplete)
         self.tokens += _tokens(usage)
         return lambda: self.recorded(usage, incomplete=incomplete)
@@ -79,15 +89,15 @@ class Tally:
 
         return stored
 
-    def doubt(self, place: str, doubts: Iterable[str]) -> None:
-        """Log what was read otherwise than it was written, or may not be what it seems: each once for the batch."""
-        for doubt in doubts:
-            if doubt not in self._doubts and len(self._doubts) < _DOUBTS:
-                self._doubts.add(doubt)
-                log.warning("Row %s: %s (said once for the whole batch)", place, doubt)
+    def warn(self, place: str, warnings: Iterable[str]) -> None:
+        """Log what is doubtful about a row's answer, each warning once for the whole batch."""
+        for warning in warnings:
+            if warning not in self._warned and len(self._warned) < _WARNINGS:
+                self._warned.add(warning)
+                log.warning("Row %s: %s (logged only once for this batch)", place, warning)
 
     def kind(self, error: ChatCompletionError) -> str:
-        """What errors are counted by."""
+        """The name under which an error is counted."""
         name = type(error).__name__
         return name if error.status is None else f"{name} {error.status}"
 
@@ -97,10 +107,11 @@ class Tally:
 
     @property
     def missing(self) -> int:
+        """How many rows have no line yet."""
         return self.total - self.stored.succeeded - self.stored.failed.total()
 
     def speed(self, now: float) -> float:
-        """Rows that this run has got through in a second."""
+        """Rows per second of this run."""
         return (self.came.succeeded - self.earlier + self.failures) / max(now - self.began, 1e-3)
 
     def progress(self, now: float) -> str:
@@ -113,7 +124,7 @@ class Tally:
         )
 
     def manifest(self, now: float) -> dict[str, Any]:
-        """The outcome so far, in a form that XCom takes: of lines that are stored."""
+        """The outcome so far, as far as it is stored, in plain values that XCom takes."""
         return {
             "total": self.total,
             "succeeded": self.stored.succeeded,
@@ -125,16 +136,65 @@ class Tally:
             "rows_per_second": round(self.speed(now), 2),
         }
 
-    def told(self) -> str:
-        """The failures, for an error."""
+    def failures_by_kind(self) -> str:
+        """The most common failures, for an error."""
         return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
 
 
 def _tokens(usage: Any) -> int:
     """The tokens for the log."""
     total = tokens_of(usage) or 0
-    return total if 0 <= total <= MOST else 0
+    return total if 0 <= total <= _MOST else 0
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+
+
+def counted(usage: Any, depth: int = 0) -> dict[str, Any]:
+    """All counts in a ``usage``, in its inner objects too: those of 0 or more, under plain names."""
+    found: dict[str, Any] = {}
+    if not isinstance(usage, Mapping) or depth == _DEPTH:
+        return found
+    for name, value in islice(usage.items(), _NAMES):
+        if type(name) is not str or not _is_name(name):
+            continue
+        if type(value) is int or type(value) is float:
+            if 0 <= value <= _MOST:
+                found[name] = value
+        elif isinstance(value, Mapping):
+            inner = counted(value, depth + 1)
+            if inner:
+                found[name] = inner
+    return found
+
+
+@lru_cache(256)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add counts to ``total``, name by name. A name that is a number in one and an object in the other stays as it is.
+
+    Whatever servers send, the sum stays small and plain.
+    """
+    for name, value in more.items():
+        had = total.get(name)
+        if had is None and len(total) >= _NAMES:
+            continue
+        if isinstance(value, dict):
+            if had is None or isinstance(had, dict):
+                add(total.setdefault(name, {}), value)
+        elif not isinstance(had, dict):
+            total[name] = min(_MOST_IN_ALL, (had or 0) + value)
+
+
+def together(one: Any, other: Any) -> Any:
+    """The sum of two usages. If only one of them says anything, that one as it came."""
+    if not one or not other:
+        return one or other
+    total: dict[str, Any] = {}
+    add(total, counted(one))
+    add(total, counted(other))
+    return total

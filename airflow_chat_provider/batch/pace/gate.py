@@ -1,4 +1,4 @@
-"""Who may send now: one gate for all workers of a batch."""
+"""When the next request may be sent: one gate for all workers of a batch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
 
 
-_ABSURD = 10**18  # tokens: not worth more digits in the log
+_ABSURD = 10**18  # tokens; a larger count is not written out in the log
 
 log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """Nothing more is to be sent."""
+    """Nothing more may be sent."""
 
 
 class Pass(NamedTuple):
-    """Who has it may send, and has to give it back: a request of ``size`` bytes, ``tokens`` as guessed."""
+    """Allows its holder one request of ``size`` bytes and, by our guess, ``tokens`` tokens. It must be given back."""
 
     size: int
     tokens: float
@@ -33,7 +33,7 @@ class Pass(NamedTuple):
 
 
 class Gate:
-    """``enter``, send, ``leave``: what an answer says decides when the next may go."""
+    """``enter``, send, ``leave``: the answer decides when the next request may go."""
 
     def __init__(self, most: int, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -42,14 +42,14 @@ class Gate:
         self._requests = Bucket(requests_per_minute, now) if requests_per_minute else None
         self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
         self._guess = Guess()
-        self._told = False
+        self._warned = False
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
         self._stop = asyncio.Event()
 
     async def enter(self, size: int) -> Pass:
-        """Wait until a request of so many bytes may be sent. Raises Stopped."""
+        """Wait until a request of ``size`` bytes may be sent. Raises Stopped."""
         if self.stopped:
             raise Stopped
         tokens = min(self._guess(size), self._tokens.per_minute) if self._tokens is not None else 0.0
@@ -63,11 +63,11 @@ class Gate:
         return Pass(size, tokens, self._loop.time())
 
     def leave(self, ticket: Pass, reply: Reply, *, overloaded: bool = False) -> None:
-        """A request is over; ``overloaded``: its server had too much, or could not be reached."""
+        """A request has ended. ``overloaded``: the server refused it for its load, or could not be reached."""
         self._inside -= 1
         try:
             self._learn(ticket, reply, overloaded=overloaded)
-        finally:  # whatever is wrong with an answer, others wait
+        finally:  # whatever is wrong with this answer, others wait for their turn
             if self._waiting:
                 self._let_in()
 
@@ -86,12 +86,12 @@ class Gate:
             self.concurrency.went_well(now, reply.headers)
 
     def _used(self, tokens: int | None, most: float) -> float | None:
-        """What an answer takes from the bucket: a minute's worth at most, or one server's slip would stop the batch."""
-        if tokens is not None and tokens > most and not self._told:
-            self._told = True
+        """The tokens that an answer takes from the bucket: at most ``most``, or a wrong count could stop the batch."""
+        if tokens is not None and tokens > most and not self._warned:
+            self._warned = True
             log.warning(
-                "Raise tokens_per_minute, or ask the server's owner: one answer took %s tokens, by its own count. It "
-                "and others like it are taken for a minute's worth",
+                "Raise tokens_per_minute, or ask the server's owner: by the server's count one answer took %s tokens, "
+                "more than a minute allows. Such answers are counted as one minute's tokens",
                 f"{tokens:,}" if tokens < _ABSURD else "over 10^18",
             )
         return None if tokens is None else max(0, min(tokens, most))
@@ -108,7 +108,7 @@ class Gate:
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Let nobody in any more."""
+        """Let nothing more be sent."""
         self._stop.set()
         while self._waiting:
             turn = self._waiting.popleft()[1]
@@ -116,7 +116,7 @@ class Gate:
                 turn.set_exception(Stopped())
 
     def _wait(self, tokens: float) -> float | None:
-        """Seconds until one may go; infinite where another has to leave first; None: now."""
+        """Seconds until the next request may go; infinite if another has to end first; None if it may go now."""
         if self._inside >= int(self.concurrency.limit):
             return float("inf")
         now = self._loop.time()

@@ -1,4 +1,4 @@
-"""How fast a batch may go: what the user allows, and what the server shows that it takes. Time is told, never read."""
+"""How fast a batch may go: as fast as the user allows and the server can take. The caller passes the time in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from airflow_chat_provider.core.server.waits import allowance_gone
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds, after an overload for which the server names no wait
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds, after an overload if the server does not say how long to wait
 
 
 class Bucket:
-    """A token bucket: ``per_minute`` in a steady stream, after a pause one second's worth at once."""
+    """A token bucket: a steady stream of ``per_minute``, and after a pause at most one second's worth at once."""
 
     def __init__(self, per_minute: float, now: float) -> None:
         self.per_minute = per_minute
@@ -21,19 +21,22 @@ class Bucket:
         self._at = now
 
     def wait(self, cost: float, now: float) -> float:
-        """Seconds until ``cost`` may be taken. What costs more than the bucket holds waits for a full one."""
+        """Seconds until ``cost`` may be taken. If it is more than the bucket can hold, seconds until that is full."""
         self._level = min(self._capacity, self._level + (now - self._at) * self._rate)
         self._at = now
         missing = min(cost, self._capacity) - self._level
         return max(0.0, missing / self._rate) if missing > 1e-9 else 0.0
 
     def take(self, cost: float) -> None:
-        """Take what was allowed, or (negative) give back what was not used."""
+        """Take ``cost`` out; a negative one is given back."""
         self._level -= cost
 
 
 class Concurrency:
-    """How many requests may be under way: fewer after each overload, one more after each round that went well."""
+    """How many requests may be under way: fewer after an overload, one more after each round without one.
+
+    It grows by addition and shrinks by multiplication, as TCP's congestion control does.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -43,11 +46,11 @@ class Concurrency:
         self._pause = _FIRST_PAUSE
 
     def wait(self, now: float) -> float:
-        """Seconds for which nothing is to be sent."""
+        """Seconds for which nothing may be sent."""
         return max(0.0, self._paused_until - now)
 
     def went_well(self, now: float, headers: Mapping[str, str]) -> None:
-        """An answer came. Where it says that the allowance is used up, nothing more is sent until that is refilled."""
+        """An answer came. If its headers say that the allowance is used up, wait until the server refills it."""
         self._pause = _FIRST_PAUSE
         self.limit = min(float(self.most), self.limit + 1.0 / self.limit)
         gone = allowance_gone(headers, now=now)
@@ -55,7 +58,7 @@ class Concurrency:
             self._hold(now, min(gone, 2 * _LONGEST_PAUSE))
 
     def overloaded(self, sent_at: float, now: float, retry_after: float | None, *, jitter: float) -> None:
-        """The server had too much. Answers to what was sent before the last cut say nothing new."""
+        """The server was overloaded. If the request was sent before the last cut, the limit is not cut again."""
         if sent_at > self._cut_at:
             self.limit, self._cut_at = max(1.0, self.limit * 0.7), now
             if not retry_after:
@@ -68,7 +71,7 @@ class Concurrency:
 
 
 class Guess:
-    """How many tokens a request will take, from its bytes: from four bytes a token on to what this batch shows."""
+    """Guesses how many tokens a request of some bytes will take: one for four bytes, then what this batch shows."""
 
     def __init__(self) -> None:
         self._tokens, self._bytes = 250.0, 1000.0
@@ -77,5 +80,5 @@ class Guess:
         return max(1.0, size * self._tokens / self._bytes)
 
     def learn(self, size: int, tokens: float) -> None:
-        """A request of so many bytes took so many tokens, its answer's included."""
+        """A request of ``size`` bytes took ``tokens`` tokens, including its answer's."""
         self._tokens, self._bytes = 0.99 * self._tokens + tokens, 0.99 * self._bytes + size

@@ -1,54 +1,53 @@
-"""Asking until the answer is what was wanted: a few asks, each a call of its own, with what was wrong told in between.
+"""A dialogue: calls, each with a correction of the answer before, until an answer fits or no further call is allowed.
 
-Pure, like the exchange: whoever drives it sends ``request`` and tells ``take`` of the reply. Told of the same replies
-it comes to the same point again, in another process too.
+A ``Dialogue`` decides and sends nothing, as ``exchange`` does for one call: ``drive`` and ``adrive`` make its calls.
+Given the same replies it always reaches the same point, so another process can replay it and go on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
+from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
-from airflow_chat_provider.core.answer.reply import (
-    Reply,
-    conversation_message,
-    incomplete,
-    incomplete_error,
-    is_mistake,
-    output_error,
-    read_json,
-    unreadable,
-)
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again, with_instruction
+from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
-from airflow_chat_provider.core.server.generation import CUT_ADVICE, failed_generation
+from airflow_chat_provider.core.server.error_body import failed_generation
+from airflow_chat_provider.core.server.verdict import CUT_ADVICE
+from airflow_chat_provider.core.types import JSON, JSONObject, ResultFormat
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
-"""How a server is told of a schema: the next where it refuses one."""
+"""The forms in which a server can be given a schema. Where it refuses one, the dialogue steps down to the next."""
 _DEEPEST = 8  # levels of a usage that are added up; servers have two
-_SHOWN = 16_000  # characters of an answer that are shown again to whoever gave it
+_SHOWN = 16_000  # characters of a wrong answer that are quoted in its correction
 
 
 class Wanted(NamedTuple):
-    """What an answer has to be. ``tools``: calls of the request's tools are checked."""
+    """What an answer has to be.
+
+    ``tools``: the answer's calls of tools are checked against the request's. ``retries``: how many answers that do not
+    fit are corrected.
+    """
 
     schema: OutputSchema | None = None
     tools: bool = False
     retries: int = 1
-    result_format: str = "raw"
+    result_format: ResultFormat = "raw"
 
     @property
     def is_checked(self) -> bool:
-        """Is there anything that an answer may fail at?"""
+        """Can an answer fail to fit at all?"""
         return self.schema is not None or self.tools or self.result_format in ("json", "tool_calls")
 
-    def to_dict(self) -> dict[str, Any] | None:
-        """Plain JSON, from which another process makes the same; None where a class of the caller's is a part of it."""
+    def to_dict(self) -> JSONObject | None:
+        """Plain JSON, for ``from_dict`` in another process. None if the schema is a class of the user's."""
         if self.schema is not None and self.schema.is_class:
             return None
         return {**self._asdict(), "schema": self.schema.schema if self.schema is not None else None}
@@ -60,47 +59,55 @@ class Wanted(NamedTuple):
 
 
 class Dialogue:
-    """One question to a model. ``rung`` is where to begin on RUNGS."""
+    """All calls for one request of a task, and the decision after each whether another one follows.
 
-    def __init__(self, request: dict[str, Any], wanted: Wanted, rung: int = 0) -> None:
-        self.question = request
+    ``question`` is the task's request. ``rung`` (an index of RUNGS) is the form in which the server is given the
+    schema; ``began`` is the first one that was tried.
+    """
+
+    def __init__(self, question: JSONObject, wanted: Wanted, rung: int = 0) -> None:
+        self.question = question
+        self.wanted = wanted
         self.began = self.rung = rung
         self.by_form = rung
-        """The rung that refusals of a form led to: any schema would have been refused so far."""
-        self.sends = 1
-        self.why = ""
-        """Why ``request`` is sent once more, in words that quote nothing of the answer."""
-        self._wanted = wanted
-        self._tools = Tools(request) if wanted.tools else None
-        self._laddered = wanted.schema is not None and request.get("response_format") is None
-        self._turns: list[dict[str, Any]] = []
+        """The rung that was reached because the server refused forms, and not this one schema."""
+        self.call = 1
+        """The number of the call that is due, from 1."""
+        self._why = ""
+        self._tools = Tools(question) if wanted.tools else None
+        self._laddered = wanted.schema is not None and question.get("response_format") is None
+        self._turns: list[JSONObject] = []
         self._answers = 0
         self._attempts = 0
-        self._usage: dict[str, Any] | None = None
+        self._usage: JSONObject | None = None
         self._refused: tuple[Reply, Why] | None = None
         self._unfit: list[Reply] = []
 
     @property
-    def wanted(self) -> Wanted:
-        return self._wanted
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """What is to be sent now."""
+    def request(self) -> JSONObject:
+        """The request of the call that is due."""
         request = self.question
-        if self._laddered and self._wanted.schema is not None:
-            request = _told(request, self._wanted.schema, self.rung)
+        if self._laddered and self.wanted.schema is not None:
+            request = _with_schema(request, self.wanted.schema, self.rung)
         return asked_again(request, self._turns) if self._turns else request
 
     @property
+    def asking_again(self) -> str:
+        """Why another call is due, for a log: it quotes nothing of the answer."""
+        most = 1 + self.wanted.retries + (len(RUNGS) - 1 - self.began if self._laddered else 0)
+        return f"Asking again (call {self.call} of at most {most}): {self._why}"
+
+    @property
     def stepped_down(self) -> bool:
-        """Did the server refuse a form of the schema, and take another?"""
+        """Did the server refuse a form of the schema and then answer to another one?"""
         return self._refused is not None and self._answers > 0
 
     def take(self, reply: Reply) -> Reply | None:
-        """The last reply, with its error if it does not fit; None: send ``request`` once more.
+        """Take the reply to the call that was due; None if another call is.
 
-        Nothing but MemoryError is raised: whatever goes wrong while an answer is looked at, it is paid for.
+        Otherwise the reply ends the dialogue. It then has the error of an answer that does not fit, the attempts of all
+        calls, and in its body the usage of all answers. Nothing but MemoryError is raised, since whatever goes wrong
+        while an answer is examined, it is paid for.
         """
         self._attempts += reply.attempts
         try:
@@ -110,19 +117,30 @@ class Dialogue:
                 raise
             return self._ended(reply, unreadable(reply, error) if reply.error is None else None)
 
+    def replay(self, replies: Iterable[Reply]) -> Reply | None:
+        """Take the replies of earlier calls, oldest first; the one that ends the dialogue, or None if a call is due."""
+        final = None
+        for reply in replies:
+            final = self.take(reply)
+        return final
+
+    def _again(self, why: str) -> None:
+        self.call, self._why = self.call + 1, why
+
     def _judged(self, reply: Reply) -> Reply | None:
         self._answers += 1
         self._usage = _added(self._usage, reply.body.get("usage"))
         problem = self._problem(reply)
         if problem is None or isinstance(problem, ChatCompletionError):
             return self._ended(reply, problem)
-        if self._answers > self._wanted.retries:
-            todo = "Raise output_retries, change the prompt, or loosen what is wanted: the answer does not fit"
-            after = f" after {self._answers} answers" if self._answers > 1 else ""
-            return self._ended(reply, output_error(reply, f"{todo}{after}: {problem.said}"))
+        if self._answers > self.wanted.retries:
+            many = self._answers > 1
+            found = f"none of {self._answers} answers fits; the last" if many else "the answer does not fit"
+            todo = "Raise output_retries, change the prompt, or loosen the schema"
+            return self._ended(reply, output_error(reply, f"{todo}: {found}: {problem.said}"))
         self._unfit.append(reply)
         self._turns = self._correction(reply, problem.told)
-        self.sends, self.why = self.sends + 1, f"the answer does not fit: {problem.said}"
+        self._again(f"the answer does not fit: {problem.said}")
         return None
 
     def _failed(self, reply: Reply) -> Reply | None:
@@ -131,32 +149,32 @@ class Dialogue:
             return self._spoilt(reply, why)
         if why not in STEPS_DOWN or not self._laddered:
             return self._ended(reply)
-        if self._refused is None or self._refused[1] is Why.FORM:  # at the end, any other complaint says more
+        if self._refused is None or self._refused[1] is Why.FORM:  # any other complaint says more at the end
             self._refused = reply, why
-        if self.rung + 1 == len(RUNGS):  # so it was not the form that it refused
+        if self.rung + 1 == len(RUNGS):  # it refused every form, so the form was not the reason
             return self._ended(self._refused[0])
-        self.sends, self.why = self.sends + 1, f"the server refuses {RUNGS[self.rung]} (HTTP {reply.status})"
+        self._again(f"the server refuses {RUNGS[self.rung]} (HTTP {reply.status})")
         self.by_form += why is Why.FORM and self.by_form == self.rung
         self.rung += 1
         return None
 
     def _spoilt(self, reply: Reply, why: Why) -> Reply | None:
-        """The server could not use an answer: it counts as one that does not fit, and its error says what was wrong."""
-        if not self._wanted.is_checked:
+        """The server made an answer and could not use it: it counts as one that does not fit."""
+        if not self.wanted.is_checked:
             return self._ended(reply)
         self._answers += 1
         self._usage = _added(self._usage, reply.body.get("usage") if isinstance(reply.body, dict) else None)
         if why is Why.CUT:
             return self._ended(reply, _cut_error(reply))
-        if self._answers > self._wanted.retries:
+        if self._answers > self.wanted.retries:
             return self._ended(reply)
         self._unfit.append(reply)
         self._turns = self._correction_of_spoilt(reply.body) or self._turns
-        self.sends, self.why = self.sends + 1, f"the server could not use the answer (HTTP {reply.status})"
+        self._again(f"the server could not use the answer (HTTP {reply.status})")
         return None
 
     def _ended(self, reply: Reply, error: ChatCompletionError | None = None) -> Reply:
-        """The reply as the end of all asks: with the usage of each."""
+        """The reply as the end of the dialogue."""
         if self._answers > 1 and self._usage is not None and isinstance(reply.body, dict):
             body = {**reply.body, "usage": self._usage}
             reply = reply._replace(body=body)
@@ -175,20 +193,23 @@ class Dialogue:
         return incomplete_error(reply, reason) if reason else problem
 
     def _misfit(self, reply: Reply) -> Problem | None:
-        wanted, message = self._wanted, reply.message
+        wanted, message = self.wanted, reply.message
         if self._tools is not None:
             return _problem_of_calls(self._tools, message)
         if wanted.schema is None:
             return None
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
-            return None  # it asks for a tool before it answers
+            return None  # the model calls a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
         return (
             Problem.from_text(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
         )
 
-    def _correction(self, reply: Reply, problem: str) -> list[dict[str, Any]]:
-        """The answer, and what is wrong with it; where it holds what is not text or JSON, as a request can hold it."""
+    def _correction(self, reply: Reply, problem: str) -> list[JSONObject]:
+        """The answer and what is wrong with it, as the next messages of the request.
+
+        An answer can hold what a request cannot (lone surrogates, NaN): ``sanitize`` replaces it.
+        """
         message = sanitize(conversation_message(reply.message))[0]
         if isinstance(message.get("content"), str):
             message["content"] = _shown(message["content"])
@@ -199,10 +220,10 @@ class Dialogue:
         message.pop("function_call", None)
         return [{"content": "", **message}, self._complaint(problem)]
 
-    def _correction_of_spoilt(self, body: Any) -> list[dict[str, Any]]:
-        """The same for an answer that the server's error shows; empty where it shows none.
+    def _correction_of_spoilt(self, body: JSON) -> list[JSONObject]:
+        """The same for an answer that stands in the server's error; empty if none does.
 
-        The server's own words are left out: an error does not show what it quotes of a request.
+        The error's message is left out: it may quote the request.
         """
         text = failed_generation(body)
         if not text:
@@ -213,31 +234,64 @@ class Dialogue:
         turns = [{"role": "assistant", "content": _shown(text)}, self._complaint(problem)]
         return list(sanitize(turns)[0])
 
-    def _complaint(self, problem: str) -> dict[str, Any]:
-        """What is wrong and how to do better. A server may have ignored response_format: the model has to see it."""
-        schema = self._wanted.schema
+    def _complaint(self, problem: str) -> JSONObject:
+        """Tell the model what is wrong. The schema is repeated, because the server may have ignored response_format."""
+        schema = self.wanted.schema
         if self._tools is not None:
             todo = "Call the tool again."
-        elif schema is None or (self._laddered and self.rung > 0):  # the prompt has the schema
+        elif schema is None or (self._laddered and self.rung > 0):  # then the prompt has the schema
             todo = "Answer again, with the whole JSON alone."
         else:
             todo = schema.prompt
         return {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}
 
 
-def after(unfit: list[Reply], reply: Reply, usage: Any = None) -> Reply:
-    """A call that failed after answers that did not fit: those are paid for, so they are told of, the last one kept."""
+def after(unfit: list[Reply], reply: Reply, usage: JSONObject | None = None) -> Reply:
+    """A call that failed after ``unfit`` answers. They are paid for: its error names them, the last one's body is kept.
+
+    ``usage``: of all answers, where the body is to have it.
+    """
     error = reply.error
     if error is None or not unfit:
         return reply
     ids = ", ".join(str(answer.request_id) for answer in unfit if answer.request_id)
-    came = "1 answer came that does" if len(unfit) == 1 else f"{len(unfit)} answers came that do"
-    told = f"{error.message}; before it {came} not fit" + (f" (request id {ids})" if ids else "")
+    earlier = "1 earlier answer" if len(unfit) == 1 else f"{len(unfit)} earlier answers"
+    message = f"{error.message}; {earlier} did not fit" + (f" (request id {ids})" if ids else "")
     if reply.status is None:
         last = unfit[-1]
         body = {**last.body, "usage": usage} if usage is not None else last.body
         reply = reply._replace(status=last.status, body=body, request_id=last.request_id)
-    return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": told}))
+    return reply._replace(error=ChatCompletionError.from_dict({**error.to_dict(), "message": message}))
+
+
+class Talk(Protocol):
+    """What can be driven: a Dialogue, or what wraps one."""
+
+    def take(self, reply: Reply) -> Reply | None:
+        """The reply if it is the last one; None if another call is due."""
+
+
+_Talk = TypeVar("_Talk", bound=Talk)
+
+
+def drive(talk: _Talk, send: Callable[[_Talk], Reply]) -> Reply:
+    """Make each call that is due by ``send``; the reply that ends the dialogue. ``talk`` must have one due."""
+    while (final := talk.take(send(talk))) is None:
+        pass
+    return final
+
+
+async def adrive(
+    talk: _Talk,
+    send: Callable[[_Talk], Awaitable[Reply]],
+    take: Callable[[Reply], Awaitable[Reply | None]] | None = None,
+) -> Reply:
+    """``drive`` for an event loop. ``take`` stands in for ``talk.take`` where that may hold up the loop."""
+    while True:
+        reply = await send(talk)
+        final = talk.take(reply) if take is None else await take(reply)
+        if final is not None:
+            return final
 
 
 def _cut_error(reply: Reply) -> ChatCompletionError:
@@ -250,20 +304,20 @@ def _shown(text: str) -> str:
     return text[:_SHOWN] + " [...]" if len(text) > _SHOWN else text
 
 
-def _told(request: dict[str, Any], schema: OutputSchema, rung: int) -> dict[str, Any]:
-    """The request with the schema in the form of a rung."""
+def _with_schema(request: JSONObject, schema: OutputSchema, rung: int) -> JSONObject:
+    """The request, which gives the server the schema in the form of a rung."""
     if rung == 0:
         return {**request, "response_format": schema.response_format[0]}
     told = {**request, "messages": with_instruction(request["messages"], schema.prompt)}
     return {**told, "response_format": {"type": "json_object"}} if rung == 1 else told
 
 
-def _result_of(call: ToolCall) -> dict[str, Any]:
+def _result_of(call: ToolCall) -> JSONObject:
     what = call.problem.told if call.problem is not None else "call it again"
     return {"role": "tool", "tool_call_id": call.id, "content": f"Error: {what}"}
 
 
-def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> Problem | None:
+def _problem_of_calls(tools: Tools, message: JSONObject) -> Problem | None:
     calls = tools.calls(message)
     if not calls:
         return Problem.from_text("it calls no tool") if tools.needed else None
@@ -273,8 +327,8 @@ def _problem_of_calls(tools: Tools, message: Mapping[str, Any]) -> Problem | Non
     return Problem("; ".join(one.told for one in problems), "; ".join(one.said for one in problems))
 
 
-def _added(one: dict[str, Any] | None, other: Any, depth: int = 0) -> dict[str, Any] | None:
-    """The sum of two usages, key by key."""
+def _added(one: JSONObject | None, other: JSON, depth: int = 0) -> JSONObject | None:
+    """The sum of two usages, key by key. Servers add counts of their own, and nest them."""
     if not isinstance(other, dict) or depth > _DEEPEST:
         return one
     if one is None:
@@ -283,7 +337,7 @@ def _added(one: dict[str, Any] | None, other: Any, depth: int = 0) -> dict[str, 
     return {key: _sum(one.get(key), other.get(key), depth) for key in names}
 
 
-def _sum(one: Any, other: Any, depth: int) -> Any:
+def _sum(one: JSON, other: JSON, depth: int) -> JSON:
     if isinstance(one, dict) and isinstance(other, dict):
         return _added(one, other, depth + 1)
     if _counts(one) and _counts(other) and _counts(one + other):
@@ -291,8 +345,8 @@ def _sum(one: Any, other: Any, depth: int) -> Any:
     return other if other is not None else one
 
 
-def _counts(value: Any) -> bool:
-    """Is it a number that XCom keeps: finite, and within 64 bits where it is whole?"""
+def _counts(value: JSON) -> TypeGuard[int | float]:
+    """Is it a number that XCom can keep: a finite float, or an integer of 64 bits?"""
     if type(value) is float:
         return math.isfinite(value)
     return type(value) is int and -(2**63) <= value < 2**63

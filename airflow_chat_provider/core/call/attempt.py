@@ -1,20 +1,20 @@
-"""One attempt as it goes: what has arrived so far, and what to say if no more comes."""
+"""One attempt: what has arrived of its response, and what to tell the user if no more comes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from airflow_chat_provider.core.call.answer import Answer
-from airflow_chat_provider.core.call.body import BadEncoding, Body, TooLarge, parse_body
-from airflow_chat_provider.core.call.exchange import Received, Send
-from airflow_chat_provider.core.call.problem import Cut
-from airflow_chat_provider.core.call.stream import EMPTY, KEPT, StreamReader
+from airflow_chat_provider.core.call.body import Answer, BadEncoding, Body, TooLarge, parse_body
+from airflow_chat_provider.core.call.steps import Cut, Response, Send
+from airflow_chat_provider.core.call.stream import EMPTY, KEPT
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
+from airflow_chat_provider.core.types import JSONObject
 
 _E = TypeVar("_E", bound=TransportError)
-# What TLS says of bytes that are none of its own, and of a connection that ends where it should begin.
+_NO_BODY = Body(0)  # before the response begins
+# What OpenSSL says of bytes that are not TLS at all, and of a connection that ends where TLS should begin.
 _NO_TLS = frozenset(
     f"TLS: {reason}"
     for reason in (
@@ -32,38 +32,38 @@ _MAYBE_NO_TLS = frozenset(
 
 
 class _Scheme(NamedTuple):
-    """A scheme to write, and in which field; whose it is."""
+    """A URL's scheme to write instead, the field to write it in, and whether that is the server's or the proxy's."""
 
     scheme: str
     field: str
     whose: str
 
 
-def _if_so(hint: _Scheme | None) -> str:
-    if hint is None:
+def _if_so(other: _Scheme | None) -> str:
+    if other is None:
         return ""
-    speaks = "speaks TLS" if hint.scheme == "https://" else "speaks plain http"
-    return f"; if the {hint.whose} {speaks}, write {hint.scheme} in the {hint.field}"
+    speaks = "speaks TLS" if other.scheme == "https://" else "speaks plain http"
+    return f"; if the {other.whose} {speaks}, write {other.scheme} in the {other.field}"
 
 
 class Attempt:
-    """Both clients feed one of these; it ends as a Received or as a TransportError that holds what had come."""
+    """Both clients feed one of these. It ends as a Response, or as a TransportError that holds what had come.
+
+    The client sets ``sent`` when the first byte of the request leaves: from then on the server may have begun.
+    It sets ``connected`` when the server or a proxy takes the connection, and ``tunnelled`` when a proxy is asked for a
+    tunnel.
+    """
 
     def __init__(self, settings: Settings, send: Send) -> None:
+        self.content = send.content
+        self.sent = self.connected = self.tunnelled = False
         self._settings = settings
         self._send = send
         self._status: int | None = None
         self._headers: dict[str, str] = {}
-        self._body: Body | Answer = Body(0)
+        self._body = _NO_BODY
         self._problem: str | None = None
-        self._cut = False
-        self.content = send.content
-        self.sent = False
-        """May the server have begun? Set by the client when the first byte of the request leaves."""
-        self.connected = False
-        """Has somebody taken the connection, the server or a proxy? Set by the client, as is ``tunnelled``."""
-        self.tunnelled = False
-        """Was a proxy asked for a tunnel?"""
+        self._cut = False  # is the response too large to be kept?
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """The response line and headers are here."""
@@ -77,35 +77,30 @@ class Attempt:
             self._body = Body(limit, encoding)
 
     @property
-    def _stream(self) -> StreamReader | None:
-        return self._body.stream if isinstance(self._body, Answer) else None
-
-    @property
     def streaming(self) -> bool:
-        """Do chunks come, rather than a body? By the Content-Type, until the first bytes say what comes."""
-        return isinstance(self._body, Answer) and self._body.streaming
+        """Do chunks come, rather than a document? The Content-Type decides until the first bytes tell what comes."""
+        return self._body.streaming
 
     @property
     def over(self) -> bool:
         """Is the rest of the response not wanted?"""
-        return self._problem is not None or (self._stream is not None and self._stream.over)
+        stream = self._body.stream
+        return self._problem is not None or (stream is not None and stream.over)
 
     @property
     def size(self) -> int:
         """Bytes of the response that have come, decompressed."""
-        return self._stream.size if self._stream is not None else len(self._body.content())
+        stream = self._body.stream
+        return len(self._body.data) if stream is None else stream.size
 
     @property
     def pending(self) -> int:
         """Bytes of a stream's event that the next piece may complete."""
-        return self._stream.pending if self._stream is not None else 0
+        stream = self._body.stream
+        return 0 if stream is None else stream.pending
 
-    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
-        """Take some of the response; the chunks of a stream that it completes."""
-        return [found for chunks in self.pieces(chunk) for found in chunks]
-
-    def pieces(self, chunk: bytes) -> Iterator[list[dict[str, Any]]]:
-        """``feed``, one step after the other."""
+    def pieces(self, chunk: bytes) -> Iterator[list[JSONObject]]:
+        """Take some of the response, one step after the other; gives the chunks of a stream that each completes."""
         try:
             for chunks in self._body.pieces(chunk):
                 yield chunks
@@ -115,51 +110,50 @@ class Attempt:
             self._cut = True
             self._problem = f"the response is larger than max_response_bytes ({self._settings.max_response_bytes})"
         except BadEncoding as error:
-            what = "response" if self._stream is None else "stream"
-            self._problem = f"the {what} is not in its Content-Encoding ({error})"
+            what = "response" if self._body.stream is None else "stream"
+            self._problem = f"the {what} is not encoded as its Content-Encoding says ({error})"
 
-    def finish(self) -> list[dict[str, Any]]:
-        """The connection has no more; the last chunks of a stream that lacks its last line break."""
-        return self._body.finish() if isinstance(self._body, Answer) and self._problem is None else []
+    def finish(self) -> list[JSONObject]:
+        """The connection has no more: the last chunks of a stream that lacks its last line break."""
+        return self._body.finish() if self._problem is None else []
 
-    def end(self) -> Received:
+    def end(self) -> Response:
         """The response is here, or as much of it as was wanted."""
         if self._status is None:
             raise RuntimeError("the response has not begun")
-        stream = self._stream
+        stream, problem = self._body.stream, self._problem
         if stream is not None:
-            body, problem = stream.body(), self._problem or stream.problem
+            body = stream.body()
             content = bytes(stream.head) if body is None else b""
-            return Received(self._status, self._headers, content, problem, body, stream.doubts)
-        problem = self._problem or (None if self._body.whole else Cut("the response's compressed data was cut off"))
-        if problem is None and isinstance(self._body, Answer) and self._body.blank:
+            return Response(self._status, self._headers, content, problem or stream.problem, body, stream.doubts)
+        if problem is None and not self._body.whole:
+            problem = Cut("the response's compressed data was cut off")
+        if problem is None and self._body.blank:
             problem = EMPTY
-        return Received(self._status, self._headers, self._content(), problem)
+        return Response(self._status, self._headers, self._content(), problem)
 
     def _content(self) -> bytes | bytearray:
-        content = self._body.content() if self._stream is None else self._stream.head
+        content = self._body.data if self._body.stream is None else self._body.stream.head
         return content[:KEPT] if self._cut else content
 
     def failed(self, why: str) -> TransportError:
-        """The connection failed: ``why`` in the words of the network."""
+        """The connection failed. ``why`` is in the words of the network, with "TLS: " before a reason of OpenSSL's."""
         base, conn_id = self._settings.base_url, self._settings.conn_id
-        hint = self._other_scheme(why)
+        other = self._other_scheme(why)
         if self._status is not None:
-            todo = f"Try again: the answer of {base} (HTTP {self._status}) was cut off"
+            message = f"Try again: the answer from {base} (HTTP {self._status}) was cut off ({why})"
         elif self.sent:
-            todo = f"Try again: the connection to {base} broke before an answer"
-        elif hint is not None and why in _NO_TLS:
-            who = f"the server at {base}" if hint.whose == "server" else "the proxy"
-            todo, hint = (
-                f"Write {hint.scheme} in the {hint.field} of connection {conn_id!r}: {who} does not speak TLS",
-                None,
-            )
+            message = f"Try again: the connection to {base} broke before an answer came ({why})"
+        elif other is not None and why in _NO_TLS:
+            who = f"the server at {base}" if other.whose == "server" else "the proxy"
+            message = f"Write {other.scheme} in the {other.field} of connection {conn_id!r}: {who} does not speak TLS"
+            return self._error(TransportError, f"{message} ({why})")
         else:
-            todo = f"Check the base URL {base} of connection {conn_id!r}, and its proxy and TLS extras"
-        return self._error(TransportError, f"{todo} ({why}){_if_so(hint)}")
+            message = f"Check the base URL {base} of connection {conn_id!r}, and its proxy and TLS extras ({why})"
+        return self._error(TransportError, message + _if_so(other))
 
     def _other_scheme(self, why: str = "") -> _Scheme | None:
-        """The scheme to write instead, where the server may speak the other one."""
+        """The scheme to write instead, if the server or the proxy may speak the other one."""
         secure, proxy = self._settings.base_url.startswith("https:"), self._settings.proxy or ""
         if self._status is not None:
             return None
@@ -172,25 +166,27 @@ class Attempt:
         return _Scheme("http://", "base URL (host)", "server") if secure else None
 
     def timed_out(self, *, connecting: bool = False, stalled: bool = False) -> TransportTimeout:
-        """The wall clock ran out; or ``connecting``, connect_timeout if that is less, or ``stalled``, stall_timeout."""
-        base, seconds = self._settings.base_url, self._send.timeout
+        """The wall clock ran out.
+
+        ``connecting``: it may have been connect_timeout, if that is the shorter one. ``stalled``: it was stall_timeout.
+        """
+        base, conn_id, seconds = self._settings.base_url, self._settings.conn_id, self._send.timeout
         if stalled:
             quiet = self._settings.stall_timeout
-            text = f"Raise stall_timeout, or try again: the stream of {base} stood still for {quiet:.4g} s"
-            return self._error(TransportTimeout, text)
+            message = f"Raise stall_timeout, or try again: the stream from {base} sent nothing for {quiet:.4g} s"
+            return self._error(TransportTimeout, message)
         limit = "timeout" if seconds >= self._settings.timeout else "deadline"
         if self.sent:
-            got = "no answer" if self._status is None else "no whole answer"
-            text = f"Raise {limit}, or ask for fewer tokens: {got} from {base} within {seconds:.4g} s"
-            return self._error(TransportTimeout, text)
+            got = "no answer" if self._status is None else "no complete answer"
+            message = f"Raise {limit}, or ask for fewer tokens: {got} from {base} within {seconds:.4g} s"
+            return self._error(TransportTimeout, message)
         if connecting and self._settings.connect_timeout < seconds:
             limit, seconds = "connect_timeout", self._settings.connect_timeout
-        text = f"Check that {base} of connection {self._settings.conn_id!r} can be reached: "
-        text = f"{text}no connection within {seconds:.4g} s ({limit})"
-        return self._error(TransportTimeout, text + _if_so(self._other_scheme()))
+        message = f"Check that {base} of connection {conn_id!r} can be reached: no connection within {seconds:.4g} s"
+        return self._error(TransportTimeout, f"{message} ({limit}){_if_so(self._other_scheme())}")
 
     def _error(self, cls: type[_E], message: str) -> _E:
-        body = self._stream.body() if self._stream is not None else None
+        body = self._body.stream.body() if self._body.stream is not None else None
         content = self._content()
         if body is None and content:
             kind, limit = self._headers.get("content-type", ""), self._settings.max_response_bytes

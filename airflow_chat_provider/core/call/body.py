@@ -1,24 +1,41 @@
-"""A response body as it arrives: decompressed within a limit, never more in memory than that."""
+"""A response's body: its bytes as they arrive, decompressed within a limit, and the JSON or text that they are.
+
+The body of a 2xx is read as a stream as soon as its first bytes are those of one, whatever its Content-Type says: some
+servers call a stream JSON, and others JSON a stream.
+"""
 
 from __future__ import annotations
 
 import re
 import zlib
 from collections.abc import Iterator
+from enum import Enum
+from itertools import chain
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.call.sse import LineTooLong, SSEDecoder
-from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep
+from airflow_chat_provider.core.call.stream import TOO_DEEP, TOO_MUCH, StreamReader
+from airflow_chat_provider.core.json_text.nesting import TooDeep
 from airflow_chat_provider.core.json_text.reading import DEFAULT_LIMIT, TooMuch, read_json, read_text
+from airflow_chat_provider.core.types import JSON, JSONObject
 
 ACCEPT_ENCODING = "gzip, deflate"
-_STEP = 1 << 20
-_FRAME_STEP = 1 << 14
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd", "identity"})
-TOO_MUCH = "its JSON holds more values than max_response_bytes allows for, or a text that is too long"
-_TOO_DEEP = f"it is not JSON that is read here: it is nested too deep ({LEVELS})"
+_STEP = 1 << 20  # bytes that are decompressed at a time
+_ANSWER_STEP = 1 << 14  # bytes of an answer that are looked at in one step: a thousand events, if they are small
+
+_BOM = b"\xef\xbb\xbf"
+# No repetition is unlimited: a single match would be a step of any length, see ``json_text.reading``.
+_BLANK = re.compile(rb"(?:[ \t\r\n]|:[^\r\n]{0,256}[\r\n]){1,65536}+")  # with comments, if they are short
+_LINE_BREAK = re.compile(rb"[\r\n]")
+_WORDS = (b"data", b"event", b"error", b"id", b"retry")
+_FIELD = re.compile(rb"(?:data|event|error|id|retry)(?::|[\r\n])")
+_LONGEST_FIELD = 6  # bytes of a field's name with its colon
+_LONGEST_CHUNK = 1 << 14  # bytes of the first line, in which a stream of JSON lines shows itself as one
+
 _FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]{0,1024}(?:data|event|error|id|retry|):")
-_TAIL = 1024  # bytes at the end of a body in which an event stream's end may follow its JSON
+_FRAME_STEP = 1 << 14
+_TAIL = 1024  # bytes at the end of a body in which the end of an event stream may follow its JSON
 _DONE = re.compile(rb"(?:data:[ \t]{0,8})?\[DONE\]\Z")
 
 
@@ -27,25 +44,40 @@ class TooLarge(Exception):
 
 
 class BadEncoding(Exception):
-    """The body is not in the Content-Encoding that its header states: the text is its name, if it is a known one."""
+    """The body is not encoded as its Content-Encoding says. The text is that encoding's name, if it is a known one."""
 
 
-class Inflater:
-    """The bytes of a body without their Content-Encoding, in pieces of at most ``step`` bytes."""
+class Body:
+    """Collects the bytes of one response. ``pieces`` raises TooLarge or BadEncoding; what came before that stays.
 
-    def __init__(self, encoding: str = "", step: int = _STEP) -> None:
+    ``data`` holds the decoded bytes themselves: to copy 64 MB would be a step of 50 ms. It is not a list of pieces, in
+    which a byte that comes alone would take up eight.
+    """
+
+    stream: StreamReader | None = None
+    """Reads the body, if it is an event stream."""
+    blank = False
+    """Did nothing come but blank lines and comments?"""
+    streaming = False
+    """Do chunks come, or may they?"""
+
+    def __init__(self, limit: int, encoding: str = "", step: int = _STEP) -> None:
+        self.data = bytearray()
+        self._limit = limit
         self._step = step
         self._encoding = encoding.strip().lower()
-        self._inflate: Any = None
+        self._inflate: Any = None  # a zlib decompressor; typeshed's class for it cannot be imported
         self._begun = False
 
-    def pieces(self, raw: bytes) -> Iterator[bytes]:
-        """What ``raw`` decodes to; raises BadEncoding, where the encoding is unknown after giving out the raw bytes."""
+    def pieces(self, raw: bytes) -> Iterator[list[JSONObject]]:
+        """Take ``raw`` in, one step after the other; gives the chunks that each step completes, if it is a stream."""
         if raw and not self._begun:
-            self._begun, self._inflate = True, _decompressor(self._encoding, raw[0])
+            self._begun = True
+            if self._encoding not in ("", "identity"):
+                self._inflate = _decompressor(self._encoding, raw[0])
         if self._inflate is None:
             for start in range(0, len(raw), self._step):
-                yield raw[start : start + self._step]
+                yield self._take(raw[start : start + self._step])
             if raw and self._encoding not in ("", "identity"):
                 raise BadEncoding(_known(self._encoding))
             return
@@ -54,53 +86,70 @@ class Inflater:
                 piece = self._inflate.decompress(raw, self._step)
             except zlib.error as error:
                 raise BadEncoding(_known(self._encoding)) from error
-            yield piece
+            yield self._take(piece)
             raw = self._inflate.unconsumed_tail
             if not raw and len(piece) < self._step:  # a full step may leave more behind, though all input is taken
                 return
 
-    @property
-    def whole(self) -> bool:
-        """Did the compressed stream, if it is one, come to its end?"""
-        return self._inflate is None or bool(self._inflate.eof)
-
-
-class Body:
-    """Collects the bytes of one response; ``pieces`` raises TooLarge or BadEncoding, what came before stays."""
-
-    def __init__(self, limit: int, encoding: str = "", step: int = _STEP) -> None:
-        self._limit = limit
-        self._data = bytearray()  # not a list of the pieces: a byte that comes alone would take up eight
-        self._inflater = Inflater(encoding, step)
-
-    def feed(self, raw: bytes) -> None:
-        for _ in self.pieces(raw):
-            pass
-
-    def pieces(self, raw: bytes) -> Iterator[list[dict[str, Any]]]:
-        """Take ``raw`` in, one step after the other; the chunks that a step completes, where it is a stream."""
-        for piece in self._inflater.pieces(raw):
-            yield self._take(piece)
-
-    def _take(self, piece: bytes) -> list[dict[str, Any]]:
-        room = self._limit - len(self._data)
-        self._data += piece[:room]
+    def _take(self, piece: bytes) -> list[JSONObject]:
+        room = self._limit - len(self.data)
+        self.data += piece[:room]
         if len(piece) > room:
             raise TooLarge
         return []
 
+    def finish(self) -> list[JSONObject]:
+        """No more comes: the chunks that this completes."""
+        return []
+
     @property
     def whole(self) -> bool:
-        """Did the compressed stream, if it is one, come to its end?"""
-        return self._inflater.whole or not self._data
+        """Did the compressed data, if the body is compressed, come to its end?"""
+        return self._inflate is None or bool(self._inflate.eof) or not self.data
 
-    def content(self) -> bytes | bytearray:
-        """What has come: the collected bytes themselves, for to copy 64 MB would be a step of 50 ms."""
-        return self._data
+
+class Answer(Body):
+    """The body of a 2xx. ``declared``: its Content-Type says that it is a stream; ``choices``: how many are due."""
+
+    def __init__(self, limit: int, encoding: str = "", choices: int = 1, *, declared: bool = False) -> None:
+        super().__init__(limit, encoding, _ANSWER_STEP)
+        self.streaming = declared
+        self._choices = choices
+        self._opening: Opening | None = Opening(declared=declared)
+
+    def _take(self, piece: bytes) -> list[JSONObject]:
+        if self.stream is not None:
+            return self.stream.feed(piece)
+        room = self._limit - len(self.data)
+        self.data += piece[:room]
+        if len(piece) > room:
+            raise TooLarge
+        return self._look() if self._opening is not None else []
+
+    def _look(self, *, over: bool = False) -> list[JSONObject]:
+        """Find out what the body is, unless more has to come for that; then read it accordingly."""
+        opening = self._opening
+        kind = opening.look(self.data, over=over) if opening is not None else None
+        if opening is None or kind is None:
+            return []
+        self._opening = None
+        self.streaming = kind is Kind.STREAM
+        if kind is Kind.STREAM:
+            self.stream = StreamReader(self._limit, self._choices)
+            begun, self.data = bytes(self.data[opening.at :]), bytearray()
+            return self.stream.feed(begun)
+        if opening.comments:
+            del self.data[: opening.at]
+        return []
+
+    def finish(self) -> list[JSONObject]:
+        chunks = self._look(over=True)
+        self.blank = self._opening is not None and (self.streaming or bool(self.data))
+        return chunks if self.stream is None else chunks + self.stream.end()
 
 
 def _known(encoding: str) -> str:
-    """The encoding's name for an error: a server may send anything in its place."""
+    """The encoding's name for an error. A server may send anything in its place, so only known names are shown."""
     names = [name.strip() for name in encoding[:64].split(",")]
     return ", ".join(names) if _ENCODINGS.issuperset(names) else "an unknown one"
 
@@ -114,16 +163,97 @@ def _decompressor(encoding: str, first: int) -> Any:
     return zlib.decompressobj(-zlib.MAX_WBITS if bare else zlib.MAX_WBITS)
 
 
-class Parsed(NamedTuple):
-    """A body as JSON, or as text where it is none; ``problem`` where it is JSON that is refused."""
+class Kind(Enum):
+    """What the body of a 2xx is."""
 
-    body: Any
+    STREAM = "stream"
+    DOCUMENT = "document"
+
+
+class Opening:
+    """``look`` at the first bytes of a body, each time that there are more of them, until they tell its kind.
+
+    Blank lines and comments, which keep a connection alive, come before either kind. ``at`` is where they end, and
+    ``comments`` says whether there are comments among them. ``declared``: the Content-Type says that it is a stream.
+    """
+
+    def __init__(self, *, declared: bool) -> None:
+        self.at = 0
+        self.comments = False
+        self._declared = declared
+        self._looked = 0  # up to where the line that begins at ``at`` was looked at
+
+    def look(self, data: bytearray, *, over: bool = False) -> Kind | None:
+        """The kind; None where more has to come. ``over``: no more comes, and None means that all of it is blank."""
+        if data[self.at : self.at + 1] != b"{" and not self._skip_blanks(data):
+            return None
+        if data[self.at] == ord("{"):
+            return self._of_object(data, over=over)
+        if _FIELD.match(data, self.at):
+            return Kind.STREAM
+        begun = bytes(data[self.at : self.at + _LONGEST_FIELD])
+        if not over and any(word.startswith(begun) for word in _WORDS):
+            return None
+        # The specification ignores a line without a known field. A web page or other JSON is a document all the same.
+        return Kind.STREAM if self._declared and data[self.at] not in b'<["' else Kind.DOCUMENT
+
+    def _skip_blanks(self, data: bytearray) -> bool:
+        """Move ``at`` past the blank lines and comments. Does something follow them?"""
+        if self.at == 0 and data[:1] == _BOM[:1] and data[:3] == _BOM[: len(data)]:
+            if len(data) < len(_BOM):
+                return False
+            self.at = len(_BOM)
+        while True:
+            while found := _BLANK.match(data, self.at):
+                self.comments = self.comments or data.find(b":", self.at, found.end()) >= 0
+                self.at = found.end()
+            if self.at >= len(data) or data[self.at] != ord(":"):
+                return self.at < len(data)
+            end = _LINE_BREAK.search(data, max(self.at, self._looked))  # of a long comment
+            if end is None:
+                self._looked = len(data)
+                return False
+            self.at, self.comments = end.start(), True
+
+    def _of_object(self, data: bytearray, *, over: bool) -> Kind | None:
+        """An object is the whole answer, or the first of many lines, each of which is a chunk."""
+        found = _LINE_BREAK.search(data, max(self.at, self._looked), self.at + _LONGEST_CHUNK + 1)
+        self._looked = min(len(data), self.at + _LONGEST_CHUNK + 1)
+        end = found.start() if found else len(data)
+        if end - self.at > _LONGEST_CHUNK:
+            return Kind.DOCUMENT
+        if found is None and not over:
+            return None
+        if data.find(b'"delta"', self.at, end) < 0 and data.find(b"chat.completion.chunk", self.at, end) < 0:
+            return Kind.DOCUMENT
+        return Kind.STREAM if _is_chunk(bytes(data[self.at : end])) else Kind.DOCUMENT
+
+
+def _is_chunk(line: bytes) -> bool:
+    """Is it a chunk by itself? Perplexity's whole answers have an empty ``delta`` beside their ``message``."""
+    try:
+        value = read_json(line)
+    except ValueError:
+        return False
+    if not isinstance(value, dict):
+        return False
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(choice, dict) and "message" in choice:
+        return False
+    return value.get("object") == "chat.completion.chunk" or (isinstance(choice, dict) and "delta" in choice)
+
+
+class Parsed(NamedTuple):
+    """A body as JSON, or as text if it is not JSON. ``problem``: why JSON was refused, and is given as text."""
+
+    body: JSON
     is_json: bool
     problem: str | None = None
 
 
 def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = DEFAULT_LIMIT) -> Parsed:
-    """The JSON of a body, else its text. Bytes that are no text become U+FFFD. ``limit``: see ``reading.allowance``.
+    """The JSON of a body, else its text. Bytes that are not text become U+FFFD. ``limit``: see ``reading.allowance``.
 
     The JSON may stand in the frame of an event stream, as the errors of some servers do.
     """
@@ -131,9 +261,9 @@ def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = 
     try:
         return Parsed(read_json(content, limit), is_json=True)
     except TooMuch:
-        problem = TOO_MUCH
+        problem = f"its JSON {TOO_MUCH}"
     except TooDeep:
-        problem = _TOO_DEEP
+        problem = f"its JSON {TOO_DEEP}"
     except ValueError:
         value = _framed(content, limit)
         if value is not None:
@@ -142,7 +272,7 @@ def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = 
     return Parsed(read_text(content, charset), is_json=False, problem=problem)
 
 
-def _framed(content: bytes | bytearray, limit: int) -> Any:
+def _framed(content: bytes | bytearray, limit: int) -> JSON:
     """The first JSON object among events, or JSON that only the end of a stream follows; else None."""
     if _FRAMED.match(content):
         return _first_object(content, limit)
@@ -150,32 +280,28 @@ def _framed(content: bytes | bytearray, limit: int) -> Any:
     if not 0 < end < len(content):
         return None
     try:
-        return read_json(content[:end], limit)
+        value: JSON = read_json(content[:end], limit)
     except ValueError:
         return None
+    return value
 
 
-def _first_object(content: bytes | bytearray, limit: int) -> Any:
-    for event, data in _events(content):
-        try:
-            value = read_json(data, limit)
-        except ValueError:
-            if event == "error" and data.strip():
-                return {"error": read_text(data)}
-        else:
-            if isinstance(value, dict):
-                return value
-    return None
-
-
-def _events(content: bytes | bytearray) -> Iterator[tuple[str, bytes]]:
+def _first_object(content: bytes | bytearray, limit: int) -> JSON:
     decoder = SSEDecoder()
+    steps = (bytes(content[start : start + _FRAME_STEP]) for start in range(0, len(content), _FRAME_STEP))
     try:
-        for start in range(0, len(content), _FRAME_STEP):
-            yield from decoder.feed(bytes(content[start : start + _FRAME_STEP]))
+        for event, data in chain(chain.from_iterable(map(decoder.feed, steps)), decoder.end()):
+            try:
+                value: JSON = read_json(data, limit)
+            except ValueError:
+                if event == "error" and data.strip():
+                    return {"error": read_text(data)}
+            else:
+                if isinstance(value, dict):
+                    return value
     except LineTooLong:
-        return
-    yield from decoder.end()
+        pass
+    return None
 
 
 def _without_end(content: bytes | bytearray) -> int:

@@ -1,4 +1,4 @@
-"""What comes before a response's body, watched as it comes: HTTP sets no limit to it."""
+"""Limits for what comes before a response's body: HTTP and its libraries set none."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 
 _LONGEST = 1 << 16  # bytes: what large gateways allow
 _LINES = 1000  # each takes an HTTP library a few microseconds
-_INTERIM = 16  # responses of 1xx: a patient server sends one or two
+_INTERIM = 16  # responses with a status of 1xx; servers send one or two
 _END = re.compile(rb"\n\r?\n")
 _IS_INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d")
-TOO_LONG = "the response's headers do not end"
+TOO_LONG = "the response's headers are too long"
 TOO_MANY = "the response has too many headers"
-TOO_OFTEN = "the server sends one interim response (1xx) after the other"
-TRAILERS = "more headers follow the body than any server sends"
+TOO_OFTEN = "the server sends too many interim responses (1xx)"
+TRAILERS = "too many headers follow the response's body"
 
 
 class HeadError(Exception):
-    """Nothing sensible will follow; the text is one of those above."""
+    """The response is not worth reading on. The text is one of those above."""
 
 
 class Head:
-    """``take`` all that comes from the moment of a request on; raises HeadError."""
+    """``take`` all bytes that come once a request is sent; raises HeadError. ``over``: the body has begun."""
 
     def __init__(self) -> None:
         self._seen = bytearray()

@@ -1,6 +1,7 @@
-"""Server-sent events from bytes, cut wherever the network cuts them.
+"""Server-sent events from bytes, which may be cut anywhere.
 
-Not by ``iter_lines``: it splits text at U+2028 and the like, which JSON may hold unescaped.
+httpx's ``iter_lines`` will not do: it also splits text at U+2028 and the like, which JSON may hold unescaped. The
+format is that of the HTML standard, section 9.2 (Server-sent events).
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ class LineTooLong(Exception):
 class SSEDecoder:
     """``feed`` bytes and get the ``(event, data)`` pairs that they complete; ``end`` gives one that lacks its end.
 
-    Lines end in CR, LF or CRLF. Comments, ``id`` and ``retry`` are dropped. The specification drops an event that no
-    blank line ends; servers forget that line, so it is given out by ``end``. Some servers write what the specification
-    has no place for:
+    Lines end in CR, LF or CRLF. Comments, ``id`` and ``retry`` are dropped. The specification drops an event that is
+    not followed by a blank line. Some servers forget that line, so ``end`` gives the event. Some servers also write
+    what the specification does not allow for:
 
-    - One line break between two events. So a line of data that looks like a JSON object, or is ``[DONE]``, is given out
-      at once. Where the reader finds that it is not JSON, ``goes_on`` takes it back: the event may have more lines.
-    - An object without ``data:`` before it. It is data all the same.
-    - A field ``error`` (llama.cpp, until September 2025). It is the data of an event ``error``.
+    - Only one line break between two events. So a line of data that looks like a JSON object, or is ``[DONE]``, is
+      given out at once. If the reader finds that it is not JSON, ``goes_on`` takes it back: the event may have more
+      lines.
+    - An object without ``data:`` before it. It counts as data.
+    - A field ``error`` (llama.cpp, until September 2025). It counts as the data of an event ``error``.
     """
 
     def __init__(self, limit: int = 16 << 20) -> None:
@@ -40,7 +42,7 @@ class SSEDecoder:
         self._open = False  # has the event that was given out last not ended?
         self._bare = False  # does the event's data stand there without a field?
         self.strange = False
-        """Did a line come that is not of an event stream?"""
+        """Did a line come that does not belong in an event stream?"""
 
     @property
     def pending(self) -> int:
@@ -48,10 +50,10 @@ class SSEDecoder:
         return len(self._line_begun) + self._data_size
 
     def feed(self, chunk: bytes) -> Iterator[tuple[str, bytes]]:
-        """The events that these bytes complete, one after the other: read them all before the next piece."""
+        """The events that these bytes complete; read them all before the next call. Raises LineTooLong."""
         found = False
         for line in self._lines(chunk):
-            if line and not self._data and line.startswith(_OBJECT) and line[-1] == 0x7D:  # in fewer steps: most lines
+            if line and not self._data and line.startswith(_OBJECT) and line[-1] == 0x7D:  # a short cut for most lines
                 found = self._open = True
                 yield self._event, line[_VALUE:]
             elif line or self._data:
@@ -84,7 +86,7 @@ class SSEDecoder:
         if self._fresh:
             self._fresh = False
             lines[0] = lines[0].removeprefix(_BOM)
-        self._line_begun += last  # too long already? Said with the next piece, or what these lines hold would be lost
+        self._line_begun += last  # if it is too long, the next piece raises: else the complete lines would be lost
         return lines
 
     def end(self) -> Iterator[tuple[str, bytes]]:
@@ -98,7 +100,7 @@ class SSEDecoder:
             yield pair
 
     def goes_on(self, data: bytes) -> bool:
-        """Take the event back that was given out last, where it may have more lines; False where it has none."""
+        """Take back the event that was given out last, if it may have more lines. Returns whether it may."""
         if not self._open:
             return False
         self._open = False

@@ -1,12 +1,12 @@
-"""What a server says of an error, without the key and the prompt that it may quote."""
+"""A server's words without what they may quote: the key, and the prompt."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from airflow_chat_provider.core.connection.masking import maskable
+from airflow_chat_provider.core.connection.settings import maskable
+from airflow_chat_provider.core.types import JSON
 
 _SHOWN = 300
 _LOOKED_AT = 2 * _SHOWN  # characters of a server's text
@@ -22,15 +22,15 @@ _STRUCTURE = frozenset({"role", "type", "id", "tool_call_id", "detail", "format"
 
 
 class Scrubber:
-    """Callable that shortens a server's text and blanks what it quotes: secrets, and the request's own texts.
+    """Call it with a server's text to shorten that, and to blank what it quotes: secrets, and texts of the request.
 
-    Each run of 16 characters that stands in the request is blanked. So is a whole text of the request that is shorter
-    than that: one of several words wherever it stands, a single word of four letters or more where it stands as a word.
-    Shorter words (``a``, ``the``) are left: they say nothing of who wrote them. The time that this takes is linear in
-    the request's length.
+    Each run of 16 characters that also stands in the request becomes ``***``. So does a whole text of the request that
+    is shorter than that: several words wherever they stand, a single word of four letters or more where it stands as a
+    word. Shorter words (``a``, ``the``) are left, because they tell nothing of the request. The time that this takes is
+    linear in the request's length.
     """
 
-    def __init__(self, request: Any = None, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, request: JSON = None, secrets: tuple[str, ...] = ()) -> None:
         self._request = request
         self._secrets = tuple(filter(maskable, secrets))
 
@@ -40,7 +40,7 @@ class Scrubber:
         for escape, plain in _ESCAPED:  # a quotation in JSON
             text = text.replace(escape, plain)
         text = _Blanks(text).without(_texts(self._request))
-        if cut:  # what is left of a quotation at the end may be too short to be known as one
+        if cut:  # a quotation that was cut off may be too short to be known as one
             before, blank, tail = text.rpartition("***")
             text = before + blank + tail[:-_RUN]
         text = " ".join(text.split())
@@ -65,22 +65,22 @@ class Scrubber:
 
 
 def printable(text: str) -> str:
-    """``text`` with spaces for what cannot be shown; half a surrogate pair in an error's text ends Airflow's worker.
+    """``text`` with spaces for characters that cannot be shown, or that change the direction of writing.
 
-    Control characters and those that change the direction of writing are among them.
+    Half a surrogate pair is one of them: in an error's text it ends Airflow's worker.
     """
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
-def _texts(request: Any) -> Iterator[str]:
-    """Each text that the request holds and a server might quote: contents and arguments, not roles and models."""
-    stack: list[Any] = []
-    if isinstance(request, Mapping):
+def _texts(request: JSON) -> Iterator[str]:
+    """Each text of the request that a server might quote: contents and arguments, not roles and models."""
+    stack: list[JSON] = []
+    if isinstance(request, dict):
         messages = request.get("messages")
         stack = [*(messages if isinstance(messages, list) else ()), request.get("prediction")]
     while stack:
         item = stack.pop()
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             tool = "arguments" in item or item.get("role") in ("tool", "function")
             skipped = {*_STRUCTURE, "name"} if tool else _STRUCTURE
             stack.extend(
@@ -95,7 +95,7 @@ def _texts(request: Any) -> Iterator[str]:
 
 
 class _Blanks:
-    """A text of a server's, and which of its characters must not be shown."""
+    """A server's text, and which of its characters must not be shown."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -145,7 +145,7 @@ class _Blanks:
                 if not runs:
                     break
                 if walked > _WALKED:
-                    return "(not shown: the request is too long to be looked through for what this quotes)"
+                    return "(not shown: the request is too long to check whether this quotes it)"
                 self._hide_runs(own, start, runs)
         return self.shown()
 

@@ -1,4 +1,4 @@
-"""What a server's codes and words come to: an HTTP status, an account without money, a request that is too large.
+"""What a server's codes and words mean: a status, an account without money, a request too large, a spoilt answer.
 
 The tables say where each entry was seen. Names are compared without case and without what is neither letter nor digit:
 ``insufficient_quota``, ``InsufficientQuota`` and ``insufficient-quota`` are one.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 Reason = Literal["", "account", "size"]
-"""Why waiting does not help: somebody has to pay or to raise a limit, or the request is larger than the limit."""
+"""Why waiting does not help: someone has to pay, or the request is larger than the account's limit. Empty: it helps."""
 
 NO_MONEY = {
     "insufficient_quota": "OpenAI (429), Perplexity (401)",
@@ -89,6 +89,36 @@ _LIMIT_AND_NEED = re.compile(
     r"\blimit:?\s{0,3}([\d,]{1,20})[^.]{0,80}?\brequested:?\s{0,3}([\d,]{1,20})", re.IGNORECASE
 )
 
+SPOILT_ADVICE = (
+    "Ask again (see output_retries) or change the prompt: the server could not use this one answer of the model"
+)
+CUT_ADVICE = "Raise the token limit: the server could not use this answer of the model, which the limit cut off"
+# Codes and types of such errors, and the server that was seen to send each.
+_SPOILT_CODES = frozenset(
+    {
+        "json_validate_failed",  # Groq: not JSON, or JSON that does not fit the schema
+        "tool_use_failed",  # Groq: no call of a tool that was offered
+        "output_parse_failed",  # Groq's gpt-oss
+        "malformed_function_call",  # Gemini's finish reason, by gateways
+    }
+)
+_SPOILT = re.compile(
+    r"failed_generation|json_validate_failed|tool_use_failed|output_parse_failed"  # Groq, in a gateway's words
+    r"|failed to (?:generate (?:valid )?json|validate json|call a function)"  # Groq
+    r"|generated json does not match|tool call validation failed"  # Groq
+    r"|tool choice is (?:none|required), but (?:the )?model|model did not call (?:a|any) (?:tool|function)"  # Groq
+    r"|model generated output that could not be parsed"  # Groq
+    r"|no valid (?:tool call or response|response or tool call) generated"  # Cohere, with 422
+    r"|(?:model|it) (?:did not|failed to) (?:produce|generate|return|output) (?:a )?valid (?:json|tool|function)"
+    r"|model produced (?:invalid (?:content|json|output)|output that does not match)"  # OpenAI, llama.cpp
+    r"|failed to parse (?:the )?(?:tool|function)[ _]call|invalid[ _]tool[ _](?:output|generation)"
+    r"|malformed function call"
+    r"|server could not use this (?:one )?answer",  # the two advices above
+    re.IGNORECASE,
+)
+_CUT = re.compile(r"max\w{0,6} (?:completion |output )?tokens (?:was |were )?(?:reached|exceeded)", re.IGNORECASE)
+_ANSWER_LOOKED_AT = 16_000  # characters of a message that may quote an answer
+
 # The name of a vendor before a number: in that vendor's own field alone (base_resp, error_code).
 # Zhipu: docs.bigmodel.cn/cn/api/api-code. MiniMax: platform.minimax.io/docs/api-reference/errorcode. Baidu: Qianfan.
 _STATUSES = {
@@ -129,14 +159,14 @@ _AROUND = 100  # characters around what was found, in which a quotation would sh
 
 
 class Words:
-    """A server's message, of which what it quotes of the request counts for nothing."""
+    """A server's message, in which quotations of the request do not count: a prompt may speak of money, too."""
 
     def __init__(self, text: str, scrub: Callable[[str], str] | None = None) -> None:
         self._text = text[:_LOOKED_AT]
         self._scrub = scrub
 
     def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """The first place where the server's own words are these. Quotations are looked for only where it matters."""
+        """The first place where the server's own words match. Quotations are looked for only around a match."""
         found = pattern.search(self._text)
         if found is None or self._scrub is None:
             return found
@@ -144,7 +174,7 @@ class Words:
 
 
 def http_status(name: str) -> int | None:
-    """The HTTP status that a code (in lower case) stands for: itself, where it is one of an error."""
+    """The HTTP status that a code (in lower case) stands for; a number from 400 to 599 stands for itself."""
     number = _HTTP.fullmatch(name)
     if number is not None:
         return int(number[1])
@@ -152,9 +182,10 @@ def http_status(name: str) -> int | None:
 
 
 def why_final(status: int, codes: Iterable[str], words: Words, wait: float | None) -> Reason:
-    """Why the same request is refused again however long one waits; ``wait`` is what the server names.
+    """Why the same request will be refused again however long one waits; empty where a wait may help.
 
-    Of the statuses over 500 only 500 itself is looked at: the others speak of a gateway, which may have more accounts.
+    ``wait`` is the seconds that the server asks for, if any. Statuses above 500 are never final: they come from a
+    gateway, which may have more accounts.
     """
     if status > 500 or _is_throttled(codes, words):
         return ""
@@ -175,3 +206,26 @@ def _is_too_large(words: Words) -> bool:
     found = words.find(_LIMIT_AND_NEED)
     limit, need = (number.replace(",", "") for number in found.groups()) if found else ("", "")
     return limit.isdigit() and need.isdigit() and int(need) > int(limit)
+
+
+def judged_status(status: int, code: str | int | None) -> int:
+    """The HTTP status of an error, or the one that its code stands for where the error came with a 2xx."""
+    return (http_status(str(code).lower()) or status) if 200 <= status < 300 else status
+
+
+def is_spoilt(codes: Iterable[str], message: str) -> bool:
+    """Is this no refusal of the request: did the model answer, and the server could not use that one answer?
+
+    ``codes`` are those of the error, in lower case.
+    """
+    return not _SPOILT_CODES.isdisjoint(codes) or _SPOILT.search(message[:_ANSWER_LOOKED_AT]) is not None
+
+
+def blames_answer(status: int | None, code: str | int | None, message: str) -> bool:
+    """``is_spoilt`` for an error as the user is told of it."""
+    return judged_status(status or 0, code) < 500 and is_spoilt((), message)
+
+
+def is_cut(message: str, answer: str) -> bool:
+    """Did the token limit cut off a spoilt answer? It would cut off the next one, too."""
+    return any(_CUT.search(text[:_ANSWER_LOOKED_AT]) for text in (message, answer))

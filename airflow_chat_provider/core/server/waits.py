@@ -1,4 +1,4 @@
-"""When a server says to come back: in its headers, in the body of its error, or in the error's words."""
+"""How long a server asks to wait: in its headers, in the body of its error, or in the error's words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from airflow_chat_provider.core.server.verdict import Words
+from airflow_chat_provider.core.types import JSON
 
 LONGEST = 31 * 86400.0
-"""Seconds. Allowances are renewed by the month at the latest: a longer wait is a slip, and would hold a task up."""
-_LONGEST_TEXT = 64  # characters that are read as a time: no server needs more, and reading may take their square
+"""Seconds. Allowances are renewed once a month at the latest: a longer wait is a server's slip, and is ignored."""
+_LONGEST_TEXT = 64  # characters of a time: no server needs more, and reading may take time that grows with their square
 _LONGEST_HEADER = 512
 _EPOCH = 1e9  # seconds: a number above it is a date (of 2001 or later), not a wait of thirty years
 
@@ -65,23 +66,30 @@ _MOST, _DEEPEST = 400, 8  # values of a body that are looked at, and levels
 
 
 def retry_after(
-    headers: Mapping[str, str], *, status: int, now: float, body: Any = None, words: Words | None = None
+    headers: Mapping[str, str], *, status: int, now: float, body: JSON = None, words: Words | None = None
 ) -> float | None:
-    """Seconds that the server asks to wait: the longest that makes sense. ``now`` is in epoch seconds.
+    """Seconds that the server asks to wait: the longest that makes sense; None if it asks for none.
 
-    ``retry-after`` and its kind, the body and its words ask. ``x-ratelimit-reset-*`` and its kind say when an allowance
-    is whole again, some servers with every answer: they count under 429 and 498 alone, where nothing asks, and of them
-    those whose allowance is used up. ``body`` and ``words`` are those of an error.
+    ``retry-after`` and its kind, the body and its words ask. ``x-ratelimit-reset-*`` and its kind only say when an
+    allowance is whole again, and some servers send them with every answer. So they count under 429 and 498 alone, if
+    nothing asks; and then those whose allowance is used up, if any is. ``now`` is epoch seconds, ``body`` and ``words``
+    are those of an error.
     """
     found = _Body(now)
     found.look(body)
     headers = _own({**{_LITELLM + name: value for name, value in found.headers.items()}, **headers})
     start = _start(headers, now)
-    asked = [*_asked(headers, start), *found.waits, _in_words(words)]
-    waits = [wait for wait in asked if wait is not None]
+    waits = [*_asked(headers, start), *found.waits]
+    said = words.find(_ASKED) if words is not None else None
+    if said is not None and (wait := _span(said[1])) is not None:
+        waits.append(wait)
     if waits:
         return max(waits)
-    return _reset(headers, start) if status in (429, 498) else None
+    if status not in (429, 498):
+        return None
+    allowances = _allowances(headers, start)
+    gone = [one.wait for one in allowances if one.is_gone]
+    return max(gone) if gone else min((one.wait for one in allowances), default=None)
 
 
 def allowance_gone(headers: Mapping[str, str], *, now: float) -> float | None:
@@ -93,7 +101,7 @@ def allowance_gone(headers: Mapping[str, str], *, now: float) -> float | None:
 
 
 def _own(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers, and under their own names those of the server behind a LiteLLM proxy that it has none of."""
+    """The headers. Those of the server behind a LiteLLM proxy count under their own names, if the proxy has none."""
     behind = {name.removeprefix(_LITELLM): value for name, value in headers.items() if name.startswith(_LITELLM)}
     for name in (*_ASKS, *_ASKS_MS):  # both ask
         if name in behind and name in headers:
@@ -102,23 +110,22 @@ def _own(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _start(headers: Mapping[str, str], now: float) -> float:
-    """The server's own clock, where it states one, else ours."""
+    """The server's clock, if it states its time, else ours: a date in a header counts by the clock that wrote it."""
     served = _http_date(headers.get("date", ""))
     return now if served is None else served
 
 
-def _asked(headers: Mapping[str, str], start: float) -> Iterator[float | None]:
-    seconds = [wait for name in _ASKS for wait in _longest(headers.get(name), start)]
-    exact = [wait for name in _ASKS_MS for wait in _longest(headers.get(name), start, 0.001)]
-    wait, precise = max(seconds, default=None), max(exact, default=None)
-    if wait is not None and precise is not None and wait - 1 < precise < wait:
-        wait = precise  # the other one is the same, rounded up
-    yield wait
-    yield precise
+def _asked(headers: Mapping[str, str], start: float) -> list[float]:
+    """The waits in headers that ask for one."""
+    seconds = [wait for name in _ASKS for wait in _waits(headers.get(name), start)]
+    exact = [wait for name in _ASKS_MS for wait in _waits(headers.get(name), start, 0.001)]
+    if seconds and exact and max(seconds) - 1 < max(exact) < max(seconds):
+        return exact  # the seconds are the same wait, rounded up
+    return seconds + exact
 
 
-def _longest(text: str | None, start: float, unit: float = 1.0) -> list[float]:
-    """What a header names, as often as it is there."""
+def _waits(text: str | None, start: float, unit: float = 1.0) -> list[float]:
+    """The waits that a header names; a proxy may have joined several headers into one."""
     if not text or len(text) > _LONGEST_HEADER:
         return []
     waits = (_seconds(part, start, unit) for part in _COMMA.split(text))
@@ -126,7 +133,7 @@ def _longest(text: str | None, start: float, unit: float = 1.0) -> list[float]:
 
 
 class _Allowance(NamedTuple):
-    """``wait`` seconds until it is whole again; ``is_gone``: nothing is left of it."""
+    """``wait``: seconds until it is whole again. ``is_gone``: nothing is left of it."""
 
     wait: float
     is_gone: bool
@@ -136,7 +143,7 @@ def _allowances(headers: Mapping[str, str], start: float) -> list[_Allowance]:
     found = []
     for name, value in headers.items():
         if _RESET.fullmatch(name):
-            waits = _longest(value, start)
+            waits = _waits(value, start)
             if waits:
                 left = headers.get(name.replace("reset", "remaining", 1))
                 found.append(_Allowance(max(waits), left is not None and left.strip() == "0"))
@@ -154,19 +161,11 @@ def _ietf(value: str) -> Iterator[_Allowance]:
             yield _Allowance(wait, says.get("r", says.get("remaining")) == "0")
 
 
-def _reset(headers: Mapping[str, str], start: float) -> float | None:
-    allowances = _allowances(headers, start)
-    gone = [one.wait for one in allowances if one.is_gone]
-    return max(gone) if gone else min((one.wait for one in allowances), default=None)
-
-
-def _in_words(words: Words | None) -> float | None:
-    found = words.find(_ASKED) if words is not None else None
-    return _span(found[1]) if found is not None else None
-
-
 class _Body:
-    """The waits in a body; ``headers`` are those of the server behind it, which OpenRouter quotes."""
+    """The waits in a body, as many levels down as an error may have; a walk of a fixed number of values.
+
+    ``headers`` are those of the server behind the one that answered: OpenRouter quotes them.
+    """
 
     def __init__(self, now: float) -> None:
         self.waits: list[float] = []
@@ -174,7 +173,7 @@ class _Body:
         self._now = now
         self._left = _MOST
 
-    def look(self, value: Any, depth: int = _DEEPEST) -> None:
+    def look(self, value: JSON, depth: int = _DEEPEST) -> None:
         if isinstance(value, list) and depth:
             for item in value[: max(self._left, 0)]:
                 self._left -= 1
@@ -182,19 +181,19 @@ class _Body:
         elif isinstance(value, dict) and depth:
             for key, item in islice(value.items(), max(self._left, 0)):
                 self._left -= 1
-                self._take(key.lower().replace("_", "").replace("-", "") if isinstance(key, str) else "", item, depth)
+                self._take(key.lower().replace("_", "").replace("-", ""), item, depth)
 
-    def _take(self, name: str, value: Any, depth: int) -> None:
+    def _take(self, name: str, value: JSON, depth: int) -> None:
         if name in _NOT_OF_ERRORS:
             return
         if name == "headers" and isinstance(value, dict):
-            items = islice(value.items(), _MOST)
-            self.headers |= {key.lower(): str(item)[:_LONGEST_HEADER] for key, item in items if _is_header(key, item)}
+            for key, item in islice(value.items(), _MOST):
+                if isinstance(item, str | float) or (type(item) is int and abs(item) < 10**18):
+                    self.headers[key.lower()] = str(item)[:_LONGEST_HEADER]
         elif name in _SECONDS or name in _MILLISECONDS:
             self._add(_in_field(value, self._now, 0.001 if name in _MILLISECONDS else 1.0))
-        elif name in _DATES:
-            at = _in_field(value, self._now)
-            self._add(at if isinstance(value, str) or (at is not None and _is_epoch(value)) else None)
+        elif name in _DATES and (isinstance(value, str) or (isinstance(value, int | float) and value > _EPOCH)):
+            self._add(_in_field(value, self._now))
         else:
             self.look(value, depth - 1)
 
@@ -203,16 +202,8 @@ class _Body:
             self.waits.append(wait)
 
 
-def _is_header(name: Any, value: Any) -> bool:
-    return isinstance(name, str) and (isinstance(value, str | float) or (type(value) is int and abs(value) < 10**18))
-
-
-def _is_epoch(value: Any) -> bool:
-    return isinstance(value, int | float) and value > _EPOCH
-
-
-def _in_field(value: Any, now: float, unit: float = 1.0) -> float | None:
-    """A wait as a number, a text, or protobuf's ``{"seconds": 2, "nanos": 500000000}``."""
+def _in_field(value: JSON, now: float, unit: float = 1.0) -> float | None:
+    """Seconds of a wait that is a number, a text, or protobuf's ``{"seconds": 2, "nanos": 500000000}``."""
     if isinstance(value, dict):
         parts = (value.get("seconds"), 1.0), (value.get("nanos"), 1e-9)
         known = [wait for part, unit in parts if part and (wait := _in_field(part, now, unit)) is not None]
@@ -223,7 +214,10 @@ def _in_field(value: Any, now: float, unit: float = 1.0) -> float | None:
 
 
 def _seconds(text: str, start: float, unit: float = 1.0) -> float | None:
-    """Seconds in ``2.5``, ``20ms``, ``6m0s``, ``PT2S``; or until an epoch (in milliseconds, too), HTTP or ISO date."""
+    """Seconds in ``2.5``, ``20ms``, ``6m0s`` or ``PT2S``; or from ``start`` until an epoch, HTTP or ISO date.
+
+    ``unit``: how many seconds a bare number counts. An epoch may be in seconds or milliseconds. None for anything else.
+    """
     text = text.strip() if len(text) <= _LONGEST_TEXT else ""
     try:
         number = float(text)

@@ -29,24 +29,26 @@ def refused_again(batch):
 
 
 class TestInput:
-    def test_that_is_missing(self, batch):
+    def test_a_missing_input_is_refused(self, batch):
         assert re.search(r"Correct input: '.*rows.jsonl' does not exist", refused(batch))
 
-    def test_that_is_no_utf_8(self, batch):
+    def test_an_input_that_is_not_utf_8_is_refused(self, batch):
         batch.input.write_bytes(b'{"text": "a"}\n' * 100 + '{"text": "ä"}\n'.encode("latin-1"))
         assert "is not UTF-8 (line 101)" in refused(batch)
 
-    def test_that_is_of_an_unknown_kind(self, batch, tmp_path):
-        assert "no path of a .jsonl or .csv file" in refused(batch, input=str(tmp_path / "rows.xlsx"))
+    def test_an_input_of_an_unknown_kind_is_refused(self, batch, tmp_path):
+        assert "must be the path of a .jsonl or .csv file" in refused(batch, input=str(tmp_path / "rows.xlsx"))
 
-    def test_that_is_a_folder(self, batch):
+    def test_an_input_that_is_a_folder_is_refused(self, batch):
         batch.input.mkdir()
         assert "Is a directory" in refused(batch)
 
-    def test_in_a_store_that_airflow_has_no_provider_for(self, batch):
-        assert "is the provider of its scheme installed?" in refused(batch, input="nowhere://bucket/rows.jsonl")
+    def test_an_input_in_a_store_without_a_provider_is_refused(self, batch):
+        assert "is the Airflow provider for its scheme installed?" in refused(
+            batch, input="nowhere://bucket/rows.jsonl"
+        )
 
-    def test_that_is_not_compressed_as_its_name_says(self, batch, tmp_path):
+    def test_an_input_that_is_not_compressed_as_its_name_says_is_refused(self, batch, tmp_path):
         (tmp_path / "rows.jsonl.gz").write_bytes(b'{"text": "a"}\n')
         assert "cannot be used" in refused(batch, input=str(tmp_path / "rows.jsonl.gz"))
         (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n' * 1000)[:-30])
@@ -56,21 +58,21 @@ class TestInput:
         ("content", "told"),
         [
             ("", "is empty"),
-            ("text,text\na,b\n", "two columns 'text'"),
+            ("text,text\na,b\n", "two columns named 'text'"),
             ("text,\na,b\n", "a column without a name"),
-            ('text\n"a\n', "is no CSV (line 2)"),
+            ('text\n"a\n', "is not valid CSV (line 2)"),
         ],
     )
-    def test_that_is_no_table(self, batch, tmp_path, content, told):
+    def test_a_csv_file_that_is_not_a_table_is_refused(self, batch, tmp_path, content, told):
         (tmp_path / "rows.csv").write_text(content)
         assert told in refused(batch, input=str(tmp_path / "rows.csv"))
 
     def test_a_record_with_too_few_cells_fails_alone(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("text,b\n1,2\n3\n5,6\n")
         assert batch.run(input=str(tmp_path / "rows.csv"), max_failures=1)["failed"] == {"InvalidRequest": 1}
-        assert "rows.csv:3: it has 1 cells, and the header 2" in batch.errors[0]["error"]["message"]
+        assert "rows.csv:3: it has 1 cell, but the header has 2" in batch.errors[0]["error"]["message"]
 
-    def test_a_byte_order_mark_is_no_part_of_the_first_column(self, batch, tmp_path):
+    def test_a_byte_order_mark_is_not_part_of_the_first_column(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("\ufefftext\na\n", "utf-8")
         batch.run(input=str(tmp_path / "rows.csv"))
         assert batch.asked == ["a"]
@@ -83,7 +85,7 @@ class TestInput:
         batch.write({"custom_id": "a", "text": "1"}, {"custom_id": "b", "text": "2"}, {"custom_id": "a", "text": "3"})
         batch.run(max_failures=1, max_concurrency=1)
         assert batch.asked == ["1", "2"]
-        assert "rows.jsonl:3: its id is that of row 0" in batch.errors[0]["error"]["message"]
+        assert "rows.jsonl:3: row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
 
     def test_a_row_that_breaks_the_schema_is_not_sent_and_names_its_line_and_path(self, batch):
         batch.write({"text": "a", "t": 1}, {"text": "b", "t": 7})
@@ -105,22 +107,22 @@ class TestInput:
 
 
 class TestOutput:
-    def test_that_is_a_file(self, batch):
+    def test_an_output_that_is_a_file_is_refused(self, batch):
         batch.texts(1)
         batch.output.write_text("mine")
         assert "is a file; name a folder" in refused(batch)
         assert batch.output.read_text() == "mine"
 
-    def test_that_is_named_like_a_file(self, batch, tmp_path):
+    def test_an_output_named_like_a_file_is_refused(self, batch, tmp_path):
         batch.texts(1)
-        assert "is a file's name; name a folder" in refused(batch, output=str(tmp_path / "out.jsonl"))
+        assert "is the name of a file; name a folder" in refused(batch, output=str(tmp_path / "out.jsonl"))
 
-    def test_below_a_file(self, batch, tmp_path):
+    def test_an_output_below_a_file_is_refused(self, batch, tmp_path):
         batch.texts(1)
         assert "cannot be used (Not a directory)" in refused(batch, output=str(batch.input / "out"))
 
     @pytest.mark.parametrize("name", ["results.jsonl", "errors.jsonl", "manifest.json", "batch.json"])
-    def test_that_holds_somebody_elses_file(self, batch, name):
+    def test_an_output_with_a_file_of_somebody_else_is_refused(self, batch, name):
         batch.texts(1)
         batch.output.mkdir()
         (batch.output / name).write_text('{"their": "own"}\n')
@@ -128,16 +130,16 @@ class TestOutput:
         assert (batch.output / name).read_text() == '{"their": "own"}\n'
         assert len(list(batch.output.iterdir())) == 1
 
-    def test_that_holds_a_line_of_something_else(self, batch):
+    def test_an_output_with_a_line_of_something_else_is_refused(self, batch):
         batch.texts(2)
         batch.run()
         with (batch.output / "results.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
         told = refused_again(batch)
-        assert "holds lines of something else" in told
+        assert "has a line that does not belong to this batch" in told
         assert "results.jsonl:3)" in told
 
-    def test_that_another_run_writes_to(self, batch, monkeypatch):
+    def test_an_output_that_another_run_uses_is_refused(self, batch, monkeypatch):
         from airflow_chat_provider.batch.output import local
 
         batch.texts(1)
@@ -145,11 +147,11 @@ class TestOutput:
         other = local.LocalStore(batch.output, 1)
         other.open()
         try:
-            assert "is written to by another run" in refused(batch)
+            assert "is in use by another run" in refused(batch)
         finally:
             other.close()
 
-    def test_that_cannot_be_written(self, batch):
+    def test_an_output_that_cannot_be_written_is_refused(self, batch):
         batch.texts(1)
         assert "cannot be used" in refused(batch, output="/sys/out")
 
@@ -179,12 +181,12 @@ class TestArguments:
             ({"request": {"tempreture": 1}}, "$.tempreture"),
         ],
     )
-    def test_a_wrong_one_breaks_the_import(self, batch, arguments, path):
+    def test_a_wrong_argument_breaks_the_import(self, batch, arguments, path):
         with pytest.raises(InvalidRequest) as caught:
             batch.task(**arguments)
         assert caught.value.path == path
 
-    def test_so_it_does_in_partial(self):
+    def test_a_wrong_argument_in_partial_breaks_the_import(self):
         with DAG("mapped", schedule=None), pytest.raises(InvalidRequest, match="on_changed"):
             ChatCompletionBatchOperator.partial(task_id="bulk", output="/tmp/out", on_changed="never")
 
@@ -206,10 +208,9 @@ class TestArguments:
             batch.execute(task)
         assert batch.chat.requests == []
 
-    def test_more_calls_at_once_than_the_system_has_sockets_for_are_refused_with_the_most_that_it_has(
-        self, batch, monkeypatch
-    ):
+    def test_more_calls_at_once_than_the_system_allows_sockets_are_refused(self, batch, monkeypatch):
         monkeypatch.setattr("resource.getrlimit", lambda what: (64, 1000))
+        monkeypatch.setattr("resource.setrlimit", lambda what, limits: None)
         batch.texts(1)
         assert "Lower max_concurrency to 800" in refused(batch, max_concurrency=900)
 

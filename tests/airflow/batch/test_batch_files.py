@@ -52,7 +52,7 @@ class TestBatchFileFormat:
         assert line["response"]["body"]["choices"][0]["message"]["content"] == "Yes"
         assert manifest["usage"]["total_tokens"] == 11
 
-    def test_a_refused_one_has_its_response_and_an_error(self, batch):
+    def test_a_refused_line_has_its_response_and_a_failure(self, batch):
         batch.write(LINE)
         batch.chat.script(replies.error(400, "no"))
         batch.run(prompt=None, max_failures=None)
@@ -62,7 +62,7 @@ class TestBatchFileFormat:
         assert line["error"] is None, "OpenAI has here what no server has said"
         assert (line["failure"]["class"], line["failure"]["status"]) == ("StatusError", 400)
 
-    def test_a_failure_that_the_server_tells_in_no_error_of_its_own_is_told_as_ours(self, batch):
+    def test_a_failure_without_an_error_of_the_server_has_one_of_ours(self, batch):
         batch.write(*({**LINE, "custom_id": name} for name in ("text", "other", "reset", "cut", "unsent")))
         with batch.input.open("a") as file:
             file.write(json.dumps({**LINE, "custom_id": "last", "body": {}}) + "\n")
@@ -144,7 +144,7 @@ class TestBatchFileFormat:
         assert told in batch.errors[0]["error"]["message"]
         assert "rows.jsonl:1" in batch.errors[0]["error"]["message"]
 
-    def test_a_template_is_for_the_other_rows(self, batch):
+    def test_the_template_is_not_used_for_request_lines(self, batch):
         batch.write(LINE, {"text": "plain"})
         batch.run()
         assert batch.asked == ["plain", "{{ as it is }}"]
@@ -153,7 +153,7 @@ class TestBatchFileFormat:
 class TestBareLines:
     """The batch files of Together and Mistral: a line has an id and a body."""
 
-    def test_one_is_sent_as_it_is_and_answered_in_the_batch_file_format(self, batch):
+    def test_a_bare_line_is_sent_as_it_is_and_answered_in_the_batch_file_format(self, batch):
         batch.write(BARE)
         batch.run(prompt=None)
         assert [request.json for request in batch.chat.requests] == [BARE["body"]]
@@ -162,7 +162,7 @@ class TestBareLines:
         assert line["response"]["body"]["choices"][0]["message"]["content"] == "Hello"
 
     @pytest.mark.parametrize("more", [{"method": "POST"}, {"url": "/v1/chat/completions"}])
-    def test_one_may_have_a_method_or_a_url(self, batch, more):
+    def test_a_bare_line_may_have_a_method_or_a_url(self, batch, more):
         batch.write(BARE | more)
         assert batch.run(prompt=None)["succeeded"] == 1
 
@@ -173,8 +173,8 @@ class TestBareLines:
             ({"method": "FILE"}, "method must be POST"),
             ({"custom_id": 5}, "custom_id must be text"),
             ({"body": {"model": "m", "messages": []}}, "$.messages"),
-            ({"body": {"model": "m", "prompt": "x"}}, "it is not a line of a batch file (custom_id and body"),
-            ({"body": "{}"}, "it is not a line of a batch file (custom_id and body"),
+            ({"body": {"model": "m", "prompt": "x"}}, "the row must be a line of a batch file (custom_id and body"),
+            ({"body": "{}"}, "the row must be a line of a batch file (custom_id and body"),
         ],
     )
     def test_a_wrong_one_is_not_sent(self, batch, change, told):
@@ -187,7 +187,7 @@ class TestBareLines:
         batch.write(LINE, BARE, {"text": "plain"}, {**BARE, "custom_id": "bare-2"})
         batch.run()
         assert batch.asked == ["As it is.", "As it is.", "plain", "{{ as it is }}"]
-        said = "are sent as they are; what the task asks is for the others"
+        said = "are sent as they are; the task's request is for other rows"
         assert Log(capsys, caplog).text.count(said) == 1
 
     def test_a_row_of_data_with_columns_of_these_names_is_a_row_of_data(self, batch):

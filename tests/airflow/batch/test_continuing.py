@@ -15,7 +15,7 @@ def refusing(*prompts):
 
 
 class TestAgain:
-    def test_a_finished_batch_sends_nothing_more_and_tells_the_same(self, batch):
+    def test_a_finished_batch_sends_nothing_more_and_returns_the_same_manifest(self, batch):
         batch.texts(3)
         first = batch.run()
         again = batch.run()
@@ -73,7 +73,7 @@ class TestAgain:
         batch.run(on_changed="restart", max_failures=None)
         file.write_bytes(kept)
         batch.run(max_failures=None)
-        assert "its id is that of row 0" in batch.errors[0]["error"]["message"]
+        assert "row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
 
 
 class TestChanged:
@@ -93,7 +93,7 @@ class TestChanged:
         assert f"another {what}" in error.message
         assert len(batch.chat.requests) == 2
 
-    def test_so_is_another_input(self, batch):
+    def test_another_input_is_an_error_that_says_so(self, batch):
         batch.texts(2)
         batch.run()
         batch.texts(3)
@@ -107,7 +107,7 @@ class TestChanged:
         assert batch.times == {"row 0": 2, "row 1": 2, "row 2": 1}
         assert len(batch.results) == 3
 
-    def test_restart_goes_on_where_nothing_changed(self, batch):
+    def test_restart_continues_if_nothing_changed(self, batch):
         batch.texts(2)
         batch.run()
         batch.run(on_changed="restart")
@@ -130,7 +130,7 @@ class TestFailures:
         assert batch.times["row 0"] == 1
 
     @pytest.mark.parametrize("allowed", ["10%", 2, "2", None])
-    def test_as_many_as_it_says_may_fail(self, batch, allowed):
+    def test_as_many_rows_as_max_failures_says_may_fail(self, batch, allowed):
         batch.texts(20)
         batch.chat.default = refusing("row 1", "row 2")
         assert batch.run(max_failures=allowed)["succeeded"] == 18
@@ -165,20 +165,20 @@ class TestFailures:
         keys = {request.headers["idempotency-key"] for request in batch.chat.requests}
         assert len(keys) == 1
 
-    def test_an_answer_that_is_cut_off_fails_its_row_where_that_is_wanted(self, batch):
+    def test_an_answer_that_is_cut_off_fails_its_row_with_on_incomplete_fail(self, batch):
         batch.texts(2)
         batch.chat.script(replies.ok("Hel", finish_reason="length"))
         manifest = batch.run(on_incomplete="fail", max_failures=None, max_concurrency=1)
         assert manifest["failed"] == {"IncompleteReply 200": 1}
 
-    def test_else_it_is_kept_marked_and_counted(self, batch):
+    def test_an_answer_that_is_cut_off_is_kept_marked_and_counted_by_default(self, batch):
         batch.texts(2)
         batch.chat.script(replies.ok("Hel", finish_reason="length"))
         manifest = batch.run(max_concurrency=1)
         assert (manifest["succeeded"], manifest["incomplete"]) == (2, 1)
         assert "length" in batch.results[0]["incomplete"]
 
-    def test_an_input_that_shrinks_while_it_is_read_is_no_success(self, batch):
+    def test_an_input_that_shrinks_while_it_is_read_fails_the_batch(self, batch):
         batch.write(*({"text": "long " * 4000} for _ in range(300)))  # more than is read ahead
 
         def answer(request):
@@ -190,7 +190,7 @@ class TestFailures:
 
 
 class TestManifest:
-    def test_it_has_paths_counts_usage_and_speed_and_lies_beside_the_results(self, batch):
+    def test_the_manifest_has_paths_counts_usage_and_speed(self, batch):
         batch.texts(3)
         manifest = batch.run()
         assert manifest["seconds"] > 0

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.batch.output.lines import Foreign, read_line
-from airflow_chat_provider.batch.output.usage import counted
+from airflow_chat_provider.batch.output.tally import counted
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
@@ -37,7 +37,7 @@ def read_back(batch):
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("where", [0, 1, 2])
-def test_a_line_of_which_nothing_can_be_read_is_passed_over_told_and_its_row_asked_for(batch, damage, where, caplog):
+def test_a_damaged_line_is_skipped_with_a_warning_and_its_row_is_sent_again(batch, damage, where, caplog):
     batch.texts(3)
     batch.run(max_concurrency=1)
     file = batch.output / "results.jsonl"
@@ -48,23 +48,23 @@ def test_a_line_of_which_nothing_can_be_read_is_passed_over_told_and_its_row_ask
     assert (manifest["succeeded"], manifest["failed"]) == (3, {})
     assert {prompt for prompt, count in batch.times.items() if count == 2} == {lost}
     assert read_back(batch) == [0, 1, 2]
-    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "damaged lines" in record.getMessage()]
     assert f"{file}:{where + 1}." in told
     assert "row " not in told.replace(str(file), "")
 
 
-def test_many_of_them_are_counted(batch, caplog):
+def test_the_warning_counts_many_damaged_lines(batch, caplog):
     batch.texts(1)
     batch.run()
     with (batch.output / "results.jsonl").open("ab") as file:
         file.write(b"\n" * 1000)
     batch.run()
-    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "damaged lines" in record.getMessage()]
     assert "results.jsonl:11 and 990 more" in told
     assert len(batch.chat.requests) == 1
 
 
-def test_a_result_behind_nuls_counts(batch):
+def test_a_result_after_nul_bytes_counts(batch):
     batch.texts(3)
     batch.run()
     file = batch.output / "results.jsonl"
@@ -74,7 +74,7 @@ def test_a_result_behind_nuls_counts(batch):
     assert len(batch.chat.requests) == 3
 
 
-def test_a_result_that_lacks_but_its_line_break_counts(batch):
+def test_a_result_that_lacks_only_its_line_break_counts(batch):
     batch.texts(3)
     batch.run()
     file = batch.output / "results.jsonl"
@@ -85,7 +85,7 @@ def test_a_result_that_lacks_but_its_line_break_counts(batch):
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_errors_are_read_in_the_same_way_and_left_without_it(batch, damage):
+def test_damaged_lines_among_the_errors_are_removed(batch, damage):
     batch.texts(2)
     batch.chat.default = lambda request: replies.error(400, "no") if prompt_of(request) == "row 1" else replies.ok()
     batch.run(max_failures=None)
@@ -100,7 +100,7 @@ def test_errors_are_read_in_the_same_way_and_left_without_it(batch, damage):
 
 
 @pytest.mark.parametrize("line", [{"their": "own"}, {"index": 2, "id": "row-2"}, {"index": True, "id": "a"}])
-def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
+def test_a_line_of_another_batch_is_an_error_before_anything_is_sent(batch, line):
     batch.texts(2)
     batch.run()
     file = batch.output / "results.jsonl"
@@ -108,13 +108,13 @@ def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
     file.write_bytes(json.dumps(line).encode() + b"\n" + kept)
     error = batch.error(max_concurrency=1)
     assert isinstance(error, InvalidRequest)
-    assert f"({file}:1); move them out" in error.message
+    assert f"({file}:1); move such lines out" in error.message
     file.write_bytes(kept)
     assert batch.run()["succeeded"] == 2
     assert len(batch.chat.requests) == 2
 
 
-def test_one_that_is_put_among_the_errors_while_the_batch_runs_is_left_there(batch):
+def test_a_foreign_line_added_while_the_batch_runs_stays_in_the_errors(batch):
     def answer(request):
         with (batch.output / "errors.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
@@ -129,14 +129,14 @@ def test_one_that_is_put_among_the_errors_while_the_batch_runs_is_left_there(bat
     assert json.loads((batch.output / "manifest.json").read_text())["succeeded"] == 1
 
 
-def test_so_is_one_of_another_shard(batch):
+def test_a_line_of_another_shard_is_an_error_before_anything_is_sent(batch):
     batch.texts(4)
     for shard in ("1/2", "2/2"):
         batch.run(shard=shard)
     first, second = (batch.output / f"shard-{n}-of-2" / "results.jsonl" for n in (1, 2))
     first.write_bytes(first.read_bytes() + second.read_bytes())
     error = batch.error(shard="1/2")
-    assert f"({first}:3); move them out" in error.message
+    assert f"({first}:3); move such lines out" in error.message
     assert len(batch.chat.requests) == 4
 
 
@@ -153,7 +153,7 @@ def test_a_row_with_two_results_counts_once_and_its_cost_twice(batch):
 @pytest.mark.parametrize(
     "body", [{"choices": [5]}, {"choices": {"a": 1}}, {"choices": [{"message": None}]}, [], "text", {"usage": [1]}]
 )
-def test_a_result_that_somebody_has_changed_stops_nobody(batch, body):
+def test_a_result_that_somebody_changed_does_not_stop_the_batch(batch, body):
     batch.write({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {}})
     line = {"index": 0, "id": "batch_req_0", "custom_id": "a", "response": {"body": body}, "error": None}
     batch.error(prompt=None)
@@ -192,7 +192,7 @@ LINE = {"method": "POST", "url": "/v1/chat/completions", "body": BODY}
 @given(
     st.binary(max_size=200) | st.recursive(JSON, nested, max_leaves=20).map(lambda value: json.dumps(value).encode())
 )
-def test_any_line_is_one_of_ours_or_not_and_never_an_error_of_another_kind(line):
+def test_reading_any_line_gives_a_record_none_or_foreign(line):
     try:
         recorded = read_line(line)
     except Foreign:
@@ -204,7 +204,7 @@ def test_any_line_is_one_of_ours_or_not_and_never_an_error_of_another_kind(line)
 
 class TestIds:
     @pytest.mark.parametrize("custom_id", [5, 5.5, [1], {"a": 1}, True, None, ""])
-    def test_one_that_is_not_text_fails_its_row_alone_in_each_run(self, batch, custom_id):
+    def test_an_id_that_is_not_text_fails_only_its_row(self, batch, custom_id):
         batch.write({**LINE, "custom_id": custom_id})
         with batch.input.open("a") as file:
             file.write(json.dumps({**LINE, "custom_id": "a"}) + "\n")
@@ -214,14 +214,14 @@ class TestIds:
             assert [line["custom_id"] for line in batch.errors] == [custom_id]
         assert len(batch.chat.requests) == 1
 
-    def test_a_number_and_its_digits_are_one(self, batch):
+    def test_a_number_and_its_digits_are_the_same_id(self, batch):
         batch.write({"custom_id": "5", "text": "a"}, {"custom_id": 5, "text": "b"}, {"custom_id": 6, "text": "c"})
         for _ in range(2):
             assert batch.run(max_failures=None)["failed"] == {"InvalidRequest": 1}
-            assert "its id is that of row 0" in batch.errors[0]["error"]["message"]
+            assert "row 0 (counted from 0) has the same id" in batch.errors[0]["error"]["message"]
         assert batch.asked == ["a", "c"]
 
-    def test_so_they_are_in_lines_of_the_batch_file_format(self, batch):
+    def test_an_id_used_twice_in_a_batch_file_fails_its_second_line(self, batch):
         batch.write(*({**LINE, "custom_id": custom_id} for custom_id in ("5", 5)))
         for _ in range(2):
             assert batch.run(prompt=None, max_failures=None)["failed"] == {"InvalidRequest": 1}

@@ -10,10 +10,12 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 
 
 def told(caplog):
-    return [record.getMessage() for record in caplog.records if "said once for the whole batch" in record.getMessage()]
+    return [
+        record.getMessage() for record in caplog.records if "logged only once for this batch" in record.getMessage()
+    ]
 
 
-def test_what_a_server_does_to_each_row_is_told_once(batch, caplog):
+def test_a_warning_that_holds_for_each_row_is_logged_once(batch, caplog):
     batch.chat.default = replies.ok("Hi", finish_reason="brand_new_reason")
     batch.texts(40)
     with caplog.at_level(logging.WARNING):
@@ -23,7 +25,7 @@ def test_what_a_server_does_to_each_row_is_told_once(batch, caplog):
     assert "(finish_reason brand_new_reason)" in warning
 
 
-def test_reasons_of_a_servers_own_making_do_not_fill_the_log(batch, caplog):
+def test_invented_finish_reasons_do_not_fill_the_log(batch, caplog):
     reasons = iter(range(60))
     batch.chat.default = lambda _: replies.ok("Hi", finish_reason=f"reason_{next(reasons)}")
     batch.texts(60)
@@ -32,7 +34,7 @@ def test_reasons_of_a_servers_own_making_do_not_fill_the_log(batch, caplog):
     assert len(told(caplog)) == 20
 
 
-def test_empty_answers_are_rows_and_are_told_of(batch, caplog):
+def test_empty_answers_are_results_with_a_warning(batch, caplog):
     batch.chat.default = replies.ok("")
     batch.texts(3)
     with caplog.at_level(logging.WARNING):
@@ -41,7 +43,7 @@ def test_empty_answers_are_rows_and_are_told_of(batch, caplog):
     assert "the answer is empty" in warning
 
 
-def test_calls_are_read_as_in_a_task(batch, caplog):
+def test_tool_calls_are_read_as_in_a_task(batch, caplog):
     batch.chat.default = replies.ok(None, finish_reason="tool_calls", tool_calls=[CALL])
     batch.texts(3)
     with caplog.at_level(logging.WARNING):

@@ -54,7 +54,7 @@ def test_whatever_is_damaged_between_two_tries_the_next_ends_with_a_line_for_eac
             path.write_bytes(bytes(content))
         found = ended(batch)
         if isinstance(found, InvalidRequest):  # an index became another
-            assert "move them out" in found.message
+            assert "move such lines out" in found.message
             return
         assert found["succeeded"] + sum(found["failed"].values()) == 12
 

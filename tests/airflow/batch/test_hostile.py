@@ -24,14 +24,12 @@ class Bug(Exception):
     """Nobody expects it; its text is of the answer."""
 
 
-LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (caller, "learn")]
+LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (caller, "note_refusal")]
 
 
 @pytest.mark.parametrize(("owner", "name"), LOOKERS, ids=[name for _, name in LOOKERS])
 @pytest.mark.parametrize("error", [Bug("secret"), InvalidRequest("secret"), RecursionError("secret"), ValueError()])
-def test_a_row_on_whose_answer_our_own_code_fails_keeps_the_answer_and_stops_nobody(
-    batch, owner, name, error, monkeypatch
-):
+def test_a_bug_met_by_one_answer_keeps_the_answer_and_does_not_stop_the_batch(batch, owner, name, error, monkeypatch):
     calls = 0
 
     def fail(*args, **kwargs):
@@ -113,7 +111,7 @@ def test_a_row_of_an_upstream_task_that_json_cannot_hold_is_answered_and_its_ans
     assert [line["response"] for line in batch.results] == ["Hello", "Hello"]
 
 
-def test_a_row_of_which_no_request_can_be_made_fails_alone(batch, monkeypatch):
+def test_a_row_that_cannot_become_a_request_fails_alone(batch, monkeypatch):
     def fail(request, *args, **kwargs):
         if "row 1" in str(request):
             raise Bug("secret")
@@ -145,7 +143,7 @@ class TestModes:
         batch.run(**arguments)
         return self.modes(batch)
 
-    def test_files_are_the_users_alone(self, batch):
+    def test_only_the_user_can_read_new_files(self, batch):
         seen = {}
 
         def answer(request):
@@ -161,10 +159,10 @@ class TestModes:
     @pytest.mark.parametrize(
         ("file_mode", "expected"), [(0o640, 0o640), ("0664", 0o664), ("0o600", 0o600), (None, 0o644)]
     )
-    def test_or_as_the_task_says_or_the_umask(self, batch, file_mode, expected):
+    def test_file_mode_or_the_umask_decides(self, batch, file_mode, expected):
         assert set(self.run(batch, file_mode=file_mode).values()) == {expected}
 
-    def test_those_that_are_there_keep_theirs(self, batch):
+    def test_existing_files_keep_their_mode(self, batch):
         batch.texts(2)
         batch.chat.script(replies.error(400, "no"))
         batch.run(max_concurrency=1, max_failures=None)
@@ -174,7 +172,7 @@ class TestModes:
         assert {mode for name, mode in self.modes(batch).items() if name not in ("batch.json", "owner.json")} == {0o640}
 
     @pytest.mark.parametrize("file_mode", [640, "rw-r-----", 0o400, 0o755, True, -1, 1.5, "", "06400"])
-    def test_another_value_breaks_the_import(self, batch, file_mode):
+    def test_a_wrong_file_mode_breaks_the_import(self, batch, file_mode):
         with pytest.raises(InvalidRequest) as caught:
             batch.task(file_mode=file_mode)
         assert caught.value.path == "file_mode"

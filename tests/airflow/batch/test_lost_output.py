@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output import local, spill
 from airflow_chat_provider.batch.output.spill import Spill
-from airflow_chat_provider.batch.output.store import StoreError
 from airflow_chat_provider.testing import replies
 from tests.airflow.batch.conftest import fill
 from tests.support.batching import lines, prompt_of
@@ -60,7 +60,7 @@ def test_a_full_disk_stops_the_batch_and_loses_no_answer(batch, small_disk, tmp_
     batch.output = small_disk / "out"
     error = batch.error(max_concurrency=8, output=str(batch.output))
     assert isinstance(error, StoreError)
-    assert "Make room and run the task again" in error.message
+    assert "Make room, then run the task again" in error.message
     assert not error.final
     assert len(batch.results) == len(batch.chat.requests) < 200
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
@@ -99,7 +99,7 @@ def test_where_nothing_has_room_the_batch_ends_and_names_each_place_that_was_tri
     assert f"{batch.output} cannot be written (No space left on device)" in message
     assert f"{full_disk} (No space left on device)" in message
     lost = len(batch.chat.requests) - len(batch.results)
-    assert f"{lost} lines could not be kept" in message
+    assert f"{lost} lines were lost" in message
     manifest = batch.pushed["return_value"]
     assert manifest["succeeded"] == len(batch.results) > 0
     assert manifest["usage"]["total_tokens"] == 11 * len(batch.results)
@@ -117,7 +117,7 @@ def test_a_disk_that_answers_with_eio_ends_the_batch_and_loses_no_answer(batch, 
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.EIO, "Input/output error"), MemoryError(), RuntimeError("a bug")])
-def test_whatever_the_writer_fails_with_nobody_waits_for_it(batch, failure, monkeypatch):
+def test_a_writer_that_fails_leaves_nobody_waiting(batch, failure, monkeypatch):
     def fail(file, content, size):
         if len(batch.chat.requests) > 10:
             raise failure
@@ -175,7 +175,7 @@ def test_another_try_on_the_same_machine_takes_up_what_was_kept_elsewhere(batch,
     assert {prompt for prompt, count in batch.times.items() if count > 1} == {"row 3"}
 
 
-def test_while_there_is_no_room_for_it_nothing_is_sent_and_it_stays(batch, small_disk):
+def test_while_the_output_has_no_room_nothing_is_sent_and_spilled_lines_stay(batch, small_disk):
     batch.texts(48)
     batch.chat.default = Large(batch)
     batch.output = small_disk / "out"
@@ -228,7 +228,7 @@ def test_an_output_that_is_removed_while_it_is_written_ends_the_batch(batch):
     assert len(found) == len(batch.chat.requests) < 10
 
 
-def test_a_full_disk_before_the_first_request_is_no_mistake_of_the_tasks(batch, small_disk):
+def test_a_full_disk_before_the_first_request_may_be_retried(batch, small_disk):
     batch.texts(1)
     batch.output = small_disk / "out"
     batch.run(output=str(batch.output))
@@ -252,7 +252,7 @@ def test_lines_that_come_after_a_file_was_taken_up_go_to_a_new_one(tmp_path, mon
     assert path.read_bytes() == b"second\n"
 
 
-def test_what_is_not_taken_up_stays(tmp_path, monkeypatch):
+def test_a_spilled_file_stays_if_taking_it_up_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(spill, "places", lambda: [tmp_path])
     kept = Spill()
     kept.batch = "abc"
@@ -264,7 +264,7 @@ def test_what_is_not_taken_up_stays(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_id", ["", "../../etc", "*", "a/b", "a b"])
-def test_an_id_that_is_none_of_ours_finds_nothing(tmp_path, monkeypatch, batch_id):
+def test_a_batch_id_that_is_not_alphanumeric_finds_no_files(tmp_path, monkeypatch, batch_id):
     monkeypatch.setattr(spill, "places", lambda: [tmp_path])
     kept = Spill()
     kept.batch = batch_id
@@ -274,7 +274,7 @@ def test_an_id_that_is_none_of_ours_finds_nothing(tmp_path, monkeypatch, batch_i
 
 
 class TestPlaces:
-    def test_they_are_the_temporary_folder_airflows_the_current_one_and_memory(self, tmp_path, monkeypatch):
+    def test_lines_go_to_temporary_folders_airflows_the_current_one_then_memory(self, tmp_path, monkeypatch):
         for name in ("temporary", "airflow", "current"):
             (tmp_path / name).mkdir()
         monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -286,7 +286,7 @@ class TestPlaces:
         assert found[-3:-1] == [tmp_path / "airflow", tmp_path / "current"]
         assert found[-1] == Path("/dev/shm")
 
-    def test_one_that_is_not_there_is_none(self, tmp_path, monkeypatch):
+    def test_a_missing_folder_is_not_a_place(self, tmp_path, monkeypatch):
         monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
         monkeypatch.setenv("AIRFLOW_HOME", "~nobody-has-this-name/airflow")
         monkeypatch.chdir(tmp_path)
@@ -298,7 +298,7 @@ class TestPlaces:
         kept.keep([b"a" * 100_000 + b"\n", b"b" * 100_000 + b"\n", b"c" * 100_000 + b"\n"])
         (path,) = small_disk.iterdir()
         assert path.read_bytes() == b"a" * 100_000 + b"\n" + b"b" * 100_000 + b"\n"
-        told = kept.told()
-        assert "1 lines could not be kept" in told
+        told = kept.summary()
+        assert "1 line was lost" in told
         assert str(path) in told
         assert os.fspath(full_disk) in told

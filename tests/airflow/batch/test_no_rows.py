@@ -47,7 +47,7 @@ def test_a_file_without_rows_succeeds_with_a_manifest_of_zeros_and_empty_files(b
     "arguments",
     [{}, {"max_failures": 0}, {"shard": "2/8"}, {"shard": "10:20"}, {"requests_per_minute": 1}, {"prompt": None}],
 )
-def test_so_does_an_empty_list_whatever_else_is_asked_for(batch, arguments):
+def test_an_empty_list_succeeds_whatever_the_other_arguments_are(batch, arguments):
     assert counts(batch.run(input=[], **arguments)) == NOTHING
     assert batch.chat.requests == []
 
@@ -55,13 +55,13 @@ def test_so_does_an_empty_list_whatever_else_is_asked_for(batch, arguments):
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
-        ("rows.csv", b"", "is empty; its first line must name the columns"),
-        ("rows.csv", MARK, "has an empty first line; its first line must name the columns"),
-        ("rows.csv", b"\ntext\na\n", "has an empty first line; its first line must name the columns"),
-        ("rows.jsonl.gz", b"", "is cut off, or not compressed as its name says"),
+        ("rows.csv", b"", "is empty; the first line must name the columns"),
+        ("rows.csv", MARK, "has an empty first line; the first line must name the columns"),
+        ("rows.csv", b"\ntext\na\n", "has an empty first line; the first line must name the columns"),
+        ("rows.jsonl.gz", b"", "is cut off, or is not compressed as its name says"),
     ],
 )
-def test_a_file_that_cannot_be_whole_is_refused_all_the_same(batch, tmp_path, file, content, told):
+def test_a_file_that_was_cut_off_is_refused_even_without_rows(batch, tmp_path, file, content, told):
     (tmp_path / file).write_bytes(content)
     error = batch.error(input=str(tmp_path / file))
     assert isinstance(error, InvalidRequest)
@@ -84,7 +84,7 @@ def test_rows_that_come_later_are_another_input_of_the_same_output(batch):
     assert "or set on_changed='restart'" in error.message
     assert batch.chat.requests == []
     assert batch.run(input=[{"text": "a"}], on_changed="restart")["succeeded"] == 1
-    assert "begun with another input" in batch.error(input=[]).message
+    assert "made with another input" in batch.error(input=[]).message
     assert counts(batch.run(input=[], on_changed="restart")) == NOTHING
     assert batch.results == []
 
@@ -118,7 +118,7 @@ class TestUpstream:
         assert len(chat.requests) == 1
 
     @pytest.mark.parametrize("skips", [True, False])
-    def test_a_task_that_leaves_nothing_at_all_makes_it_a_failure(self, airflow, chat, capfd, tmp_path, skips):
+    def test_a_task_that_leaves_nothing_at_all_makes_the_batch_a_failure(self, airflow, chat, capfd, tmp_path, skips):
         with airflow.dag():
 
             @task.short_circuit(ignore_downstream_trigger_rules=False)

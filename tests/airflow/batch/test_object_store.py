@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output import spill
 from airflow_chat_provider.batch.output.object_store import ObjectStore
-from airflow_chat_provider.batch.output.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.support.batching import Batch, attach_store, in_order, lines, prompt_of
@@ -128,7 +128,7 @@ def test_a_run_that_another_one_has_taken_over_from_writes_no_more_and_says_wher
         return replies.ok()
 
     batch.chat.default = answer
-    with pytest.raises(StoreError, match="another one writes to") as caught:
+    with pytest.raises(StoreError, match="now writes to") as caught:
         stored.run(part_rows=2, max_concurrency=1)
     spilled = caught.value.message.rpartition(" ")[2]
     kept = stored.found("results") + lines(Path(spilled))
@@ -137,7 +137,7 @@ def test_a_run_that_another_one_has_taken_over_from_writes_no_more_and_says_wher
     Path(spilled).unlink()
 
 
-def test_a_store_that_takes_nothing_any_more_ends_the_batch_and_loses_no_answer(stored, monkeypatch):
+def test_a_store_that_fails_ends_the_batch_and_no_answer_is_lost(stored, monkeypatch):
     from airflow_chat_provider.batch.output import object_store
 
     batch = stored.batch
@@ -156,7 +156,7 @@ def test_a_store_that_takes_nothing_any_more_ends_the_batch_and_loses_no_answer(
     batch.chat.default = answer
     with pytest.raises((StoreError, InvalidRequest)) as caught:
         stored.run(part_rows=2, max_concurrency=1)
-    assert "Mend the output" in caught.value.message
+    assert "Repair the output" in caught.value.message
     spilled = Path(caught.value.message.rpartition(" ")[2])
     written = [line for part in real.glob("results-*") for line in lines(part)]
     assert len(written) + len(lines(spilled)) == len(batch.chat.requests)
@@ -177,7 +177,7 @@ def broken_after(stored, count, monkeypatch):
     monkeypatch.setattr(object_store, "_WAITS", (0.01,))
 
 
-def test_where_this_machine_takes_nothing_either_both_places_are_named(stored, full_disk, monkeypatch):
+def test_if_this_machine_takes_no_line_either_the_error_names_both_places(stored, full_disk, monkeypatch):
     stored.batch.texts(40)
     broken_after(stored, 10, monkeypatch)
     monkeypatch.setattr(spill, "places", lambda: [full_disk])
@@ -189,7 +189,7 @@ def test_where_this_machine_takes_nothing_either_both_places_are_named(stored, f
     assert f"{place}/out cannot be written (ConnectionError: 503 Slow Down)" in message
     assert f"{full_disk} (No space left on device)" in message
     lost = len(stored.batch.chat.requests) - len(stored.found("results"))
-    assert f"{lost} lines could not be kept" in message
+    assert f"{lost} lines were lost" in message
 
 
 def test_a_full_temporary_folder_is_passed_over(stored, full_disk, monkeypatch):
@@ -228,7 +228,7 @@ def test_the_manifest_counts_what_is_stored_and_nothing_else(stored, monkeypatch
     Path(caught.value.message.rpartition(" ")[2]).unlink()
 
 
-def test_a_part_of_which_some_cannot_be_read_counts_for_the_rest_and_is_named(stored, caplog):
+def test_damaged_lines_of_a_part_are_named_and_the_others_count(stored, caplog):
     stored.batch.texts(6)
     stored.run(part_rows=3, max_concurrency=1)
     first, second = stored.parts("results")
@@ -236,7 +236,7 @@ def test_a_part_of_which_some_cannot_be_read_counts_for_the_rest_and_is_named(st
     manifest = stored.run(max_concurrency=1)
     assert manifest["succeeded"] == 6
     assert {prompt for prompt, count in stored.batch.times.items() if count == 2} == {"row 5"}
-    (told,) = [record.getMessage() for record in caplog.records if "nothing can be read" in record.getMessage()]
+    (told,) = [record.getMessage() for record in caplog.records if "damaged lines" in record.getMessage()]
     assert f"{second.name}:1, " in told
     assert f"{second.name}:4. " in told
     assert first.name not in told
@@ -262,7 +262,7 @@ def test_a_run_that_was_taken_over_from_leaves_errors_and_manifest_alone(stored)
 
 
 @pytest.mark.slow
-def test_it_survives_kills_and_loses_no_more_than_the_open_part(stored, project, store):
+def test_a_killed_batch_loses_no_more_than_the_open_part(stored, project, store):
     batch, chance = stored.batch, random.Random(5)
     batch.texts(300)
     command = [sys.executable, "-m", "tests.support.one_try", *stored.arguments.values(), "4", str(store)]
@@ -304,7 +304,7 @@ def test_an_input_without_rows_leaves_a_manifest_and_no_part(stored):
     assert stored.batch.chat.requests == []
 
 
-def test_an_input_that_says_it_is_compressed_and_has_no_byte_was_cut_off(stored):
+def test_an_empty_compressed_input_is_refused_as_cut_off(stored):
     compressed = stored.batch.input.with_suffix(".jsonl.gz")
     compressed.touch()
     stored.arguments["input"] += ".gz"

@@ -62,13 +62,13 @@ class TestConcurrency:
             concurrency.overloaded(sent_at=second, now=second, retry_after=None, jitter=1.0)
         assert concurrency.limit == 1
 
-    def test_nothing_is_sent_before_the_server_said(self):
+    def test_nothing_is_sent_before_the_time_that_the_server_named(self):
         concurrency = Concurrency(4)
         concurrency.overloaded(sent_at=0.0, now=10.0, retry_after=7.0, jitter=1.0)
         assert concurrency.wait(10.0) == pytest.approx(7.0)
         assert concurrency.wait(17.5) == 0.0
 
-    def test_without_a_word_of_the_server_the_pauses_grow_until_it_answers(self):
+    def test_pauses_grow_until_the_server_answers(self):
         concurrency, pauses = Concurrency(4), []
         for now in (100.0, 200.0, 300.0):
             concurrency.overloaded(sent_at=now, now=now, retry_after=None, jitter=1.0)
@@ -83,7 +83,7 @@ class TestConcurrency:
         concurrency.went_well(10.0, {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "2s"})
         assert concurrency.wait(10.0) == pytest.approx(2.0)
 
-    def test_one_that_is_not_is_no_reason_to_wait(self):
+    def test_an_allowance_that_is_left_is_no_reason_to_wait(self):
         concurrency = Concurrency(4)
         concurrency.went_well(10.0, {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "2s"})
         assert concurrency.wait(10.0) == 0.0
@@ -107,7 +107,7 @@ def test_one_answer_takes_a_minutes_worth_of_tokens_at_most(tokens, taken):
     assert asyncio.run(one()) == pytest.approx(taken)
 
 
-def test_what_is_learnt_of_an_absurd_answer_is_a_minutes_worth_too():
+def test_the_guess_learns_a_minutes_worth_from_an_absurd_count():
     async def two():
         gate = Gate(1, None, 6000)
         gate.leave(await gate.enter(400), Reply(200, {"usage": {"total_tokens": 10**15}}))

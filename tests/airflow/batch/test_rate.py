@@ -51,7 +51,7 @@ def test_a_rate_limit_slows_the_batch_and_fails_no_row_however_often_it_comes(ba
     assert len(batch.chat.requests) == 26
 
 
-def test_an_overload_without_a_word_when_to_come_back_is_waited_out(batch):
+def test_an_overload_without_a_retry_after_is_waited_out(batch):
     batch.texts(4)
     batch.chat.script(replies.error(529, "overloaded"), replies.error(503, "overloaded"))
     assert batch.run(max_attempts=1, max_concurrency=1)["succeeded"] == 4
@@ -70,7 +70,7 @@ def test_nothing_is_sent_while_a_retry_after_runs(batch):
     assert times[1] - times[0] >= 1.0
 
 
-def test_a_wait_that_the_deadline_has_no_room_for_ends_the_batch_and_is_handed_to_airflow(batch):
+def test_a_wait_beyond_the_deadline_ends_the_batch_and_is_left_to_airflow(batch):
     batch.texts(8)
     batch.chat.script(replies.ok())
     batch.chat.default = replies.error(429, "come back", headers={"retry-after": "3600"})
@@ -104,14 +104,14 @@ def test_tokens_per_minute_is_held_to(batch):
 
 
 @pytest.mark.parametrize("tokens", [10**15, 10**30], ids=["much", "absurd"])
-def test_a_count_of_tokens_that_cannot_be_is_told_and_fails_no_row(batch, tokens, caplog):
+def test_an_impossible_token_count_is_warned_of_and_fails_no_row(batch, tokens, caplog):
     batch.texts(2)
     batch.chat.default = replies.ok(usage={"total_tokens": tokens})
     assert batch.run(tokens_per_minute=6000, max_concurrency=2)["succeeded"] == 2
-    assert caplog.text.count("by its own count") == 1
+    assert caplog.text.count("by the server's count") == 1
 
 
-def test_a_server_that_is_not_there_is_told_before_all_rows_have_failed(batch, connect, unused_port):
+def test_a_server_that_is_not_there_ends_the_batch_and_fails_no_row(batch, connect, unused_port):
     connect(f"http://127.0.0.1:{unused_port}/v1", extra={"model": "m"})
     batch.texts(200)
     error = batch.error(max_attempts=2, max_failures=None)
@@ -143,7 +143,7 @@ def test_a_server_that_is_restarted_fails_no_row(batch, connect, unused_port):
     assert (manifest["succeeded"], manifest["failed"]) == (30, {})
 
 
-def test_the_log_tells_of_the_progress_while_it_runs(batch, monkeypatch, caplog):
+def test_the_log_shows_progress_while_the_batch_runs(batch, monkeypatch, caplog):
     from airflow_chat_provider.batch import engine
 
     monkeypatch.setattr(engine, "_PROGRESS", 0.05)

@@ -22,7 +22,7 @@ def soon(reply):
         replies.json_reply(503, {"error": "The model is loading", "estimated_time": 0.05}),
     ],
 )
-def test_a_limit_in_whatever_words_slows_the_batch_and_fails_no_row(batch, reply):
+def test_a_rate_limit_in_any_words_slows_the_batch_and_fails_no_row(batch, reply):
     batch.texts(8)
     batch.chat.script(*[reply] * 4)
     manifest = batch.run(max_attempts=1, max_concurrency=2)
@@ -41,7 +41,7 @@ def test_a_limit_in_whatever_words_slows_the_batch_and_fails_no_row(batch, reply
         held(402),
     ],
 )
-def test_an_account_without_money_ends_the_batch_at_once_under_each_of_its_names(batch, reply):
+def test_an_account_without_money_ends_the_batch_at_once(batch, reply):
     batch.texts(3)
     batch.chat.default = reply
     error = batch.error(max_attempts=3, max_concurrency=1, max_failures=None)

@@ -23,7 +23,7 @@ def rendered(task, **context):
     return task
 
 
-def test_pre_execute(airflow, chat, tmp_path):
+def test_pre_execute_may_set_a_field(airflow, chat, tmp_path):
     with airflow.dag(default_args={}):
         ChatCompletionBatchOperator(
             task_id="ask",
@@ -38,7 +38,7 @@ def test_pre_execute(airflow, chat, tmp_path):
     assert {(request.json["model"], request.json["temperature"]) for request in chat.requests} == {("other", 0)}
 
 
-def test_execute_of_a_subclass(batch):
+def test_execute_of_a_subclass_may_set_a_field(batch):
     class Mine(ChatCompletionBatchOperator):
         def execute(self, context):
             assert isinstance(self.messages, list)
@@ -55,7 +55,7 @@ def test_execute_of_a_subclass(batch):
     assert messages(batch.chat) == [[user(f"row {index}"), user("1"), user(EVIL)] for index in range(2)]
 
 
-def test_a_template_that_is_moved_stays_one(batch):
+def test_a_template_that_is_moved_stays_a_template(batch):
     batch.texts(1)
     operator = rendered(batch.task())
     operator.messages, operator.prompt = [system("Short."), user(operator.prompt)], None
@@ -69,7 +69,7 @@ def test_a_template_that_is_set_is_data_and_warned_of(batch, caplog):
     operator.prompt += " {{ row.text }}"
     batch.execute(operator)
     assert messages(batch.chat) == [[user("{{ row.text }} {{ row.text }}")]]
-    assert "Leave the template of prompt in the DAG" in caplog.text
+    assert "If this is a template, write it in the DAG: prompt was set after rendering" in caplog.text
 
 
 def test_a_request_in_json_that_is_set_is_data(batch):
@@ -89,7 +89,7 @@ def test_a_field_whose_template_failed_may_be_set(batch):
     assert batch.asked == ["instead"]
 
 
-def test_a_field_whose_template_failed_is_told_where_another_is_set(batch):
+def test_a_failed_template_is_an_error_if_another_field_is_set(batch):
     batch.texts(1)
     operator = rendered(batch.task(prompt="{{ params.nope }}"))
     operator.model = "other"

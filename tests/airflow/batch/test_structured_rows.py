@@ -23,7 +23,7 @@ def forget():
     server_memory._RUNGS.clear()
 
 
-def test_each_row_has_the_value_and_one_that_does_not_fit_is_asked_for_again(batch):
+def test_each_row_has_its_value_and_an_answer_that_does_not_fit_is_asked_for_again(batch):
     batch.texts(3)
 
     def answer(request):
@@ -39,7 +39,7 @@ def test_each_row_has_the_value_and_one_that_does_not_fit_is_asked_for_again(bat
     assert len({request.headers["idempotency-key"] for request in batch.chat.requests}) == 4
 
 
-def test_one_that_never_fits_fails_alone_and_keeps_what_came(batch):
+def test_a_row_whose_answers_never_fit_fails_alone_and_keeps_the_last(batch):
     batch.texts(2)
     batch.chat.default = lambda request: replies.ok(
         '{"good": 1}' if request.json["messages"][0]["content"] == "row 1" else '{"good": true}'
@@ -51,7 +51,7 @@ def test_one_that_never_fits_fails_alone_and_keeps_what_came(batch):
     assert line["body"]["choices"][0]["message"]["content"] == '{"good": 1}'
 
 
-def test_what_a_server_refuses_is_learnt_for_the_other_rows(batch):
+def test_a_form_that_the_server_refuses_is_not_sent_for_the_other_rows(batch):
     batch.texts(5)
 
     def answer(request):
@@ -93,7 +93,7 @@ def test_a_row_whose_answer_the_server_could_not_use_is_asked_again_in_the_same_
     assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
 
 
-def test_one_that_the_server_can_never_use_fails_alone_with_its_words(batch):
+def test_a_row_whose_answers_the_server_can_never_use_fails_alone_with_its_words(batch):
     batch.texts(2)
     failed = {"message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "canary"}
 
@@ -111,7 +111,7 @@ def test_one_that_the_server_can_never_use_fails_alone_with_its_words(batch):
     assert batch.times["row 1"] == 1
 
 
-def test_a_schema_that_is_refused_is_learnt_for_the_rows_and_weakens_no_other(batch):
+def test_a_refused_schema_steps_down_for_itself_and_no_other_schema(batch):
     batch.texts(3)
 
     def answer(request):
@@ -144,7 +144,7 @@ def test_tool_calls_are_kept_as_data(batch):
     assert json.loads(json.dumps(batch.results[0]["calls"])) == [{"id": "c", "name": "time", "arguments": {}}]
 
 
-def test_what_is_no_schema_breaks_the_import(batch):
+def test_a_response_schema_that_is_not_a_schema_breaks_the_import(batch):
     with pytest.raises(InvalidRequest, match="response_schema"):
         batch.task(response_schema={"type": "objekt"})
 
@@ -166,7 +166,7 @@ def test_a_reference_that_leads_nowhere_breaks_the_import(batch, arguments):
         batch.task(**arguments)
 
 
-def test_a_row_whose_tools_have_one_fails_before_it_is_sent(batch):
+def test_a_row_whose_tools_have_a_broken_reference_fails_before_it_is_sent(batch):
     batch.write({"text": "row 0", "tools": [tool(SLIP)]}, {"text": "row 1", "tools": [tool({"type": "object"})]})
     manifest = batch.run(request={"tools": "{{ row.tools }}"}, result_format="tool_calls", max_failures=1)
     assert manifest["succeeded"] == 1
@@ -207,7 +207,7 @@ def test_no_value_names_a_file_for_the_request(batch, tmp_path, request_):
         batch.execute(task)
     assert batch.chat.requests == []
     said = caught.value.message if "params" in request_ else batch.errors[0]["error"]["message"]
-    assert "write the file's path out in the DAG" in said
+    assert "Write the path in request out in the DAG" in said
 
 
 def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):
@@ -217,7 +217,7 @@ def test_a_path_that_the_dag_spells_out_is_read_and_rendered(batch, tmp_path):
     assert batch.chat.requests[0].json["temperature"] == 0.5
 
 
-def test_rows_that_are_streamed_learn_that_the_server_takes_no_field_that_nobody_wrote(batch):
+def test_streamed_rows_learn_that_the_server_refuses_stream_options(batch):
     batch.texts(3)
 
     def answer(request):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output import local
-from airflow_chat_provider.batch.output.store import StoreError
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 
 
-def test_a_mark_that_is_somebody_elses_is_left_alone(batch):
+def test_an_owner_file_of_something_else_is_left_alone(batch):
     batch.texts(1)
     batch.output.mkdir()
     (batch.output / "owner.json").write_text('{"their": "own"}')
@@ -24,7 +24,7 @@ def test_a_mark_that_is_somebody_elses_is_left_alone(batch):
     assert (batch.output / "owner.json").read_text() == '{"their": "own"}'
 
 
-def test_a_run_that_was_killed_once_it_had_marked_the_folder_keeps_nobody_out(batch):
+def test_a_killed_run_that_had_marked_the_folder_does_not_block_the_next(batch):
     batch.texts(1)
     batch.run()
     for name in ("batch.json", "manifest.json", "results.jsonl", "errors.jsonl"):
@@ -42,7 +42,7 @@ class TestWithoutLocks:
 
         monkeypatch.setattr("fcntl.flock", refuse)
 
-    def test_one_run_alone_goes_on_and_says_so(self, batch, caplog):
+    def test_a_single_run_continues_with_a_warning(self, batch, caplog):
         batch.texts(3)
         assert batch.run()["succeeded"] == 3
         assert "has no locks" in caplog.text
@@ -69,7 +69,7 @@ class TestWithoutLocks:
         error = batch.error(max_concurrency=4)
         assert isinstance(error, StoreError)
         assert not error.final
-        assert "Let one run end before the next: another one (process" in error.message
+        assert "Let one run end before the next one begins: another run (process" in error.message
         assert ended.wait(60)
         assert found[0]["succeeded"] == 200
         assert [line["index"] for line in batch.results] == list(range(200))
@@ -78,7 +78,7 @@ class TestWithoutLocks:
         manifest = json.loads((batch.output / "manifest.json").read_text())
         assert manifest["succeeded"] == 200
 
-    def test_of_two_that_begin_at_once_one_sends_nothing(self, batch, monkeypatch):
+    def test_if_two_runs_begin_at_once_one_sends_nothing(self, batch, monkeypatch):
         def claim(store):
             works(store)
             (batch.output / "owner.json").write_text("another")
@@ -89,7 +89,7 @@ class TestWithoutLocks:
         assert isinstance(batch.error(), StoreError)
         assert batch.chat.requests == []
 
-    def test_the_one_that_ends_leaves_the_files_of_the_other_alone(self, batch):
+    def test_the_run_that_ends_leaves_the_files_of_the_other_alone(self, batch):
         def answer(request):
             (batch.output / "owner.json").write_text("another")  # nothing is stored from here on
             return replies.ok()
@@ -106,7 +106,7 @@ class TestWithoutLocks:
         assert (batch.output / "manifest.json").read_bytes() == before["manifest.json"]
         assert (batch.output / "results.jsonl").read_bytes() == b""
 
-    def test_a_look_at_the_mark_for_which_no_descriptor_is_left_stops_nobody(self, batch, monkeypatch):
+    def test_a_run_out_of_descriptors_writes_without_checking_the_mark(self, batch, monkeypatch):
         def read(path):
             if batch.chat.requests:
                 raise OSError(errno.EMFILE, "Too many open files")

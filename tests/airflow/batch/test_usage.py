@@ -6,7 +6,7 @@ import threading
 import pytest
 from pydantic import BaseModel
 
-from airflow_chat_provider.batch.output.usage import add, counted
+from airflow_chat_provider.batch.output.tally import add, counted
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
 
@@ -36,7 +36,7 @@ def number(request):
     return int(prompt_of(request).split()[1])
 
 
-def test_it_has_answers_that_were_asked_again_and_rows_that_never_fit(batch):
+def test_usage_includes_answers_that_did_not_fit(batch):
     def rule(request):
         first = request.json["messages"][0]["content"]
         fits = len(request.json["messages"]) > 1 and first != "row 3"
@@ -51,7 +51,7 @@ def test_it_has_answers_that_were_asked_again_and_rows_that_never_fit(batch):
     assert sum(line["usage"]["total_tokens"] for line in lines) == meter.tokens
 
 
-def test_it_has_what_rows_took_that_failed_in_earlier_tries(batch):
+def test_usage_includes_failed_rows_of_earlier_runs(batch):
     def good_in(tries):
         return lambda request: '{"a": 1}' if number(request) % 2 in tries else "not JSON"
 
@@ -68,7 +68,7 @@ def test_it_has_what_rows_took_that_failed_in_earlier_tries(batch):
     assert len(batch.chat.requests) == 20
 
 
-def test_a_failed_row_of_whose_line_the_body_alone_tells_the_usage_counts(batch):
+def test_usage_includes_a_failed_row_whose_line_has_it_only_in_the_body(batch):
     batch.texts(1)
     batch.chat.script(replies.ok("not JSON"))
     batch.run(result_format="json", max_failures=None)
@@ -79,7 +79,7 @@ def test_a_failed_row_of_whose_line_the_body_alone_tells_the_usage_counts(batch)
     assert batch.run(result_format="json")["usage"]["total_tokens"] == 22
 
 
-def test_so_it_has_in_lines_of_the_batch_file_format(batch):
+def test_usage_includes_failed_lines_of_the_batch_file_format(batch):
     body = {"model": "m", "messages": [{"role": "user", "content": "row 1"}]}
     batch.write({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
     batch.chat.default = meter = Meter(lambda request: "Hel")
@@ -93,7 +93,7 @@ def test_so_it_has_in_lines_of_the_batch_file_format(batch):
     assert line["response"]["body"]["usage"]["total_tokens"] < meter.tokens
 
 
-def test_it_has_what_attempts_took_that_were_made_again(batch):
+def test_usage_includes_attempts_that_were_repeated(batch):
     refused = replies.Reply(500, body=b'{"error": "oops", "usage": {"total_tokens": 5}}')
     batch.texts(1)
     batch.chat.script(refused, refused)
@@ -117,7 +117,7 @@ def test_a_row_whose_batch_ends_between_its_answers_keeps_the_one_that_came(batc
     assert len(set(keys)) == len(keys)
 
 
-def test_counts_inside_of_others_are_summed_too_and_fractions(batch):
+def test_nested_counts_and_fractions_are_summed(batch):
     usage = {"total_tokens": 11, "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0}, "cost": 0.25}
     batch.texts(4)
     batch.chat.default = replies.ok(usage=usage)
@@ -146,7 +146,7 @@ def test_counts_inside_of_others_are_summed_too_and_fractions(batch):
         None,
     ],
 )
-def test_what_is_no_count_is_left_out_and_stops_nobody(batch, usage):
+def test_a_usage_that_is_not_a_count_is_left_out(batch, usage):
     batch.texts(2)
     batch.chat.default = replies.ok(usage=usage)
     for _ in range(2):
@@ -169,7 +169,7 @@ def test_a_sum_stays_within_what_xcom_takes():
     assert total == {"total_tokens": 2**63 - 1}
 
 
-def test_a_name_that_is_a_number_here_and_an_object_there_stays_what_it_was():
+def test_a_name_that_is_a_number_and_then_an_object_stays_a_number():
     total = {"a": 1, "b": {"c": 1}}
     add(total, {"a": {"c": 1}, "b": 1})
     assert total == {"a": 1, "b": {"c": 1}}

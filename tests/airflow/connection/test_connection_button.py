@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
+from tests.support import faults
 from tests.support.calling import KEY, free_port
 
 Connect = Callable[..., str]
@@ -70,7 +71,7 @@ NO_API: dict[str, tuple[Reply, Reply, str]] = {
     "a wrong key": (NO_PAGE, replies.error(401, "bad key"), "Check the API key (password) of connection"),
     "an empty account": (NO_PAGE, replies.error(402, "no credit"), "Add credit to the account behind connection"),
     "a server that is down": (NO_PAGE, replies.text(502, "<html>", "text/html"), "(HTTP 502)"),
-    "a redirect": (NO_PAGE, replies.redirect("https://a.example/v1/chat/completions"), "Write https://a.example/v1 in"),
+    "a redirect": (NO_PAGE, faults.redirect("https://a.example/v1/chat/completions"), "Write https://a.example/v1 in"),
     "JSON of another kind": (replies.json_reply(200, {"ok": True}), NO_PAGE, "without choices"),
     "silence": (NO_PAGE, faults.hang(), "{url} was reached, but did not answer within 0.3 s"),
 }
@@ -126,7 +127,7 @@ def test_test_connection_sends_the_key_and_the_query(server: ChatServer, connect
     [
         ("http://127.0.0.1:{port}/v1", {}, "Connection refused"),
         ("ftp://h", {}, "host has the scheme 'ftp'"),
-        ("http://127.0.0.1:{port}/v1", {"colour": 1}, "colour is no extra"),
+        ("http://127.0.0.1:{port}/v1", {"colour": 1}, "colour is not an extra"),
     ],
 )
 def test_test_connection_says_what_is_wrong(connect: Connect, host: str, extra: Any, words: str) -> None:

@@ -24,9 +24,9 @@ from airflow_chat_provider.errors import (
     InvalidConnection,
     TransportError,
 )
-from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import faults, replies
+from airflow_chat_provider.transport.session import AsyncSession
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from tests.support.running import Airflow
 
@@ -192,7 +192,7 @@ class TestRestarts:
         assert run.tries() == 1
         assert isinstance(error, TransportError)
         assert (error.sent, error.final) == (True, True)
-        assert error.message.startswith("Find out if the server answered (Idempotency-Key ")
+        assert error.message.startswith("Find out whether the server answered (Idempotency-Key ")
         assert "the triggerer ended while the request was under way" in error.message
 
     def test_on_uncertain_resend_sends_it_again_by_the_same_key(self, deferred, chat):
@@ -249,7 +249,7 @@ class TestBadInput:
         [
             (lambda slot, entry: slot.drop(), "was it deleted while the task was deferred?"),
             (lambda slot, entry: slot.put("something else"), "does another program push that key?"),
-            (lambda slot, entry: slot.put({**entry.to_dict(), "version": VERSION + 1}), "of a newer version"),
+            (lambda slot, entry: slot.put({**entry.to_dict(), "version": VERSION + 1}), "by a newer version"),
         ],
         ids=["missing", "not ours", "newer"],
     )
@@ -308,7 +308,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         ("state", "sent", "advice"),
-        [(lambda entry: entry, False, "Try again: the request was not sent"), (in_flight, True, "Find out if")],
+        [(lambda entry: entry, False, "Try again: the request was not sent"), (in_flight, True, "Find out whether")],
         ids=["ready", "sent"],
     )
     def test_a_trigger_that_could_not_run_is_told_of_with_what_may_have_been_sent(
@@ -330,9 +330,9 @@ class TestBadInput:
         async def fail(*_arguments, **_more):
             raise RuntimeError(PROMPT)
 
-        monkeypatch.setattr(ChatCompletionHook, "asend", fail)
+        monkeypatch.setattr(AsyncSession, "send", fail)
         _, error = deferred()
-        assert "its trigger failed, see the trigger's log (RuntimeError)" in error.message
+        assert "its trigger failed; see the trigger's log (RuntimeError)" in error.message
         assert error.sent is False
         out = capfd.readouterr()
         assert "The trigger failed with RuntimeError at" in out.out + out.err
@@ -347,7 +347,7 @@ class TestBadInput:
     def test_a_reply_that_xcom_never_takes_is_told_of(self, deferred, chat, monkeypatch, on_uncertain, final):
         refusing(monkeypatch, 99)
         _, error = deferred(on_uncertain=on_uncertain)
-        assert "the reply came, but Airflow did not take it into XCom" in error.message
+        assert "the reply came, but Airflow could not store it in XCom" in error.message
         assert (error.sent, error.final) == (True, final)
         assert len(chat.requests) == 1
 
@@ -378,7 +378,7 @@ class TestTime:
 
     @pytest.mark.parametrize(
         ("state", "where"),
-        [(lambda entry: entry, "is a triggerer running?"), (in_flight, "while the request was under way")],
+        [(lambda entry: entry, "Check that a triggerer runs"), (in_flight, "while the request was under way")],
         ids=["ready", "sent"],
     )
     def test_airflows_own_time_limit_is_told_as_what_it_is(self, deferred, chat, state, where):

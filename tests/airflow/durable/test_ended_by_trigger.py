@@ -166,7 +166,7 @@ def test_an_answer_that_never_fits_fails_in_a_worker_and_is_told_with_all_it_cos
     event, run, error = ask(result_format="json", response_schema=SCHEMA, output_retries=2)
     assert event.payload["state"] == "done"
     assert isinstance(error, InvalidOutput)
-    assert "after 3 answers" in error.message
+    assert "none of 3 answers fits" in error.message
     assert run.xcoms()["body"]["usage"]["total_tokens"] == 33
     assert len(chat.requests) == 3
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,21 +19,21 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider import triggers
 from airflow_chat_provider.airflow_api.xcom import Slot
-from airflow_chat_provider.core.call.exchange import Received, Result, Send
-from airflow_chat_provider.core.connection.settings import settings_from
+from airflow_chat_provider.core.call.steps import Response, Result, Send
+from airflow_chat_provider.core.connection.settings import Settings, settings_from
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.durable import journal as journals
 from airflow_chat_provider.durable.journal import Overtaken
-from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import replies
+from airflow_chat_provider.transport.session import AsyncSession
 from tests.support.fuzzing import fuzz
 from tests.support.memory_xcom import MemoryXCom, leave, trigger
 
 MOST = 3
 URL = "http://127.0.0.1:9"
-GOOD = Received(200, {"content-type": "application/json"}, replies.ok("paid").body)
-BUSY = Received(429, {"retry-after": "20"}, b'{"error": {"message": "slow down"}}')
-BROKEN = Received(500, {"retry-after": "20"}, b'{"error": {"message": "oops"}}')
+GOOD = Response(200, {"content-type": "application/json"}, replies.ok("paid").body)
+BUSY = Response(429, {"retry-after": "20"}, b'{"error": {"message": "slow down"}}')
+BROKEN = Response(500, {"retry-after": "20"}, b'{"error": {"message": "oops"}}')
 FREE = (BUSY, BROKEN)
 
 
@@ -45,7 +46,7 @@ class One:
         self.event: Any = None
         self.frozen = False
         self.waits_for: Callable[[], bool] | None = None
-        self.answer: Received | None = None
+        self.answer: Response | None = None
         self.is_sending = False
         self.task = asyncio.get_running_loop().create_task(self._run())
 
@@ -75,7 +76,7 @@ class World:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1_000_000.0
         self.xcom = MemoryXCom(patch)
-        self.sends: list[list[Received | None]] = []
+        self.sends: list[list[Response | None]] = []
         self.all: list[One] = []
         inner = Slot.aget
 
@@ -88,17 +89,16 @@ class World:
         patch.setattr(triggers, "time", SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now))
         patch.setattr(triggers, "asyncio", Sleepless(self))
 
-        async def use(hook: ChatCompletionHook, _: Any) -> None:
-            found = settings_from(
-                "chat_default", host=URL, port=None, schema=None, login=None, password=None, extra=None
-            )
-            hook._settings = hook._limited(found)
+        async def read(_source: Any, conn_id: str) -> Settings:
+            return settings_from(conn_id, host=URL, port=None, schema=None, login=None, password=None, extra=None)
 
-        async def client(_: ChatCompletionHook) -> Client:
-            return Client(self)
+        class Session(AsyncSession):
+            """Drives an exchange as the real one does, with the server's answers of this test."""
 
-        patch.setattr(ChatCompletionHook, "use", use)
-        patch.setattr(ChatCompletionHook, "aclient", client)
+            run = partial(drive, self)
+
+        patch.setattr(triggers, "aread_settings", read)
+        patch.setattr(triggers, "AsyncSession", Session)
 
     def start(self, on_uncertain: str) -> None:
         """Airflow gives the task's trigger to another triggerer, whether the one before is dead or not."""
@@ -118,41 +118,32 @@ class Sleepless:
         await CURRENT[asyncio.current_task()].sleep(self._world.now + seconds)
 
 
-class Client:
-    """Drives an exchange as the real client does, with the server's answers of this test."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    async def run(self, steps: Any, headers: Any, note: Any, guard: Any) -> Any:
-        one, began = CURRENT[asyncio.current_task()], self._world.now
-        step = next(steps)
-        while True:
-            await note(step, self._world.now - began)
-            outcome = None
-            if isinstance(step, Send):
-                await one.until(lambda: True)  # while it connects
-                try:
-                    await guard()
-                except Overtaken:  # a transport has errors of its own for what goes wrong in it
-                    outcome = TransportError("held back", sent=False)
-                    step = steps.send(Result(outcome, self._world.now - began, self._world.now, 0.5))
-                    continue
-                made: list[Received | None] = [None]
-                self._world.sends.append(made)
-                one.answer, one.is_sending = None, True
-                await one.until(one.is_answered)
-                one.is_sending = False
-                made[0] = outcome = one.answer
-            else:
-                await one.sleep(self._world.now + step.seconds)
+async def drive(world: World, steps: Any, headers: Any, note: Any, guard: Any) -> Any:
+    one, began = CURRENT[asyncio.current_task()], world.now
+    step = next(steps)
+    while True:
+        await note(step, world.now - began)
+        outcome = None
+        if isinstance(step, Send):
+            await one.until(lambda: True)  # while it connects
             try:
-                step = steps.send(Result(outcome, self._world.now - began, self._world.now, 0.5))
-            except StopIteration as done:
-                return done.value
-
-    async def aclose(self) -> None:
-        pass
+                await guard()
+            except Overtaken:  # a transport has errors of its own for what goes wrong in it
+                outcome = TransportError("held back", sent=False)
+                step = steps.send(Result(outcome, world.now - began, world.now, 0.5))
+                continue
+            made: list[Response | None] = [None]
+            world.sends.append(made)
+            one.answer, one.is_sending = None, True
+            await one.until(one.is_answered)
+            one.is_sending = False
+            made[0] = outcome = one.answer
+        else:
+            await one.sleep(world.now + step.seconds)
+        try:
+            step = steps.send(Result(outcome, world.now - began, world.now, 0.5))
+        except StopIteration as done:
+            return done.value
 
 
 ACTIONS = st.one_of(

@@ -204,7 +204,7 @@ def test_a_store_that_refuses_does_not_fail_a_task_that_has_its_answer(airflow, 
         ask(prompt="Hi", retries=1)
     assert airflow.run().state == "success"
     assert len(chat.requests) == 1
-    assert "did not take the reply into its task state store" in caplog.text
+    assert "could not store the reply in its task state store" in caplog.text
     assert "canary" not in caplog.text
 
 
@@ -216,7 +216,7 @@ def test_a_store_that_cannot_be_read_lets_no_retry_pay_again_unknowingly(airflow
         ask(prompt="Hi", post_execute=fail_in_the_first_try, **AGAIN)
     assert airflow.run().state == "failed"
     assert len(chat.requests) == 1
-    assert airflow.error().message.startswith("Mend it and try again, or set on_uncertain='resend'")
+    assert airflow.error().message.startswith("Repair it and try again, or set on_uncertain='resend'")
     assert "canary" not in airflow.error().message
 
 
@@ -246,7 +246,7 @@ class TestHandedOver:
         error = airflow.error()
         assert isinstance(error, TransportError)
         assert (error.sent, error.final) == (True, True)
-        assert error.message.startswith("Find out if the server answered, then clear the task")
+        assert error.message.startswith("Find out whether the server answered, then clear the task")
         assert keys(chat)[0] in error.message
 
     def test_with_resend_it_is_asked_again_by_the_same_key_and_said(self, airflow, chat, caplog):
@@ -255,14 +255,14 @@ class TestHandedOver:
         run = airflow.run()
         assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 2)
         assert len(set(keys(chat))) == 1
-        assert "The task asks again, and may pay twice" in caplog.text
+        assert "The task sends the request again and may pay for it twice" in caplog.text
 
     def test_another_request_is_asked_and_the_first_one_is_told_of(self, airflow, chat, caplog):
         with airflow.dag():
             Lost(task_id="ask", prompt="Try {{ ti.try_number }}", **AGAIN)
         assert airflow.run().state == "success"
         assert len(chat.requests) == 2
-        assert "The task asks again, and may pay twice" in caplog.text
+        assert "The task sends the request again and may pay for it twice" in caplog.text
 
     def test_an_execution_timeout_that_was_taken_up_is_asked_again(self, airflow, chat):
         chat.script(faults.hang())
@@ -291,7 +291,7 @@ class TestHandedOver:
             caplog.clear()
             ledger = Ledger.open(context(max_tries=most), REQUEST, "u")[0]
             ledger.hand_over(ledger.idempotency_key, [])
-            assert ("next one asks and pays again" in caplog.text) is said
+            assert ("next try sends and pays again" in caplog.text) is said
 
 
 class Lost(ChatCompletionOperator):

@@ -7,7 +7,7 @@ from airflow.sdk import DAG, TaskGroup, task, task_group
 from airflow_chat_provider.decorators import chat_completion_branch
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator
-from airflow_chat_provider.task.downstream import Downstream
+from airflow_chat_provider.task.branch import Downstream
 from airflow_chat_provider.testing import replies
 from tests.support.asking import sent
 
@@ -113,8 +113,8 @@ class TestSetupAndTeardown:
     @pytest.mark.parametrize(
         ("name", "why"),
         [
-            ("clean", "'clean' is a teardown, which is no choice: it runs whatever is picked; downstream are: a"),
-            ("make", "'make' is a setup, which is no choice: name a task that needs it"),
+            ("clean", "'clean' is a teardown, which cannot be picked: it runs whatever is picked; it can pick from: a"),
+            ("make", "'make' is a setup, which cannot be picked: name a task that needs it"),
         ],
     )
     def test_one_that_is_named_as_a_branch_breaks_the_import(self, tmp_path, name, why):
@@ -129,7 +129,7 @@ class TestSetupAndTeardown:
             "    ask.dag.get_task('make').as_setup() >> ask.dag.get_task('clean').as_teardown()\n"
         )
         (error,) = DagBag(str(file)).import_errors.values()
-        assert f"Correct branches of task 'ask': {why}" in error
+        assert f"Task 'ask': Correct branches: {why}" in error
 
     def test_one_that_a_mapped_branch_names_fails_before_anything_is_sent(self, airflow, chat):
         with airflow.dag():

@@ -220,7 +220,7 @@ class TestValues:
     @pytest.mark.parametrize("decorator", [chat_completion, chat_completion_branch, chat_completion(model="m")])
     @pytest.mark.parametrize("function", [yields, yields_later])
     def test_a_function_that_yields_breaks_the_import(self, decorator, function):
-        with pytest.raises(InvalidRequest, match=r"Let 'yields.*' return instead of yield: a prompt"):
+        with pytest.raises(InvalidRequest, match=r"Let 'yields.*' return a prompt .* instead of yielding"):
             decorator(function)
 
     def test_a_wrapper_that_makes_a_list_of_what_is_yielded_is_none(self, airflow, chat):
@@ -267,8 +267,8 @@ class TestValues:
             (yields_later, "not an async generator; join its texts"),
             (lambda: {"a", "b"}, "not a set; join its texts"),
             (lambda: b"Hi", "not a bytes; decode it: value.decode()"),
-            (Message, "not a Message; make a dict of it: value.model_dump()"),
-            (Record, "not a Record; make a dict of it: dataclasses.asdict(value)"),
+            (Message, "not a Message; make it a dict: value.model_dump()"),
+            (Record, "not a Record; make it a dict: dataclasses.asdict(value)"),
             (lambda: 7, "or a request (a dict), not an int"),
             (lambda: None, "or a request (a dict), not None"),
         ],

@@ -13,7 +13,7 @@ from tests.support.calling import REQUEST, Log, both
 
 STREAM = {**REQUEST, "stream": True}
 WORDS = ("Canary", "Canary seed", "Canary seeds")
-SO_FAR = "Each chunk of the stream repeated the text of `content` that had come before: the last one was taken"
+SO_FAR = "Each chunk of the stream repeated the text of `content` so far: the last one was taken"
 CALL: dict[str, Any] = {
     "id": "a",
     "type": "function",

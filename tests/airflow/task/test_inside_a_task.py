@@ -94,7 +94,7 @@ def test_where_only_airflow_s_default_defers_it_waits_in_the_worker_and_says_so(
     finished = run(outer)
     assert finished.xcoms("outer")["return_value"] == "Hello"
     assert len(chat.requests) == 1
-    assert "Task outer executes inner, which cannot be deferred there" in capsys.readouterr().out
+    assert "inner waits in the worker: task outer executes it" in capsys.readouterr().out
 
 
 def test_a_branch_is_refused_before_anything_is_sent(run, chat):

@@ -56,7 +56,7 @@ class TestRefused:
             ask(prompt="x", multiple_outputs=True, result_format="json", response_schema=Letter)
 
     def test_where_the_answer_is_no_object(self):
-        with pytest.raises(InvalidRequest, match="describes no object"):
+        with pytest.raises(InvalidRequest, match="does not describe an object"):
             ask(prompt="x", multiple_outputs=True, result_format="json", response_schema={"type": "array"})
 
     def test_of_a_decorated_function_called_or_mapped(self):
@@ -120,6 +120,6 @@ class TestKept:
         run = airflow.run()
         assert run.state == "failed"
         assert isinstance(airflow.error(), InvalidOutput)
-        assert "leave multiple_outputs out" in airflow.error().message
+        assert "remove multiple_outputs" in airflow.error().message
         assert run.xcoms()["status"] == 200
         assert run.xcoms()["body"]["choices"]

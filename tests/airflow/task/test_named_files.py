@@ -25,15 +25,16 @@ def secret(tmp_path, monkeypatch):
 
 @pytest.fixture
 def unread(monkeypatch, tmp_path):
-    """The names of the test's files that were read all the same."""
-    names, read = [], Path.read_text
+    """The names of the test's files that were opened all the same, by whatever function of Python's."""
+    names, opening = [], open
 
-    def noted(path, *arguments, **more):
-        if path.is_relative_to(tmp_path):
-            names.append(path.name)
-        return read(path, *arguments, **more)
+    def noted(file, *arguments, **more):
+        if isinstance(file, str | Path) and Path(file).is_relative_to(tmp_path):
+            names.append(Path(file).name)
+        return opening(file, *arguments, **more)
 
-    monkeypatch.setattr(Path, "read_text", noted)
+    monkeypatch.setattr("builtins.open", noted)
+    monkeypatch.setattr("io.open", noted)
     return names
 
 
@@ -42,7 +43,7 @@ def refused(airflow, chat, argument):
     error = airflow.error()
     assert isinstance(error, InvalidRequest)
     assert error.path == argument
-    assert error.message.startswith(f"{argument}: write the file's path out in the DAG, without a template")
+    assert error.message.startswith(f"Write the path in {argument} out in the DAG, without a template")
     assert chat.requests == []
 
 

@@ -235,13 +235,16 @@ class TestOpenAI:
         connect(base_url)
         for name in {*OPEN} - (thoughts if "groq" in base_url else set()):
             with _hook() as hook:
-                assert hook.prepare(REPORTED[name]) == REPORTED[name]
+                assert hook.session.prepare(REPORTED[name], "2026-11") == REPORTED[name]
         connect("https://api.openai.com/v1")
         for name in {*OPEN} - thoughts:
             with _hook() as hook, pytest.raises(InvalidRequest):
-                hook.prepare(REPORTED[name])
+                hook.session.prepare(REPORTED[name], "2026-11")
             with _hook() as hook:
-                assert hook.prepare({**REPORTED[name], "store": True}, "open") == {**REPORTED[name], "store": True}
+                assert hook.session.prepare({**REPORTED[name], "store": True}, "open") == {
+                    **REPORTED[name],
+                    "store": True,
+                }
 
 
 def _hook() -> Any:
@@ -257,7 +260,7 @@ class TestRows:
         batch.write(*({"text": f"row {index}", "url": f"https://example.com/{index}"} for index in range(30)))
         batch.run(prompt=None, request={"messages": [{"role": "user", "content": content + videos}]})
         assert len(batch.chat.requests) == 30
-        assert len(log.lines("said once for the whole batch")) == 1
+        assert len(log.lines("logged only once for this batch")) == 1
 
     def test_so_it_is_of_lines_of_the_batch_file_format_whose_places_differ(self, batch, log):
         def line(index: int) -> dict[str, Any]:
@@ -269,7 +272,7 @@ class TestRows:
         batch.write(*map(line, range(9)))
         batch.run(prompt=None)
         assert len(batch.chat.requests) == 9
-        assert len(log.lines("said once for the whole batch")) == 1
+        assert len(log.lines("logged only once for this batch")) == 1
 
     def test_a_null_that_was_written_is_sent_and_one_of_a_row_is_left_out(self, batch):
         batch.write({"text": "a", "user": None, "tools": None})

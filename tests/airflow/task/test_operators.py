@@ -184,7 +184,7 @@ class TestChaining:
         with airflow.dag():
             ask(prompt="x", configuration={"base_url": "http://127.0.0.1:9/v1"})
         assert airflow.run().state == "success"
-        assert "configuration names the base URL http://127.0.0.1:9/v1" in caplog.text
+        assert "the base URL http://127.0.0.1:9/v1 in configuration is not used" in caplog.text
 
     @pytest.mark.parametrize("schema", ["2023-12", None, {"type": "object"}])
     def test_the_schema_of_a_configuration_holds_where_the_task_names_none(self, airflow, chat, schema):

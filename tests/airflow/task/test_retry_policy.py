@@ -162,8 +162,12 @@ def policy(operator: Any) -> Any:
     """That of the task that runs, which for a mapped one is made in the worker."""
     if not hasattr(operator, "unmap"):
         return operator.retry_policy
-    value = {"prompt": "Hi"} if operator.task_type == "ChatCompletionOperator" else {"output": "/tmp/x"}
-    return operator.unmap({"op_kwargs": {"text": "Hi"}} if operator.task_type == "_Asked" else value).retry_policy
+    expanded = {
+        "ChatCompletionOperator": {"prompt": "Hi"},
+        "ChatCompletionBatchOperator": {"output": "/tmp/x"},
+        "ChatCompletionDecoratedOperator": {"op_kwargs": {"text": "Hi"}},
+    }
+    return operator.unmap(expanded.get(operator.task_type, {})).retry_policy
 
 
 @pytest.mark.parametrize("kind", KINDS)

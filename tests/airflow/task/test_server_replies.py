@@ -15,9 +15,9 @@ import pytest
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.errors import IncompleteReply, InvalidRequest, RateLimited, StatusError
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
-from airflow_chat_provider.transport import outgoing, server_memory
-from tests.support import cases
+from airflow_chat_provider.testing import ChatServer, Reply, replies
+from airflow_chat_provider.transport import server_memory
+from tests.support import cases, faults
 from tests.support.asking import ask
 from tests.support.batching import Batch
 from tests.support.calling import Log
@@ -38,7 +38,7 @@ NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required"
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known of any server yet."""
     monkeypatch.setattr(server_memory, "_RUNGS", {})
-    monkeypatch.setattr(outgoing, "WITHOUT_STREAM_OPTIONS", set())
+    monkeypatch.setattr(server_memory, "_WITHOUT_STREAM_OPTIONS", set())
 
 
 def reply(name: str, **changes: str) -> Reply:

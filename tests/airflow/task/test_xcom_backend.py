@@ -56,7 +56,7 @@ def in_a_task(run_dag, work):
 
     class Working(ChatCompletionOperator):
         def execute(self, context):
-            work(Slot.of(context["ti"], "key"))
+            work(Slot.from_ti(context["ti"], "key"))
 
     airflow = Airflow(run_dag)
     with airflow.dag():

@@ -169,7 +169,7 @@ class TestTemplates:
             ("{{ 1 / 0 }}", "ZeroDivisionError"),
             ("{% include 'nowhere.md' %}", "nowhere.md"),
             ("{{ macros.datetime.strptime('secret text', '%Y') }}", "ValueError"),
-            ("{{ {'a': 1}[params.key] }}", "'dict object' has no attribute of the name that a value gives"),
+            ("{{ {'a': 1}[params.key] }}", "'dict object' has no attribute with the name that a value gives"),
             ("{{ {'a': 1}['b'] }}", "'dict object' has no attribute 'b'"),
             ("{{ params.__getitem__(params.key) }}", "Error"),
         ],

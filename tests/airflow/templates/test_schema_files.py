@@ -1,11 +1,16 @@
 """The path of a schema is found as the file of a request is: beside the DAG, or in its template_searchpath."""
 
 import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from airflow.sdk import DAG
 
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
+from airflow_chat_provider.templates import dag_templates
 from airflow_chat_provider.testing import replies
 from tests.support.asking import ask, sent
 from tests.support.running import load_dag
@@ -140,3 +145,55 @@ class TestNotFound:
 def test_a_batch_whose_rows_are_requests_has_its_schema_checked_too(airflow, elsewhere):
     with airflow.dag(), pytest.raises(InvalidRequest, match="is in none of"):
         ChatCompletionBatchOperator(task_id="bulk", input="a.jsonl", output="out", request_schema="nowhere.json")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the schema files that were opened, in order."""
+    names, opening = [], open
+
+    def noted(file, *arguments, **more):
+        if isinstance(file, str | Path) and Path(file).suffix == ".json":
+            names.append(Path(file).name)
+        return opening(file, *arguments, **more)
+
+    monkeypatch.setattr("builtins.open", noted)
+    monkeypatch.setattr("io.open", noted)
+    return names
+
+
+class TestReads:
+    """A schema's file is read once while a DAG is parsed, and once in a task, however often the schema is needed."""
+
+    ARGUMENTS: ClassVar[dict[str, Any]] = {
+        "request": {"tier": 1},
+        "prompt": "x",
+        "request_schema": "request.json",
+        "response_schema": "answer.json",
+        "multiple_outputs": True,
+        "result_format": "json",
+    }
+
+    def test_one_while_the_dag_is_parsed(self, schema, reads):
+        with DAG("parsed", schedule=None, template_searchpath=[str(schema)]):
+            ask(**self.ARGUMENTS)
+            ChatCompletionOperator(task_id="other", **self.ARGUMENTS)
+        assert sorted(reads) == ["answer.json", "request.json"]
+
+    def test_one_in_a_task_of_another_process(self, chat, schema, reads):
+        chat.script(replies.ok_json({"n": 1}))
+        with DAG("parsed_elsewhere", schedule=None, template_searchpath=[str(schema)]):
+            task = ask(**{**self.ARGUMENTS, "multiple_outputs": False}, do_xcom_push=False)
+        dag_templates._LAST.clear()
+        reads.clear()
+        task.render_template_fields({"params": {}}, task.get_template_env())
+        assert task.execute({"ti": None}) == {"n": 1}
+        assert sorted(reads) == ["answer.json", "request.json"]
+
+    def test_again_if_the_file_has_changed(self, schema):
+        with DAG("changed", schedule=None, template_searchpath=[str(schema)]):
+            ChatCompletionOperator(task_id="before", **self.ARGUMENTS)
+            (schema / "request.json").write_text(json.dumps({"required": ["level"]}), "utf-8")
+            os.utime(schema / "request.json", (1, 1))
+            with pytest.raises(InvalidRequest, match="'level' is missing"):
+                ChatCompletionOperator(task_id="after", **self.ARGUMENTS)

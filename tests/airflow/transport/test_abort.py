@@ -16,8 +16,9 @@ import pytest
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.errors import RateLimited, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, End, faults, replies
+from airflow_chat_provider.testing import ChatServer, End, replies
 from airflow_chat_provider.transport.client import Client
+from tests.support import faults
 from tests.support.calling import REQUEST, create, mute_port, transport_error
 from tests.support.certs import Certificates, make_certificates
 from tests.support.proxy import ForwardProxy
@@ -133,7 +134,7 @@ def test_an_abort_during_the_tls_handshake_ends_it_and_nothing_is_sent(connect: 
             assert taken.recv(100_000) == b""
     assert isinstance(error, TransportError)
     assert not error.sent
-    assert not hook.client._backend.streams
+    assert not hook.session.client._backend.streams
 
 
 def test_nothing_is_sent_after_an_abort(far: ChatServer) -> None:
@@ -146,12 +147,9 @@ def test_nothing_is_sent_after_an_abort(far: ChatServer) -> None:
 
 
 def test_an_abort_before_the_connection_was_read_holds(chat: ChatServer) -> None:
-    class Late(ChatCompletionHook):
-        def prepare(self, *arguments: Any) -> dict[str, Any]:
-            self.abort()
-            return super().prepare(*arguments)
-
-    assert not transport_error(create, Late()).sent
+    hook = ChatCompletionHook()
+    hook.abort()
+    assert not transport_error(create, hook).sent
     assert chat.requests == []
 
 
@@ -161,13 +159,13 @@ def test_an_abort_while_connecting_lets_nothing_out(
 ) -> None:
     hook = ChatCompletionHook()
     name = {"resolving": "_resolve", "connected": "watch"}[moment]
-    step = getattr(hook.client._backend, name)
+    step = getattr(hook.session.client._backend, name)
 
     def aborted(*arguments: Any) -> Any:
         hook.abort()
         return step(*arguments)
 
-    monkeypatch.setattr(hook.client._backend, name, aborted)
+    monkeypatch.setattr(hook.session.client._backend, name, aborted)
     assert not transport_error(create, hook).sent
     assert far.requests == []
 
@@ -184,5 +182,5 @@ def test_a_failed_handshake_leaves_nothing_to_abort(connect: Connect, tmp_path: 
         connect(server.url, extra={"max_attempts": 1})
         hook = ChatCompletionHook()
         assert not transport_error(create, hook).sent
-        assert not hook.client._backend.streams
+        assert not hook.session.client._backend.streams
         assert server.wait_all_closed()

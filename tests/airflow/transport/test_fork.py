@@ -19,8 +19,8 @@ import pytest
 from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
-from airflow_chat_provider.transport.client import AsyncClient
-from tests.support.calling import REQUEST
+from airflow_chat_provider.transport.session import AsyncSession
+from tests.support.calling import REQUEST, async_session
 from tests.support.certs import Certificates, make_certificates
 
 # Python 3.12 warns of a fork beside threads, which is what these tests are about.
@@ -205,7 +205,7 @@ def test_a_child_that_is_forked_while_the_pool_is_locked_does_not_wait_for_ever(
     holding, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with hook.client._transport._pool._optional_thread_lock:
+        with hook.session.client._transport._pool._optional_thread_lock:
             holding.set()
             go_on.wait(HANG)
 
@@ -248,11 +248,11 @@ def test_a_child_takes_nothing_of_the_stream_that_its_parent_reads(server: ChatS
 
 def test_a_child_opens_its_own_connection_on_an_event_loop_of_its_own(server: ChatServer) -> None:
     with asyncio.Runner() as runner:
-        client = runner.run(ChatCompletionHook().aclient())
-        assert runner.run(say(client, "before")) == "before"
+        session = runner.run(async_session(ChatCompletionHook()))
+        assert runner.run(say(session, "before")) == "before"
         assert Child(lambda: asyncio.run(acreate("child"))).result() == "child"
-        assert runner.run(say(client, "after")) == "after"
-        runner.run(client.aclose())
+        assert runner.run(say(session, "after")) == "after"
+        runner.run(session.aclose())
     assert not connections(server, "child") & connections(server, "before", "after")
 
 
@@ -261,16 +261,16 @@ def test_a_child_opens_its_own_connection_on_an_event_loop_of_its_own(server: Ch
 )  # to a name no loop of the parent's connects: it has threads
 def test_a_child_that_goes_on_with_its_parents_event_loop_opens_its_own_connection(server: ChatServer) -> None:
     with asyncio.Runner() as runner:
-        client = runner.run(ChatCompletionHook().aclient())
-        assert runner.run(say(client, "before")) == "before"
-        assert Child(lambda: runner.run(say(client, "child"))).result() == "child"
-        assert runner.run(say(client, "after")) == "after"
-        runner.run(client.aclose())
+        session = runner.run(async_session(ChatCompletionHook()))
+        assert runner.run(say(session, "before")) == "before"
+        assert Child(lambda: runner.run(say(session, "child"))).result() == "child"
+        assert runner.run(say(session, "after")) == "after"
+        runner.run(session.aclose())
     assert not connections(server, "child") & connections(server, "before", "after")
 
 
-async def say(client: AsyncClient, prompt: str) -> str:
-    return (await ChatCompletionHook().asend(client, request(prompt))).raise_for_error().text
+async def say(session: AsyncSession, prompt: str) -> str:
+    return (await session.send(request(prompt))).raise_for_error().text
 
 
 async def acreate(prompt: str) -> str:

@@ -17,7 +17,7 @@ from airflow_chat_provider.airflow_api import connections
 from airflow_chat_provider.errors import InvalidRequest, RateLimited
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
-from airflow_chat_provider.transport import client
+from airflow_chat_provider.transport import session
 from tests.support.calling import AT_ONCE, KEY, REQUEST, Create, acreate, both, create
 
 Connect = Callable[..., str]
@@ -181,7 +181,7 @@ def test_a_given_idempotency_key_is_used(server: ChatServer, connect: Connect, c
 def test_a_reply_that_is_sent_for_holds_its_error(chat: ChatServer) -> None:
     chat.script(replies.error(429, "slow down"))
     hook = ChatCompletionHook(max_attempts=1)
-    reply = hook.send(hook.prepare(REQUEST))
+    reply = hook.session.send(hook.session.prepare(REQUEST, "2026-11"))
     hook.close()
     assert isinstance(reply.error, RateLimited)
     assert reply.status == 429
@@ -199,13 +199,13 @@ def test_threads_share_a_hook(chat: ChatServer) -> None:
     chat.script(*[lambda request: replies.ok(request.json["messages"][0]["content"])] * 8)
     with ThreadPoolExecutor(8) as pool:
         assert all(asked == answered for asked, answered in pool.map(call, range(8)))
-    client = hook.client
+    client = hook.session.client
     hook.close()
     assert chat.wait_all_closed(), "one client had all the connections"
-    assert hook.client is client
+    assert hook.session.client is client
 
 
-def test_threads_that_begin_together_read_the_connection_once_and_share_a_client(
+def test_threads_that_begin_together_read_the_connection_once_and_share_a_session(
     chat: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -218,13 +218,13 @@ def test_threads_that_begin_together_read_the_connection_once_and_share_a_client
 
         return run
 
-    monkeypatch.setattr(client, "Client", slowly("client", client.Client))
-    monkeypatch.setattr(hooks, "read_connection", slowly("settings", connections.read_connection))
+    monkeypatch.setattr(session, "Session", slowly("session", session.Session))
+    monkeypatch.setattr(hooks, "read_settings", slowly("settings", connections.read_settings))
     hook = ChatCompletionHook()
     with ThreadPoolExecutor(4) as pool:
-        clients = list(pool.map(lambda _: hook.client, range(4)))
-    assert len({id(client) for client in clients}) == 1
-    assert made == ["settings", "client"]
+        sessions = list(pool.map(lambda _: hook.session, range(4)))
+    assert len({id(one) for one in sessions}) == 1
+    assert made == ["settings", "session"]
 
 
 def test_calls_of_a_hook_share_a_connection(chat: ChatServer) -> None:

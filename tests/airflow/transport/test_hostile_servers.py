@@ -18,7 +18,8 @@ import pytest
 from airflow_chat_provider.core.call.attempt import Attempt
 from airflow_chat_provider.errors import ProtocolError, RateLimited, TransportError, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
+from tests.support import faults
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Log, both, create, failure, transport_error
 
 Connect = Callable[..., str]
@@ -204,7 +205,7 @@ class TestBeforeTheBody:
         body = replies.ok().body
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         chat.script(raw(head, b"%x\r\n%s\r\n0\r\n" % (len(body), body), b"a:\r\n" * 50_000, b"\r\n"))
-        with pytest.raises(TransportError, match="headers follow the body") as caught:
+        with pytest.raises(TransportError, match="headers follow the response") as caught:
             asyncio.run(hook().acreate(REQUEST))
         assert caught.value.body == json.loads(body)
 
@@ -266,13 +267,14 @@ class TestWords:
             assert text.isprintable(), text
 
     def test_what_is_shown_of_a_call_and_its_steps_holds_no_prompt_no_answer_and_no_key(self) -> None:
-        from airflow_chat_provider.core.call.exchange import Received, Result, exchange
+        from airflow_chat_provider.core.call.exchange import exchange
+        from airflow_chat_provider.core.call.steps import Response, Result
         from airflow_chat_provider.core.connection.settings import Settings
-        from airflow_chat_provider.transport.outgoing import call_for
+        from airflow_chat_provider.transport.session import call_for
 
         call = call_for(dict(REQUEST), Settings(api_key=KEY))
         send = next(exchange(call))
-        answer = Received(200, {}, PROMPT.encode(), None, {"a": PROMPT})
+        answer = Response(200, {}, PROMPT.encode(), None, {"a": PROMPT})
         shown = repr((call, send, answer, Result(answer, 0.0)))
         assert PROMPT not in shown
         assert KEY not in shown
@@ -333,11 +335,12 @@ class TestNames:
         script = (
             "import socket, threading\n"
             "socket.getaddrinfo = lambda *a, **k: threading.Event().wait()\n"
-            "from airflow_chat_provider.core.call.exchange import Call, exchange\n"
+            "from airflow_chat_provider.core.call.exchange import exchange\n"
+            "from airflow_chat_provider.core.call.steps import Call\n"
             "from airflow_chat_provider.core.connection.settings import Settings\n"
-            "from airflow_chat_provider.transport.client import Client\n"
+            "from airflow_chat_provider.transport.session import Session\n"
             "settings = Settings(base_url='http://models.example/v1', connect_timeout=0.2, max_attempts=1)\n"
-            "print(Client(settings).run(exchange(Call(settings)), {}).error)\n"
+            "print(Session(settings).run(exchange(Call(settings)), {}).error)\n"
         )
         done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, timeout=60, check=True)
         assert b"connect_timeout" in done.stdout
@@ -349,13 +352,14 @@ class TestNames:
 
 WITHOUT_FILES = """
 import asyncio, os, resource, sys
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.answer.record import dump, load, safe
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.testing import ChatServer, replies
-from airflow_chat_provider.transport.client import AsyncClient, Client
+from airflow_chat_provider.transport.session import AsyncSession, Session
 
-kind, name = {"Client": Client, "AsyncClient": AsyncClient}[sys.argv[1]], sys.argv[2]
+kind, name = {"Session": Session, "AsyncSession": AsyncSession}[sys.argv[1]], sys.argv[2]
 answers = {
     "answer": replies.ok("Bonjour \\u00e9\\u00e8 \\x00"),
     "large": replies.ok("\\u65e5" * 200_000),
@@ -381,20 +385,20 @@ with ChatServer(last_file) as server:
     settings = Settings(base_url=server.url, max_attempts=1)
 
     async def ask():
-        return await AsyncClient(settings).run(exchange(Call(settings, contents=(b"{}",))), {})
+        return await AsyncSession(settings).run(exchange(Call(settings, contents=(b"{}",))), {})
 
-    if kind is AsyncClient:
+    if kind is AsyncSession:
         loop = asyncio.new_event_loop()
         reply = loop.run_until_complete(ask())
     else:
-        reply = Client(settings).run(exchange(Call(settings, contents=(b"{}",))), {})
+        reply = Session(settings).run(exchange(Call(settings, contents=(b"{}",))), {})
     kept = load(dump(safe(reply)))
     list(map(os.close, taken))
 print(kept.status, type(kept.error).__name__, len(str(kept.body)))
 """
 
 
-@pytest.mark.parametrize("client", ["Client", "AsyncClient"])
+@pytest.mark.parametrize("client", ["Session", "AsyncSession"])
 @pytest.mark.parametrize(
     ("name", "found"),
     [

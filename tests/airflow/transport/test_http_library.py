@@ -40,19 +40,20 @@ import asyncio, sys
 absent = {"httpx": ("httpx2", "httpcore2"), "httpx2": ("httpx", "httpcore")}[sys.argv[1]]
 sys.modules.update(dict.fromkeys(absent))
 
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.transport.client import AsyncClient, Client
+from airflow_chat_provider.transport.session import AsyncSession, Session
 
 async def ask():
-    client = AsyncClient(settings)
+    client = AsyncSession(settings)
     reply = await client.run(exchange(call), {})
     await client.aclose()
     return reply
 
 settings = Settings(base_url=sys.argv[2])
 call = Call(settings, contents=(b"{}",))
-print(Client(settings).run(exchange(call), {}).text, asyncio.run(ask()).text)
+print(Session(settings).run(exchange(call), {}).text, asyncio.run(ask()).text)
 """
 
 LEFT_HTTPX = """

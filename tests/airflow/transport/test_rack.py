@@ -13,7 +13,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, End, faults, replies
 from airflow_chat_provider.transport import shared as rack_module
 from airflow_chat_provider.transport.shared import Rack
-from tests.support.calling import REQUEST
+from tests.support.calling import REQUEST, async_session
 
 
 async def ask(
@@ -21,17 +21,17 @@ async def ask(
 ) -> None:
     """Calls one after the other by one client, which stays open until ``hold`` is set."""
     hook = ChatCompletionHook(**limits)
-    client = await hook.aclient()
+    session = await async_session(hook)
     try:
         for _ in range(times):
-            reply = await hook.asend(client, dict(REQUEST))
+            reply = await session.send(dict(REQUEST))
             assert reply.error is None
         if done is not None:
             done.set()
         if hold is not None:
             await hold.wait()
     finally:
-        await client.aclose()
+        await session.aclose()
 
 
 def connections(chat: ChatServer) -> list[int]:
@@ -88,11 +88,11 @@ def test_a_connection_that_the_server_has_ended_is_not_used_again(chat: ChatServ
 
     async def twice() -> None:
         hook = ChatCompletionHook(max_attempts=1)
-        client = await hook.aclient()
-        assert (await hook.asend(client, dict(REQUEST))).error is None
+        session = await async_session(hook)
+        assert (await session.send(dict(REQUEST))).error is None
         assert await asyncio.to_thread(chat.wait_all_closed)
-        assert (await hook.asend(client, dict(REQUEST))).error is None
-        await client.aclose()
+        assert (await session.send(dict(REQUEST))).error is None
+        await session.aclose()
 
     asyncio.run(twice())
     assert connections(chat) == [1, 2]
@@ -103,11 +103,11 @@ def test_a_call_that_failed_leaves_a_transport_that_works(chat: ChatServer) -> N
 
     async def all_of_them() -> None:
         hook = ChatCompletionHook(timeout=0.2, max_attempts=1)
-        client = await hook.aclient()
+        session = await async_session(hook)
         for _ in range(3):
-            assert (await hook.asend(client, dict(REQUEST))).error is not None
-        assert (await hook.asend(client, dict(REQUEST))).error is None
-        await client.aclose()
+            assert (await session.send(dict(REQUEST))).error is not None
+        assert (await session.send(dict(REQUEST))).error is None
+        await session.aclose()
 
     asyncio.run(all_of_them())
     assert len(chat.requests) == 4
@@ -118,13 +118,13 @@ def test_idle_connections_are_closed_while_others_work(chat: ChatServer, monkeyp
 
     async def busy() -> None:
         hook = ChatCompletionHook()
-        client = await hook.aclient()
-        await asyncio.gather(*(hook.asend(client, dict(REQUEST)) for _ in range(5)))
+        session = await async_session(hook)
+        await asyncio.gather(*(session.send(dict(REQUEST)) for _ in range(5)))
         rack = Rack.join(hook.settings)
         await rack.give(rack.take())
         assert await asyncio.to_thread(chat.wait_all_closed, but=1)
         await rack.leave()
-        await client.aclose()
+        await session.aclose()
 
     asyncio.run(busy())
 
@@ -170,16 +170,16 @@ def test_a_call_that_is_cancelled_leaves_no_connection_wherever_it_was(
 
     async def is_cancelled_at(moment: int) -> bool:
         hook = ChatCompletionHook()
-        client = await hook.aclient()
+        session = await async_session(hook)
         for _ in range(before):
-            await hook.asend(client, dict(REQUEST))
+            await session.send(dict(REQUEST))
 
         async def call() -> None:
             await cancelled
 
-        cancelled = CancelledAt(moment, hook.asend(client, dict(REQUEST)))
+        cancelled = CancelledAt(moment, session.send(dict(REQUEST)))
         await asyncio.gather(asyncio.create_task(call()), return_exceptions=True)
-        await client.aclose()
+        await session.aclose()
         return cancelled.left < 0
 
     async def at_every_moment() -> int:

@@ -277,7 +277,7 @@ def test_what_came_is_kept_where_reading_it_fails_by_a_fault_of_ours(create, cha
     def fail(*_arguments, **_more):
         raise KeyError("canary")
 
-    monkeypatch.setattr(exchange, "judged", fail)
+    monkeypatch.setattr(exchange, "judge", fail)
     error = failure(create, ChatCompletionHook())
     assert isinstance(error, ProtocolError)
     assert "failed to read it (KeyError)" in error.message

@@ -13,9 +13,10 @@ import pytest
 
 from airflow_chat_provider.errors import RateLimited, TransportTimeout
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, End, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, End, Reply, replies
 from airflow_chat_provider.transport.http_library import httpcore
 from airflow_chat_provider.transport.sync_network import Backend, Clock
+from tests.support import faults
 from tests.support.calling import (
     AT_ONCE,
     REQUEST,

@@ -48,7 +48,7 @@ def mutual(certificates: Certificates) -> Iterator[ChatServer]:
 
 
 def context_of(hook: ChatCompletionHook) -> Any:
-    return hook.client._transport._pool._ssl_context
+    return hook.session.client._transport._pool._ssl_context
 
 
 @both

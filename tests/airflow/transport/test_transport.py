@@ -14,10 +14,11 @@ from airflow_chat_provider.errors import (
     ProtocolError,
 )
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
 from airflow_chat_provider.transport.async_network import last_failure
 from airflow_chat_provider.transport.http_library import httpcore, httpx
 from airflow_chat_provider.transport.sync_network import words_of
+from tests.support import faults
 from tests.support.behaviours import BODY, FAULTS, GOOD, ODD, json_text
 from tests.support.calling import (
     AT_ONCE,
@@ -173,9 +174,10 @@ def test_where_a_host_has_several_addresses_the_last_failure_is_told() -> None:
 
 MEASURED = """
 import asyncio, resource, sys
-from airflow_chat_provider.core.call.exchange import Call, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.transport.client import AsyncClient, Client
+from airflow_chat_provider.transport.session import AsyncSession, Session
 
 settings = Settings(base_url=sys.argv[1], max_attempts=1)
 
@@ -186,7 +188,7 @@ def call(kind):
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
-kind = {"Client": Client, "AsyncClient": AsyncClient}[sys.argv[2]]
+kind = {"Session": Session, "AsyncSession": AsyncSession}[sys.argv[2]]
 assert call(kind).error is None
 before = peak()
 error = call(kind).error
@@ -194,7 +196,7 @@ print(peak() - before, error)
 """
 
 
-@pytest.mark.parametrize("client", ["Client", "AsyncClient"])
+@pytest.mark.parametrize("client", ["Session", "AsyncSession"])
 @pytest.mark.parametrize("reply", [faults.huge(300 * MIB), faults.gzip_bomb(1 << 30)], ids=["300 MB", "gzip bomb"])
 def test_memory_is_bounded_whatever_is_sent(project: Path, client: str, reply: Reply) -> None:
     with ChatServer(replies.ok(), reply) as server:

@@ -17,6 +17,7 @@ import pytest
 from airflow_chat_provider.errors import InvalidConnection, StatusError, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
+from tests.support import faults
 from tests.support.calling import KEY, PROMPT, Create, both, failure, free_port
 from tests.support.certs import Certificates, make_certificates
 from tests.support.proxy import ForwardProxy
@@ -224,7 +225,7 @@ class TestPath:
 
 
 def moved(to: str) -> Callable[[Received], Reply]:
-    return lambda request: replies.redirect(to.format(path=request.target, prompt=PROMPT, key=KEY), 301)
+    return lambda request: faults.redirect(to.format(path=request.target, prompt=PROMPT, key=KEY), 301)
 
 
 class TestRedirects:
@@ -260,7 +261,7 @@ class TestRedirects:
         assert len(server.requests) == 1
 
     def test_the_test_button_names_it_too(self, connect: Connect) -> None:
-        with ChatServer(models=replies.redirect("https://api.example.com/v1/models", 308)) as server:
+        with ChatServer(models=faults.redirect("https://api.example.com/v1/models", 308)) as server:
             connect(server.url, password=KEY)
             assert button().startswith("Write https://api.example.com/v1 in the base URL (host) of connection")
 
@@ -268,15 +269,15 @@ class TestRedirects:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("https://https://api.x.com/v1", "host has a scheme twice; write https://api.x.com/v1"),
-        ("https://api.x.com/v1/chat/completions", "host ends in /chat/completions; leave that out"),
-        ("https:/api.x.com/v1", "host has https:/ where https:// is due; write https://api.x.com/v1"),
+        ("https://https://api.x.com/v1", "host has two schemes; write https://api.x.com/v1"),
+        ("https://api.x.com/v1/chat/completions", "host ends in /chat/completions: remove it"),
+        ("https:/api.x.com/v1", "host has https:/ instead of https://; write https://api.x.com/v1"),
     ],
 )
 def test_a_mistake_that_can_be_seen_is_named_before_anything_is_sent(connect: Connect, host: str, words: str) -> None:
     connect(host, password=KEY)
     assert words in button()
-    for call in (lambda: ChatCompletionHook().settings, lambda: asyncio.run(ChatCompletionHook()._asettings())):
+    for call in (lambda: ChatCompletionHook().settings, lambda: asyncio.run(ChatCompletionHook().acreate({}))):
         with pytest.raises(InvalidConnection) as caught:
             call()
         assert (caught.value.field, words in caught.value.message) == ("host", True)

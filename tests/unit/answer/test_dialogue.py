@@ -147,7 +147,7 @@ def test_whoever_is_told_of_the_same_replies_comes_to_the_same_point(texts: list
         if last is not None and same is not None:
             assert (last.body, last.attempts, str(last.error)) == (same.body, same.attempts, str(same.error))
             return
-        assert (other.request, other.sends, other.by_form) == (one.request, one.sends, one.by_form)
+        assert (other.request, other.call, other.by_form) == (one.request, one.call, one.by_form)
 
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "model_not_found"])
@@ -168,7 +168,7 @@ def test_a_call_that_fails_after_answers_that_did_not_fit_tells_of_them_and_keep
     dialogue.take(answer("{}", total_tokens=3)._replace(request_id="r1"))
     dialogue.take(answer("{}", total_tokens=4)._replace(request_id="r2"))
     last = ended(dialogue.take(Reply(None, None, error=TransportError("Try again: reset", sent=True))))
-    assert str(last.error) == "Try again: reset; before it 2 answers came that do not fit (request id r1, r2)"
+    assert str(last.error) == "Try again: reset; 2 earlier answers did not fit (request id r1, r2)"
     assert isinstance(last.error, TransportError)
     assert last.error.sent is True
     assert (last.status, last.body["usage"]["total_tokens"]) == (200, 7)
@@ -179,7 +179,7 @@ def test_a_refusal_after_an_answer_keeps_what_the_server_said_of_it() -> None:
     dialogue.take(answer("{}"))
     last = ended(dialogue.take(Reply(500, {"error": "oops"}, error=StatusError("oops", status=500))))
     assert (last.status, last.body) == (500, {"error": "oops"})
-    assert "before it 1 answer came that does not fit" in str(last.error)
+    assert "1 earlier answer did not fit" in str(last.error)
 
 
 def test_an_answer_with_what_no_request_can_hold_is_shown_again_as_one_can() -> None:
@@ -244,7 +244,7 @@ def test_after_output_retries_the_error_is_the_server_s() -> None:
     assert isinstance(last.error, StatusError)
     assert (last.error.code, last.attempts) == ("json_validate_failed", 3)
     assert "Failed to generate JSON" in str(last.error)
-    assert "before it 1 answer came that does not fit (request id r1)" in str(last.error)
+    assert "1 earlier answer did not fit (request id r1)" in str(last.error)
     assert last.body["usage"] == {"total_tokens": 3}
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Call, Received, Send, judge
-from airflow_chat_provider.core.call.opening import Kind, Opening
+from airflow_chat_provider.core.call.body import Kind, Opening
+from airflow_chat_provider.core.call.judging import judge
+from airflow_chat_provider.core.call.steps import Call, Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from tests.support.fuzzing import fuzz
 from tests.support.mislabelled import (
@@ -32,6 +33,7 @@ from tests.support.mislabelled import (
     WHOLE,
     dumped,
 )
+from tests.unit.call.feeding import feed
 
 KINDS = [KIND, "application/json", "text/plain; charset=utf-8", "application/x-ndjson", ""]
 ANY = {**STREAMS, **DOCUMENTS, **{name: broken.raw for name, broken in BROKEN.items()}}
@@ -40,19 +42,19 @@ whatever_it_is_called = pytest.mark.parametrize("kind", KINDS)
 
 def received(
     *pieces: bytes, kind: str = "", encoding: str = "", limit: int = 1 << 20, choices: int = 1
-) -> tuple[list[dict[str, Any]], Received]:
+) -> tuple[list[dict[str, Any]], Response]:
     """The chunks, and the response."""
     attempt = Attempt(Settings(max_response_bytes=limit), Send(9.0, 1, choices=choices))
     attempt.begin(200, {"content-type": kind, "content-encoding": encoding})
     chunks: list[dict[str, Any]] = []
     for piece in pieces:
         if not attempt.over:
-            chunks += attempt.feed(piece)
+            chunks += feed(attempt, piece)
     chunks += attempt.finish()
     return chunks, attempt.end()
 
 
-def replied(outcome: Received) -> Reply:
+def replied(outcome: Response) -> Reply:
     return judge(outcome, Call(Settings(base_url="https://h/v1")), now=0.0)
 
 
@@ -76,7 +78,7 @@ def test_a_document_is_read_whatever_it_is_called_and_whatever_stands_around_it(
 
 @whatever_it_is_called
 @pytest.mark.parametrize("name", BROKEN)
-def test_of_what_cannot_be_read_the_error_says_why_and_the_body_holds_what_came(name: str, kind: str) -> None:
+def test_unreadable_answers_have_an_error_that_says_why_and_keep_what_came(name: str, kind: str) -> None:
     raw, says, body = BROKEN[name]
     reply = replied(received(raw, kind=kind)[1])
     assert reply.error is not None
@@ -98,7 +100,7 @@ def test_where_the_bytes_are_cut_makes_no_difference(name: str, kind: str, encod
 
 
 @pytest.mark.parametrize("name", ANY)
-def test_byte_by_byte_is_the_same(name: str) -> None:
+def test_an_answer_byte_by_byte_is_read_the_same(name: str) -> None:
     raw = ANY[name]
     chunks, response = received(*(raw[at : at + 1] for at in range(len(raw))))
     assert (chunks, response.problem, response.body) == (
@@ -113,25 +115,25 @@ def test_byte_by_byte_is_the_same(name: str) -> None:
 def test_a_chunk_comes_with_the_line_that_holds_it(kind: str, end: bytes) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": kind})
-    found = [attempt.feed(b"data: " + line + end + (b"" if end else b"\n")) for line in LINES]
+    found = [feed(attempt, b"data: " + line + end + (b"" if end else b"\n")) for line in LINES]
     assert [[one] for one in CHUNKS] == found
 
 
 @pytest.mark.parametrize("line", [HALF, LINES[0] + b"\n"])
-def test_a_stream_that_is_called_json_is_one_as_soon_as_its_first_line_is_there(line: bytes) -> None:
+def test_a_stream_called_json_gives_chunks_from_its_first_line_on(line: bytes) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": "application/json"})
     assert not attempt.streaming
-    assert len(attempt.feed(line)) == 1
+    assert len(feed(attempt, line)) == 1
     assert attempt.streaming
 
 
 @pytest.mark.parametrize("cut", [5, 30, len(HALF) + 20])
-def test_what_came_of_a_stream_that_broke_is_kept_even_where_it_was_no_event(cut: int) -> None:
+def test_a_broken_stream_without_a_whole_event_keeps_its_bytes(cut: int) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": KIND})
     raw = (HALF + HALF)[:cut]
-    attempt.feed(raw)
+    feed(attempt, raw)
     body = attempt.failed("reset").body
     assert body == raw.decode() if cut < len(HALF) else body["choices"][0]["message"]["content"] == "Hel"
 
@@ -143,7 +145,7 @@ def test_an_answer_with_an_empty_delta_beside_its_message_is_a_document() -> Non
     assert replied(received(dumped(whole) + b"\n")[1]).body == whole
 
 
-def test_a_field_that_no_standard_has_is_passed_over_in_a_stream_that_is_called_one() -> None:
+def test_an_unknown_field_is_skipped_in_a_declared_stream() -> None:
     assert replied(received(b"version: 2\n\n" + STREAMS["without a space"], kind=KIND)[1]).text == TEXT
 
 
@@ -154,24 +156,24 @@ def test_a_body_that_is_all_blank_is_held_to_the_limit(kind: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [HALF, b""])
-def test_of_a_stream_too_large_at_least_the_beginning_is_kept(raw: bytes) -> None:
+def test_a_stream_too_large_keeps_its_beginning(raw: bytes) -> None:
     endless = received(raw, b"data: " + b"x" * 9000, b"x" * 9000, kind=KIND, limit=10_000)[1]
     assert endless.problem == "a line of the stream is too long"
     assert endless.body or endless.content.startswith(b"data: xxx")
 
 
-def test_a_first_line_too_long_for_a_chunk_is_a_documents() -> None:
+def test_a_first_line_too_long_for_a_chunk_makes_a_document() -> None:
     long = dumped(CHUNKS[0] | {"x": "x" * 17_000}) + b"\n"
     assert received(long)[0] == received(long[:16_600], long[16_600:])[0] == []
 
 
-def test_a_text_that_never_becomes_an_event_takes_no_more_memory_than_is_kept_of_it() -> None:
+def test_a_text_without_events_takes_little_memory() -> None:
     tracemalloc.start()
     try:
         attempt = Attempt(Settings(), Send(9.0, 1))
         attempt.begin(200, {"content-type": KIND})
         for _ in range(50):
-            attempt.feed(b"nothing\n" * 4096)
+            feed(attempt, b"nothing\n" * 4096)
         size = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -180,7 +182,7 @@ def test_a_text_that_never_becomes_an_event_takes_no_more_memory_than_is_kept_of
 
 
 @pytest.mark.parametrize("comment", [b":\n", b":\r", b": " + b"x" * 300 + b"\n", b" \n"])
-def test_comments_without_number_are_passed_over(comment: bytes) -> None:
+def test_endless_comments_are_skipped(comment: bytes) -> None:
     assert replied(received(comment * 20_000, STREAMS["CRLF"], limit=16 << 20)[1]).text == TEXT
 
 
@@ -206,7 +208,7 @@ def packed(encoding: str, *parts: bytes) -> list[bytes]:
 def test_a_compressed_stream_gives_each_chunk_as_soon_as_it_comes(encoding: str, kind: str) -> None:
     attempt = Attempt(Settings(), Send(9.0, 1))
     attempt.begin(200, {"content-type": kind, "content-encoding": encoding})
-    found = [attempt.feed(piece) for piece in packed(encoding, HALF, HALF, DONE)]
+    found = [feed(attempt, piece) for piece in packed(encoding, HALF, HALF, DONE)]
     assert found == [[CHUNKS[0]], [CHUNKS[0]], [], []]
 
 
@@ -218,12 +220,12 @@ def test_the_limit_is_for_what_a_stream_unpacks_to() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br"])
-def test_a_stream_that_is_not_in_its_encoding_is_a_problem(encoding: str) -> None:
+def test_a_stream_not_encoded_as_declared_is_a_problem(encoding: str) -> None:
     what = "stream" if encoding == "br" else "response"
     problem = received(HALF, HALF, encoding=encoding)[1].problem
-    assert problem == f"the {what} is not in its Content-Encoding ({encoding})"
+    assert problem == f"the {what} is not encoded as its Content-Encoding says ({encoding})"
 
 
-def test_what_a_stream_is_read_with_doubt_of_is_told() -> None:
+def test_doubts_about_a_stream_are_reported() -> None:
     assert len(replied(received(HALF + DONE)[1]).doubts) == 1
     assert replied(received(HALF + DONE)[1]).error is None

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.answer.record import dump, load, safe
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Call, Result, Send, exchange
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import Call, Result, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.core.server.scrub import Scrubber
 from tests.support.fuzzing import fuzz
+from tests.unit.call.feeding import feed
 
 KEY, PROMPT, WORD = "sk-canary-5f2b7c", "The kestrel has a broken wing.", "hunter2"
 SETTINGS = Settings(base_url="https://h/v1", api_key=KEY, max_attempts=1, max_response_bytes=20_000)
 REQUEST = {"messages": [{"role": "user", "content": PROMPT}, {"role": "user", "content": WORD}]}
-CALL = Call(SETTINGS, Scrubber(REQUEST, SETTINGS.secrets), (b"{}",))
+CALL = Call(SETTINGS, (b"{}",), request=REQUEST)
 QUIET = fuzz(150)
 
 NAMES = st.sampled_from(
@@ -77,7 +78,7 @@ def received(status: int, headers: dict[str, str], sent: bytes, cuts: list[int],
     edges = [0, *sorted(cut % (len(sent) + 1) for cut in cuts), len(sent)]
     for start, end in pairwise(edges):
         if not attempt.over:
-            attempt.feed(sent[start:end])
+            feed(attempt, sent[start:end])
     if broken:
         outcome: Any = attempt.failed("cut off")
     else:
@@ -117,7 +118,7 @@ def check(reply: Reply) -> None:
 class TestAnyReply:
     @QUIET
     @given(STATUSES, HEADERS, BODIES, ENCODINGS, st.lists(st.integers(0, 99), max_size=3), st.booleans())
-    def test_any_bytes_are_a_reply(
+    def test_any_bytes_become_a_reply(
         self, status: int, headers: dict[str, str], body: bytes, encoding: Any, cuts: list[int], broken: bool
     ) -> None:
         name, encode = encoding
@@ -125,7 +126,7 @@ class TestAnyReply:
 
     @QUIET
     @given(HEADERS, STREAMS, ENCODINGS, st.lists(st.integers(0, 99), max_size=3), st.booleans())
-    def test_any_bytes_are_a_stream(
+    def test_any_bytes_can_be_read_as_a_stream(
         self, headers: dict[str, str], body: bytes, encoding: Any, cuts: list[int], broken: bool
     ) -> None:
         name, encode = encoding
@@ -134,6 +135,6 @@ class TestAnyReply:
 
     @QUIET
     @given(st.lists(CHUNK, max_size=8), st.lists(st.integers(0, 999), max_size=3))
-    def test_any_chunks_are_a_stream(self, chunks: list[Any], cuts: list[int]) -> None:
+    def test_any_chunks_can_be_read_as_a_stream(self, chunks: list[Any], cuts: list[int]) -> None:
         sent = b"".join(b"data: " + encoded(chunk) + b"\n\n" for chunk in chunks)
         check(received(200, {"content-type": "text/event-stream"}, sent, cuts, broken=False))

@@ -60,7 +60,7 @@ def test_an_index_may_be_a_text() -> None:
     assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "00"), (1, "1")]
 
 
-def test_it_is_finished_when_every_choice_has_its_finish_reason() -> None:
+def test_an_answer_is_finished_when_every_choice_has_a_finish_reason() -> None:
     assembly = Assembly()
     assert (assembly.empty, assembly.finished) == (True, False)
     assembly.add(choice({"content": "a"}, 0, finish_reason="stop"))
@@ -115,7 +115,7 @@ def test_usage_of_a_choice_stays_there_where_the_body_has_its_own() -> None:
     assert (made["usage"], made["choices"][0]["usage"]) == (USAGE, {"total_tokens": 1})
 
 
-def test_usages_of_several_choices_that_differ_are_nobodys_sum() -> None:
+def test_differing_usages_of_choices_are_not_added_up() -> None:
     made = body(*(choice({}, index, usage={"total_tokens": index}) for index in (1, 2)))
     assert "usage" not in made
     assert [one["usage"]["total_tokens"] for one in made["choices"]] == [1, 2]
@@ -158,11 +158,11 @@ def test_a_finish_reason_in_geminis_spelling_counts(none: str | None) -> None:
 
 
 @pytest.mark.parametrize("role", [None, ""])
-def test_a_role_that_no_chunk_says_is_the_assistants(role: str | None) -> None:
+def test_a_missing_role_is_assistant(role: str | None) -> None:
     assert message({"role": role, "content": "a"})["role"] == "assistant"
 
 
-def test_how_many_choices_have_begun_is_known() -> None:
+def test_choices_that_have_begun_are_counted() -> None:
     assembly = Assembly()
     assembly.add({"choices": []})
     assert assembly.begun == 0
@@ -172,7 +172,7 @@ def test_how_many_choices_have_begun_is_known() -> None:
     assert assembly.begun == 2
 
 
-def test_a_choice_without_a_delta_has_a_message_all_the_same() -> None:
+def test_a_choice_without_a_delta_has_a_message() -> None:
     made = body({"choices": [{"index": 0, "finish_reason": "stop"}]})
     assert made["choices"][0]["message"] == {"role": "assistant", "content": None}
 
@@ -231,7 +231,7 @@ def test_mistrals_content_is_a_list_of_parts_then_text(before: str | None) -> No
     ]
 
 
-def test_empty_text_after_parts_is_no_part() -> None:
+def test_empty_text_after_parts_adds_no_part() -> None:
     parts = [{"type": "image_url", "image_url": "u"}]
     assert message({"content": parts}, {"content": ""})["content"] == parts
 
@@ -252,7 +252,7 @@ def test_content_may_be_one_part() -> None:
 
 
 @pytest.mark.parametrize("odd", [0, 1, False, True, 2.5, None, "", [], {}])
-def test_what_has_come_is_not_erased_by_another_kind_of_value(odd: Any) -> None:
+def test_a_value_is_not_erased_by_one_of_another_type(odd: Any) -> None:
     calls = [{"index": 0, **call("a", "f", "{}")}]
     made = message({"content": "a", "tool_calls": calls}, {"content": odd, "tool_calls": odd}, {"content": "b"})
     content = made["content"] if isinstance(made["content"], str) else made["content"][0]["text"]
@@ -380,7 +380,7 @@ def test_a_body_can_be_asked_for_while_chunks_still_come() -> None:
     assert (made["content"], made["tool_calls"]) == ("ab", [call("a", "f", "{}")])
 
 
-def test_twenty_thousand_chunks_are_no_matter() -> None:
+def test_twenty_thousand_chunks_take_linear_time() -> None:
     token = {"token": "ab", "logprob": -1.0}
     delta = {"content": "ab", "tool_calls": [{"index": 0, "function": {"arguments": "cd"}}]}
     chunk = choice(delta, logprobs={"content": [token]})

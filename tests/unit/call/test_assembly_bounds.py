@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.call.chunks import tool_calls
-from airflow_chat_provider.core.call.chunks.arguments import Progress
-from airflow_chat_provider.core.call.chunks.assembly import Assembly, Overfull
+from airflow_chat_provider.core.call.chunks.assembly import Assembly
+from airflow_chat_provider.core.call.chunks.pieces import Overfull
+from airflow_chat_provider.core.call.chunks.readings import Progress
 from airflow_chat_provider.core.call.stream import StreamReader
 from tests.support.chunks import call, choice
 
@@ -61,7 +62,7 @@ def test_an_object_that_grows_is_not_copied_with_each_chunk() -> None:
 
 def test_more_choices_than_a_request_can_ask_for_are_refused_and_those_before_kept() -> None:
     reader = streamed(*(b'{"choices":[{"index":%d,"delta":{"content":"x"}}]}' % n for n in range(200)))
-    assert reader.problem == "the stream holds more than 128 choices"
+    assert reader.problem == "the stream has more than 128 choices"
     assert len(reader.body()["choices"]) == 128
 
 
@@ -75,7 +76,7 @@ def test_as_many_choices_as_the_request_asks_for_are_taken() -> None:
 def test_more_tool_calls_than_a_message_can_hold_are_refused_and_those_before_kept() -> None:
     one = b'{"choices":[{"delta":{"tool_calls":[{"index":%d,"id":"c%d","function":{"arguments":"{}"}}]}}]}'
     reader = streamed(*(one % (n, n) for n in range(5000)))
-    assert reader.problem == f"the stream holds more than {tool_calls._MOST} tool calls"
+    assert reader.problem == f"the stream has more than {tool_calls._MOST} tool calls"
     assert len(reader.body()["choices"][0]["message"]["tool_calls"]) == tool_calls._MOST
 
 
@@ -140,7 +141,7 @@ def tool(arguments: str, **more: Any) -> dict[str, Any]:
     ],
     ids=["a name", "a name and an id", "an id", "reasoning", "a list of whole things"],
 )
-def test_twenty_thousand_fragments_that_need_a_look_are_no_matter(delta: Any) -> None:
+def test_twenty_thousand_fragments_that_need_a_look_take_linear_time(delta: Any) -> None:
     made = Assembly()
     for number in range(20_000):
         made.add(choice(delta(number)))
@@ -148,7 +149,7 @@ def test_twenty_thousand_fragments_that_need_a_look_are_no_matter(delta: Any) ->
     assert [len(calls) for key, calls in message.items() if key == "tool_calls"] in ([], [1])
 
 
-def test_a_text_so_far_of_many_chunks_is_no_matter() -> None:
+def test_a_text_so_far_in_many_chunks_takes_linear_time() -> None:
     made = Assembly()
     for number in range(1, 3000):
         made.add(choice({"content": f"Of {'all ' * number}"}), 4 * number)
@@ -191,7 +192,7 @@ def test_what_is_kept_of_a_stream_is_not_larger_than_what_it_weighs(chunk: bytes
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert held < 60 * made._scale.weight + (1 << 16)
+    assert held < 60 * made._merger.weight + (1 << 16)
 
 
 def test_messages_are_refused_before_they_fill_the_memory() -> None:

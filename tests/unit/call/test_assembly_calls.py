@@ -79,7 +79,7 @@ def test_a_legacy_function_call_is_joined() -> None:
 WEATHER = [call("call_a", "get_weather", '{"city": "Rome"}')]
 
 
-def test_an_id_that_changes_after_the_first_fragment_is_no_new_call() -> None:
+def test_an_id_that_changes_after_the_first_fragment_starts_no_call() -> None:
     made = calls(
         {"index": 0, **call("call_a", "get_weather", "")},
         fragment('{"city"', index=0, id="call_b"),
@@ -122,14 +122,14 @@ def test_a_name_may_come_in_pieces_or_so_far_or_again(parts: tuple[str, ...]) ->
 
 @pytest.mark.parametrize("identity", ["", None])
 @pytest.mark.parametrize("index", [0, "0", None, -1, 0.0])
-def test_whole_calls_of_one_index_are_as_many(identity: str | None, index: Any) -> None:
+def test_whole_calls_of_one_index_stay_separate(identity: str | None, index: Any) -> None:
     whole = [call(identity, "f", '{"x": 1}'), call(identity, "g", "{}"), call(identity, "f", '{"x": 2}')]
     assert calls(*({"index": index, **one} for one in whole)) == whole
     assert message({"tool_calls": [{"index": index, **one} for one in whole]})["tool_calls"] == whole
 
 
 @pytest.mark.parametrize("identity", ["", None, "a"])
-def test_whole_calls_without_parameters_are_as_many(identity: str | None) -> None:
+def test_whole_calls_without_parameters_stay_separate(identity: str | None) -> None:
     whole = [call(identity, "get_time", ""), call(identity and "b", "get_date", "")]
     assert calls(*({"index": 0, **one} for one in whole)) == whole
 
@@ -199,7 +199,7 @@ def test_one_id_for_all_calls_does_not_make_them_one() -> None:
     assert made == [call("x", "f", '{"x": 1}'), call("x", "g", '{"y": 2}')]
 
 
-def test_an_empty_fragment_at_the_end_is_no_call() -> None:
+def test_an_empty_fragment_at_the_end_adds_no_call() -> None:
     assert (
         calls({"index": 0, **WEATHER[0]}, {"index": 1, "id": "", "function": {"name": "", "arguments": ""}}) == WEATHER
     )
@@ -232,7 +232,7 @@ def test_a_signature_beside_a_call_is_kept_and_not_doubled() -> None:
         ],
     ],
 )
-def test_what_may_be_one_call_or_two_or_no_call_is_doubted(fragments: list[dict[str, Any]]) -> None:
+def test_ambiguous_calls_leave_a_doubt(fragments: list[dict[str, Any]]) -> None:
     assembly = Assembly()
     for one in fragments:
         assembly.add(choice({"tool_calls": [one]}))

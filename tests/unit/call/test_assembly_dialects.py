@@ -105,7 +105,7 @@ def test_calls_with_indexes_of_their_own_may_come_all_at_once(
 
 @pytest.mark.parametrize("numbers", NUMBERS)
 @pytest.mark.parametrize("ids", ["head", "every", "empty", "null", "absent"])
-def test_a_call_that_is_openais_in_all_but_one_thing_leaves_no_doubt(numbers: str, ids: str) -> None:
+def test_a_call_that_differs_from_openais_in_one_thing_leaves_no_doubt(numbers: str, ids: str) -> None:
     calls: list[Call] = [("get_weather", {"city": "Rome"}), ("get_time", {"zone": "CET"})]
     made, doubts = assembled(written(calls, Dialect(numbers, ids), random.Random(1)))
     assert (read(made), doubts) == (calls, ())

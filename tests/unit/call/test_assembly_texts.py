@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from airflow_chat_provider.core.call.chunks.assembly import Assembly
 
-SO_FAR = "Each chunk of the stream repeated the text of {} that had come before: the last one was taken"
-AGAIN = "The last piece of {} in the stream was the whole text again: it was taken once"
+SO_FAR = "Each chunk of the stream repeated the text of {} so far: the last one was taken"
+AGAIN = "The last piece of {} in the stream repeated the whole text: it was taken once"
 DIFFERS = (
-    "Check the text of `content`: the message that the stream sent whole is not what its pieces come to; the longer "
-    "was taken"
+    "Check the text of `content`: the stream sent it in pieces and in `message`, which differ: the longer was taken"
 )
 UNSURE = "Check the text of {}"
 
@@ -47,7 +46,7 @@ def of_deltas(*pieces: str, field: str = "content") -> tuple[Any, tuple[str, ...
         tuple(accumulate(["Hello", " ", "wor", "ld"])),
     ],
 )
-def test_the_text_so_far_with_each_chunk_is_no_increment(pieces: tuple[str, ...], field: str) -> None:
+def test_the_text_so_far_in_each_chunk_is_not_joined(pieces: tuple[str, ...], field: str) -> None:
     text, doubts = of_deltas(*pieces, field=field)
     assert text.strip() == "Hello world"
     assert doubts == (SO_FAR.format(f"`{field}`"),)
@@ -100,14 +99,14 @@ def test_an_answer_that_repeats_itself_is_in_pieces_and_beyond_doubt(pieces: tup
         ),
     ],
 )
-def test_what_may_be_either_is_joined_and_doubted(pieces: tuple[str, ...]) -> None:
+def test_ambiguous_pieces_are_joined_with_a_doubt(pieces: tuple[str, ...]) -> None:
     text, doubts = of_deltas(*pieces)
     assert text == "".join(pieces)
     assert [doubt.startswith(UNSURE.format("`content`")) for doubt in doubts] == [True]
 
 
 @pytest.mark.parametrize("pieces", [("0", "00"), ("ha", "haha", "hahaha")])
-def test_what_grows_by_its_own_beginning_is_in_pieces(pieces: tuple[str, ...]) -> None:
+def test_pieces_that_grow_by_their_own_beginning_are_joined(pieces: tuple[str, ...]) -> None:
     assert of_deltas(*pieces)[0] == "".join(pieces)
 
 
@@ -144,7 +143,7 @@ def test_pieces_of_an_answer_are_joined_or_doubted(pieces: list[str]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=6), min_size=3, max_size=9))
-def test_a_text_so_far_is_never_taken_for_an_answer_without_a_word(pieces: list[str]) -> None:
+def test_a_text_so_far_is_never_joined_without_a_doubt(pieces: list[str]) -> None:
     """Unless it is blank, or grows by its own beginning, which an answer may do."""
     so_far = list(accumulate(pieces))
     text, doubts = of_deltas(*so_far)
@@ -157,7 +156,7 @@ def test_a_text_so_far_is_never_taken_for_an_answer_without_a_word(pieces: list[
 class TestMessages:
     """`message` beside a delta, or in its place: the text so far, the whole at the end, or, rarely, a piece."""
 
-    def test_beside_each_delta_it_is_the_text_so_far(self) -> None:
+    def test_a_message_beside_each_delta_is_the_text_so_far(self) -> None:
         made, doubts = assembled(
             {"message": {"role": "assistant", "content": "Hello"}, "delta": {"role": "assistant", "content": "Hello"}},
             {"message": {"role": "assistant", "content": "Hello world"}, "delta": {"content": " world"}},
@@ -175,22 +174,22 @@ class TestMessages:
             ("Hello", " world", "Hello world"),
         ],
     )
-    def test_in_place_of_deltas_it_may_be_the_text_so_far(self, pieces: tuple[str, ...]) -> None:
+    def test_messages_instead_of_deltas_may_be_the_text_so_far(self, pieces: tuple[str, ...]) -> None:
         made, doubts = assembled(*({"message": {"role": "assistant", "content": piece}} for piece in pieces))
         assert (made, doubts) == ({"role": "assistant", "content": "Hello world"}, ())
 
     @pytest.mark.parametrize("empty", [{}, {"content": ""}, {"role": "assistant", "content": None}, None])
-    def test_beside_empty_deltas_it_counts(self, empty: Any) -> None:
+    def test_a_message_beside_empty_deltas_counts(self, empty: Any) -> None:
         made, doubts = assembled(
             *({"delta": empty, "message": {"role": "assistant", "content": text}} for text in ("Hello", "Hello world"))
         )
         assert (made["content"], doubts) == ("Hello world", ())
 
-    def test_in_pieces_it_is_joined_and_doubted(self) -> None:
+    def test_messages_in_pieces_are_joined_with_a_doubt(self) -> None:
         made, doubts = assembled({"message": {"content": "Hello"}}, {"message": {"content": " world"}})
         assert made["content"] == "Hello world"
         assert doubts == (
-            "Check the text of `content`: the stream sent it in `message`, and in pieces, it seems: they were joined",
+            "Check the text of `content`: the stream seems to have sent it in `message` in pieces: they were joined",
         )
 
     @pytest.mark.parametrize(
@@ -204,17 +203,17 @@ class TestMessages:
             {"message": None},
         ],
     )
-    def test_whole_at_the_end_it_is_what_the_deltas_come_to(self, last: dict[str, Any]) -> None:
+    def test_a_whole_message_at_the_end_agrees_with_the_deltas(self, last: dict[str, Any]) -> None:
         made, doubts = assembled({"delta": {"content": "Hello"}}, {"delta": {"content": " world"}}, last)
         assert (made, doubts) == ({"role": "assistant", "content": "Hello world"}, ())
 
-    def test_whole_at_the_end_it_shows_that_the_deltas_were_the_text_so_far(self) -> None:
+    def test_a_whole_message_shows_that_deltas_were_the_text_so_far(self) -> None:
         made, doubts = assembled(
             {"delta": {"content": "Hi"}}, {"delta": {"content": "Hi!"}}, {"delta": {}, "message": {"content": "Hi!"}}
         )
         assert (made["content"], doubts) == ("Hi!", ())
 
-    def test_whole_at_the_end_it_shows_that_the_deltas_were_pieces(self) -> None:
+    def test_a_whole_message_shows_that_deltas_were_pieces(self) -> None:
         made, doubts = assembled(
             {"delta": {"content": "Hel"}},
             {"delta": {"content": "Hello"}},
@@ -223,7 +222,7 @@ class TestMessages:
         assert (made["content"], doubts) == ("HelHello", ())
 
     @pytest.mark.parametrize("whole", ["Hello there", "Hello", "Hello world, and all"])
-    def test_where_it_is_not_what_the_deltas_come_to_that_is_told(self, whole: str) -> None:
+    def test_a_whole_message_that_differs_from_the_deltas_leaves_a_doubt(self, whole: str) -> None:
         made, doubts = assembled(
             {"delta": {"content": "Hello"}}, {"delta": {"content": " world"}}, {"message": {"content": whole}}
         )
@@ -231,13 +230,13 @@ class TestMessages:
         assert doubts == (DIFFERS,)
 
     @pytest.mark.parametrize(("whole", "doubted"), [("Hello world", False), ("Hello", True)])
-    def test_it_is_compared_where_it_has_parts_and_the_deltas_a_text(self, whole: str, *, doubted: bool) -> None:
+    def test_a_message_of_parts_is_compared_with_deltas_of_text(self, whole: str, *, doubted: bool) -> None:
         parts = [{"type": "text", "text": whole}]
         deltas = {"delta": {"content": "Hello"}}, {"delta": {"content": " world"}}
         made, doubts = assembled(*deltas, {"delta": {}, "message": {"content": parts}})
         assert (made["content"], bool(doubts)) == ("Hello world", doubted)
 
-    def test_its_role_and_name_are_no_texts_in_pieces(self) -> None:
+    def test_role_and_name_of_messages_are_not_joined(self) -> None:
         made, doubts = assembled(
             *(
                 {"message": {"role": role, "name": "ab"[at], "content": "Hi"}}
@@ -246,7 +245,7 @@ class TestMessages:
         )
         assert (made, doubts) == ({"role": "assistant", "name": "b", "content": "Hi"}, ())
 
-    def test_what_only_it_has_is_taken(self) -> None:
+    def test_fields_that_only_a_message_has_are_taken(self) -> None:
         calls = [{"id": "a", "type": None, "function": {"name": "f", "arguments": {"x": 1}}}]
         made, doubts = assembled(
             {"delta": {"content": "Hi"}},
@@ -263,7 +262,7 @@ class TestMessages:
         assert doubts == ()
 
     @pytest.mark.parametrize(("arguments", "doubted"), [('{"x": 1}', False), ('{"x":1}', False), ('{"x": 2}', True)])
-    def test_its_calls_are_compared_with_those_of_the_deltas(self, arguments: str, *, doubted: bool) -> None:
+    def test_calls_of_a_message_are_compared_with_those_of_the_deltas(self, arguments: str, *, doubted: bool) -> None:
         def call(text: str) -> list[dict[str, Any]]:
             return [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": text}}]
 
@@ -276,7 +275,7 @@ class TestMessages:
         assert [one["function"]["arguments"] for one in made["tool_calls"]] == ['{"x": 1}']
         assert bool(doubts) == doubted
 
-    def test_its_calls_may_grow_with_each_chunk(self) -> None:
+    def test_calls_of_messages_may_grow_with_each_chunk(self) -> None:
         def call(name: str, text: str) -> dict[str, Any]:
             return {"id": name, "type": "function", "function": {"name": name, "arguments": text}}
 
@@ -287,7 +286,7 @@ class TestMessages:
         )
         assert (made["tool_calls"], doubts) == ([call("f", '{"x": 1}'), call("g", "{}")], ())
 
-    def test_its_calls_may_come_one_by_one(self) -> None:
+    def test_calls_of_messages_may_come_one_by_one(self) -> None:
         calls = [{"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}} for name in "fg"]
         made, _ = assembled(*({"message": {"tool_calls": [call]}} for call in calls))
         assert made["tool_calls"] == calls
@@ -312,7 +311,7 @@ class TestBareTexts:
         made, doubts = assembled({"text": "Bye", "delta": {"content": "Hello"}})
         assert (made["content"], len(doubts)) == ("Hello", 1)
 
-    def test_a_delta_that_is_nothing_of_that_is_left_out_and_told(self) -> None:
+    def test_a_delta_of_another_type_is_ignored_with_a_doubt(self) -> None:
         made, doubts = assembled({"delta": {"content": "Hello"}}, {"delta": [1]})
         assert made["content"] == "Hello"
-        assert doubts == ("A part of the stream was left out: a delta that is neither an object nor a text",)
+        assert doubts == ("A part of the stream was ignored: a delta that is neither an object nor a text",)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.call.attempt import Attempt
-from airflow_chat_provider.core.call.exchange import Received, Send
+from airflow_chat_provider.core.call.steps import Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
+from tests.unit.call.feeding import feed
 
 DATA = b'{"choices": []}'
 MEGABYTE = 1 << 20
@@ -31,26 +32,31 @@ def begun(headers: dict[str, str] | None = None, **settings: Any) -> Attempt:
 def test_a_response_is_status_headers_in_lower_case_and_decoded_bytes() -> None:
     made = begun({"X-Request-ID": "r", "Content-Encoding": "gzip"})
     packed = gzip.compress(DATA)
-    assert made.feed(packed[:9]) == made.feed(packed[9:]) == made.finish() == []
+    assert feed(made, packed[:9]) == feed(made, packed[9:]) == made.finish() == []
     assert not made.streaming
     assert not made.over
-    assert made.end() == Received(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
+    assert made.end() == Response(200, {"x-request-id": "r", "content-encoding": "gzip"}, DATA, None)
 
 
 @pytest.mark.parametrize(
     ("headers", "sent", "content", "problem"),
     [
         ({}, DATA + b" ", DATA, "the response is larger than max_response_bytes (15)"),
-        ({"Content-Encoding": "gzip"}, DATA, b"", "the response is not in its Content-Encoding (gzip)"),
-        ({"Content-Encoding": "br"}, DATA, DATA, "the response is not in its Content-Encoding (br)"),
-        ({"Content-Encoding": "x" * 99}, DATA, DATA, "the response is not in its Content-Encoding (an unknown one)"),
+        ({"Content-Encoding": "gzip"}, DATA, b"", "the response is not encoded as its Content-Encoding says (gzip)"),
+        ({"Content-Encoding": "br"}, DATA, DATA, "the response is not encoded as its Content-Encoding says (br)"),
+        (
+            {"Content-Encoding": "x" * 99},
+            DATA,
+            DATA,
+            "the response is not encoded as its Content-Encoding says (an unknown one)",
+        ),
     ],
 )
-def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(
+def test_reading_stops_at_a_response_too_large_or_ill_encoded(
     headers: dict[str, str], sent: bytes, content: bytes, problem: str
 ) -> None:
     made = begun(headers, max_response_bytes=len(DATA))
-    assert made.feed(sent) == []
+    assert feed(made, sent) == []
     assert made.over
     received = made.end()
     assert (received.content, received.problem) == (content, problem)
@@ -58,31 +64,31 @@ def test_a_response_that_is_too_large_or_ill_encoded_is_not_read_on(
 
 def test_compressed_data_that_ends_early_is_a_problem() -> None:
     made = begun({"content-encoding": "gzip"})
-    made.feed(gzip.compress(DATA)[:-9])
+    feed(made, gzip.compress(DATA)[:-9])
     assert not made.over
     assert made.end().problem == "the response's compressed data was cut off"
 
 
 def test_a_response_of_exactly_the_limit_is_whole() -> None:
     made = begun(max_response_bytes=MEGABYTE + 1)
-    made.feed(bytes(MEGABYTE + 1))
+    feed(made, bytes(MEGABYTE + 1))
     assert not made.over
     assert (len(made.end().content), made.end().problem) == (MEGABYTE + 1, None)
 
 
-def test_of_one_that_is_too_large_only_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_a_response_too_large_is_kept() -> None:
     made = begun(max_response_bytes=MEGABYTE + 1)
-    made.feed(bytes(MEGABYTE + 2))
+    feed(made, bytes(MEGABYTE + 2))
     assert made.over
     assert len(made.end().content) == MEGABYTE
 
 
-def test_what_has_not_begun_cannot_end() -> None:
+def test_a_response_that_has_not_begun_cannot_end() -> None:
     with pytest.raises(RuntimeError):
         attempt().end()
 
 
-def test_a_connection_that_never_was_points_at_the_connection() -> None:
+def test_a_failed_connection_points_at_the_base_url_and_extras() -> None:
     error = attempt().failed("refused")
     assert str(error) == (
         "Check the base URL https://h/v1 of connection 'mine', and its proxy and TLS extras (refused)"
@@ -90,20 +96,20 @@ def test_a_connection_that_never_was_points_at_the_connection() -> None:
     assert (type(error), error.sent, error.status, error.body) == (TransportError, False, None, None)
 
 
-def test_a_connection_that_broke_before_an_answer() -> None:
+def test_a_connection_that_broke_before_an_answer_says_try_again() -> None:
     made = attempt()
     made.sent = True
     error = made.failed("reset")
-    assert str(error) == "Try again: the connection to https://h/v1 broke before an answer (reset)"
+    assert str(error) == "Try again: the connection to https://h/v1 broke before an answer came (reset)"
     assert error.sent
 
 
 @pytest.mark.parametrize(("sent", "body"), [(DATA, {"choices": []}), (DATA[:5], '{"cho'), (b"", None)])
 def test_an_answer_that_was_cut_off_is_kept_as_far_as_it_came(sent: bytes, body: Any) -> None:
     made = begun({"content-type": "application/json"})
-    made.feed(sent)
+    feed(made, sent)
     error = made.failed("reset")
-    assert str(error) == "Try again: the answer of https://h/v1 (HTTP 200) was cut off (reset)"
+    assert str(error) == "Try again: the answer from https://h/v1 (HTTP 200) was cut off (reset)"
     assert (error.sent, error.status, error.body) == (True, 200, body)
 
 
@@ -115,7 +121,7 @@ UNREACHED = "Check that https://h/v1 of connection 'mine' can be reached: no con
     ("timeout", "sent", "status", "connecting", "text"),
     [
         (600.0, True, None, False, f"{MORE_TIME}no answer from https://h/v1 within 600 s"),
-        (600.0, True, 200, False, f"{MORE_TIME}no whole answer from https://h/v1 within 600 s"),
+        (600.0, True, 200, False, f"{MORE_TIME}no complete answer from https://h/v1 within 600 s"),
         (7.25, True, None, False, "Raise deadline, or ask for fewer tokens: no answer from https://h/v1 within 7.25 s"),
         (600.0, False, None, True, f"{UNREACHED}5 s (connect_timeout)"),
         (2.0, False, None, True, f"{UNREACHED}2 s (deadline)"),
@@ -151,49 +157,49 @@ def event(chunk: Any) -> bytes:
 def test_a_stream_gives_its_chunks_as_they_come_and_a_body_at_the_end() -> None:
     made = begun({"Content-Type": EVENTS})
     assert made.streaming
-    assert made.feed(event(PART)[:9]) == []
-    assert made.feed(event(PART)[9:] + event(LAST)[:-2]) == [PART]
+    assert feed(made, event(PART)[:9]) == []
+    assert feed(made, event(PART)[9:] + event(LAST)[:-2]) == [PART]
     assert made.finish() == [LAST]
-    assert made.end() == Received(200, {"content-type": EVENTS}, b"", None, BODY)
+    assert made.end() == Response(200, {"content-type": EVENTS}, b"", None, BODY)
 
 
 def test_after_done_the_rest_of_a_stream_is_not_wanted() -> None:
     made = begun({"content-type": EVENTS})
-    made.feed(event(PART) + event(LAST))
+    feed(made, event(PART) + event(LAST))
     assert not made.over
-    made.feed(b"data: [DONE]\n\n")
+    feed(made, b"data: [DONE]\n\n")
     assert made.over
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_only_events_of_a_success_are_a_stream(status: int) -> None:
+def test_only_a_2xx_is_read_as_a_stream(status: int) -> None:
     made = attempt()
     made.begin(status, {"content-type": EVENTS})
     assert not made.streaming
-    assert made.feed(event(PART)) == []
+    assert feed(made, event(PART)) == []
     assert made.end().content == event(PART)
 
 
-def test_what_its_type_calls_a_stream_is_none_once_its_bytes_say_so() -> None:
+def test_a_declared_stream_is_a_document_if_its_bytes_are() -> None:
     made = begun({"content-type": EVENTS})
     assert made.streaming
-    assert made.feed(b'{"choices": [],\n') == []
+    assert feed(made, b'{"choices": [],\n') == []
     assert not made.streaming
 
 
 def test_a_stream_that_broke_is_kept_as_far_as_it_came() -> None:
     made = begun({"content-type": EVENTS})
-    made.feed(event(PART) + event(LAST)[:20])
+    feed(made, event(PART) + event(LAST)[:20])
     body = made.failed("reset").body
     assert body["choices"][0]["message"]["content"] == "Hi"
     assert body["choices"][0]["finish_reason"] is None
 
 
-def test_a_stream_that_stands_still_names_stall_timeout() -> None:
+def test_a_stalled_stream_names_stall_timeout() -> None:
     made = begun({"content-type": EVENTS}, stall_timeout=7.5)
-    made.feed(event(PART))
+    feed(made, event(PART))
     error = made.timed_out(stalled=True)
-    assert str(error) == "Raise stall_timeout, or try again: the stream of https://h/v1 stood still for 7.5 s"
+    assert str(error) == "Raise stall_timeout, or try again: the stream from https://h/v1 sent nothing for 7.5 s"
     assert error.body["choices"][0]["message"]["content"] == "Hi"
 
 

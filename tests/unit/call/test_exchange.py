@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import AFRESH, Begun, Call, Received, Result, Send, Sleep, exchange, judge
-from airflow_chat_provider.core.call.judging import concerns_all
-from airflow_chat_provider.core.call.problem import Cut
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.judging import concerns_all, judge, with_server_words
+from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Cut, Response, Result, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
@@ -21,7 +21,6 @@ from airflow_chat_provider.core.errors import (
     TransportError,
     TransportTimeout,
 )
-from airflow_chat_provider.core.server.scrub import Scrubber
 
 GOOD = {
     "id": "c",
@@ -31,28 +30,28 @@ PROMPT = "a long prompt about kestrels that nobody else may read"
 KEY = "sk-secret-7f3a"
 
 
-def received(status: int, body: Any = None, problem: str | None = None, **headers: str) -> Received:
+def received(status: int, body: Any = None, problem: str | None = None, **headers: str) -> Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Received(status, names, content, problem)
+    return Response(status, names, content, problem)
 
 
-def error(status: int, **headers: str) -> Received:
+def error(status: int, **headers: str) -> Response:
     return received(status, {"error": {"message": "No", "type": "t", "code": "c"}}, **headers)
 
 
-def held(code: str | int, message: str = "No", **headers: str) -> Received:
+def held(code: str | int, message: str = "No", **headers: str) -> Response:
     return received(200, {"error": {"message": message, "code": code}}, **headers)
 
 
 OK = received(200, GOOD)
 ENDED = {"choices": [{"index": 0, "message": {"content": "H"}, "finish_reason": "error"}]}
-CUT = Received(200, {}, b"", Cut("the stream ended"), GOOD)
+CUT = Response(200, {}, b"", Cut("the stream ended"), GOOD)
 UNREACHABLE = TransportError("no route", sent=False)
 
 
 def drive(
-    outcomes: Iterable[Received | TransportError | None],
+    outcomes: Iterable[Response | TransportError | None],
     settings: Settings | None = None,
     *,
     took: float = 1.0,
@@ -60,11 +59,12 @@ def drive(
     aborted: bool = False,
     contents: tuple[bytes, ...] = (b"",),
     begun: Begun = AFRESH,
+    retries: bool = True,
 ) -> tuple[list[Send | Sleep], Reply]:
     """Each attempt takes ``took`` seconds of a clock that the test keeps; a wait takes exactly what was asked."""
     steps: list[Send | Sleep] = []
     clock, answers = 0.0, iter(outcomes)
-    conversation = exchange(Call(settings or Settings(), contents=contents), begun)
+    conversation = exchange(Call(settings or Settings(), contents=contents), begun, retries=retries)
     step = next(conversation)
     while True:
         steps.append(step)
@@ -120,10 +120,10 @@ SEQUENCES: list[tuple[str, list[Any], str, int | None, type | None]] = [
     ("words", [received(200, b"hello")], "send1", 200, ProtocolError),
     ("a cut stream", [CUT, OK], "send1 sleep0.5 send2", 200, None),
     ("a cut stream for ever", [CUT] * 9, "send1 sleep0.5 send2 sleep1 send3", 200, ProtocolError),
-    ("a stream that ends in an error", [Received(200, {}, b"", None, ENDED), OK], "send1 sleep0.5 send2", 200, None),
+    ("a stream that ends in an error", [Response(200, {}, b"", None, ENDED), OK], "send1 sleep0.5 send2", 200, None),
     ("an answer that ends in an error", [received(200, ENDED)], "send1", 200, ProtocolError),
     ("no choices", [received(200, {"choices": []})], "send1", 200, ProtocolError),
-    ("too large", [Received(200, {}, b"{", "too large")], "send1", 200, ProtocolError),
+    ("too large", [Response(200, {}, b"{", "too large")], "send1", 200, ProtocolError),
     ("no money", [received(429, {"error": {"code": "1113", "message": "x"}})], "send1", 429, StatusError),
     ("no money, in a 500", [received(500, {"error": "insufficient balance (1008)"})], "send1", 500, StatusError),
     ("too large a request", [received(429, {"error": "Limit 9, Requested 10"})], "send1", 429, StatusError),
@@ -137,7 +137,7 @@ SEQUENCES: list[tuple[str, list[Any], str, int | None, type | None]] = [
 @pytest.mark.parametrize(
     ("name", "outcomes", "steps", "status", "kind"), SEQUENCES, ids=lambda v: v if isinstance(v, str) else ""
 )
-def test_a_call_goes(name: str, outcomes: list[Any], steps: str, status: int | None, kind: type | None) -> None:
+def test_the_steps_of_a_call(name: str, outcomes: list[Any], steps: str, status: int | None, kind: type | None) -> None:
     made, reply = drive(outcomes)
     assert brief(made) == steps
     assert (reply.status, type(reply.error) if reply.error else None) == (status, kind)
@@ -145,8 +145,22 @@ def test_a_call_goes(name: str, outcomes: list[Any], steps: str, status: int | N
     assert reply.seconds == pytest.approx(reply.attempts + sum(s.seconds for s in made if isinstance(s, Sleep)))
 
 
-def test_one_attempt_means_one() -> None:
+def test_max_attempts_of_one_makes_one_attempt() -> None:
     assert brief(drive([error(500)], Settings(max_attempts=1))[0]) == "send1"
+
+
+def test_without_retries_one_attempt_is_made_and_the_error_tells_when_to_come_back() -> None:
+    steps, reply = drive([error(429, retry_after="7"), OK], retries=False, begun=Begun(2, 30.0))
+    assert brief(steps) == "send2"
+    assert isinstance(reply.error, RateLimited)
+    assert (reply.attempts, reply.seconds, reply.error.retry_after) == (2, 31.0, 7.0)
+
+
+def test_without_retries_a_server_may_still_refuse_stream_options() -> None:
+    refused = received(400, {"error": {"message": "Unknown parameter: stream_options"}})
+    steps, reply = drive([refused, OK], contents=(b"with", b"without"), retries=False)
+    assert [step.content for step in steps if isinstance(step, Send)] == [b"with", b"without"]
+    assert reply.error is None
 
 
 def test_an_attempt_has_timeout_or_what_is_left_of_the_deadline() -> None:
@@ -191,12 +205,12 @@ def test_an_answer_that_came_despite_an_abort_counts() -> None:
     assert (reply.error, reply.body) == (None, GOOD)
 
 
-def judged(outcome: Received | TransportError, **settings: Any) -> ChatCompletionError:
+def judged(outcome: Response | TransportError, **settings: Any) -> ChatCompletionError:
     call = Call(
         Settings(conn_id="mine", base_url="https://h/v1", api_key=KEY, **settings),
-        Scrubber({"messages": [{"role": "user", "content": PROMPT}]}, (KEY,)),
+        request={"messages": [{"role": "user", "content": PROMPT}]},
     )
-    found = judge(outcome, call, now=0.0).error
+    found = with_server_words(judge(outcome, call, now=0.0), call).error
     assert found is not None
     assert KEY not in str(found)
     assert PROMPT[:16] not in str(found)
@@ -228,16 +242,16 @@ def test_a_status_error_holds_what_the_server_said() -> None:
         (received(500, b"<html>", content_type="text/html"), StatusError, False),
     ],
 )
-def test_an_error_is_of_its_kind_and_final_or_not(outcome: Received, kind: type, final: bool) -> None:
+def test_a_response_becomes_this_error_final_or_not(outcome: Response, kind: type, final: bool) -> None:
     found = judged(outcome)
     assert (type(found), found.final) == (kind, final)
 
 
 HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: HTTP 200 came with "
 PAY = "Raise the quota or pay the bill of the account behind connection 'mine'; waiting does not help "
-LOOK = "Look at the answer in body, and ask again: HTTP 200 came with "
-SAYS = "See what the server says, and try again later: HTTP 200 came with "
-GAVE_UP = "Ask again, the server at https://h/v1 or a gateway before it gave up: HTTP 200 came with "
+LOOK = "Look at the answer in body, then try again: HTTP 200 came with "
+SAYS = "Read what the server says, then try again later: HTTP 200 came with "
+GAVE_UP = "Try again: the server at https://h/v1, or a gateway in front of it, gave up: HTTP 200 came with "
 
 
 @pytest.mark.parametrize(
@@ -251,10 +265,10 @@ GAVE_UP = "Ask again, the server at https://h/v1 or a gateway before it gave up:
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
         (received(200, {"choices": []}), LOOK + "a body without choices", None),
         (received(200, ENDED), LOOK + "choices[0] that ended in an error", None),
-        (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
+        (received(200, [GOOD]), HERE + "JSON that is not an object (a list)", None),
         (
             received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
-            SAYS + "an error in place of a completion: upstream: ***",
+            SAYS + "an error instead of a completion: upstream: ***",
             "odd",
         ),
         (
@@ -264,12 +278,12 @@ GAVE_UP = "Ask again, the server at https://h/v1 or a gateway before it gave up:
         ),
         (
             received(200, GOOD, problem="the response is larger than max_response_bytes (5)"),
-            "Ask again or lower what is asked for: the response is larger than max_response_bytes (5)",
+            "Try again, or ask for a shorter answer: the response is larger than max_response_bytes (5)",
             None,
         ),
     ],
 )
-def test_a_200_that_is_no_completion_is_a_protocol_error_that_keeps_it(outcome: Received, text: str, code: Any) -> None:
+def test_a_200_without_a_completion_is_a_protocol_error_with_the_body(outcome: Response, text: str, code: Any) -> None:
     found = judged(outcome)
     assert (type(found), str(found), found.code, found.status) == (ProtocolError, text, code, outcome.status)
     assert found.body is not None
@@ -277,13 +291,13 @@ def test_a_200_that_is_no_completion_is_a_protocol_error_that_keeps_it(outcome: 
 
 @pytest.mark.parametrize("name", ["x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray"])
 def test_the_request_id_is_found_under_each_servers_name(name: str) -> None:
-    reply = judge(Received(200, {name: "r", "via": "x"}, json.dumps(GOOD).encode()), Call(Settings()), now=0.0)
+    reply = judge(Response(200, {name: "r", "via": "x"}, json.dumps(GOOD).encode()), Call(Settings()), now=0.0)
     assert (reply.request_id, reply.error) == ("r", None)
 
 
 def test_an_error_of_more_values_than_errors_have_is_kept_as_text() -> None:
     content = b'{"error":{"message":"no","details":[' + b"{}," * 100_000 + b"{}]}}"
-    found = judged(Received(500, {}, content))
+    found = judged(Response(500, {}, content))
     assert (found.status, found.body, str(found)) == (
         500,
         content.decode(),
@@ -357,5 +371,5 @@ def test_an_error_in_a_200_says_what_its_status_would_and_keeps_the_real_one(cod
         (held("odd"), False),
     ],
 )
-def test_an_error_of_the_key_or_the_account_concerns_all_requests(outcome: Received, all_of_them: bool) -> None:
+def test_an_error_of_the_key_or_the_account_concerns_all_requests(outcome: Response, all_of_them: bool) -> None:
     assert concerns_all(judged(outcome), Call(Settings())) is all_of_them

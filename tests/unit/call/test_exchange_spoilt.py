@@ -12,7 +12,7 @@ from tests.unit.call.test_exchange import OK, drive, received
     ("said", "todo"),
     [("", "Ask again"), (" max completion tokens reached before generating a valid document", "Raise the token limit")],
 )
-def test_it_says_so_is_not_final_and_is_not_asked_for_again_here(said: str, todo: str) -> None:
+def test_an_unusable_answer_is_not_final_and_not_retried_by_the_exchange(said: str, todo: str) -> None:
     body = {"error": {"message": f"Failed to generate JSON.{said}", "code": "json_validate_failed"}}
     steps, reply = drive([received(400, body), OK])
     assert len(steps) == 1
@@ -22,7 +22,7 @@ def test_it_says_so_is_not_final_and_is_not_asked_for_again_here(said: str, todo
     assert "(HTTP 400, json_validate_failed): Failed to generate JSON." in str(reply.error)
 
 
-def test_a_server_that_failed_is_asked_again_whatever_it_says_of_the_answer() -> None:
+def test_a_500_is_retried_whatever_it_says_of_the_answer() -> None:
     body = {"error": {"message": "Failed to parse tool call arguments as JSON", "code": 500}}
     steps, reply = drive([received(500, body), OK])
     assert len(steps) == 3

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS, Call, Received, Send, Sleep, judge
+from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS
+from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.steps import Call, Response, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ProtocolError
 from tests.unit.call.test_exchange import GOOD, OK, drive, error, received
@@ -14,7 +16,7 @@ WITH = WITHOUT[:-1] + b', "stream_options": {"include_usage": true}}'
 BOTH = (WITH, WITHOUT)
 
 
-def refusal(status: int = 400, message: str = "Unknown parameter: stream_options") -> Received:
+def refusal(status: int = 400, message: str = "Unknown parameter: stream_options") -> Response:
     return received(status, {"error": {"message": message}})
 
 
@@ -30,13 +32,13 @@ def test_a_server_that_refuses_stream_options_is_asked_without_them_at_once(stat
     assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
 
 
-def test_without_stream_options_there_is_nothing_more_to_leave_out() -> None:
+def test_stream_options_are_left_out_only_once() -> None:
     steps, reply = drive([refusal(), refusal(), OK], contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
     assert reply.status == 400
 
 
-def test_where_the_second_request_is_refused_too_its_refusal_is_told_and_nothing_is_learnt() -> None:
+def test_a_second_refusal_is_reported_and_nothing_is_learnt() -> None:
     refusals = [refusal(message="Additional properties are not allowed"), refusal(message="No such model")]
     steps, reply = drive([*refusals, OK], contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
@@ -48,7 +50,7 @@ def test_where_the_second_request_is_refused_too_its_refusal_is_told_and_nothing
     "said",
     ["Additional properties are not allowed", "extra fields not permitted", "Unrecognized request argument supplied"],
 )
-def test_a_refusal_of_an_unknown_field_that_names_none_means_what_the_user_never_wrote(said: str) -> None:
+def test_a_refusal_that_names_no_field_means_stream_options(said: str) -> None:
     steps, reply = drive([refusal(message=said), OK], Settings(max_attempts=1), contents=BOTH)
     assert sent(steps) == [(1, WITH), (1, WITHOUT)]
     assert (reply.error, reply.attempts, reply.notes) == (None, 1, (NO_STREAM_OPTIONS,))
@@ -91,7 +93,7 @@ def test_an_attempt_that_failed_otherwise_is_repeated_as_it_was() -> None:
         received(200, {"error": {"message": "stream_options"}}),
     ],
 )
-def test_any_other_refusal_is_final(outcome: Received) -> None:
+def test_any_other_refusal_is_final(outcome: Response) -> None:
     steps, reply = drive([outcome, OK], contents=BOTH)
     assert sent(steps) == [(1, WITH)]
     assert reply.notes == ()
@@ -107,14 +109,15 @@ def test_the_second_request_has_what_is_left_of_the_deadline() -> None:
     assert [step.timeout for step in steps if isinstance(step, Send)] == [40, 20]
 
 
-def test_a_body_that_a_stream_was_put_together_to_is_the_reply() -> None:
-    reply = judge(Received(200, {}, b"", None, GOOD), Call(Settings()), now=0)
+def test_a_body_assembled_from_a_stream_is_the_reply() -> None:
+    reply = judge(Response(200, {}, b"", None, GOOD), Call(Settings()), now=0)
     assert (reply.body, reply.error) == (GOOD, None)
 
 
 def test_a_stream_that_ends_in_an_error_says_what_the_server_said() -> None:
     body = {**GOOD, "error": {"message": "Overloaded", "code": "busy"}}
-    reply = judge(Received(200, {}, b"", "the stream holds an error", body), Call(Settings()), now=0)
+    call = Call(Settings())
+    reply = with_server_words(judge(Response(200, {}, b"", "the stream contains an error", body), call, now=0), call)
     assert isinstance(reply.error, ProtocolError)
-    assert str(reply.error).endswith("the stream holds an error: Overloaded")
+    assert str(reply.error).endswith("the stream contains an error: Overloaded")
     assert (reply.error.code, reply.body) == ("busy", body)

@@ -37,7 +37,7 @@ def test_headers_that_do_not_end_are_refused() -> None:
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b""])
-def test_too_many_headers_are_refused_whole_or_not(end: bytes) -> None:
+def test_too_many_headers_are_refused_even_before_they_end(end: bytes) -> None:
     with pytest.raises(HeadError, match=TOO_MANY):
         Head().take(b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * 1000 + end)
 
@@ -52,5 +52,5 @@ def test_what_follows_the_head_is_not_looked_at() -> None:
 @pytest.mark.parametrize(
     "sent", [b"\x05\x00", b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50", b"", b"HTTP/1.1 101 X\r\n\r\n"]
 )
-def test_what_is_no_head_of_a_response_passes(sent: bytes) -> None:
+def test_bytes_that_are_not_a_head_pass(sent: bytes) -> None:
     Head().take(sent)

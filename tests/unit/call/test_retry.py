@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_chat_provider.core.call.retry import RetryLimits, is_final, next_delay
+from airflow_chat_provider.core.call.exchange import next_delay
+from airflow_chat_provider.core.call.judging import is_final
+from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,
     InvalidRequest,
@@ -17,12 +19,12 @@ from airflow_chat_provider.core.errors import (
     TransportTimeout,
 )
 
-LIMITS = RetryLimits(max_attempts=3, deadline=100.0)
+LIMITED = Settings(max_attempts=3, deadline=100.0)
 NOW = 1_793_000_000.0  # Mon, 26 Oct 2026 07:33:20 GMT
 
 
 def delay(error: ChatCompletionError, attempt: int = 1, elapsed: float = 0.0, jitter: float = 0.5) -> float | None:
-    return next_delay(LIMITS, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    return next_delay(LIMITED, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +55,9 @@ def test_no_more_than_max_attempts_are_made(attempt: int, again: bool) -> None:
     ("attempt", "jitter", "seconds"),
     [(1, 0.0, 0.0), (1, 0.5, 0.5), (1, 0.999, 0.999), (2, 0.5, 1.0), (5, 0.5, 8.0), (9, 0.5, 30.0), (5000, 0.5, 30.0)],
 )
-def test_without_a_word_of_the_server_the_wait_doubles_up_to_a_minute(
-    attempt: int, jitter: float, seconds: float
-) -> None:
-    limits = RetryLimits(max_attempts=10_000, deadline=100.0)
-    assert next_delay(limits, StatusError("x"), attempt=attempt, elapsed=0.0, jitter=jitter) == pytest.approx(seconds)
+def test_without_retry_after_the_wait_doubles_up_to_a_minute(attempt: int, jitter: float, seconds: float) -> None:
+    settings = Settings(max_attempts=10_000, deadline=100.0)
+    assert next_delay(settings, StatusError("x"), attempt=attempt, elapsed=0.0, jitter=jitter) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_a_server_that_asks_for_no_wait_still_gets_one() -> None:
 def test_a_wait_always_ends_before_the_deadline(
     attempt: int, elapsed: float, jitter: float, asked: float | None
 ) -> None:
-    limits = RetryLimits(max_attempts=40, deadline=1800.0)
+    settings = Settings(max_attempts=40, deadline=1800.0)
     error = RateLimited("x", retry_after=asked)
-    found = next_delay(limits, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
+    found = next_delay(settings, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
     assert found is None or (found >= 0 and elapsed + found < 1800.0 and attempt < 40)
 
 
@@ -96,7 +96,7 @@ def test_a_status_is_final_or_not(status: int, final: bool) -> None:
     assert is_final(status, {}) is final
 
 
-def test_what_the_servers_words_call_hopeless_is_final_whatever_its_status() -> None:
+def test_an_error_that_waiting_does_not_help_is_final_whatever_its_status() -> None:
     assert is_final(429, {}, hopeless=True)
     assert is_final(500, {}, hopeless=True)
 
@@ -112,5 +112,5 @@ def test_what_the_servers_words_call_hopeless_is_final_whatever_its_status() -> 
         ("", 400, False, True),
     ],
 )
-def test_the_servers_own_word_wins(told: str, status: int, hopeless: bool, final: bool) -> None:
+def test_x_should_retry_wins(told: str, status: int, hopeless: bool, final: bool) -> None:
     assert is_final(status, {"x-should-retry": told}, hopeless=hopeless) is final

@@ -58,7 +58,7 @@ def decoded(*pieces: bytes, limit: int = 1000) -> list[tuple[str, str]]:
         (AWKWARD, EVENTS),
     ],
 )
-def test_bytes_are_events(raw: bytes, events: list[tuple[str, str]]) -> None:
+def test_bytes_become_events(raw: bytes, events: list[tuple[str, str]]) -> None:
     assert decoded(raw) == events
 
 
@@ -111,7 +111,7 @@ def test_a_line_longer_than_the_limit_is_not_collected() -> None:
         list(decoder.feed(b"abcde"))
 
 
-def test_what_came_before_a_line_that_is_too_long_is_not_lost() -> None:
+def test_events_before_a_line_that_is_too_long_are_not_lost() -> None:
     decoder = SSEDecoder(10)
     assert list(decoder.feed(b"data: a\n\ndata: " + bytes(99))) == [("", b"a")]
     with pytest.raises(LineTooLong):
@@ -129,7 +129,7 @@ def test_an_event_of_many_lines_is_not_collected_beyond_the_limit() -> None:
         list(decoder.feed(b"data: bc\n"))
 
 
-def test_what_has_come_of_an_event_is_counted() -> None:
+def test_bytes_of_an_unfinished_event_are_counted() -> None:
     decoder = SSEDecoder()
     list(decoder.feed(b"data: 1234\ndata: 12"))
     assert decoder.pending == 5 + 8

@@ -85,7 +85,7 @@ def test_a_stream_that_ends_with_done_and_without_a_finish_reason_is_taken_with_
     reader, _ = read(raw)
     assert reader.problem is None
     assert reader.doubts == (
-        "The stream ended with [DONE], but not every choice has a finish_reason: the answer may not be whole",
+        "The answer may be incomplete: the stream ended with [DONE], but not every choice has a finish_reason",
     )
 
 
@@ -95,7 +95,7 @@ def test_fewer_choices_than_were_asked_for_are_a_doubt_where_the_stream_has_no_e
     assert read(WHOLE, choices=choices)[0].doubts == ()
 
 
-def test_an_empty_finish_reason_is_none() -> None:
+def test_an_empty_finish_reason_does_not_finish() -> None:
     assert read(event(chunk("Hi", "")))[0].problem == UNFINISHED
 
 
@@ -116,7 +116,7 @@ ERROR = {"message": "Overloaded", "code": "busy"}
 )
 def test_an_error_ends_a_stream_and_keeps_what_came_before(raw: bytes, error: Any) -> None:
     reader, chunks = read(event(HI) + raw + event(END) + DONE)
-    assert (chunks, reader.problem, reader.over) == ([HI], "the stream holds an error", True)
+    assert (chunks, reader.problem, reader.over) == ([HI], "the stream contains an error", True)
     assert (reader.body()["error"], said(reader)) == (error, "Hi")
 
 
@@ -124,7 +124,7 @@ def test_a_stream_that_is_only_an_error_has_a_body_of_only_that() -> None:
     assert read(event({"error": ERROR}))[0].body() == {"error": ERROR}
 
 
-def test_an_error_that_is_null_is_none() -> None:
+def test_an_error_that_is_null_does_not_count() -> None:
     reader, _ = read(event({**HI, "error": None}) + event(END))
     assert reader.problem is None
     assert "error" not in reader.body()
@@ -135,24 +135,24 @@ def test_an_error_that_is_null_is_none() -> None:
     [
         (b"{", "an event of the stream is not JSON"),
         (b"<html>", "an event of the stream is not JSON"),
-        (b"[" * 100_000, "an event of the stream is nested too deep (more than 200 levels)"),
+        (b"[" * 100_000, "the JSON of an event is nested too deep (more than 200 levels)"),
         (b"[1]", "an event of the stream is not a JSON object"),
         (b"null", "an event of the stream is not a JSON object"),
         (b'"text"', "an event of the stream is not a JSON object"),
     ],
 )
-def test_an_event_that_is_no_chunk_ends_a_stream(data: bytes, problem: str) -> None:
+def test_an_event_that_is_not_a_chunk_ends_a_stream(data: bytes, problem: str) -> None:
     reader, chunks = read(event(HI) + b"data: " + data + b"\n\n" + event(END) + DONE)
     assert (chunks, reader.problem, said(reader)) == ([HI], problem, "Hi")
 
 
 @pytest.mark.parametrize(("start", "end"), [('{"a":', "}"), ("[", "]")])
-def test_an_event_nested_too_deeply_is_a_problem_and_no_crash(start: str, end: str) -> None:
+def test_an_event_nested_too_deep_is_a_problem(start: str, end: str) -> None:
     deep = json.loads('{"choices": [{"index": 0, "delta": {"x": 1}}]}')
     raw = json.dumps(deep).replace("1", start * 900 + "1" + end * 900).encode()  # which Python 3.13 reads
     reader, _ = read(b"data: " + raw + b"\n\n" + event(END))
     assert reader.body() is None
-    assert reader.problem == "an event of the stream is nested too deep (more than 200 levels)"
+    assert reader.problem == "the JSON of an event is nested too deep (more than 200 levels)"
 
 
 @pytest.mark.parametrize("raw", [b"data:\n\n", b"data\n\n", b"data:  \n\n", b": ping\n\n", b"event: ping\n\n"])
@@ -184,7 +184,7 @@ def test_a_line_that_never_ends_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize("raw", [b'event: ping\ndata: {"type": "ping"}\n\n', b'data: {"type": "ping"}\n\n'])
-def test_a_ping_is_no_part_of_the_answer(raw: bytes) -> None:
+def test_a_ping_is_not_part_of_the_answer(raw: bytes) -> None:
     reader, chunks = read(raw + event(HI) + raw + event(END) + DONE)
     assert chunks == [HI, END]
     assert "type" not in reader.body()
@@ -194,9 +194,9 @@ FLAT = {"object": "error", "message": "too long", "type": "BadRequestError", "pa
 
 
 @pytest.mark.parametrize("raw", [event(FLAT), event({**FLAT, "choices": []}), event({"detail": "too long"})])
-def test_an_error_that_stands_there_as_a_chunk_without_choices_ends_a_stream(raw: bytes) -> None:
+def test_an_error_in_a_chunk_without_choices_ends_a_stream(raw: bytes) -> None:
     reader, _ = read(event(HI) + raw + DONE)
-    assert reader.problem == "the stream holds an error"
+    assert reader.problem == "the stream contains an error"
     assert said(reader) == "Hi"
 
 

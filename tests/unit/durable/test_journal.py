@@ -9,7 +9,7 @@ import pytest
 
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import Begun
+from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.durable.entry import VERSION, Deferred, Entry, Unusable
 
 DEFERRED = Deferred(
@@ -22,7 +22,7 @@ DEFERRED = Deferred(
     configuration={"chat_conn_id": "chat_default", "model": "m", "base_url": "http://h/v1", "request_schema": None},
     ledger={"asked": 0, "digest": "d", "idempotency_key": "key-1"},
 )
-READY = Entry.of(DEFERRED, "key-1")
+READY = Entry.from_deferred(DEFERRED, "key-1")
 REPLY = Reply(200, {"choices": []}, request_id="r")
 
 
@@ -91,8 +91,8 @@ def test_the_head_of_an_entry_tells_two_states_apart_without_its_texts() -> None
         ({**READY.to_dict(), "call": {"not": "text"}}, "foreign"),
         ({**READY.to_dict(), "call": "no JSON"}, "foreign"),
         ({**READY.to_dict(), "call": '{"limits": {}}'}, "foreign"),
-        ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(configuration={}), "k").call}, "foreign"),
-        ({**READY.to_dict(), "call": Entry.of(DEFERRED._replace(ledger={}), "k").call}, "foreign"),
+        ({**READY.to_dict(), "call": Entry.from_deferred(DEFERRED._replace(configuration={}), "k").call}, "foreign"),
+        ({**READY.to_dict(), "call": Entry.from_deferred(DEFERRED._replace(ledger={}), "k").call}, "foreign"),
         ({**READY.to_dict(), "state": "done"}, "foreign"),
         ({**READY.to_dict(), "replies": "{}"}, "foreign"),
         ({**READY.to_dict(), "replies": '["no reply"]'}, "foreign"),
@@ -113,6 +113,6 @@ def test_an_entry_that_cannot_be_used_is_refused_by_its_reason(value: Any, why: 
 def test_no_repr_shows_what_was_asked_or_answered() -> None:
     asked = DEFERRED._replace(request={"messages": [{"role": "user", "content": "canary"}]})
     told = Reply(200, {"choices": [{"message": {"content": "canary"}}]})
-    entry = Entry.of(asked, "key-1").done("me", record.dump(told))
+    entry = Entry.from_deferred(asked, "key-1").done("me", record.dump(told))
     for value in (asked, told, entry, entry.deferred, entry.received()):
         assert "canary" not in repr(value)

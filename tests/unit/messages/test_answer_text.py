@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, read_json
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import Delivery, outcome, read_json
 from airflow_chat_provider.core.errors import InvalidOutput
 from airflow_chat_provider.core.messages.answer_text import parsed
+from airflow_chat_provider.core.types import ResultFormat
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -22,7 +23,7 @@ def reply(content: Any, finish_reason: Any = "stop", **message: Any) -> Reply:
     return Reply(200, {"choices": [{"index": 0, "message": answer, "finish_reason": finish_reason}]})
 
 
-def asked(answer: Reply, result_format: str = "json") -> Reply | None:
+def asked(answer: Reply, result_format: ResultFormat = "json") -> Reply | None:
     return Dialogue(REQUEST, Wanted(schema=load_output(SCHEMA), result_format=result_format)).take(answer)
 
 
@@ -117,7 +118,7 @@ def test_the_error_says_where_the_text_is() -> None:
 
 
 @pytest.mark.parametrize("result_format", ["raw", "text", "message"])
-def test_reasoning_that_fits_is_no_answer_where_the_text_is_what_is_returned(result_format: str) -> None:
+def test_reasoning_that_fits_is_no_answer_where_the_text_is_what_is_returned(result_format: ResultFormat) -> None:
     assert asked(reply("", reasoning_content='{"a": 1}'), result_format) is None
 
 
@@ -137,6 +138,6 @@ def test_an_unflagged_text_counts_as_begun_only_where_the_answer_alone_is_no_jso
 def test_json_that_is_not_text_is_read_and_told_of() -> None:
     found = outcome(Delivery("json"), REQUEST, reply({"a": 1}), {})
     assert found.value == {"a": 1}
-    assert any("not the text of one" in warning for warning in found.warnings)
+    assert any("a JSON object instead of text" in warning for warning in found.warnings)
     (warning,) = outcome(Delivery("text"), REQUEST, reply({"a": 1}), {}).warnings
     assert "the content of choices[0] is not text" in warning

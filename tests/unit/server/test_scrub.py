@@ -68,7 +68,7 @@ def test_what_the_server_says_itself_stays(said: str, shown: str) -> None:
         ("\x00 a prompt with a NUL in it", "got \x00 a prompt with a NUL in it!", "got ***!"),
     ],
 )
-def test_short_and_odd_prompts(prompt: str, said: str, shown: str) -> None:
+def test_short_and_odd_prompts_are_blanked_where_they_say_something(prompt: str, said: str, shown: str) -> None:
     assert Scrubber({"messages": [{"content": prompt}]})(said) == shown
 
 
@@ -88,7 +88,7 @@ def test_a_long_text_is_cut_and_lines_become_one() -> None:
 @pytest.mark.parametrize(
     "request_", [None, "text", [], {}, {"messages": None}, {"messages": "Hi"}, {"messages": [5, None]}]
 )
-def test_a_request_of_any_shape_does_no_harm(request_: Any) -> None:
+def test_a_request_of_any_shape_can_be_looked_through(request_: Any) -> None:
     assert Scrubber(request_)("No such model") == "No such model"
 
 
@@ -155,7 +155,7 @@ def test_a_request_too_long_to_be_looked_through_shows_nothing_of_the_servers_te
     assert Scrubber({"messages": [{"content": prompt}]})(f"Bad: {PROMPT}").startswith("(not shown")
 
 
-def test_a_name_of_a_servers_holds_no_secret_and_no_whole_prompt() -> None:
+def test_a_servers_code_holds_no_secret_and_no_whole_prompt() -> None:
     scrub = Scrubber({"messages": [{"content": "hunter2"}, {"content": PROMPT}]}, (KEY,))
     assert scrub.name("rate_limit_exceeded") == "rate_limit_exceeded"
     assert scrub.name("hunter2") == "***"

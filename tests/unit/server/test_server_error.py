@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.core.server.error_body import holds_error
-from airflow_chat_provider.core.server.remedy import ServerError, advice, read_error
+from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
+from airflow_chat_provider.core.server.remedy import advice
 
 _NAMES = [
     "error",
@@ -256,7 +256,7 @@ def test_an_error_is_read_in_each_servers_shape(
     assert read_error(body)[:3] == (message, code, frozenset(codes))
 
 
-def test_what_was_sent_is_not_taken_from_validation_details() -> None:
+def test_validation_details_do_not_quote_the_input() -> None:
     body = {"detail": [{"loc": ["body", "seed"], "msg": "wrong", "input": "kestrel", "ctx": {"given": "kestrel"}}]}
     assert "kestrel" not in repr(read_error(body))
 
@@ -280,7 +280,7 @@ NO_ERRORS: list[Any] = [
 
 
 @pytest.mark.parametrize("value", NO_ERRORS, ids=str)
-def test_what_says_nothing_is_no_error(value: Any) -> None:
+def test_bodies_that_say_nothing_are_not_errors(value: Any) -> None:
     assert not holds_error({"choices": [{"message": {}}], "error": value})
 
 
@@ -306,7 +306,7 @@ def test_what_says_nothing_is_no_error(value: Any) -> None:
     ],
     ids=str,
 )
-def test_a_body_of_a_2xx_is_known_as_an_error(body: Any) -> None:
+def test_an_error_in_the_body_of_a_2xx_is_detected(body: Any) -> None:
     assert holds_error(body)
 
 
@@ -326,12 +326,12 @@ def test_a_body_of_a_2xx_is_known_as_an_error(body: Any) -> None:
     ],
     ids=str,
 )
-def test_any_other_body_is_not(body: Any) -> None:
+def test_other_bodies_of_a_2xx_are_not_errors(body: Any) -> None:
     assert not holds_error(body)
 
 
 @given(JSON)
-def test_no_body_breaks_it(body: Any) -> None:
+def test_any_body_can_be_read_for_an_error(body: Any) -> None:
     said = read_error(body)
     assert isinstance(said.message, str)
     assert all(code == code.lower() for code in said.codes)
@@ -348,7 +348,7 @@ ADVICE = [
     (400, ServerError(code="x" * 100), f"Correct the request (HTTP 400, {'x' * 64})"),
     (401, ServerError(), "Check the API key (password) of connection 'mine' (HTTP 401)"),
     (402, ServerError(), "Add credit to the account behind connection 'mine' (HTTP 402)"),
-    (403, ServerError(), "Ask for access: the key of connection 'mine' may not do this (HTTP 403)"),
+    (403, ServerError(), "Ask for access: the key of connection 'mine' is not allowed to do this (HTTP 403)"),
     (404, ServerError(), "Check the base URL https://h/v1 of connection 'mine' and the model (HTTP 404)"),
     (413, ServerError(), "Send a smaller request (HTTP 413)"),
     (418, ServerError(), "Correct the request or connection 'mine' (HTTP 418)"),
@@ -390,7 +390,7 @@ def test_a_base_url_without_a_path_is_told_what_it_may_lack(base_url: str, hint:
     assert ("at the end of" in said) is bool(hint)
 
 
-def test_only_over_plain_http_a_server_can_want_tls() -> None:
+def test_advice_to_use_https_comes_only_over_plain_http() -> None:
     body = "The plain HTTP request was sent to HTTPS port"
     assert advice(400, ServerError(), Settings(base_url="http://h"), body=body).startswith("Write https:// in")
     assert advice(400, ServerError(), SETTINGS, body=body) == "Correct the request (HTTP 400)"
@@ -398,10 +398,10 @@ def test_only_over_plain_http_a_server_can_want_tls() -> None:
 
 
 def test_where_no_key_is_set_the_advice_is_to_set_one() -> None:
-    assert advice(401, ServerError(), Settings()).startswith("Set an API key (password, now empty) of connection")
+    assert advice(401, ServerError(), Settings()).startswith("Set an API key: the password of connection")
 
 
-def test_braces_in_a_name_are_only_braces() -> None:
+def test_braces_in_a_connection_id_are_kept() -> None:
     assert "'{x}'" in advice(402, ServerError(code="{y}"), Settings(conn_id="{x}"))
 
 

@@ -76,7 +76,7 @@ def test_an_account_without_money_is_known_by_its_words_whatever_wait_is_named(t
 
 
 @pytest.mark.parametrize("text", LIMITS_WORDS)
-def test_a_limit_of_requests_or_tokens_passes(text: str) -> None:
+def test_a_limit_of_requests_or_tokens_is_not_final(text: str) -> None:
     assert why(text, "rate_limit_exceeded", "tokens") == ""
 
 
@@ -99,17 +99,17 @@ def test_a_throttle_in_the_words_of_an_empty_account_is_a_limit(text: str, codes
 
 
 @pytest.mark.parametrize("text", TOO_LARGE_WORDS)
-def test_a_request_larger_than_the_limit_can_never_pass(text: str) -> None:
+def test_a_request_larger_than_the_limit_is_final(text: str) -> None:
     assert [why(text, status=status) for status in (413, 429)] == ["size"] * 2
     assert why(text, status=500) == ""
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 529])
-def test_a_gateway_may_have_another_account(status: int) -> None:
+def test_statuses_above_500_are_never_final(status: int) -> None:
     assert why("insufficient balance", "insufficient_quota", status=status) == ""
 
 
-def test_what_a_server_quotes_of_the_prompt_are_not_its_words() -> None:
+def test_quotations_of_the_prompt_do_not_count_as_the_servers_words() -> None:
     prompt = "my shop says insufficient balance to everybody, why"
     scrub = Scrubber({"messages": [{"role": "user", "content": prompt}]})
     assert why_final(500, (), Words(f"cannot parse: {prompt}", scrub), None) == ""

@@ -11,7 +11,8 @@ import pytest
 from airflow_chat_provider import testing
 from airflow_chat_provider.errors import RateLimited, TransportError
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from airflow_chat_provider.testing import ChatServer, Reply, replies
+from tests.support import faults
 from tests.support.calling import REQUEST, create
 
 

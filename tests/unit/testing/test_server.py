@@ -14,8 +14,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from airflow_chat_provider.testing import ChatServer, Received, faults, replies
+from airflow_chat_provider.testing import ChatServer, Received, replies
 from airflow_chat_provider.testing.replies import End, Event, Reply
+from tests.support import faults
 from tests.support.certs import Certificates, make_certificates
 from tests.support.proxy import ForwardProxy
 
@@ -188,8 +189,8 @@ def test_a_stream_arrives_as_the_events_given(server: ChatServer, client: httpx.
 @pytest.mark.parametrize(
     "reply",
     [
-        replies.gzipped(replies.ok()),
-        replies.deflated(replies.ok()),
+        faults.gzipped(replies.ok()),
+        faults.deflated(replies.ok()),
         replies.chunked([replies.ok().body[:9], replies.ok().body[9:]]),
         faults.drip(replies.ok().body, every=0.0001),
     ],
@@ -218,7 +219,7 @@ def test_a_gzip_bomb_is_valid_gzip_a_thousandth_of_its_size(server: ChatServer, 
 
 
 def test_a_kept_connection_may_be_closed_behind_the_clients_back(server: ChatServer, client: httpx.Client) -> None:
-    server.script(replace(replies.ok(), end=End.CLOSE), replies.redirect("/elsewhere"), replies.status(204))
+    server.script(replace(replies.ok(), end=End.CLOSE), faults.redirect("/elsewhere"), replies.status(204))
     assert ask(client, server).status_code == 200
     assert server.wait_all_closed()
     assert ask(client, server).headers["location"] == "/elsewhere"

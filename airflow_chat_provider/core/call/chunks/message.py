@@ -1,4 +1,4 @@
-"""A choice's message from what a stream says of it: in deltas, and in whole messages beside them or in their place."""
+"""A choice's message, from the deltas of a stream, and from whole messages that came beside them or instead."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from airflow_chat_provider.core.call.chunks.arguments import parses, same_arguments
-from airflow_chat_provider.core.call.chunks.fragment import read_call
-from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull, Scale, Text, is_empty, joined
-from airflow_chat_provider.core.call.chunks.text import Means, Reading, doubt, grows, named, read, read_together
-from airflow_chat_provider.core.call.chunks.tool_call import Call
-from airflow_chat_provider.core.call.chunks.tool_calls import Calls
+from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull, Text, is_empty, joined
+from airflow_chat_provider.core.call.chunks.readings import (
+    Means,
+    Reading,
+    doubt,
+    grows,
+    named,
+    parses,
+    read,
+    read_together,
+    same_arguments,
+)
+from airflow_chat_provider.core.call.chunks.tool_call import ToolCall, read_call
+from airflow_chat_provider.core.call.chunks.tool_calls import ToolCalls
+from airflow_chat_provider.core.types import JSON, JSONObject
 
 CALLS, FUNCTION = "tool_calls", "function_call"
 _ONE_WORD = frozenset({"role", "name", "id"})  # which no server sends in pieces
 
-_DIFFERS = (
-    "Check the text of {}: the message that the stream sent whole is not what its pieces come to; the longer was taken"
-)
-_IN_PIECES = "Check the text of {}: the stream sent it in `message`, and in pieces, it seems: they were joined"
-_REPEATED = "Check the text of {}: the stream sent it in `message` several times, and the last was taken"
-_OTHER_FORM = (
-    "Check `content`: the message that the stream sent whole is not what its pieces come to; the pieces were taken"
-)
-_OTHER_CALLS = (
-    "Check the tool calls: those in the message that the stream sent whole are not what their fragments come to"
-)
-_TOO_MANY = (
-    "Check the tool calls: the stream's messages have more of them than can be compared; the last one's were taken"
-)
+_DIFFERS = "Check the text of {}: the stream sent it in pieces and in `message`, which differ: the longer was taken"
+_IN_PIECES = "Check the text of {}: the stream seems to have sent it in `message` in pieces: they were joined"
+_REPEATED = "Check the text of {}: the stream sent it in `message` several times: the last one was taken"
+_OTHER_FORM = "Check `content`: the stream sent it in pieces and in `message`, which differ: the pieces were taken"
+_OTHER_CALLS = "Check the tool calls: the stream sent them in fragments and in `message`, which differ"
+_TOO_MANY = "Check the tool calls: the stream sent too many in `message` to compare them: the last ones were taken"
 
 
-class Told:
-    """The messages that chunks had. ``behind``: the fields that deltas went on with after the last message."""
+class WholeMessages:
+    """The whole messages of a choice. ``behind``: the fields that deltas went on with after the last of them."""
 
     def __init__(self) -> None:
-        self._messages: list[dict[str, Any]] = []
+        self._messages: list[JSONObject] = []
         self.behind: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
-    def add(self, message: dict[str, Any]) -> None:
+    def add(self, message: JSONObject) -> None:
         self._messages.append(message)
         self.behind.clear()
 
-    def fields(self) -> dict[str, list[Any]]:
-        """What the messages said of each field, in their order; of empty values one alone."""
-        found: dict[str, list[Any]] = {}
+    def fields(self) -> dict[str, list[JSON]]:
+        """The values of each field in all messages, in their order. An empty value is kept only if all are empty."""
+        found: dict[str, list[JSON]] = {}
         for message in self._messages:
             for key, value in message.items():
                 said = found.setdefault(key, [])
@@ -62,8 +63,11 @@ class Told:
         return found
 
 
-def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str]) -> dict[str, Any]:
-    """The message as an unstreamed body has it, and what is doubtful about it."""
+def settle_message(pieces: JSONObject, ends: set[str], whole: WholeMessages, doubts: list[str]) -> JSONObject:
+    """The message as an unstreamed body has it; what is doubtful about it is added to ``doubts``.
+
+    ``pieces``: what deltas brought, by field. ``ends``: the fields whose last piece came with the finish_reason.
+    """
     texts = {
         key: ([piece for piece in value if piece], key in ends)
         for key, value in pieces.items()
@@ -71,15 +75,16 @@ def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str
     }
     readings = read_together(texts)
     made = {key: readings[key].text if key in readings else _made(value, doubts) for key, value in pieces.items()}
-    for key, said in told.fields().items() if told else ():
+    for key, said in whole.fields().items() if whole else ():
+        said_texts = [value for value in said if isinstance(value, str)]
         if key == CALLS:
             _compare_calls(made, said, doubts)
         elif key in _ONE_WORD:
             made[key] = made.get(key) or said[-1]
-        elif isinstance(made.get(key) or "", str) and all(isinstance(item, str) for item in said):
+        elif isinstance(made.get(key) or "", str) and len(said_texts) == len(said):
             reading = readings.pop(key, Reading(Means.NEW, ""))
             parts = texts[key][0] if key in texts else []
-            made[key], sentence = _text(parts, reading, said, behind=key in told.behind)
+            made[key], sentence = _text(parts, reading, said_texts, behind=key in whole.behind)
             sentence = sentence or (doubt(key, reading.means) if sentence is None else "")
             if sentence:
                 doubts.append(sentence.format(named(key)))
@@ -92,14 +97,14 @@ def settled(pieces: dict[str, Any], ends: set[str], told: Told, doubts: list[str
     return {**made, "role": "assistant" if is_empty(role) else role, "content": made.get("content")}
 
 
-def _made(value: Any, doubts: list[str]) -> Any:
-    if isinstance(value, Calls):
+def _made(value: object, doubts: list[str]) -> Any:
+    if isinstance(value, ToolCalls):
         return value.made(doubts)
-    return value.inside(doubts) if isinstance(value, Call) else joined(value)
+    return value.inside(doubts) if isinstance(value, ToolCall) else joined(value)
 
 
-def _plain(content: Any) -> Any:
-    """What a content says, be it a text or a list of parts."""
+def _plain(content: JSON) -> Any:
+    """The text of a content, which may be a list of parts."""
     if not isinstance(content, list):
         return content
     texts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -107,7 +112,10 @@ def _plain(content: Any) -> Any:
 
 
 def _text(parts: Sequence[str], reading: Reading, said: list[str], *, behind: bool) -> tuple[str, str | None]:
-    """A text that messages have, too, and the doubt that is left; None: the doubt that its pieces left stays."""
+    """A text that came in whole messages, too, and the doubt about it.
+
+    The doubt is empty where the two agree, and None where that of the pieces alone stays.
+    """
     last = said[-1]
     if not last:
         return reading.text, None
@@ -124,7 +132,10 @@ def _text(parts: Sequence[str], reading: Reading, said: list[str], *, behind: bo
 
 
 def _from_messages(said: list[str]) -> tuple[str, str]:
-    """A text that came in messages alone: in one, in each so far, or, which is rare, in pieces."""
+    """A text that came only in whole messages, and the doubt about it.
+
+    It came in one of them, in each as far as it was, or, which is rare, in pieces.
+    """
     last = said[-1]
     if len(said) == 1:
         return last, ""
@@ -136,7 +147,7 @@ def _from_messages(said: list[str]) -> tuple[str, str]:
     return "".join(said), _IN_PIECES
 
 
-def _compare_calls(made: dict[str, Any], said: list[Any], doubts: list[str]) -> None:
+def _compare_calls(made: JSONObject, said: list[JSON], doubts: list[str]) -> None:
     lists = [item if isinstance(item, list) else [item] for item in said if not is_empty(item)]
     if not lists:
         made.setdefault(CALLS, said[-1])
@@ -150,10 +161,10 @@ def _compare_calls(made: dict[str, Any], said: list[Any], doubts: list[str]) -> 
             made[CALLS] = calls
 
 
-def _whole_calls(lists: list[list[Any]], doubts: list[str]) -> list[Any]:
-    """The calls that messages told: in the last all, or with each more."""
-    merger = Merger(Scale.free())
-    calls = Calls(merger)
+def _whole_calls(lists: Sequence[list[Any]], doubts: list[str]) -> list[Any]:
+    """The calls of whole messages: the last has all of them, or each has some more."""
+    merger = Merger.free()
+    calls = ToolCalls(merger)
     try:
         if all(_goes_on(before, after) for before, after in pairwise(lists)):
             calls.add(lists[-1], each_whole=True)
@@ -166,12 +177,12 @@ def _whole_calls(lists: list[list[Any]], doubts: list[str]) -> list[Any]:
         return lists[-1]
 
 
-def _goes_on(before: list[Any], after: list[Any]) -> bool:
-    """Are the calls of one message all in the next again, as far as they had come?"""
+def _goes_on(before: list[JSON], after: list[JSON]) -> bool:
+    """Does the next message have all calls of the one before, at least as far as they had come?"""
     return len(after) >= len(before) and all(map(_is_further, before, after))
 
 
-def _is_further(before: Any, after: Any) -> bool:
+def _is_further(before: JSON, after: JSON) -> bool:
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return bool(before == after)
     mine, theirs = read_call(before), read_call(after)
@@ -182,20 +193,20 @@ def _is_further(before: Any, after: Any) -> bool:
     return bool(mine.arguments == theirs.arguments)
 
 
-def _is_same_call(one: Any, other: Any) -> bool:
+def _is_same_call(one: JSON, other: JSON) -> bool:
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return bool(one == other)
     return read_call(one).name == read_call(other).name and same_arguments(_arguments(one), _arguments(other))
 
 
-def _arguments(call: Any) -> Any:
+def _arguments(call: JSON) -> Any:
     return read_call(call).arguments or "" if isinstance(call, dict) else ""
 
 
-def _said(key: str, said: list[Any]) -> Any:
-    """A field of which only messages tell: what the last said, or of lists that do not go on from each other all."""
+def _said(key: str, said: list[JSON]) -> Any:
+    """A field that came only in whole messages: its last value, or all lists if one does not repeat the one before."""
     if key == FUNCTION and isinstance(said[-1], dict):
-        call = Call(Merger(Scale.free()))
+        call = ToolCall(Merger.free())
         call.take(read_call({"function": said[-1]}))
         return call.inside([])
     lists = [item for item in said if isinstance(item, list)]

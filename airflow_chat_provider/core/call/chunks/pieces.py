@@ -2,72 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import eq
 from typing import Any
 
 from airflow_chat_provider.core.json_text.reading import DEFAULT_LIMIT, SCALAR, allowance, weight
+from airflow_chat_provider.core.types import JSON, JSONObject
 
-# Sent whole, by some servers with every chunk again; all other text comes in pieces.
+# Fields that are sent whole, by some servers with every chunk; all other text comes in pieces.
 _WHOLE = frozenset({"id", "type", "role", "name", "format", "mime_type", "url"})
 _SIGNATURES = frozenset({"signature", "thought_signature"})
-# Parts of these types come in pieces also where no index says which they belong to.
+# Parts of these types come in pieces, even if no index says which part a piece belongs to.
 _GROWING = frozenset({"text", "thinking", "reasoning.text", "reasoning.summary", "output_text", "summary_text"})
-# Lists of whole things, which some servers send again, and longer, with every chunk.
+# Lists of complete items. Some servers send the list with every chunk, each time with more items.
 _SENT_AGAIN = frozenset({"annotations", "citations", "search_results", "images"})
 
 
 class Overfull(Exception):
-    """The chunk holds more than an answer can; its text says what. All that came before it is kept."""
-
-
-class Scale:
-    """Weighs what is kept against the bytes that came; ``limit``: see ``reading.allowance``."""
-
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
-        self._limit = limit
-        self._allowed = 0  # when it was last looked up: what bytes allow for only grows
-        self.weight = 0
-        self.size = 0
-
-    @classmethod
-    def free(cls) -> Scale:
-        """For what was weighed before."""
-        scale = cls(1 << 62)
-        scale.size = 1 << 62
-        return scale
-
-    def weigh(self, units: int) -> None:
-        self.weight += units
-        if self.weight > self._allowed:
-            self._allowed = allowance(self.size, self._limit)
-        if self.weight > self._allowed:
-            raise Overfull("the stream holds more values than max_response_bytes allows for")
-
-    def put(self, kept: dict[str, Any], key: str, value: Any) -> None:
-        """Set a field, whose old value is not kept."""
-        old = kept.get(key)
-        if isinstance(value, dict | list) or isinstance(old, dict | list):
-            self.weigh(weight(value) - (weight(old) if key in kept else 0))
-        elif key not in kept:
-            self.weigh(SCALAR)
-        kept[key] = value
+    """A chunk has more in it than an answer can. The text says what. All that came before it is kept."""
 
 
 class Text(list[str]):
-    """Text in pieces: joined at the end, or 20,000 pieces would be copied 20,000 times."""
+    """Text in pieces. They are joined at the end: to join each as it comes would copy all of the text each time."""
 
 
 class Parts(list[Any]):
-    """A list, and those of its items that have an ``index``: not searched for, or the time would be a square."""
+    """A list that finds its items by their ``index``: searching would take time that grows with its square."""
 
-    def __init__(self, items: Any = ()) -> None:
+    def __init__(self, items: Iterable[JSON] = ()) -> None:
         super().__init__(items)
-        self.by_index: dict[Any, dict[str, Any]] = {}
+        self.by_index: dict[Any, JSONObject] = {}
 
-    def find(self, item: dict[str, Any]) -> dict[str, Any] | None:
-        """The item that this one continues: the one of its index and type, or the last where that has its type.
+    def find(self, item: JSONObject) -> JSONObject | None:
+        """The item that this one continues: the one with its index and type, or the last one if that has its type.
 
-        Two items of one index and different types are two: OpenRouter numbers Gemini's text and signatures so.
+        Items with the same index and different types are not one: OpenRouter numbers Gemini's text and signatures so.
         """
         index, kind = item.get("index"), item.get("type")
         if isinstance(index, int):
@@ -76,8 +45,8 @@ class Parts(list[Any]):
         grows = isinstance(kind, str) and kind in _GROWING
         return last if grows and isinstance(last, dict) and last.get("type") == kind else None
 
-    def note(self, item: dict[str, Any], target: dict[str, Any]) -> None:
-        """An item went into ``target``: what that can be found by from now on."""
+    def note(self, item: JSONObject, target: JSONObject) -> None:
+        """An item went into ``target``, which can be found by the item's index from now on."""
         index, kind = item.get("index"), item.get("type")
         if isinstance(index, int):
             self.by_index[index] = target
@@ -86,38 +55,66 @@ class Parts(list[Any]):
 
 
 class Merger:
-    """Puts objects, fields and lists together; ``scale`` weighs what is kept."""
+    """Puts objects, fields and lists together, and weighs what is kept against the bytes that came.
 
-    def __init__(self, scale: Scale) -> None:
-        self.scale = scale
+    ``limit``: see ``reading.allowance``. ``weight`` and ``size`` are those of all that came so far.
+    """
 
-    def merge(self, kept: dict[str, Any], delta: dict[str, Any]) -> None:
-        for key, value in delta.items():
-            self.merge_field(kept, key, value)
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._allowed = 0  # as of when it was last looked up: what bytes allow for only grows
+        self.weight = 0
+        self.size = 0
 
-    def merge_field(self, kept: dict[str, Any], key: str, value: Any) -> None:
+    @classmethod
+    def free(cls) -> Merger:
+        """One that allows anything, for what was weighed before."""
+        merger = cls(1 << 62)
+        merger.size = 1 << 62
+        return merger
+
+    def weigh(self, units: int) -> None:
+        """Note that something more is kept; raises Overfull."""
+        self.weight += units
+        if self.weight > self._allowed:
+            self._allowed = allowance(self.size, self._limit)
+        if self.weight > self._allowed:
+            raise Overfull("the stream has more values than max_response_bytes allows for")
+
+    def put(self, kept: JSONObject, key: str, value: JSON) -> None:
+        """Set a field, whose old value is not kept."""
+        old = kept.get(key)
+        if isinstance(value, dict | list) or isinstance(old, dict | list):
+            self.weigh(weight(value) - (weight(old) if key in kept else 0))
+        elif key not in kept:
+            self.weigh(SCALAR)
+        kept[key] = value
+
+    def merge_field(self, kept: JSONObject, key: str, value: JSON) -> None:
+        """Put more of a field to what is kept of it: what is sent whole is set, and what comes in pieces is joined."""
         old = kept.get(key)
         if value is None:
             if key not in kept:
-                self.scale.put(kept, key, None)
+                self.put(kept, key, None)
         elif isinstance(value, str) and key not in _WHOLE:
             self._add_text(kept, key, value)
         elif isinstance(value, dict):
             if not isinstance(old, dict):
-                self.scale.put(kept, key, {})
-            self.merge(kept[key], value)
+                self.put(kept, key, {})
+            for name, item in value.items():
+                self.merge_field(kept[key], name, item)
         elif isinstance(value, list):
             self._add_list(kept, key, value)
         elif not old or not (isinstance(value, str) or isinstance(old, list | dict)):
-            self.scale.put(kept, key, value)
+            self.put(kept, key, value)
 
     def add_text(self, kept: Text, key: str, value: str) -> None:
         """More of a text; a signature may come again with each piece."""
         if value and not (key in _SIGNATURES and kept == [value]):
-            self.scale.weigh(SCALAR)
+            self.weigh(SCALAR)
             kept.append(value)
 
-    def _add_text(self, kept: dict[str, Any], key: str, value: str) -> None:
+    def _add_text(self, kept: JSONObject, key: str, value: str) -> None:
         old = kept.get(key)
         if isinstance(old, Text):
             self.add_text(old, key, value)
@@ -125,56 +122,59 @@ class Merger:
             if value:
                 self._append_part(old, {"type": "text", "text": value})
         else:
-            self.scale.put(kept, key, Text([value]))
+            self.put(kept, key, Text([value]))
 
-    def _add_list(self, kept: dict[str, Any], key: str, value: list[Any]) -> None:
-        old = kept.get(key)
-        items = kept[key] = old if isinstance(old, Parts) else _as_parts(old)
+    def _add_list(self, kept: JSONObject, key: str, value: list[Any]) -> None:
+        items = kept.get(key)
+        if not isinstance(items, Parts):
+            items = kept[key] = _as_parts(items)
         if key in _SENT_AGAIN:
             if len(value) >= len(items) and all(map(eq, items, value)):  # all that came before once more
                 value = value[len(items) :]
-            self.scale.weigh(weight(value))
+            self.weigh(weight(value))
             items += value
             return
         for item in value:
             self._append_part(items, item)
 
-    def chain(self, kept: dict[str, Any], key: str, value: list[Any]) -> None:
-        """A list whose items are whole."""
+    def chain(self, kept: JSONObject, key: str, value: list[Any]) -> None:
+        """Append all items of a list. Each is complete, so none continues another."""
         items = kept.get(key)
         if not isinstance(items, Parts):
             items = kept[key] = Parts()
-        self.scale.weigh(weight(value))
+        self.weigh(weight(value))
         items += value
 
-    def _append_part(self, items: Parts, item: Any) -> None:
-        """Chain a list's next item; or put it into the one that it continues."""
+    def _append_part(self, items: Parts, item: JSON) -> None:
+        """Append a list's next item, or put it into the one that it continues."""
         if not isinstance(item, dict):
-            self.scale.weigh(weight(item))
+            self.weigh(weight(item))
             items.append(item)
             return
         target = items.find(item)
         if target is None:
             target = {}
-            self.scale.weigh(weight(target))
+            self.weigh(weight(target))
             items.append(target)
-        self.merge(target, item)
+        for key, value in item.items():
+            self.merge_field(target, key, value)
         items.note(item, target)
 
 
-def _as_parts(old: Any) -> Parts:
+def _as_parts(old: object) -> Parts:
+    """What was kept of a field that turns out to be a list."""
     if isinstance(old, Text):
         text = "".join(old)
         return Parts([{"type": "text", "text": Text([text])}] if text else [])
     return Parts(old if isinstance(old, list) else [])
 
 
-def is_empty(value: Any) -> bool:
-    """Does a field say nothing?"""
+def is_empty(value: object) -> bool:
+    """Is it null, or an empty text, list or object?"""
     return value is None or (not value and isinstance(value, str | list | dict))
 
 
-def joined(value: Any) -> Any:
+def joined(value: object) -> Any:
     """A value that came in pieces, as plain JSON."""
     if isinstance(value, Text):
         return "".join(value)

@@ -1,45 +1,43 @@
-"""Tool calls from the fragments in which a stream brings them, in each of the ways that servers write these.
+"""Tool calls from the fragments that a stream brings, in all the ways in which servers write them.
 
-OpenAI numbers the calls: a call's first fragment has its index, id, type and name, the others the index and more of the
-arguments. Other servers leave out the index or send 0 with all, send another id or the name with every fragment, the
-name in pieces, or each call whole.
+OpenAI numbers the calls. A call's first fragment has its index, id, type and name; the others have the index and more
+of the arguments. Some servers leave out the index, or send 0 with all calls. Some send a new id, or the name, with
+every fragment, or the name in pieces. Some send each call whole.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow_chat_provider.core.call.chunks.fragment import Fragment, read_call
 from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull
-from airflow_chat_provider.core.call.chunks.tool_call import Call
+from airflow_chat_provider.core.call.chunks.tool_call import Fragment, ToolCall, read_call
+from airflow_chat_provider.core.types import JSON, JSONObject
 
 _MOST = 4096  # calls of one message
 _MOST_READ = 1 << 20  # characters of all arguments that are looked through at the end
 _TRIES = 64  # calls that are tried as parts of one
 _WEIGHT = 24  # of one call, in the units of ``reading.weight``
 
-_TWICE = "Check the tool calls: a name without arguments came twice in the stream, which may be one call or two"
-_ALIKE = "Check the tool calls: one came twice in the stream, which may be one call that was repeated, or two"
+_TWICE = "Check the tool calls: the stream sent a name without arguments twice, which may be one call or two"
+_ALIKE = "Check the tool calls: the stream sent the same call twice, which may be one call that was repeated, or two"
 
 
-class Calls:
-    """The tool calls of one message. A fragment belongs to the call of its id or its index, else to the last one."""
+class ToolCalls:
+    """The tool calls of one message. A fragment belongs to the call with its id or index, else to the last call."""
 
     def __init__(self, merger: Merger) -> None:
         self._merger = merger
-        self._calls: list[Call] = []
-        self._by_id: dict[Any, Call] = {}
-        self._by_index: dict[int, Call] = {}
+        self._calls: list[ToolCall] = []
+        self._by_id: dict[JSON, ToolCall] = {}
+        self._by_index: dict[int, ToolCall] = {}
 
-    def add(self, fragments: list[Any], *, each_whole: bool = False) -> None:
-        """Take in what one chunk has. ``each_whole``: they are calls, not fragments."""
+    def add(self, fragments: list[JSON], *, each_whole: bool = False) -> None:
+        """Take in the fragments of one chunk. ``each_whole``: each is a complete call."""
         many = len(fragments) > 1
         for place, raw in enumerate(fragments):
             if isinstance(raw, dict) and not self._add_piece(raw):
                 self._add(read_call(raw), place if many else None, each_whole=each_whole)
 
-    def _add_piece(self, raw: dict[str, Any]) -> bool:
-        """Take in the common fragment, an index and more of the arguments. Was it one?"""
+    def _add_piece(self, raw: JSONObject) -> bool:
+        """Take in the most common fragment: an index and more of the arguments. Returns whether it is one."""
         index, function = raw.get("index"), raw.get("function")
         if type(index) is not int or type(function) is not dict or len(function) != 1 or len(raw) != 2:
             return False
@@ -53,9 +51,9 @@ class Calls:
         call = None if each_whole else self._find(fragment, place)
         if call is None or self._begins(call, fragment):
             if len(self._calls) >= _MOST:
-                raise Overfull(f"the stream holds more than {_MOST} tool calls")
-            self._merger.scale.weigh(_WEIGHT)
-            call = Call(self._merger)
+                raise Overfull(f"the stream has more than {_MOST} tool calls")
+            self._merger.weigh(_WEIGHT)
+            call = ToolCall(self._merger)
             self._calls.append(call)
             if fragment.id is not None:
                 self._by_id[fragment.id] = call
@@ -65,8 +63,8 @@ class Calls:
         if fragment.number is not None and (call is self._calls[-1] or fragment.number not in self._by_index):
             self._by_index[fragment.number] = call
 
-    def _find(self, fragment: Fragment, place: int | None) -> Call | None:
-        """The call that a fragment continues, if it does not begin one."""
+    def _find(self, fragment: Fragment, place: int | None) -> ToolCall | None:
+        """The call that a fragment continues, unless it begins another one: see ``_begins``."""
         last = self._calls[-1] if self._calls else None
         at_index = self._by_index.get(fragment.number) if fragment.number is not None else None
         if fragment.id is not None and fragment.id in self._by_id:
@@ -80,8 +78,8 @@ class Calls:
             return self._calls[place]
         return last
 
-    def _begins(self, call: Call, fragment: Fragment) -> bool:
-        """Does a fragment that would belong to this call begin another one?"""
+    def _begins(self, call: ToolCall, fragment: Fragment) -> bool:
+        """Does a fragment that seems to belong to this call begin another one?"""
         same = fragment.id is not None and fragment.id in call.ids
         other = fragment.id is not None and bool(call.ids) and not same
         if not fragment.name or not call.name:
@@ -102,8 +100,8 @@ class Calls:
         return not (fragment.blank and call.again and (call.changed or not other))
 
     @staticmethod
-    def _begins_after_name(call: Call, fragment: Fragment, *, same: bool, other: bool) -> bool:
-        """A name follows a name, with no arguments between: either the call has none, or its name goes on."""
+    def _begins_after_name(call: ToolCall, fragment: Fragment, *, same: bool, other: bool) -> bool:
+        """A name follows a name, without arguments between: the call has none, or its name comes in pieces."""
         if same:
             return False
         if fragment.name != call.name:
@@ -111,30 +109,30 @@ class Calls:
         return fragment.blank and (other or fragment.number is None)
 
     @staticmethod
-    def _begins_within(call: Call, fragment: Fragment, *, same: bool) -> bool:
-        """A name comes before the arguments are whole: either it comes with every fragment, or the call was cut."""
+    def _begins_within(call: ToolCall, fragment: Fragment, *, same: bool) -> bool:
+        """A name comes before the arguments are complete: it comes with every fragment, or the call was cut off."""
         if same:
             return False
         if fragment.name != call.name:
             return fragment.is_head
         return not call.goes_on_with(fragment)
 
-    def made(self, doubts: list[str]) -> list[dict[str, Any]]:
+    def made(self, doubts: list[str]) -> list[JSONObject]:
         """The calls as an unstreamed message has them."""
         calls = self._sorted_out(doubts)
         doubts += [_TWICE for call in calls if call.blank and call.again and not call.ids]
         plain = sum(call.size for call in calls) > _MOST_READ
         return [call.made(doubts, plain=plain) for call in calls]
 
-    def _sorted_out(self, doubts: list[str]) -> list[Call]:
-        """The calls, each once, also where a fragment seemed to begin another.
+    def _sorted_out(self, doubts: list[str]) -> list[ToolCall]:
+        """Each call once: joins those of which a later fragment seemed to begin another call.
 
-        Where the calls have different indexes, the index decides. Where all have 0 or none, a call that came twice may
-        be one that the server repeated.
+        If the calls have different indexes, the index decides. If all have 0 or none, a call that came twice may be one
+        that the server repeated.
         """
         named = any(call.name for call in self._calls)
         numbered = len({call.number for call in self._calls} - {None}) > 1
-        sorted_out: list[Call] = []
+        sorted_out: list[ToolCall] = []
         places: dict[int | None, int] = {}
         tries = _TRIES
         for call in self._calls:

@@ -1,0 +1,157 @@
+"""The XComs of a task: the ``configuration`` that it takes from an upstream task, and all that it leaves itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_chat_provider.core.answer.result import outcome, output_error
+from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.task.arguments import XCOMS
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from airflow_chat_provider.core.answer.reply import Reply
+    from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.hooks import ChatCompletionHook
+    from airflow_chat_provider.schema import SchemaSource
+    from airflow_chat_provider.task.arguments import ChatArguments
+
+_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
+
+# ``outcome`` and what it needs are imported with this module, before a request is sent: once an answer is here, a first
+# import may find no file descriptor left.
+log = logging.getLogger(__name__)
+
+
+class Upstream(NamedTuple):
+    """What an upstream task left under ``configuration``; without any values where the argument is None.
+
+    It stands between the task's own arguments, which win over it, and the connection.
+    """
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def from_argument(cls, configuration: Any) -> Upstream:
+        """The argument, checked. Raises InvalidRequest."""
+        if configuration is None:
+            return cls({})
+        if not isinstance(configuration, Mapping):
+            from airflow_chat_provider.core.spelling import with_article
+
+            kind = with_article(type(configuration).__name__)
+            raise InvalidRequest(f"configuration must be a mapping, not {kind}", path="configuration", keyword="type")
+        unknown = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
+        if unknown:
+            raise InvalidRequest(
+                f"Remove the key {unknown[0][:64]!r} from configuration: it may only have {', '.join(_CONFIGURATION)}",
+                path="configuration",
+                keyword="additionalProperties",
+            )
+        return cls(configuration)
+
+    def hook(self, arguments: ChatArguments) -> ChatCompletionHook:
+        """The hook for the task's connection, with the task's own limits. Raises InvalidRequest."""
+        from airflow_chat_provider.hooks import ChatCompletionHook
+
+        conn_id: Any
+        conn_id, given = arguments.chat_conn_id, self.values.get("chat_conn_id")
+        if given and conn_id == ChatCompletionHook.default_conn_name:
+            conn_id = given
+        if not isinstance(conn_id, str) or not conn_id:
+            raise InvalidRequest("chat_conn_id must be the id of a connection", path="chat_conn_id", keyword="type")
+        return ChatCompletionHook(
+            conn_id,
+            # Text that a template rendered is read as an extra of the connection is.
+            timeout=arguments.timeout,  # type: ignore[arg-type]
+            deadline=arguments.deadline,  # type: ignore[arg-type]
+            max_attempts=arguments.max_attempts,  # type: ignore[arg-type]
+        )
+
+    def schema(self, arguments: ChatArguments, settings: Settings) -> Any:
+        """The ``request_schema`` that holds: the task's own if it has one, else the upstream's, else the connection's.
+
+        The upstream's is data, so it is never the path of a file. Raises InvalidRequest.
+        """
+        if arguments.names_schema:
+            from airflow_chat_provider.templates.dag_templates import opened
+
+            return opened(arguments.request_schema, arguments.dag, "request_schema")
+        if "request_schema" in self.values:
+            from airflow_chat_provider.templates.renderer import schema_from_data
+
+            return schema_from_data(self.values["request_schema"])
+        return settings.request_schema
+
+    def with_model(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request with the upstream's model if it has none."""
+        model = self.values.get("model")
+        return {**request, "model": model} if model and request.get("model") is None else request
+
+    def downstream(self, request: dict[str, Any], schema: SchemaSource, settings: Settings) -> dict[str, Any]:
+        """What this task leaves under ``configuration``, never a secret. A base URL that differs is warned of."""
+        from airflow_chat_provider.schema import portable
+
+        base_url = self.values.get("base_url")
+        if base_url and base_url != settings.base_url:
+            log.warning(
+                "The request goes to %s, the base URL of connection %r: the base URL %s in configuration is not used",
+                settings.base_url,
+                settings.conn_id,
+                str(base_url)[:200],
+            )
+        return {
+            "chat_conn_id": settings.conn_id,
+            "model": request.get("model"),
+            "base_url": settings.base_url,
+            "request_schema": portable(schema),
+        }
+
+
+def deliver(
+    task: BaseOperator,
+    arguments: ChatArguments,
+    ti: Any,
+    request: dict[str, Any],
+    reply: Reply,
+    configuration: dict[str, Any],
+) -> Any:
+    """Push what a sanitised reply leaves, and return its value. Raises what is wrong with it, once it is pushed.
+
+    ``ti`` is None where somebody executes the operator without a running task: then nothing is pushed.
+    """
+    left = outcome(arguments.delivery(), request, reply, configuration)
+    for warning in left.warnings:
+        task.log.warning("%s", warning)
+    pushes = arguments.do_xcom_push and ti is not None
+    if pushes:
+        for key, value in left.xcoms.items():
+            ti.xcom_push(key=key, value=value)
+    if left.error is not None:
+        raise left.error
+    if pushes and arguments.multiple_outputs and left.value is not None:
+        _spread(task, ti, left.value, reply)
+    return left.value
+
+
+def _spread(task: BaseOperator, ti: Any, value: Any, reply: Reply) -> None:
+    """Keep Airflow, which pushes each key of the value as an XCom, from overwriting an XCom of the task's own."""
+    if not isinstance(value, Mapping):
+        kind = {list: "an array", str: "text", bool: "true or false"}.get(type(value), "a number")
+        why = f"Ask for a JSON object, or remove multiple_outputs: the answer is {kind}, which has no keys"
+        raise output_error(reply, why)
+    taken = [key for key in value if key in XCOMS]
+    if not taken:
+        return
+    task.log.warning(
+        "Read return_value[%r], or ask for another key in a response_schema: the XCom %r is the task's own and is kept",
+        taken[0],
+        taken[0],
+    )
+    for key, item in value.items():
+        if key not in XCOMS:
+            ti.xcom_push(key=key, value=item)
+    task.multiple_outputs = False
