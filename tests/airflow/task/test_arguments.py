@@ -424,10 +424,6 @@ class TestRules:
             assert refused(ChatCompletionOperator.partial, task_id="ask", request=request_).path == path
         assert refused(batch, request=request_).path == path
 
-    def test_a_file_that_nobody_can_read_breaks_it_too(self):
-        part = {"type": "file", "file": {"filename": "a.pdf", "file_data": "{no file}"}}
-        assert refused(ask, prompt=[part]).path == "$.messages[0].content[0].file.file_data"
-
     @pytest.mark.parametrize("request_", SOMEWHERE_TAKEN)
     def test_what_some_server_takes_breaks_no_import_and_is_refused_where_openai_is_asked(self, request_):
         ask(prompt="x", request=request_)
