@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.input.row import Row, row_error
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.request.wording import with_article
+from airflow_chat_provider.core.spelling import with_article
 
 _MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
 _BUFFER = 1 << 20
