@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from json.encoder import encode_basestring, encode_basestring_ascii
-from typing import Any
 
 from airflow_chat_provider.core.types import JSON
 
@@ -41,7 +41,7 @@ def write_json(value: JSON, *, ascii_only: bool = True) -> str:
     return "".join(parts)
 
 
-def _write(value: Any, quote: Any, put: Any) -> None:
+def _write(value: JSON, quote: Callable[[str], str], put: Callable[[str], object]) -> None:
     if isinstance(value, str):
         _write_text(value, quote, put)
     elif isinstance(value, dict):
@@ -66,7 +66,7 @@ def _write(value: Any, quote: Any, put: Any) -> None:
         put(json.dumps(value))
 
 
-def _write_text(text: str, quote: Any, put: Any) -> None:
+def _write_text(text: str, quote: Callable[[str], str], put: Callable[[str], object]) -> None:
     if len(text) <= STEP:
         put(quote(text))
         return
