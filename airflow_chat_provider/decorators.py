@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk.bases.decorator import TaskDecorator
 
-    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
+    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
 
 
 class Arguments(TypedDict, total=False):

@@ -1,12 +1,16 @@
-"""What Airflow wants to know of this provider. Data only: every Airflow component reads it at its start.
+"""What Airflow has to know about this provider: its operators, hooks, decorators and the form of its connections.
 
-A mistake in here stops them all, so the tests hold it against Airflow's own schemas.
+Every Airflow component reads it at its start. A mistake in here stops them all, so the tests hold it against Airflow's
+own schemas; and whatever it imports is paid for by all of them.
 """
 
 from typing import Any
 
+from airflow_chat_provider.core.connection.fields import FIELDS, Field
+
 
 def get_provider_info() -> dict[str, Any]:
+    """The provider info in the form of Airflow's ``provider_info.schema.json``."""
     return {
         "package-name": "airflow-chat-provider",
         "name": "Chat Completion",
@@ -46,7 +50,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_chat_provider.hooks.ChatCompletionHook",
                 "hook-name": "Chat Completion",
                 "ui-field-behaviour": _STANDARD_FIELDS,
-                "conn-fields": _EXTRA_FIELDS,
+                "conn-fields": {name: _form_field(field) for name, field in FIELDS.items()},
             },
         ],
     }
@@ -62,54 +66,15 @@ _STANDARD_FIELDS: dict[str, Any] = {
 }
 
 
-def _field(label: str, description: str, kind: str, **more: Any) -> dict[str, Any]:
-    # Null is "not set". There is no `default`: the form would store it, and a later default of ours
-    # would not reach that connection.
-    return {"label": label, "description": description, "schema": {"type": [kind, "null"], **more}}
+def _form_field(field: Field) -> dict[str, Any]:
+    """One extra as the connection form knows it.
 
-
-_MASKED = (
-    "Masked in logs where the name has key, token, auth, secret, password, credential, cookie or signature in it; "
-    "other values are shown."
-)
-
-_EXTRA_FIELDS: dict[str, Any] = {
-    "model": _field("Model", "The model where a request names none.", "string"),
-    "auth": _field(
-        "Authentication",
-        "How the API key is sent: as a bearer token (default), in an api-key header (Azure), or not at all.",
-        "string",
-        enum=["bearer", "api-key", "none", None],
-    ),
-    "organization": _field("Organization", "Sent as OpenAI-Organization.", "string"),
-    "project": _field("Project", "Sent as OpenAI-Project.", "string"),
-    "headers": _field("Headers", f"Further request headers: an object of names and texts. {_MASKED}", "object"),
-    "query": _field(
-        "Query", f'Query parameters: an object, like {{"api-version": "…"}} for Azure. {_MASKED}', "object"
-    ),
-    "endpoint": _field("Endpoint", "The path under the base URL. Default: /chat/completions", "string", minLength=1),
-    "request_schema": _field(
-        "Request schema",
-        "What requests are checked against: 2026-11 (default), 2023-12, the path of a JSON Schema, open (only what "
-        "every server refuses is an error), or none.",
-        "string",
-    ),
-    "timeout": _field(
-        "Timeout", "Seconds for one attempt, from connect to last byte. Default: 600", "number", minimum=0
-    ),
-    "connect_timeout": _field("Connect timeout", "Seconds to connect. Default: 5", "number", minimum=0),
-    "deadline": _field(
-        "Deadline", "Seconds for all attempts and the waits between them. Default: 1800", "number", minimum=0
-    ),
-    "stall_timeout": _field(
-        "Stall timeout", "Seconds between two chunks of a streamed reply. Default: 120", "number", minimum=0
-    ),
-    "max_attempts": _field("Attempts", "How often a request is sent at most.", "integer", minimum=1),
-    "proxy": _field("Proxy", "The URL of a proxy.", "string"),
-    "verify": _field("Verify TLS", "true (default), false, or the path of a CA bundle in PEM format.", "string"),
-    "client_cert": _field("Client certificate", "The path of a PEM file.", "string"),
-    "client_key": _field("Client key", "The path of its key, if that is another file.", "string"),
-    "max_response_bytes": _field(
-        "Largest response", "Bytes of a response after decompression. Default: 67108864", "integer", minimum=1
-    ),
-}
+    Null is "not set". There is no ``default`` in the schema: the form would store it, and a later default of ours would
+    not reach that connection. So the description names it.
+    """
+    default = f". Default: {field.shown_default}" if field.shown_default else ""
+    return {
+        "label": field.label,
+        "description": field.help.replace("`", "") + default,
+        "schema": {"type": [field.kind, "null"], **field.rule},
+    }

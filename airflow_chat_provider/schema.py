@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import loads
@@ -25,6 +26,9 @@ from airflow_chat_provider.core.request.schema import (
     shipped_schema,
     text_of_schema,
 )
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.answer.output_schema import OutputSchema
 
 __all__ = ["DEFAULT_SCHEMA", "SHIPPED", "check_rules", "validate_request"]
 
@@ -53,6 +57,18 @@ def load_schema(source: SchemaSource | RequestSchema) -> RequestSchema | None:
     )
 
 
+def load_response_schema(source: SchemaSource | type) -> OutputSchema | None:
+    """The schema that ``response_schema`` names: a dict, a path to a JSON file, a Pydantic model class; None for None.
+
+    Raises InvalidRequest for a schema that cannot be read or used.
+    """
+    from airflow_chat_provider.core.answer.output_schema import load_output, output_from_text
+
+    if isinstance(source, str | os.PathLike):
+        return output_from_text(_read(str(source), "response_schema"), str(source))
+    return load_output(source)
+
+
 def portable(source: SchemaSource) -> dict[str, Any] | str | None:
     """``source`` as another task can use it: instead of a path, the content of the file."""
     if source is None or isinstance(source, Mapping):
@@ -67,14 +83,14 @@ def _shipped(name: str) -> RequestSchema:
     return shipped_schema(name, json.loads(text))
 
 
-def _read(path: str) -> str:
+def _read(path: str, argument: str = ARGUMENT) -> str:
     try:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError:
-        raise bad_schema(path, ARGUMENT, "the file is not UTF-8") from None
+        raise bad_schema(path, argument, "the file is not UTF-8") from None
     except OSError as error:
         why = f"the file cannot be read ({error.strerror or type(error).__name__})"
-        raise bad_schema(path, ARGUMENT, why) from None
+        raise bad_schema(path, argument, why) from None
 
 
 def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA, *, base_url: str | None = None) -> None:

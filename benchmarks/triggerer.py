@@ -100,7 +100,7 @@ def defer(dag_id, contender, request):
 
     from airflow_chat_provider.airflow_api.xcom import Slot
     from airflow_chat_provider.core.answer.dialogue import Wanted
-    from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.core.answer.result import Delivery
     from airflow_chat_provider.durable.entry import KEY, Deferred, Entry
     from airflow_chat_provider.durable.journal import Journal
 

@@ -1,4 +1,4 @@
-"""The error tree. Errors are plain data: each survives pickle and JSON."""
+"""The errors that a chat completion can end with. They are plain data: each survives pickle and JSON."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any
 
 
 class ChatCompletionError(Exception):
-    """A chat completion that failed.
+    """A chat completion that failed. ``message`` starts with what its reader can do.
 
-    ``status``      the HTTP status, where a response began
+    ``status``      the HTTP status, if a response began
     ``code``        the server's own error code
-    ``request_id``  what the server called the request, for its support
-    ``retry_after`` seconds that the server asked to wait, where that wait was not made
+    ``request_id``  the server's name for the request, which its support may ask for
+    ``retry_after`` seconds that the server asked to wait, if that wait was not made
     ``body``        what was received (parsed JSON or text); never the request
-    ``final``       True where running the task again cannot help
+    ``final``       True if running the task again cannot help
     """
 
     final: bool = False
@@ -34,7 +34,7 @@ class ChatCompletionError(Exception):
     body: Any
 
     def reword(self, message: str) -> None:
-        """Let it say something else; Python's own text of it, too."""
+        """Replace the message, in ``str(error)`` too."""
         self.message = message
         self.args = (message,)
 
@@ -56,7 +56,7 @@ class ChatCompletionError(Exception):
 
 
 class InvalidRequest(ChatCompletionError, ValueError):
-    """The request is not one that the API takes; nothing was sent.
+    """The request breaks its schema or a rule, or an argument is wrong; nothing was sent.
 
     ``path`` is a JSON path (``$.messages[0].role``), ``keyword`` the schema keyword or rule that was broken.
     """
@@ -76,9 +76,9 @@ class InvalidConnection(ChatCompletionError, ValueError):
 
 
 class TransportError(ChatCompletionError):
-    """No whole response came. ``sent``: may the server have begun (and billed) the request?
+    """No complete response came. ``sent``: may the server have begun (and billed) the request?
 
-    ``final`` is True where only a human can say if the request may be sent again.
+    ``final`` is True if only a human can decide whether the request may be sent again.
     """
 
     fields = (*ChatCompletionError.fields, "sent", "final")
@@ -87,14 +87,14 @@ class TransportError(ChatCompletionError):
 
 
 class TransportTimeout(TransportError):
-    """A wall clock ran out: connect_timeout, timeout or deadline."""
+    """``connect_timeout``, ``timeout`` or ``deadline`` ran out."""
 
 
 class StatusError(ChatCompletionError):
     """The server's last answer was 4xx or 5xx, or a 2xx that holds an error with such a code (``status`` is 2xx then).
 
-    The message holds what the server said of it. ``final`` is True where the same request would be refused again (401,
-    404, an account without money, ``x-should-retry: false``).
+    The message contains what the server says about it. ``final`` is True if the same request would be refused again
+    (401, 404, an account without money, ``x-should-retry: false``).
     """
 
     fields = (*ChatCompletionError.fields, "final")
@@ -102,14 +102,14 @@ class StatusError(ChatCompletionError):
 
 
 class RateLimited(StatusError):
-    """429 or overload after every attempt, under whatever status; ``retry_after`` says when to come back."""
+    """429 or an overload, by whichever status, after every attempt. ``retry_after`` says when to try again."""
 
 
 class ProtocolError(ChatCompletionError):
     """A 2xx that is not a chat completion: an error without a known code, HTML, no choices, cut off, or too large.
 
-    ``broken`` is True where the answer ended early or never began, so that another attempt may bring it: a stream
-    without its end, blank lines. Such an answer was sent for again, up to ``max_attempts``.
+    ``broken`` is True if the answer ended early or never began (a stream without its end, blank lines). Another attempt
+    may then bring it, so the request was sent again, up to ``max_attempts``.
     """
 
     fields = (*ChatCompletionError.fields, "broken")
@@ -117,29 +117,18 @@ class ProtocolError(ChatCompletionError):
 
 
 class IncompleteReply(ChatCompletionError):
-    """The answer was cut off, filtered or refused, or failed (``on_incomplete="fail"``).
+    """The answer was cut off, filtered or aborted, or is a refusal.
 
-    Always where it was filtered or failed before there was a message.
+    Raised with ``on_incomplete="fail"``, and always if there is no message at all.
     """
 
 
 class InvalidOutput(ChatCompletionError, ValueError):
-    """The answer is not the JSON that was asked for."""
+    """The answer is not JSON, or does not fit ``response_schema`` or the tools."""
 
 
 _DEFAULTS = {"final": False, "broken": False}
+# Ours alone: a class of the user's may have the name of one of ours.
 _BY_NAME = {
-    cls.__name__: cls
-    for cls in (
-        ChatCompletionError,
-        InvalidRequest,
-        InvalidConnection,
-        TransportError,
-        TransportTimeout,
-        StatusError,
-        RateLimited,
-        ProtocolError,
-        IncompleteReply,
-        InvalidOutput,
-    )
+    name: cls for name, cls in globals().items() if isinstance(cls, type) and issubclass(cls, ChatCompletionError)
 }

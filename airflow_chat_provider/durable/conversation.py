@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, Outcome, outcome
+from airflow_chat_provider.core.answer.result import Delivery, Outcome, outcome
 from airflow_chat_provider.durable.ledger import key_of_call
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_chat_provider.airflow_api.xcom import Slot
-    from airflow_chat_provider.core.answer.outcome import Outcome
+    from airflow_chat_provider.core.answer.result import Outcome
     from airflow_chat_provider.durable.journal import Journal
 
 _LARGE = 1 << 16  # characters of replies

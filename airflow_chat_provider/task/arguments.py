@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
-    from airflow_chat_provider.core.answer.outcome import Delivery
+    from airflow_chat_provider.core.answer.result import Delivery
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.ledger import Ledger
 
-ResultFormat: TypeAlias = Literal["raw", "message", "text", "json", "tool_calls"]
-OnIncomplete: TypeAlias = Literal["warn", "fail", "ignore"]
 OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
 
@@ -87,15 +86,15 @@ class ChatArguments(NamedTuple):
 
         schema = None
         if self.response_schema is not None:
-            from airflow_chat_provider.core.answer.output_schema import load_output
+            from airflow_chat_provider.schema import load_response_schema
             from airflow_chat_provider.templates.dag_templates import opened
 
-            schema = load_output(opened(self.response_schema, self.dag, "response_schema"))
+            schema = load_response_schema(opened(self.response_schema, self.dag, "response_schema"))
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
 
     def delivery(self) -> Delivery:
         """How the answer is to be left."""
-        from airflow_chat_provider.core.answer.outcome import Delivery
+        from airflow_chat_provider.core.answer.result import Delivery
 
         return Delivery(self.result_format, self.check_status, self.on_incomplete, self.push_messages)
 

@@ -14,7 +14,7 @@ from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, pol
 
 if TYPE_CHECKING:
     import jinja2
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
 
     from airflow_chat_provider.task.kinds import Kind
 
@@ -60,18 +60,20 @@ class RequestOperator(BaseOperator):
         raise NotImplementedError
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         """Check all arguments when the DAG is parsed. ``mapped``: some of them come only when the task runs."""
         raise NotImplementedError
 
     @classmethod
-    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
+    def _check_each(cls, arguments: Mapping[str, Any], dag: DAG | None) -> None:
         """Check each of these arguments by itself."""
         from airflow_chat_provider.task.parse_checks import check_each
 
         check_each(arguments, cls._kinds(), cls._own_fields, dag)
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         """Render these fields of the operator's own, in place. Those in ``data`` are data, not templates.
 
         Returns the first error, which is kept: ``execute()`` raises it.

@@ -20,7 +20,7 @@ except ImportError:  # before Airflow 3.2
     )
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Context
+    from airflow.sdk import DAG, BaseOperator, Context
     from airflow.sdk.types import Operator
 
     from airflow_chat_provider.core.answer.choice import Choice
@@ -66,7 +66,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         self.result_format = "tool_calls" if choose_by == "tool" else "json"
 
     @classmethod
-    def _check_each(cls, arguments: Mapping[str, Any], dag: Any) -> None:
+    def _check_each(cls, arguments: Mapping[str, Any], dag: DAG | None) -> None:
         given = next((name for name in _NOT_FOR_BRANCHES if arguments.get(name) not in (None, "raw", False)), None)
         if given is not None:
             raise InvalidRequest(f"Remove {given}: a branch sets it itself", path=given, keyword="branch")

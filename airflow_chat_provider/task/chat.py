@@ -13,15 +13,17 @@ from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments,
 from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    import jinja2
+    from airflow.sdk import DAG, Context
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import OnIncomplete, OnUncertain, ResultFormat, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.task.kinds import Kind
     from airflow_chat_provider.transport.session import Session
@@ -110,7 +112,7 @@ class ChatCompletionOperator(RequestOperator):
         self._check_self()
 
     @classmethod
-    def _check_arguments(cls, arguments: Mapping[str, Any], dag: Any, *, mapped: bool) -> None:
+    def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         from airflow_chat_provider.task.parse_checks import check_multiple_outputs, check_request
 
         cls._check_each(arguments, dag)
@@ -123,7 +125,9 @@ class ChatCompletionOperator(RequestOperator):
 
         return ARGUMENTS
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
         self._rendered = rendered = rendering.RenderedRequest.render(self, fields, context, env, data)
@@ -311,7 +315,7 @@ class ChatCompletionOperator(RequestOperator):
     ) -> tuple[Any, Reply | None]:
         """The dialogue as far as its replies go, and the last of them, unless there is another call to make."""
         from airflow_chat_provider.core.answer.dialogue import Dialogue
-        from airflow_chat_provider.core.answer.reply import unreadable
+        from airflow_chat_provider.core.answer.result import unreadable
 
         try:
             dialogue = Dialogue(question, self._wanted(arguments), rung)

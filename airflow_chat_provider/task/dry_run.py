@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
-from airflow_chat_provider.core.connection.masking import is_secret_name
+from airflow_chat_provider.core.connection.settings import is_secret_name
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.transport.server_memory import variants
 

@@ -125,9 +125,9 @@ def _output(arguments: Mapping[str, Any], dag: DAG | None) -> OutputSchema | Non
     """The schema of the answer; None if any answer will do. Raises InvalidRequest."""
     if arguments.get("response_schema") is None:
         return None
-    from airflow_chat_provider.core.answer.output_schema import load_output
+    from airflow_chat_provider.schema import load_response_schema
 
-    return load_output(opened(arguments["response_schema"], dag, "response_schema"))
+    return load_response_schema(opened(arguments["response_schema"], dag, "response_schema"))
 
 
 def _response_format(request: Any) -> Any:

@@ -40,7 +40,9 @@ class ChatCompletionDecoratedOperator(DecoratedOperator, ChatCompletionOperator)
     _function_error: InvalidRequest | None = None
     """Why the arguments of the function could not be rendered: raised when the task executes."""
 
-    def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
+    def _render_request(
+        self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
+    ) -> InvalidRequest | None:
         from airflow_chat_provider.task import rendering
 
         # The arguments are not shown as one request yet: what the function returns is still missing.

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_chat_provider.core.answer.outcome import outcome
-from airflow_chat_provider.core.answer.reply import output_error
+from airflow_chat_provider.core.answer.result import outcome, output_error
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.arguments import XCOMS
 

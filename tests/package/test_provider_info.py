@@ -19,6 +19,7 @@ import pytest
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from airflow_chat_provider.core.connection import fields
+from airflow_chat_provider.core.connection.settings import Settings
 
 pytestmark = pytest.mark.wheel
 
@@ -111,7 +112,7 @@ def test_the_connection_type_is_that_of_the_hook_class(connection_type: dict[str
 def test_the_form_has_a_field_for_each_extra_that_a_connection_may_have(
     connection_type: dict[str, Any],
 ) -> None:
-    assert set(connection_type["conn-fields"]) == set(fields._READERS)
+    assert set(connection_type["conn-fields"]) == set(fields.FIELDS)
 
 
 def test_a_form_that_was_left_empty_sets_nothing(connection_type: dict[str, Any]) -> None:
@@ -124,13 +125,36 @@ def test_a_form_that_was_left_empty_sets_nothing(connection_type: dict[str, Any]
     assert fields.read_extras(json.dumps(stored)) == {}
 
 
-def test_each_field_of_the_form_has_a_label_and_a_one_line_description(
+def test_each_field_of_the_form_has_a_label_and_a_description_in_one_line_with_its_default(
     connection_type: dict[str, Any],
 ) -> None:
-    for field in connection_type["conn-fields"].values():
+    for name, field in connection_type["conn-fields"].items():
+        default = fields.FIELDS[name].shown_default
         assert field["label"]
         assert field["description"]
         assert "\n" not in field["description"]
+        assert field["description"].endswith(f". Default: {default}") or not default
+
+
+@pytest.mark.parametrize(("name", "field"), fields.FIELDS.items())
+def test_readme_describes_each_extra_as_the_form_does(name: str, field: fields.Field, project: Path) -> None:
+    default = f"`{field.shown_default}`" if field.kind == "string" and field.shown_default else field.shown_default
+    row = f"| `{name}` | {field.help} | {default} |".replace("|  |", "| |")
+    assert row in (project / "README.md").read_text("utf-8").splitlines()
+
+
+def test_the_defaults_of_settings_are_those_that_the_form_names() -> None:
+    assert {name: Settings._field_defaults[name] for name in fields.FIELDS} == {
+        name: {} if field.kind == "object" else field.default for name, field in fields.FIELDS.items()
+    }
+
+
+def test_the_info_imports_next_to_nothing_because_every_component_of_airflow_reads_it() -> None:
+    code = "import sys; import airflow_chat_provider.provider_info; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    ours = {name.removeprefix("airflow_chat_provider") for name in loaded if name.startswith("airflow_chat_provider")}
+    assert ours == {"", ".provider_info", ".core", ".core.errors", ".core.connection", ".core.connection.fields"}
+    assert not loaded & {"airflow", "dataclasses", "httpx", "inspect", "json", "jsonschema", "urllib.parse"}
 
 
 def test_the_wheel_holds_every_file_of_the_package(unpacked: Path, project: Path) -> None:

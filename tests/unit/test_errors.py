@@ -32,7 +32,7 @@ CARRIERS = {
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 @pytest.mark.parametrize("cls", CLASSES)
-def test_an_error_arrives_with_class_message_and_every_field(cls: type[ChatCompletionError], carrier: str) -> None:
+def test_every_carrier_keeps_class_message_and_fields(cls: type[ChatCompletionError], carrier: str) -> None:
     sent = full(cls)
     got = CARRIERS[carrier](sent)
     assert type(got) is cls
@@ -42,7 +42,7 @@ def test_an_error_arrives_with_class_message_and_every_field(cls: type[ChatCompl
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_what_was_not_stated_is_none_and_arrives_as_none(cls: type[ChatCompletionError]) -> None:
+def test_fields_that_are_not_given_are_none_after_pickling(cls: type[ChatCompletionError]) -> None:
     got = pickle.loads(pickle.dumps(cls("It broke")))
     flags = {"final", "broken"}
     assert {name: getattr(got, name) for name in cls.fields if name not in flags} == dict.fromkeys(
@@ -53,7 +53,7 @@ def test_what_was_not_stated_is_none_and_arrives_as_none(cls: type[ChatCompletio
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_the_public_module_has_each_class(cls: type[ChatCompletionError]) -> None:
+def test_the_public_module_exports_each_class(cls: type[ChatCompletionError]) -> None:
     assert getattr(public, cls.__name__) is cls
     assert cls.__name__ in public.__all__
 
@@ -70,17 +70,17 @@ def test_the_public_module_has_each_class(cls: type[ChatCompletionError]) -> Non
         ("IncompleteReply", (ChatCompletionError,)),
     ],
 )
-def test_an_error_may_be_caught_by_its_family(name: str, parents: tuple[type, ...]) -> None:
+def test_each_error_can_be_caught_by_its_bases(name: str, parents: tuple[type, ...]) -> None:
     assert all(issubclass(getattr(errors, name), parent) for parent in parents)
 
 
-def test_errors_that_another_run_cannot_help_are_final() -> None:
+def test_only_invalid_requests_and_connections_are_final_by_default() -> None:
     assert {cls.__name__ for cls in CLASSES if cls.final} == {"InvalidRequest", "InvalidConnection"}
     assert StatusError("x", final=True).final
     assert not StatusError("x").final
 
 
-def test_a_field_that_a_class_does_not_have_is_a_mistake() -> None:
+def test_an_unknown_field_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="ProtocolError has no field path, sent"):
         errors.ProtocolError("x", sent=True, path="$")
 
@@ -93,7 +93,7 @@ def test_a_field_that_a_class_does_not_have_is_a_mistake() -> None:
         ({}, ChatCompletionError, ""),
     ],
 )
-def test_data_of_another_version_is_read_as_far_as_it_is_known(data: Any, cls: type, message: str) -> None:
+def test_from_dict_reads_data_of_other_versions(data: Any, cls: type, message: str) -> None:
     found = ChatCompletionError.from_dict(data)
     assert (type(found), found.message) == (cls, message)
     assert found.status == data.get("status")

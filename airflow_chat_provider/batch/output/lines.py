@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.batch.input.row import Row
-from airflow_chat_provider.core.answer.ending import doubts
-from airflow_chat_provider.core.answer.reply import Reply, incomplete, incomplete_error, result
+from airflow_chat_provider.core.answer.ending import doubts, incomplete
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.types import ResultFormat
 
 
 def unnamed(index: int) -> str:
@@ -25,7 +27,7 @@ class Shape(NamedTuple):
     """What the user wants of a row's line. A line of a batch file is answered in the OpenAI Batch file format."""
 
     id_key: str = "custom_id"
-    result_format: str = "raw"
+    result_format: ResultFormat = "raw"
     response_key: str | None = None
     on_incomplete: str = "warn"
     keep_row: bool = True

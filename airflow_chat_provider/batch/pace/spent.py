@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.input.row import row_error
 from airflow_chat_provider.batch.output.usage import together
-from airflow_chat_provider.core.answer.reply import output_error
+from airflow_chat_provider.core.answer.result import output_error
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, TransportError
 
 if TYPE_CHECKING:

@@ -10,21 +10,14 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
 
+from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
-from airflow_chat_provider.core.answer.reply import (
-    Reply,
-    conversation_message,
-    incomplete,
-    incomplete_error,
-    is_mistake,
-    output_error,
-    read_json,
-    unreadable,
-)
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
 from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again, with_instruction
+from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
 from airflow_chat_provider.core.server.error_body import failed_generation
 from airflow_chat_provider.core.server.verdict import CUT_ADVICE

@@ -4,126 +4,145 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast, get_args
 
-from airflow_chat_provider.core.answer.model_errors import problem_of_model
-from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, loads
 from airflow_chat_provider.core.messages.tool_calls import called, read_arguments
-from airflow_chat_provider.core.request.schema import Problem, RequestSchema, load_user_schema, text_of_schema
+from airflow_chat_provider.core.paths import join_known
+from airflow_chat_provider.core.request.schema import (
+    Problem,
+    RequestSchema,
+    bad_schema,
+    load_user_schema,
+    text_of_schema,
+)
 from airflow_chat_provider.core.request.validator import holds_unknown
+from airflow_chat_provider.core.types import JSON, JSONObject
 
-_BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_ARGUMENT = "response_schema"
 _PARAMETERS = "The parameters of tool"
+_BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_LONGEST_NAME = 64  # characters; of a schema and of a tool in OpenAI's API
+_MOST_ERRORS = 5  # of a model class that are told
+# What Pydantic's messages take from the class alone. Others quote the input, or what a validator of the user's says.
+_OF_THE_CLASS = frozenset(
+    {
+        *("actual_length", "class", "class_name", "decimal_places", "discriminator", "encoding", "expected"),
+        *("expected_plural", "expected_schemes", "expected_tags", "expected_version", "field_type", "ge", "gt"),
+        *("le", "lt", "max_digits", "max_length", "min_length", "multiple_of", "pattern", "tz_expected"),
+        "whole_digits",
+    }
+)
 
-Schema = Mapping[str, Any] | str | Path | type | None
+
+class ModelClass(Protocol):
+    """A Pydantic model class, or another with these two methods."""
+
+    __name__: str
+
+    def model_json_schema(self) -> JSONObject:
+        """The JSON Schema of its instances."""
+
+    def model_validate(self, value: JSON) -> object:
+        """Make an instance; raises ValueError, mostly Pydantic's ValidationError."""
+
+
+Schema = Mapping[str, Any] | type | None
 
 
 class OutputSchema:
     """A JSON Schema, or a class with one (Pydantic's), that an answer has to fit.
 
-    A class's own validators, and patterns with ``regex_engine="python-re"``, take the time that they take: nothing here
-    can bound it.
+    A class's own validators, and its patterns with ``regex_engine="python-re"``, may take any time: nothing here can
+    bound it.
     """
 
-    def __init__(self, schema: dict[str, Any], validator: RequestSchema, model: Any = None) -> None:
+    def __init__(self, schema: JSONObject, validator: RequestSchema, model: ModelClass | None = None) -> None:
         self.schema = schema
-        self.name = _BAD_NAME.sub("_", str(schema.get("title") or "answer"))[:64] or "answer"
+        self.name = _BAD_NAME.sub("_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
         self._validator = validator
         self._model = model
 
     @property
     def is_class(self) -> bool:
-        """Does a class judge, which only a process with the DAG's code has?"""
+        """Does a class check the answer? Only a process that has the DAG's code has it."""
         return self._model is not None
 
-    def problem(self, value: Any) -> Problem | None:
-        """Where ``value`` does not fit; None where it does."""
+    def problem(self, value: JSON) -> Problem | None:
+        """Where ``value`` does not fit; None if it fits."""
         found = self._validator.problem(value)
         if found is not None or self._model is None:
             return found
-        return problem_of_model(self._model, value, self._validator.names)
+        return _problem_of_model(self._model, value, self._validator.names)
 
     @cached_property
-    def response_format(self) -> tuple[dict[str, Any], str | None]:
-        """The request's ``response_format``, strict where servers take that; else why it is not."""
-        # A class has no optional properties: what it has a default for may stand in every answer.
+    def response_format(self) -> tuple[JSONObject, str | None]:
+        """The request's ``response_format``, strict if servers take this schema so; and why it is not strict."""
+        # A class has no optional properties: one with a default may stand in every answer.
         schema = _closed(self.schema) if self._model is not None else self.schema
         why = _not_strict(schema)
-        sent = self.schema if why else schema
-        return {
-            "type": "json_schema",
-            "json_schema": {"name": self.name, "schema": sent, "strict": why is None},
-        }, why
+        json_schema = {"name": self.name, "schema": self.schema if why else schema, "strict": why is None}
+        return {"type": "json_schema", "json_schema": json_schema}, why
 
     @cached_property
     def digest(self) -> str:
-        """What tells it from other schemas."""
+        """A short text that tells this schema from others."""
         text = json.dumps(self.schema, sort_keys=True, default=str)
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     @cached_property
     def prompt(self) -> str:
-        """The same, for a server that has to be told in words."""
+        """The instruction for a server that takes no schema."""
         text = json.dumps(self.schema, ensure_ascii=False)
         return f"Answer in JSON, with nothing before or after it, that fits this JSON Schema:\n{text}"
 
 
-def load_output(source: Schema) -> OutputSchema | None:
-    """What ``response_schema`` names: a dict, the path of a JSON file, a Pydantic model class; None: anything."""
+def load_output(source: Schema | OutputSchema) -> OutputSchema | None:
+    """The schema that ``response_schema`` is: a JSON Schema or a Pydantic model class; None for None.
+
+    Raises InvalidRequest for a schema that cannot be used.
+    """
     if source is None or isinstance(source, OutputSchema):
         return source
     if isinstance(source, type):
-        return _of_class(source)
-    given, name = (source, "response_schema") if isinstance(source, Mapping) else (_read(str(source)), str(source))
-    text = text_of_schema(given, name, "response_schema")
-    return OutputSchema(dict(given), load_user_schema(text, name, "response_schema"))
+        return _from_class(source)
+    text = text_of_schema(source, _ARGUMENT, _ARGUMENT)
+    return OutputSchema(dict(source), load_user_schema(text, _ARGUMENT, _ARGUMENT))
 
 
-def _read(path: str) -> Any:
+def output_from_text(text: str, name: str) -> OutputSchema:
+    """The schema in the text of the file ``name``; raises InvalidRequest if it cannot be used."""
+    validator = load_user_schema(text, name, _ARGUMENT)
+    return OutputSchema(loads(text), validator)
+
+
+def _from_class(source: type) -> OutputSchema:
+    name = source.__name__
+    if not all(callable(getattr(source, method, None)) for method in ("model_json_schema", "model_validate")):
+        raise bad_schema(name, _ARGUMENT, "it is a class without model_json_schema; use a Pydantic model")
+    model = cast("ModelClass", source)
     try:
-        return loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        why = f"the file cannot be read ({error.strerror or type(error).__name__})"
-    except TooDeep:
-        why = f"the file is nested too deep ({LEVELS})"
-    except ValueError:
-        why = "the file is not JSON in UTF-8"
-    raise _unusable(path, why)
-
-
-def _of_class(model: Any) -> OutputSchema:
-    make = getattr(model, "model_json_schema", None)
-    if not callable(make) or not callable(getattr(model, "model_validate", None)):
-        raise _unusable(model.__name__, "it is a class without model_json_schema; use a Pydantic model")
-    try:
-        schema = make()
+        schema = model.model_json_schema()
     except Exception as error:  # noqa: BLE001 - Pydantic has errors of its own
-        raise _unusable(model.__name__, f"it makes no JSON Schema ({type(error).__name__})") from None
-    text = text_of_schema(schema, model.__name__, "response_schema")
-    # The class matches its patterns itself, and by Python's engine where it says so.
-    validator = load_user_schema(text, model.__name__, "response_schema", all_patterns=False)
-    return OutputSchema(schema, validator, model)
+        raise bad_schema(name, _ARGUMENT, f"it has no JSON Schema ({type(error).__name__})") from None
+    text = text_of_schema(schema, name, _ARGUMENT)
+    # The class matches its patterns itself, by Python's engine if it says so.
+    return OutputSchema(schema, load_user_schema(text, name, _ARGUMENT, all_patterns=False), model)
 
 
-def _unusable(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"response_schema {name!r} cannot be used: {why}", path="response_schema", keyword="schema")
-
-
-def _not_strict(schema: dict[str, Any]) -> str | None:
-    """Why no strict server takes a schema, and where; None where they do."""
+def _not_strict(schema: JSONObject) -> str | None:
+    """Why servers do not take a schema as a strict one, and where; None if they do."""
     from airflow_chat_provider.core.request.rules.function_schema import check_schema
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(None))
     if schema.get("type") != "object":
-        return "response_schema is no object at its root."
-    check_schema(schema, "response_schema", report, strict=True)
+        return "response_schema is not an object at its root."
+    check_schema(schema, _ARGUMENT, report, strict=True)
     return next(iter(report.warnings()), None)
 
 
@@ -135,20 +154,67 @@ def _closed(node: Any) -> Any:
         return node
     closed = {key: _closed(value) for key, value in node.items()}
     if isinstance(node.get("properties"), dict):
-        closed["properties"] = {name: _without_default(value) for name, value in closed["properties"].items()}
-        closed |= {"required": list(node["properties"])}
+        for name, value in closed["properties"].items():
+            if isinstance(value, dict):  # no strict server takes a default
+                closed["properties"][name] = {key: item for key, item in value.items() if key != "default"}
+        closed["required"] = list(node["properties"])
         closed.setdefault("additionalProperties", False)
     return closed
 
 
-def _without_default(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return schema
-    return {key: value for key, value in schema.items() if key != "default"}
+def _problem_of_model(model: ModelClass, value: JSON, names: Container[object]) -> Problem | None:
+    """Where ``value`` does not fit a model class; ``names``: the properties that its schema names.
+
+    The model is told Pydantic's own messages. Logs get those that quote neither the answer nor the user's code.
+    """
+    try:
+        model.model_validate(value)
+    except ValueError as error:  # Pydantic's ValidationError is one
+        errors = getattr(error, "errors", None)
+        if not callable(errors):
+            return Problem.from_text("the model class refuses it")
+        found = errors(include_input=False, include_url=False)[:_MOST_ERRORS]
+        told = [f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found]
+        said = [f"{_place(one['loc'], value, names)}: {_words(one)}" for one in found]
+        return Problem("; ".join(told), "; ".join(said))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of a validator of the user's
+        return Problem.from_text(f"the model class fails on it ({type(error).__name__})")
+    return None
+
+
+def _place(loc: tuple[int | str, ...], value: JSON, names: Container[object]) -> str:
+    """The path of an error. Pydantic's has names of types and validators in between, which lead nowhere."""
+    keys: list[int | str] = []
+    here: Any = value
+    for step in loc:
+        leads = isinstance(here, dict) and step in here
+        leads = leads or (isinstance(here, list) and isinstance(step, int) and step < len(here))
+        if leads:
+            here = here[step]
+        if leads or step in names:  # the last one, if it is missing
+            keys.append(step)
+    return join_known(keys, names)
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    """Pydantic's message, if it has nothing in it but what the class says."""
+    from pydantic_core import PydanticKnownError
+    from pydantic_core.core_schema import ErrorType
+
+    kind, given = str(error["type"]), error.get("ctx") or {}
+    if not given.keys() <= _OF_THE_CLASS:
+        return f"breaks a rule of the model class ({kind if kind in get_args(ErrorType) else 'its own'})"
+    try:
+        # By the type alone, whose words are Pydantic's: a validator of the user's could name any type and say anything.
+        return PydanticKnownError(kind, given or None).message()  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError):
+        return "breaks a rule of the model class (its own)"
 
 
 class ToolCall(NamedTuple):
-    """One call that the model wants made; ``problem`` says why it cannot be, ``doubt`` what was guessed to read it."""
+    """One call that the model makes. ``problem``: why it cannot be executed; ``doubt``: what was assumed to read it."""
 
     id: str | None
     name: str
@@ -158,77 +224,82 @@ class ToolCall(NamedTuple):
 
 
 class Tools:
-    """The tools that a request offers, and whether one has to be called.
+    """The tools that a request offers, and whether one has to be called (``needed``).
 
-    Raises InvalidRequest for parameters that no answer could be checked by. What only a template knows is left out.
+    What only a template knows is not checked. Raises InvalidRequest for parameters that cannot be used as a schema.
     """
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self._parameters: dict[str, RequestSchema | None] = {}
         self._free: set[str] = set()
-        for tool in _mappings(request.get("tools")):
+        for tool in _objects(request.get("tools")):
             kind = str(tool.get("type", "function"))
-            for function in _mappings([tool.get(kind)]):
+            function = tool.get(kind)
+            if isinstance(function, Mapping):
                 self._offer(function)
                 if kind == "custom":  # takes text of any form
                     self._free.add(str(function.get("name")))
-        for function in _mappings(request.get("functions")):
+        for function in _objects(request.get("functions")):
             self._offer(function)
         self.needed = _needs_call(request.get("tool_choice"))
 
     def _offer(self, function: Mapping[str, Any]) -> None:
         name, parameters = str(function.get("name")), function.get("parameters")
-        usable = isinstance(parameters, Mapping) and parameters and not holds_unknown(parameters)
-        self._parameters[name] = load_parameters(name, parameters) if usable else None
+        schema = None
+        if isinstance(parameters, Mapping) and parameters and not holds_unknown(parameters):
+            schema = load_parameters(name, parameters)
+        self._parameters[name] = schema
 
     def calls(self, message: Mapping[str, Any]) -> list[ToolCall]:
         """The calls in a message, each parsed and checked."""
         calls = [self._call(call.id, call.name, call.arguments, call.doubt) for call in called(message)]
         legacy = message.get("function_call")
-        if not isinstance(legacy, Mapping):
-            return calls
-        name = legacy.get("name")
-        return [*calls, self._call(None, name if isinstance(name, str) else "", legacy.get("arguments"))]
+        if isinstance(legacy, Mapping):
+            name = legacy.get("name")
+            calls.append(self._call(None, name if isinstance(name, str) else "", legacy.get("arguments")))
+        return calls
 
-    def _call(self, identity: str | None, name: str, given: Any, doubt: str | None = None) -> ToolCall:
+    def _call(self, identity: str | None, name: str, given: JSON, doubt: str | None = None) -> ToolCall:
         if name not in self._parameters:
             return ToolCall(identity, name, given, self._unknown(name))
         if name in self._free:
             return ToolCall(identity, name, given)
+        what = f"the arguments of {name}"
         try:
             arguments, how = read_arguments(given)
+            why = None if isinstance(arguments, dict) else "are not a JSON object"
         except TooDeep:
-            return ToolCall(
-                identity, name, given, Problem.from_text(f"the arguments of {name} are nested too deep ({LEVELS})")
-            )
+            why = f"are nested too deep ({LEVELS})"
         except (ValueError, TypeError):
-            return ToolCall(identity, name, given, Problem.from_text(f"the arguments of {name} are not JSON"))
-        if not isinstance(arguments, dict):
-            return ToolCall(identity, name, given, Problem.from_text(f"the arguments of {name} are not a JSON object"))
+            why = "are not JSON"
+        if why is not None:
+            return ToolCall(identity, name, given, Problem.from_text(f"{what} {why}"))
         schema = self._parameters[name]
         found = schema.problem(arguments) if schema is not None else None
-        where = f"the arguments of {name}: "
-        problem = Problem(where + found.told, where + found.said) if found is not None else None
-        told = [f"A call of {name} {doubt}"] if doubt else []
-        told += [f"The arguments of {name} {how}"] if how else []
-        return ToolCall(identity, name, arguments, problem, "; ".join(told) or None)
+        problem = Problem(f"{what}: {found.told}", f"{what}: {found.said}") if found is not None else None
+        doubts = [f"A call of {name} {doubt}"] if doubt else []
+        doubts += [f"The arguments of {name} {how}"] if how else []
+        return ToolCall(identity, name, arguments, problem, "; ".join(doubts) or None)
 
     def _unknown(self, name: str) -> Problem:
-        there_are = f"; there are {', '.join(self._parameters)}"
-        return Problem(f"there is no tool {name[:64]!r}{there_are}", f"it calls a tool that was not offered{there_are}")
+        offered = f"; the request offers {', '.join(self._parameters) or 'none'}"
+        return Problem(f"there is no tool {name[:64]!r}{offered}", f"it calls a tool that was not offered{offered}")
 
 
-def load_parameters(name: str, parameters: Any) -> RequestSchema:
-    """The schema of a tool's arguments; raises InvalidRequest."""
+def load_parameters(name: str, parameters: Mapping[str, Any]) -> RequestSchema:
+    """The schema of a tool's arguments; raises InvalidRequest if it cannot be used."""
     return load_user_schema(text_of_schema(parameters, name, _PARAMETERS), name, _PARAMETERS)
 
 
-def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The objects in what should be a list of them: requests are sent unchecked, too, and servers send anything."""
-    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list | tuple) else iter(())
+def _objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """The objects in a list, whatever else it holds: requests may be sent unchecked, and servers send anything."""
+    for item in value if isinstance(value, list | tuple) else ():
+        if isinstance(item, Mapping):
+            yield item
 
 
-def _needs_call(choice: Any) -> bool:
+def _needs_call(choice: JSON) -> bool:
+    """Does ``tool_choice`` demand a call? "required", and every object but ``allowed_tools`` in another mode."""
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
         choice = allowed.get("mode") if isinstance(allowed, Mapping) else None

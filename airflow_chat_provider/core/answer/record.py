@@ -1,4 +1,4 @@
-"""A reply that outlives its process: safe for any store of Airflow's, and as text that keeps every field."""
+"""A reply that outlives its process: as a body that Airflow's stores can keep, and as text that keeps every field."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.core.json_text.writing import write_json
 
-_TUPLES = ("notes", "changes", "doubts")
+_TUPLES = ("notes", "changes", "doubts")  # which JSON knows as lists alone
 
 
 def safe(reply: Reply) -> Reply:
-    """The reply with a body that XCom can keep; ``changes`` names what had to be changed for that."""
+    """The reply with a body that XCom can keep. ``changes`` says what was changed; its error has the same body."""
     body, changes = sanitize(reply.body)
-    error = reply.error
-    if error is not None and error.body is reply.body:
-        error.body = body
+    if reply.error is not None and reply.error.body is reply.body:
+        reply.error.body = body
     return reply._replace(body=body, changes=tuple(changes))
 
 
 def dump(reply: Reply) -> str:
-    """A safe reply as ASCII text; the response's headers are left out."""
-    error = reply.error.to_dict() if reply.error is not None else None
-    if error is not None and reply.error is not None and reply.error.body is reply.body:
-        del error["body"]
-    fields = reply._replace(headers={}, error=None)._asdict()
-    return write_json({**fields, **{name: list(fields[name]) for name in _TUPLES}, "error": error})
+    """A safe reply as ASCII text, without the response's headers. A body that the error has too stands in it once."""
+    fields: dict[str, Any] = reply._asdict()
+    fields["headers"] = {}
+    if reply.error is not None:
+        fields["error"] = reply.error.to_dict()
+        if reply.error.body is reply.body:
+            del fields["error"]["body"]
+    for name in _TUPLES:
+        fields[name] = list(fields[name])
+    return write_json(fields)
 
 
 def safe_dump(reply: Reply) -> tuple[Reply, str]:
@@ -38,9 +41,10 @@ def safe_dump(reply: Reply) -> tuple[Reply, str]:
 
 
 def load(text: str) -> Reply:
-    """The reply that ``dump`` wrote."""
+    """The reply that ``dump`` wrote, in this version or an older one."""
     fields: dict[str, Any] = json.loads(text)
-    error = fields["error"]
-    if error is not None:
-        fields["error"] = ChatCompletionError.from_dict({"body": fields["body"], **error})
-    return Reply(**{**fields, **{name: tuple(fields.get(name, ())) for name in _TUPLES}})
+    if fields["error"] is not None:
+        fields["error"] = ChatCompletionError.from_dict({"body": fields["body"], **fields["error"]})
+    for name in _TUPLES:
+        fields[name] = tuple(fields.get(name, ()))
+    return Reply(**fields)

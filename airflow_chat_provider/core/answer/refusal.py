@@ -1,4 +1,7 @@
-"""Why a server refuses a request, by its own words: what can be left out or asked for otherwise depends on it."""
+"""Why a server refuses a request, by its own words: whether the request can be made in another form depends on it.
+
+The patterns were collected from what servers were seen to send; where only one of them does, its name stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,26 @@ from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ProtocolError, StatusError
 from airflow_chat_provider.core.server.error_body import ServerError, failed_generation, inner_error, read_error
 from airflow_chat_provider.core.server.verdict import is_cut, is_spoilt, judged_status
+from airflow_chat_provider.core.types import JSON, JSONObject
 
 
 class Why(Enum):
-    """What an error is about."""
+    """What the error of a reply is about."""
 
     FORM = "the server does not take this type of response_format"
     SCHEMA = "the server takes response_format, but not this schema, or not in this request"
     UNNAMED = "the server does not say"
     SPOILT = "one answer of the model could not be used"
-    CUT = "the same, because the token limit cut it off"
+    CUT = "one answer of the model could not be used, because the token limit cut it off"
     OTHER = "something else"
 
 
 STEPS_DOWN = frozenset({Why.FORM, Why.SCHEMA, Why.UNNAMED})
-_LOOKED_AT = 16_000  # characters
+"""After these, a schema may be given to the server in another form."""
+_LOOKED_AT = 16_000  # characters of an error
 _REFUSALS = (400, 422, 501)
-# Under these, only a refusal that names the form is one: 404 is OpenRouter's, 500 an engine's that fails at a grammar.
-_NAMED_REFUSALS = (*_REFUSALS, 200, 404, 500)  # 200: with an error that has no code
+# With these, an error has to name the form: 404 is OpenRouter's, 500 that of an engine that fails at a grammar.
+_NAMED_REFUSALS = (*_REFUSALS, 200, 404, 500)  # 200: its error has no code
 _OTHER_CODES = frozenset(
     {
         "context_length_exceeded",
@@ -46,14 +51,14 @@ _OTHER_CODES = frozenset(
     }
 )
 _OTHER_WORDS = re.compile(
-    # Too long. Whoever speaks of tokens does not mean the form.
+    # Too long. An error about tokens is not about the form.
     r"\btokens?\b|context[ _-]?(?:length|window|size)|n_ctx|tokens_|_tokens"
     r"|(?:prompt|input|request|message|string)s? (?:is |are )?too l(?:ong|arge)|reduce (?:the )?(?:length|your prompt)"
     r"|(?:input|prompt|max|maximum)(?: model)? length"
     # Filtered.
     r"|content[ _-]?(?:filter|management|policy)|responsible ?ai|inappropriate|moderation|flagged|safety|unsafe"
     r"|sensitive|prohibited|violat|content exists risk|high risk|blocked by"
-    # The model, the account, what the prompt holds beside text.
+    # About the model, the account, or what the prompt holds beside text.
     r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
     r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
     r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
@@ -79,7 +84,7 @@ _NOT_TAKEN = re.compile(
     r"|disabled|expected",
     re.IGNORECASE,
 )
-# Words of a refusal that is about one schema, or about what stands beside it in the request.
+# Words of an error that is about this one schema, or about what stands beside it in the request.
 _THIS_SCHEMA = re.compile(
     r"invalid (?:json )?schema|(?:this|your|the|provided|given|specified) (?:json )?schema|schemas|json schema"
     r"|keyword|feature|grammar|additional_?properties|in context|(?:min|max)_?(?:length|items|imum|properties)"
@@ -108,12 +113,15 @@ _FIELDS = (
     re.compile(r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)"),
     re.compile(r"(?:^|[;\n]\s{0,20}|#/|body\.)([A-Za-z_]\w*):"),
 )
-# Words that such patterns find in messages about other fields, and that requests have as fields, too.
+# Words that these patterns also find in messages about other fields, although requests have fields of these names.
 _ANYWHERE = frozenset({"type", "object", "input", "body", "error", "text", "not"})
 
 
 def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
-    """What the error of ``reply`` is about; ``request``: without what this package added to say what it wants."""
+    """What the error of ``reply`` is about.
+
+    ``request`` is the user's, without the schema that this package added: a field that only we sent may be refused.
+    """
     if not isinstance(reply.error, StatusError | ProtocolError) or reply.status is None:
         return Why.OTHER
     said, status = read_error(reply.body), judged_status(reply.status, reply.error.code)
@@ -131,30 +139,21 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
     return Why.UNNAMED if status in _REFUSALS else Why.OTHER
 
 
-def refuses_unknown_field(body: Any, request: Any) -> bool:
-    """Does a refusal complain of a field that the server does not know, and name none of ``request``'s?"""
+def refuses_unknown_field(body: JSON, request: JSONObject) -> bool:
+    """Does an error complain about an unknown field without naming one of ``request``'s?"""
     text = _words(body, read_error(body))
     return _UNKNOWN_FIELD.search(text) is not None and not names_field(text, request)
 
 
-def names_field(text: str, request: Any) -> bool:
-    """Does a message name a field of the request, in a way that servers do: quoted, as a path, or after "field:"?"""
+def names_field(text: str, request: Mapping[str, Any]) -> bool:
+    """Does a message name a field of the request, as servers do it: quoted, as a path, or before or after a colon?"""
     named = {found for pattern in _FIELDS for found in pattern.findall(text)} - _ANYWHERE
-    return bool(named) and not named.isdisjoint(_names(request))
+    return bool(named) and any(name in named for name, _ in _fields(request))
 
 
-def _names(request: Any) -> set[str]:
-    """The names of all fields of a request, at any depth."""
-    return {name for name, _ in _fields(request)}
-
-
-def _texts(body: Any) -> list[str]:
-    return [value for _, value in _fields(body) if isinstance(value, str)]
-
-
-def _fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every field of every object in a value, at any depth."""
-    waiting = [("", value)]
+def _fields(value: object) -> Iterator[tuple[str, Any]]:
+    """The name and value of each field at any depth."""
+    waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
         name, value = waiting.pop()
         if name:
@@ -165,15 +164,15 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
             waiting.extend(("", item) for item in value)
 
 
-def _words(body: Any, said: ServerError) -> str:
-    """What a refusal says: its message, with its code and the parameter that it names; where none is found, all of it.
+def _words(body: JSON, said: ServerError) -> str:
+    """The message of an error, its codes and the parameter that it names; all texts of the body if it has no message.
 
-    A message may quote what it refuses; nothing of this is shown.
+    To be compared alone: a message may quote the request.
     """
     if isinstance(body, str):
         return body[:_LOOKED_AT]
     inner = inner_error(body)
-    words = said.message or "\n".join(_texts(body))
+    words = said.message or "\n".join(text for _, text in _fields(body) if isinstance(text, str))
     param, metadata = inner.get("param"), inner.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, Mapping) else None  # OpenRouter: what the server behind it said
     more = (f"'{param[:200]}'" if isinstance(param, str) else "", raw[:_LOOKED_AT] if isinstance(raw, str) else "")

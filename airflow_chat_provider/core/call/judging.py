@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_chat_provider.core.answer.reply import Reply, flaw, protocol_error, unanswered_error
+from airflow_chat_provider.core.answer.reply import Reply, flaw, unanswered_error
 from airflow_chat_provider.core.call.body import parse_body
 from airflow_chat_provider.core.call.steps import Call, Cut, Response
 from airflow_chat_provider.core.connection.base_url import root_hint
@@ -151,7 +151,7 @@ def _cut(reply: Reply) -> str | None:
 
 
 def _protocol_error(message: str, reply: Reply, *, broken: bool) -> ProtocolError:
-    error = protocol_error(message, reply)
+    error = reply.as_error(ProtocolError, message)
     error.broken = broken and _should_retry(reply.headers) is not False
     return error
 

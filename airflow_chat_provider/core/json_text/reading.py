@@ -23,13 +23,12 @@ _DIGITS = 64  # of an integer: the time to read or write one grows with the squa
 _BOM = b"\xef\xbb\xbf"
 
 DEFAULT_LIMIT = 64 << 20  # of max_response_bytes
-# What values weigh, in units of 60 bytes at most; how much of that any text may hold; and for how many of its bytes, or
-# of the connection's limit, it may hold one more. 64 MB allow for half a million lists: Python's garbage collector
-# looks at all of them in a single step.
-OBJECT, LIST, SCALAR = 4, 4, 1
+OBJECT, LIST, SCALAR = 4, 4, 1  # the weights of values, in units of 60 bytes at most
+# Any text may hold _FREE units, and one more for each _BYTES of its bytes, up to one for each _LIMIT_BYTES of the
+# connection's limit. With 64 MB that is half a million lists: Python's garbage collector looks at them in one step.
 _FREE, _BYTES, _LIMIT_BYTES = 100_000, 3, 32
 
-# No repetition is without a limit: a single match would be a step of any length.
+# Every repetition has a limit: otherwise a single match could be a step of any length.
 _SPACE = re.compile(rb"[ \t\n\r]{1,65536}")
 _SHORT = re.compile(rb'"([^"\\\x00-\x1f]{0,512})"')
 _PART = re.compile(

@@ -65,7 +65,10 @@ class Node:
         """The Node of a property, or (for any index) of the items; None if the schema does not restrict them."""
         if not self._schemas:
             return None
-        slot: object = key if isinstance(key, str) else int
+        slot: object = int
+        if isinstance(key, str):
+            # All other names share a slot: requests bring any number of them.
+            slot = key if any(key in schema.get("properties", ()) for schema in self._schemas) else _NEW
         if slot not in self.children:
             found = [_below(schema, key) for schema in self._schemas]
             alternatives = [alt for sub in found for alt in _alternatives(sub, self._root, ())]

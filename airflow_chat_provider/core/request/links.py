@@ -6,6 +6,7 @@ The result may contain itself: the schema of a tree refers to itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from referencing.exceptions import Unresolvable
@@ -158,27 +159,11 @@ def _check_patterns(schema: dict[str, Any], place: str) -> None:
 
 def _check_ends(linked: dict[str, Any]) -> None:
     """Refuse a schema that leads back to itself while it still looks at the same value."""
-    done: set[int] = set()
-    for start in _all(linked):
-        under_way: set[int] = set()
-        stack: list[tuple[dict[str, Any], Iterator[dict[str, Any]]]] = []
-        _enter(start, done, under_way, stack)
-        while stack:
-            node, below = stack[-1]
-            if (child := next(below, None)) is not None:
-                _enter(child, done, under_way, stack)
-            else:
-                done.add(id(node))
-                under_way.discard(id(node))
-                stack.pop()
-
-
-def _enter(node: dict[str, Any], done: set[int], under_way: set[int], stack: list[Any]) -> None:
-    if id(node) in under_way:
-        raise BadSchema("it refers to itself without end")
-    if id(node) not in done:
-        under_way.add(id(node))
-        stack.append((node, _in_place(node)))
+    graph = {id(schema): [id(below) for below in _in_place(schema)] for schema in _all(linked)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        raise BadSchema("it refers to itself without end") from None
 
 
 def _in_place(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

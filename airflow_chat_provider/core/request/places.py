@@ -19,7 +19,7 @@ from airflow_chat_provider.core.spelling import misspelling
 from airflow_chat_provider.core.types import JSON
 
 Strictness = Literal["strict", "marked", "open"]
-"""As the schema says; as its marks say; or only what every server refuses (``request_schema="open"``)."""
+"""What is an error: all that breaks the schema; all but its open places; or only what every server refuses."""
 
 Path = tuple[str | int, ...]
 

@@ -50,7 +50,8 @@ DEFAULT_SCHEMA = NotGiven("2026-11")
 SHIPPED = ("2023-12", "2026-11")
 OPEN = "open"
 NAMES = (*SHIPPED, OPEN)
-"""What ``request_schema`` may name: a schema, or the newest one with no more than what every server refuses."""
+"""The names that ``request_schema`` may have. "open" is the newest schema, with only those errors that every server
+would report."""
 
 _STRICTNESS: dict[str, Strictness] = {"2023-12": "strict", "2026-11": "marked", OPEN: "open"}
 _SHOWN = 5

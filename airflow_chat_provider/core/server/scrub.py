@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from airflow_chat_provider.core.connection.masking import maskable
+from airflow_chat_provider.core.connection.settings import maskable
 from airflow_chat_provider.core.types import JSON
 
 _SHOWN = 300

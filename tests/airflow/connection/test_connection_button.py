@@ -126,7 +126,7 @@ def test_test_connection_sends_the_key_and_the_query(server: ChatServer, connect
     [
         ("http://127.0.0.1:{port}/v1", {}, "Connection refused"),
         ("ftp://h", {}, "host has the scheme 'ftp'"),
-        ("http://127.0.0.1:{port}/v1", {"colour": 1}, "colour is no extra"),
+        ("http://127.0.0.1:{port}/v1", {"colour": 1}, "colour is not an extra"),
     ],
 )
 def test_test_connection_says_what_is_wrong(connect: Connect, host: str, extra: Any, words: str) -> None:

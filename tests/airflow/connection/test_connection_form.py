@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from packaging.version import Version
 
-from airflow_chat_provider.core.connection.fields import _READERS
+from airflow_chat_provider.core.connection.fields import FIELDS
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import replies
 
@@ -88,7 +88,7 @@ def filled_in(form, **values):
 
 @needs_form
 def test_the_form_has_a_field_for_each_extra(form):
-    assert set(form["extra_fields"]) == set(_READERS)
+    assert set(form["extra_fields"]) == set(FIELDS)
     for field in form["extra_fields"].values():
         assert field["schema"]["title"]
         assert field["description"]

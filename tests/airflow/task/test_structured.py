@@ -175,7 +175,7 @@ class TestClass:
         with airflow.dag():
             ask(prompt="Count", response_schema=Broken)
         airflow.run()
-        assert "fails with it (KeyError)" in airflow.error().message
+        assert "fails on it (KeyError)" in airflow.error().message
 
 
 def refusing(*kinds):

@@ -51,7 +51,7 @@ class TestAsData:
     @pytest.mark.parametrize(
         ("call", "told"),
         [
-            (("whether", "{}"), "there is no tool 'whether'; there are weather, time"),
+            (("whether", "{}"), "there is no tool 'whether'; the request offers weather, time"),
             (("weather", '{"city": '), "the arguments of weather are not JSON"),
             (("weather", "[1]"), "the arguments of weather are not a JSON object"),
             (("weather", '{"days": 2}'), "the arguments of weather: $: 'city' is missing"),

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskSuccessEvent
 
+from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.record import safe
-from airflow_chat_provider.core.answer.reply import incomplete
 from airflow_chat_provider.core.json_text.sanitize import sanitize
 from airflow_chat_provider.errors import ChatCompletionError, IncompleteReply, InvalidOutput
 from airflow_chat_provider.hooks import ChatCompletionHook
@@ -103,7 +103,12 @@ def world(server, connected, run_dag):
 
 def shown(error: Any, own: str) -> Any:
     """All of an error that a reader sees, with the same name for every world's task."""
-    return error and {key: str(value).replace(own, "TASK") for key, value in error.to_dict().items()}
+    return error and {key: drained(str(value).replace(own, "TASK")) for key, value in error.to_dict().items()}
+
+
+def drained(body: Any) -> Any:
+    """A body without the spaces at its end: how many of them drip before the time limit is up to the machine."""
+    return body.rstrip(" ") if isinstance(body, str) else body
 
 
 @pytest.mark.database
@@ -127,6 +132,8 @@ def test_a_task_leaves_the_same_whether_it_defers_or_not(world, name):
         xcoms = world.xcoms(own)
         if "configuration" in xcoms:
             assert xcoms["configuration"].pop("model") == own
+        if "body" in xcoms:
+            xcoms = {**xcoms, "body": drained(xcoms["body"])}
         outcomes.append((xcoms, shown(world.error(own), own), world.requests[own]))
     first, second = outcomes
     assert first == second

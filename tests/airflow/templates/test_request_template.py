@@ -77,9 +77,9 @@ class TestTextOfTheRequest:
 
     @pytest.mark.parametrize("text", ["{'a': 1}", "no json", ""])
     def test_any_other_text_is_refused_with_its_place(self, environment, text):
-        with pytest.raises(InvalidRequest, match=r"it is not JSON: .* at line 1, column"):
+        with pytest.raises(InvalidRequest, match=r"it is not JSON \(.* at line 1, column"):
             RequestTemplate({"request": text}, markers(), lambda: environment).known()
-        with pytest.raises(InvalidRequest, match=r"it is not JSON: .* at line 1, column"):
+        with pytest.raises(InvalidRequest, match=r"it is not JSON \(.* at line 1, column"):
             rendered(environment, request=text)
 
 

@@ -128,7 +128,7 @@ class TestNotFound:
         ("content", "says"),
         [
             (b'{"a": "\xe9"}', "is not UTF-8"),
-            (b'{"a":\n 1', "not JSON at line 2"),
+            (b'{"a":\n 1', "at line 2, column 3"),
             (b"[]", "not a JSON object"),
             (b'{"type": "objct"}', "$.type"),
         ],

@@ -268,9 +268,9 @@ class TestRedirects:
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        ("https://https://api.x.com/v1", "host has a scheme twice; write https://api.x.com/v1"),
-        ("https://api.x.com/v1/chat/completions", "host ends in /chat/completions; leave that out"),
-        ("https:/api.x.com/v1", "host has https:/ where https:// is due; write https://api.x.com/v1"),
+        ("https://https://api.x.com/v1", "host has two schemes; write https://api.x.com/v1"),
+        ("https://api.x.com/v1/chat/completions", "host ends in /chat/completions: remove it"),
+        ("https:/api.x.com/v1", "host has https:/ instead of https://; write https://api.x.com/v1"),
     ],
 )
 def test_a_mistake_that_can_be_seen_is_named_before_anything_is_sent(connect: Connect, host: str, words: str) -> None:

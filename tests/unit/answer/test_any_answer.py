@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
+from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, conversation_message, flaw, incomplete, result
+from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.result import Delivery, outcome, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 from airflow_chat_provider.schema import validate_request
 from tests.support.fuzzing import fuzz
 
@@ -88,14 +91,14 @@ def test_a_dialogue_ends_with_a_reply_and_sends_only_what_is_json(bodies: list[A
 
 @QUICK
 @given(body=BODIES | st.fixed_dictionaries({"choices": JSON}) | JSON, form=st.sampled_from(FORMATS))
-def test_a_result_is_a_value_or_an_error_of_ours(body: Any, form: str) -> None:
+def test_any_body_gives_a_result_or_one_of_our_errors(body: Any, form: ResultFormat) -> None:
     with contextlib.suppress(InvalidOutput, IncompleteReply):
         sanitize(result(Reply(200, body), form, REQUEST))
 
 
 @QUICK
 @given(body=BODIES)
-def test_a_completion_can_be_told_whole_and_continued(body: Any) -> None:
+def test_any_completion_is_judged_and_can_be_continued(body: Any) -> None:
     if flaw(body, is_json=True) is None:
         incomplete(body)
         for choice in body["choices"]:
@@ -107,7 +110,9 @@ def test_a_completion_can_be_told_whole_and_continued(body: Any) -> None:
 
 @QUICK
 @given(body=BODIES, form=st.sampled_from(FORMATS), on_incomplete=st.sampled_from(["warn", "fail", "ignore"]))
-def test_what_a_completion_leaves_is_told_in_short_sentences(body: Any, form: str, on_incomplete: str) -> None:
+def test_what_a_completion_leaves_is_told_in_short_sentences(
+    body: Any, form: ResultFormat, on_incomplete: OnIncomplete
+) -> None:
     if flaw(body, is_json=True) is None:
         left = outcome(Delivery(form, on_incomplete=on_incomplete), REQUEST, Reply(200, sanitize(body)[0]), {})
         assert left.error is None or isinstance(left.error, InvalidOutput | IncompleteReply)
@@ -128,7 +133,7 @@ def last(dialogue: Dialogue, *replies: Reply) -> Reply:
     return final
 
 
-def test_one_that_is_too_deep_to_be_checked_is_asked_for_again_then_told_with_all_that_is_known_of_it() -> None:
+def test_an_answer_too_deep_to_check_is_corrected_and_then_an_error_with_its_body() -> None:
     dialogue = Dialogue(REQUEST, Wanted(load_output(TREE), result_format="json"))
     final = last(dialogue, answered(DEEP, total_tokens=3), answered(DEEP, total_tokens=4))
     error = final.error
@@ -146,7 +151,7 @@ Panic.__name__ = "PanicException"
 
 
 @pytest.mark.parametrize("mistake", [KeyError("Jane Doe"), RecursionError(), Panic("Jane Doe")])
-def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
+def test_a_bug_while_reading_an_answer_is_an_invalid_output_that_names_its_class_only(
     mistake: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -170,9 +175,7 @@ def test_a_mistake_of_ours_is_an_invalid_output_that_names_its_class_alone(
 
 
 @pytest.mark.parametrize("end", [MemoryError(), KeyboardInterrupt(), SystemExit()])
-def test_the_end_of_the_memory_and_a_signal_are_no_mistakes(
-    end: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_errors_and_signals_are_raised_as_they_are(end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise end
 
@@ -181,7 +184,7 @@ def test_the_end_of_the_memory_and_a_signal_are_no_mistakes(
         Dialogue(REQUEST, Wanted(load_output(TREE), result_format="json")).take(answered("{}"))
 
 
-def test_a_class_that_refers_to_itself_refuses_an_answer_that_is_too_deep() -> None:
+def test_a_recursive_model_class_refuses_an_answer_that_is_too_deep() -> None:
     class Node(BaseModel):
         children: list[Node] = []
 
@@ -190,7 +193,7 @@ def test_a_class_that_refers_to_itself_refuses_an_answer_that_is_too_deep() -> N
     assert isinstance(final.error, InvalidOutput)
 
 
-def test_usages_that_cannot_be_added_leave_a_sum_that_xcom_keeps() -> None:
+def test_the_sum_of_any_usages_can_be_kept_by_xcom() -> None:
     many, some = {"a": 2**63 - 1, "b": 1e308, "c": {"d": 1}, "e": "1"}, {"a": 1, "b": 1e308, "c": 5, "e": 2}
     dialogue = Dialogue(REQUEST, Wanted(load_output({"const": 1}), result_format="json"))
     final = last(dialogue, answered("{}", **many), answered("{}", **some))
@@ -198,7 +201,7 @@ def test_usages_that_cannot_be_added_leave_a_sum_that_xcom_keeps() -> None:
     assert final.body["usage"] == some
 
 
-def test_tools_that_were_sent_unchecked_are_taken_as_far_as_they_are_tools() -> None:
+def test_malformed_tools_of_an_unchecked_request_are_ignored() -> None:
     for tools in (5, "x", [5, {}, {"type": 5}, {"type": "function", "function": "x"}], {"a": 1}):
         request = {**REQUEST, "tools": tools, "functions": tools, "tool_choice": {"type": "allowed_tools"}}
         final = last(Dialogue(request, Wanted(tools=True, retries=0)), answered("Hi"))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.ending import doubts, incomplete, remedy, stopped, unanswered
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.errors import IncompleteReply
+from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 HALF = {"role": "assistant", "content": "The answer is"}
@@ -36,12 +37,12 @@ def body(finish_reason: Any = "stop", message: Any = HALF, **choice: Any) -> dic
     return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason, **choice}]}
 
 
-def left(answer: Any, on_incomplete: str = "warn", result_format: str = "text") -> Any:
+def left(answer: Any, on_incomplete: OnIncomplete = "warn", result_format: ResultFormat = "text") -> Any:
     return outcome(Delivery(result_format, on_incomplete=on_incomplete), REQUEST, Reply(200, answer), {})
 
 
 @pytest.mark.parametrize("reason", [*CUT, *FILTERED, *FAILED, "refusal"])
-def test_an_answer_that_was_cut_filtered_or_failed_is_incomplete_by_any_word_for_it(reason: str) -> None:
+def test_every_known_word_for_an_incomplete_answer_makes_it_incomplete(reason: str) -> None:
     assert f"(finish_reason {reason})" in str(incomplete(body(reason)))
     failed = left(body(reason), "fail")
     assert isinstance(failed.error, IncompleteReply)
@@ -53,19 +54,19 @@ def test_an_answer_that_was_cut_filtered_or_failed_is_incomplete_by_any_word_for
 
 
 @pytest.mark.parametrize("reason", WHOLE)
-def test_a_known_word_for_a_whole_answer_passes_in_silence(reason: Any) -> None:
+def test_every_known_word_for_a_complete_answer_gives_no_warning(reason: Any) -> None:
     passed = left(body(reason), "fail")
     assert (passed.value, passed.warnings) == ("The answer is", ())
 
 
 @pytest.mark.parametrize("key", ["finishReason", "finish_details"])
-def test_the_reason_counts_by_whichever_key_it_comes(key: str) -> None:
+def test_the_finish_reason_is_read_under_each_of_its_keys(key: str) -> None:
     cut = {"type": "max_tokens"} if key == "finish_details" else "MAX_TOKENS"
     assert incomplete(body(None, **{key: cut})) is not None
     assert incomplete(body({"type": "length", "length": 16})) is not None
 
 
-def test_the_upstreams_own_word_counts_where_a_gateway_calls_it_a_stop() -> None:
+def test_native_finish_reason_counts_even_if_finish_reason_is_stop() -> None:
     assert "(native_finish_reason MALFORMED_FUNCTION_CALL)" in str(
         incomplete(body("stop", native_finish_reason="MALFORMED_FUNCTION_CALL"))
     )
@@ -73,7 +74,7 @@ def test_the_upstreams_own_word_counts_where_a_gateway_calls_it_a_stop() -> None
     assert list(doubts(body("stop", native_finish_reason="completed"))) == []
 
 
-def test_a_filter_that_says_that_it_filtered_counts_without_a_reason() -> None:
+def test_content_filter_results_alone_make_an_answer_incomplete() -> None:
     assert incomplete(body(content_filter_results={"hate": {"filtered": True, "severity": "high"}})) is not None
     assert incomplete(body(content_filter_results={"hate": {"filtered": False, "severity": "safe"}})) is None
 
@@ -88,9 +89,9 @@ def test_a_filter_that_says_that_it_filtered_counts_without_a_reason() -> None:
         (7, "(finish_reason of-type-int)"),
     ],
 )
-def test_an_unknown_reason_is_told_once_and_never_quotes_a_sentence(reason: Any, named: str) -> None:
+def test_an_unknown_finish_reason_is_warned_of_once_without_quoting_a_sentence(reason: Any, named: str) -> None:
     (warning,) = left({"choices": body(reason)["choices"] * 3}, "fail").warnings
-    assert warning.startswith("Check that the answer is whole: choices[0]")
+    assert warning.startswith("Check that the answer is complete: choices[0]")
     assert named in warning
     assert "kestrel" not in warning
 
@@ -115,26 +116,26 @@ def test_an_unknown_reason_is_told_once_and_never_quotes_a_sentence(reason: Any,
     ],
 )
 @pytest.mark.parametrize("reason", ["stop", None])
-def test_an_empty_answer_is_warned_of(message: dict[str, Any], is_empty: bool, reason: str | None) -> None:
+def test_an_empty_answer_gives_a_warning(message: dict[str, Any], is_empty: bool, reason: str | None) -> None:
     warnings = left(body(reason, message), result_format="raw").warnings
     assert len(warnings) == is_empty
     assert all("the answer is empty" in warning for warning in warnings)
 
 
-def test_an_empty_answer_names_the_field_that_has_its_text_and_not_the_text() -> None:
+def test_the_warning_of_an_empty_answer_names_the_field_with_text_but_not_the_text() -> None:
     (warning,) = left(body("stop", {"content": "", "reasoning_content": "I see a kestrel"})).warnings
     assert "reasoning_content" in warning
     assert "kestrel" not in warning
 
 
-def test_an_answer_that_was_cut_before_its_first_word_is_told_of_once() -> None:
+def test_an_answer_cut_off_before_its_first_word_gives_one_warning() -> None:
     (warning,) = left(body("length", {"content": ""})).warnings
     assert "length limit" in warning
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "length", "abort"])
 @pytest.mark.parametrize("choice", [{"message": None}, {}])
-def test_no_message_and_a_reason_for_it_is_an_incomplete_answer(choice: dict[str, Any], reason: str) -> None:
+def test_a_missing_message_with_a_known_reason_is_an_incomplete_answer(choice: dict[str, Any], reason: str) -> None:
     answer = {"choices": [{"index": 0, "finish_reason": reason, **choice}]}
     assert flaw(answer, is_json=True) == "choices[0] without a message"
     assert f"(finish_reason {reason})" in str(unanswered(answer))
@@ -142,7 +143,7 @@ def test_no_message_and_a_reason_for_it_is_an_incomplete_answer(choice: dict[str
     assert (reply.message, reply.text) == ({}, "")
 
 
-def test_no_message_without_a_reason_stays_no_completion() -> None:
+def test_a_missing_message_without_a_reason_is_not_a_completion() -> None:
     for reason in ("stop", None, "error", "brand_new_reason"):
         assert unanswered({"choices": [{"message": None, "finish_reason": reason}]}) is None
         assert flaw({"choices": [{"message": None, "finish_reason": reason}]}, is_json=True) is not None
@@ -150,13 +151,13 @@ def test_no_message_without_a_reason_stays_no_completion() -> None:
 
 def test_a_blocked_prompt_is_an_incomplete_answer() -> None:
     answer = {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}
-    assert "the prompt was blocked" in str(unanswered(answer))
+    assert "a content filter blocked the prompt" in str(unanswered(answer))
     assert remedy(answer) == "Change the prompt"
     assert unanswered({"choices": []}) is None
     assert unanswered({"choices": [], "error": {"message": "No"}, **answer}) is None
 
 
-def test_a_later_choice_without_a_message_does_not_take_the_first_one_away() -> None:
+def test_a_later_choice_may_lack_a_message() -> None:
     answer = body()
     answer["choices"].append({"index": 1, "message": None, "finish_reason": "content_filter"})
     assert flaw(answer, is_json=True) is None
@@ -173,17 +174,17 @@ def test_a_later_choice_without_a_message_does_not_take_the_first_one_away() -> 
         ("MALFORMED_FUNCTION_CALL", "Ask again, simplify the tools, or accept it"),
     ],
 )
-def test_the_error_says_what_to_do_about_what_happened(reason: str, todo: str) -> None:
+def test_the_error_of_an_incomplete_answer_starts_with_the_remedy(reason: str, todo: str) -> None:
     assert left(body(reason), "fail").error.message.startswith(todo)
 
 
-def test_only_a_word_for_a_whole_answer_says_that_it_ended_by_itself() -> None:
+def test_stopped_needs_a_word_for_a_complete_answer() -> None:
     assert stopped(body("stop"))
     assert stopped(body("END_TURN"))
     for reason in (None, "", "length", "brand_new_reason", "FINISH_REASON_UNSPECIFIED"):
         assert not stopped(body(reason))
 
 
-def test_a_part_that_refuses_is_a_refusal() -> None:
+def test_a_refusal_part_in_the_content_is_a_refusal() -> None:
     refusal = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}
     assert incomplete(body("stop", refusal)) == "choices[0] is a refusal"

@@ -28,25 +28,25 @@ ERRORS = [
 ]
 
 
-def test_a_reply_is_read_back_as_it_was_but_for_its_headers() -> None:
+def test_load_reads_back_all_of_a_reply_but_its_headers() -> None:
     reply = safe(Reply(200, BODY, {"x": "y"}, "req_1", 2, 1.25, None, ("a note",), doubts=("a doubt",)))
     assert load(dump(reply)) == reply._replace(headers={})
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_is_read_back_with_every_field(error: Any) -> None:
+def test_load_reads_back_an_error_with_every_field(error: Any) -> None:
     read = load(dump(safe(Reply(error.status, error.body, error=error)))).error
     assert read is not None
     assert type(read) is type(error)
     assert read.to_dict() == error.to_dict()
 
 
-def test_a_body_stands_in_the_record_once() -> None:
+def test_dump_writes_a_body_once() -> None:
     body = "what the server said"
     assert dump(Reply(400, body, error=StatusError("m", status=400, body=body))).count(body) == 1
 
 
-def test_an_error_keeps_a_body_of_its_own() -> None:
+def test_an_error_with_another_body_keeps_it() -> None:
     read = load(dump(Reply(200, "all", error=ProtocolError("m", status=200, body="a part")))).error
     assert read is not None
     assert read.body == "a part"
@@ -60,7 +60,7 @@ def test_an_error_keeps_a_body_of_its_own() -> None:
         ({"__classname__": "a.B"}, {"___classname__": "a.B"}),
     ],
 )
-def test_what_airflow_cannot_keep_is_changed_once_and_said(body: Any, kept: Any) -> None:
+def test_safe_changes_what_airflow_cannot_keep_and_says_so(body: Any, kept: Any) -> None:
     error = ProtocolError("m", status=200, body=body)
     reply = safe(Reply(200, body, error=error))
     assert reply.body == kept
@@ -71,7 +71,7 @@ def test_what_airflow_cannot_keep_is_changed_once_and_said(body: Any, kept: Any)
     assert safe(read).body == kept
 
 
-def test_a_record_is_ascii_and_plain_json() -> None:
+def test_dump_writes_plain_ascii_json() -> None:
     text = dump(safe(Reply(200, {"deep": json.loads("[" * 500 + "]" * 500), "é": "\ud83d\ude00\x00"})))
     assert text.isascii()
     assert "\x00" not in text

@@ -184,40 +184,40 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("body", FORM.values(), ids=FORM)
-def test_a_form_is_refused(body: Any) -> None:
+def test_an_error_about_the_form_is_form(body: Any) -> None:
     assert refused(body) is Why.FORM
     assert refused(body, 422) is Why.FORM
 
 
 @pytest.mark.parametrize("body", SCHEMA.values(), ids=SCHEMA)
-def test_this_schema_is_refused(body: Any) -> None:
+def test_an_error_about_this_schema_is_schema(body: Any) -> None:
     assert refused(body) is Why.SCHEMA
 
 
 @pytest.mark.parametrize("body", OTHER.values(), ids=OTHER)
-def test_something_else_is_refused(body: Any) -> None:
+def test_an_error_about_anything_else_is_other(body: Any) -> None:
     assert refused(body) is Why.OTHER
 
 
 @pytest.mark.parametrize("body", SPOILT.values(), ids=SPOILT)
 @pytest.mark.parametrize("status", [400, 422, 200])
-def test_one_answer_could_not_be_used(body: Any, status: int) -> None:
+def test_an_error_about_one_answer_is_spoilt(body: Any, status: int) -> None:
     assert refused(body, status) is Why.SPOILT
 
 
 @pytest.mark.parametrize("body", [error("Request contains an invalid argument."), error("Bad Request"), {}, "", "no"])
 @pytest.mark.parametrize(("status", "why"), [(400, Why.UNNAMED), (422, Why.UNNAMED), (501, Why.UNNAMED)])
-def test_a_refusal_may_name_no_reason(body: Any, status: int, why: Why) -> None:
+def test_an_error_without_a_reason_is_unnamed(body: Any, status: int, why: Why) -> None:
     assert refused(body, status) is why
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 408, 413, 429, 503])
-def test_the_status_alone_tells_of_something_else(status: int) -> None:
+def test_other_statuses_are_other_whatever_the_message(status: int) -> None:
     assert refused(FORM["OpenAI"], status) is Why.OTHER
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-def test_other_statuses_are_refusals_where_they_name_the_form(status: int) -> None:
+def test_404_and_500_count_if_they_name_the_form(status: int) -> None:
     assert refused(FORM["OpenAI"], status) is Why.FORM
     assert refused({"error": {"message": "oops"}}, status) is Why.OTHER
 
@@ -243,12 +243,12 @@ def test_an_engine_that_fails_at_a_grammar_refuses_the_schema() -> None:
         "unknown field: parameter 'strict' is not a valid field.",
     ],
 )
-def test_a_schema_of_a_tool_is_something_else(message: str) -> None:
+def test_an_error_about_the_schema_of_a_tool_is_other(message: str) -> None:
     assert refused(error(message), request=WITH_TOOLS) is Why.OTHER
 
 
 @pytest.mark.parametrize("where", ["message", "failed_generation"])
-def test_an_answer_that_the_token_limit_cut_off_is_told_from_one_that_was_spoilt(where: str) -> None:
+def test_an_error_about_an_answer_that_the_token_limit_cut_off_is_cut(where: str) -> None:
     said = {
         "message": "Failed to generate JSON.",
         where: "max completion tokens reached before generating a valid document",
@@ -293,12 +293,12 @@ STREAM = {**REQUEST, "stream": True, "top_k": 5}
 
 
 @pytest.mark.parametrize("body", UNKNOWN.values(), ids=UNKNOWN)
-def test_a_field_that_the_user_never_wrote_is_refused(body: Any) -> None:
+def test_refuses_unknown_field_if_no_field_of_the_user_is_named(body: Any) -> None:
     assert refuses_unknown_field(body, STREAM)
 
 
 @pytest.mark.parametrize("body", OURS_NOT.values(), ids=OURS_NOT)
-def test_a_field_of_the_user_s_is_refused_or_something_else(body: Any) -> None:
+def test_refuses_unknown_field_is_false_if_a_field_of_the_user_is_named(body: Any) -> None:
     assert not refuses_unknown_field(body, STREAM)
 
 
@@ -311,7 +311,7 @@ def test_a_word_of_a_message_is_not_the_name_of_a_field() -> None:
         st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_any_body_has_an_answer(body: Any) -> None:
+def test_any_body_can_be_judged(body: Any) -> None:
     reply = Reply(400, body, error=StatusError("no", status=400))
     assert isinstance(why_refused(reply, REQUEST), Why)
     assert refuses_unknown_field(body, body) in (True, False)

@@ -265,7 +265,7 @@ GAVE_UP = "Try again: the server at https://h/v1, or a gateway in front of it, g
         (received(200, {"object": "list"}), HERE + "a body without choices", None),
         (received(200, {"choices": []}), LOOK + "a body without choices", None),
         (received(200, ENDED), LOOK + "choices[0] that ended in an error", None),
-        (received(200, [GOOD]), HERE + "JSON that is no object (a list)", None),
+        (received(200, [GOOD]), HERE + "JSON that is not an object (a list)", None),
         (
             received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
             SAYS + "an error instead of a completion: upstream: ***",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.connection.fields import _READERS
+from airflow_chat_provider.core.connection.fields import FIELDS
 from airflow_chat_provider.core.connection.settings import Settings, settings_from
 from airflow_chat_provider.core.errors import InvalidConnection
 
@@ -48,32 +48,32 @@ GOOD: list[tuple[str, Any, Any]] = [
 
 SECONDS = "must be a number of seconds above 0"
 WHOLE = "must be a whole number above 0"
-TEXTS = "must be a JSON object of texts"
+TEXTS = "must be a JSON object of names and texts"
 SPANS = ("timeout", "connect_timeout", "deadline", "stall_timeout")
 NO_SECONDS: list[Any] = [0, -1, "soon", True, [1], "nan", "inf", {}]
 NO_NUMBERS: list[Any] = [0, -1, 2.5, "many", True, [1], 10**30]
 BAD: list[tuple[str, Any, str]] = [
-    ("model", 5, "must be one line of text"),
-    ("model", "a\nb", "must be one line of text"),
+    ("model", 5, "must be a single line of text"),
+    ("model", "a\nb", "must be a single line of text"),
     ("auth", "basic", "must be one of bearer, api-key, none"),
     ("auth", ["bearer"], "must be one of"),
     ("organization", "ü", "must be ASCII text"),
-    ("project", {"a": 1}, "must be one line of text"),
+    ("project", {"a": 1}, "must be a single line of text"),
     ("headers", ["x"], TEXTS),
     ("headers", "x: y", TEXTS),
-    ("headers", {"x y": "1"}, "must be without 'x y', which is no header"),
-    ("headers", {"": "1"}, "must be without ''"),
-    ("headers", {"Content-Type": "text/plain"}, "must be without 'Content-Type'"),
-    ("headers", {"x": "a\r\nb: c"}, "must be an object whose 'x' is one line of text"),
-    ("headers", {"x": True}, "must be an object whose 'x' is one line of text"),
-    ("headers", {"x": None}, "must be an object whose 'x' is one line of text"),
-    ("headers", {"x": KEY + "ü"}, "must be an object whose 'x' is ASCII text"),
-    ("query", {"": "1"}, "must be without '', which is no parameter"),
+    ("headers", {"x y": "1"}, "must not contain 'x y', which is not the name of a header"),
+    ("headers", {"": "1"}, "must not contain ''"),
+    ("headers", {"Content-Type": "text/plain"}, "must not contain 'Content-Type': the provider sets it"),
+    ("headers", {"x": "a\r\nb: c"}, "must have a single line of text for 'x'"),
+    ("headers", {"x": True}, "must have a single line of text for 'x'"),
+    ("headers", {"x": None}, "must have a single line of text for 'x'"),
+    ("headers", {"x": KEY + "ü"}, "must have ASCII text for 'x'"),
+    ("query", {"": "1"}, "must not contain a parameter without a name"),
     ("query", 5, TEXTS),
     ("endpoint", "https://h/v1", "must be a path like /chat/completions"),
     ("endpoint", "/a?b=c", "must be a path like /chat/completions"),
     ("endpoint", "/ü", "must be a path like /chat/completions"),
-    ("endpoint", 5, "must be one line of text"),
+    ("endpoint", 5, "must be a single line of text"),
     ("request_schema", 5, "must be the name of a schema"),
     ("request_schema", "{type: object}", "must be JSON: Expecting property name"),
     *((name, value, SECONDS) for name in SPANS for value in NO_SECONDS),
@@ -84,12 +84,12 @@ BAD: list[tuple[str, Any, str]] = [
     ("proxy", f"http://u:{KEY}\u2100@proxy.example.com", "must be a URL like"),
     ("proxy", f"http://proxy.example.com:{KEY}", "must be a URL like"),
     ("proxy", f"http://u:{KEY}@[::1", "must be a URL like"),
-    ("proxy", 5, "must be one line of text"),
+    ("proxy", 5, "must be a single line of text"),
     ("verify", 1, "must be true, false or the path of a CA file"),
-    ("verify", "a\nb", "must be one line of text"),
-    ("client_cert", 5, "must be one line of text"),
-    ("client_key", "a\nb", "must be one line of text"),
-    ("client_key", "/etc/key.pem", "needs client_cert beside it"),
+    ("verify", "a\nb", "must be a single line of text"),
+    ("client_cert", 5, "must be a single line of text"),
+    ("client_key", "a\nb", "must be a single line of text"),
+    ("client_key", "/etc/key.pem", "needs client_cert as well"),
 ]
 
 
@@ -104,13 +104,13 @@ def refusal(extra: str) -> InvalidConnection:
     return caught.value
 
 
-def test_each_extra_is_in_both_tables_and_a_setting() -> None:
-    assert {name for name, *_ in GOOD} | {"client_key"} == {name for name, *_ in BAD} == set(_READERS)
-    assert set(_READERS) <= set(Settings._fields)
+def test_each_extra_has_a_good_and_a_bad_case_here_and_is_a_setting() -> None:
+    assert {name for name, *_ in GOOD} | {"client_key"} == {name for name, *_ in BAD} == set(FIELDS)
+    assert set(FIELDS) <= set(Settings._fields)
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), GOOD, ids=str)
-def test_an_extra_is_read(name: str, value: Any, expected: Any) -> None:
+def test_a_valid_extra_is_read(name: str, value: Any, expected: Any) -> None:
     found = getattr(settings(json.dumps({name: value})), name)
     assert (found, type(found)) == (expected, type(expected))
 
@@ -129,23 +129,23 @@ def test_an_ill_typed_extra_is_an_error_that_names_it(name: str, value: Any, wor
         (f"key={KEY}", "extra", "is not JSON"),
         ("[]", "extra", "is not a JSON object"),
         ('"x"', "extra", "is not a JSON object"),
-        ('{"time_out": 5}', "time_out", "is no extra of a chat connection; did you mean 'timeout'?"),
+        ('{"time_out": 5}', "time_out", "is not an extra of a chat connection; did you mean 'timeout'?"),
         ('{"Authorization": "x"}', "Authorization", "did you mean 'organization'?"),
-        ('{"zzz": 5}', "zzz", "known are auth, client_cert, "),
+        ('{"zzz": 5}', "zzz", "the extras are auth, client_cert, "),
     ],
 )
-def test_an_extra_that_is_none_is_an_error(extra: str, field: str, words: str) -> None:
+def test_text_that_is_not_an_object_and_unknown_extras_are_errors(extra: str, field: str, words: str) -> None:
     error = refusal(extra)
     assert (error.field, words in str(error)) == (field, True)
 
 
 @pytest.mark.parametrize("extra", [None, "", "  ", "{}", "null-like"])
-def test_without_extras_the_defaults_stand(extra: str | None) -> None:
-    empty = json.dumps(dict.fromkeys(_READERS)) if extra == "null-like" else extra
+def test_without_extras_the_settings_are_the_defaults(extra: str | None) -> None:
+    empty = json.dumps(dict.fromkeys(FIELDS)) if extra == "null-like" else extra
     assert settings(empty) == Settings(conn_id="mine", api_key=KEY)
 
 
-@pytest.mark.parametrize("name", _READERS)
+@pytest.mark.parametrize("name", FIELDS)
 def test_an_empty_field_of_the_form_is_unset(name: str) -> None:
     assert settings(json.dumps({name: ""})) == Settings(conn_id="mine", api_key=KEY)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_chat_provider.core.connection.masking import SHORTEST, is_secret_name, maskable, secret_values
+from airflow_chat_provider.core.connection.settings import SHORTEST_SECRET, is_secret_name, maskable, secret_values
 from airflow_chat_provider.core.server.scrub import Scrubber
 
 
@@ -39,7 +39,7 @@ from airflow_chat_provider.core.server.scrub import Scrubber
         "xAuthKey",
     ],
 )
-def test_a_name_that_says_secret_is_one(name: str) -> None:
+def test_secret_names_are_recognised(name: str) -> None:
     assert is_secret_name(name)
 
 
@@ -67,7 +67,7 @@ def test_a_name_that_says_secret_is_one(name: str) -> None:
         "Idempotency-Key",
     ],
 )
-def test_a_name_that_says_nothing_of_a_secret_is_none(name: str) -> None:
+def test_other_names_are_not_taken_for_secret(name: str) -> None:
     assert not is_secret_name(name)
 
 
@@ -82,12 +82,12 @@ def test_a_name_that_says_nothing_of_a_secret_is_none(name: str) -> None:
         ("X-Title", "Bearer of news", []),
     ],
 )
-def test_of_a_secret_header_the_secret_alone_counts(name: str, value: str, secret: list[str]) -> None:
+def test_secret_values_leave_out_the_scheme_and_find_each_cookie(name: str, value: str, secret: list[str]) -> None:
     assert list(secret_values(name, value)) == secret
 
 
 def test_a_value_under_five_characters_is_never_blanked() -> None:
-    assert SHORTEST == 5
+    assert SHORTEST_SECRET == 5
     assert [maskable(value) for value in ("", "1", "abcd", "abcde", "none", "EMPTY")] == [False] * 3 + [True] + [
         False
     ] * 2

@@ -70,18 +70,18 @@ def test_the_base_url_is_kept_however_it_was_written(parts: dict[str, Any], base
 
 
 NEARLY: list[tuple[str, str, str]] = [
-    ("https://https://api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
-    ("http://https://api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
-    ("HTTPS://HTTP://api.x.com:8000", "has a scheme twice", "http://api.x.com:8000"),
-    ("https://https//api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
-    ("https://https:/api.x.com/v1", "has a scheme twice", "https://api.x.com/v1"),
-    ("https//api.x.com/v1", "has https// where https:// is due", "https://api.x.com/v1"),
-    ("http//localhost:8000", "has http// where http:// is due", "http://localhost:8000"),
-    ("https:/api.x.com/v1", "has https:/ where https:// is due", "https://api.x.com/v1"),
-    ("https:api.x.com/v1", "has https: where https:// is due", "https://api.x.com/v1"),
-    ("https;//api.x.com/v1", "has https;// where https:// is due", "https://api.x.com/v1"),
-    ("https:\\\\api.x.com\\v1", "has a backslash", "https://api.x.com/v1"),
-    ("https://api.x.com\\v1", "has a backslash", "https://api.x.com/v1"),
+    ("https://https://api.x.com/v1", "has two schemes", "https://api.x.com/v1"),
+    ("http://https://api.x.com/v1", "has two schemes", "https://api.x.com/v1"),
+    ("HTTPS://HTTP://api.x.com:8000", "has two schemes", "http://api.x.com:8000"),
+    ("https://https//api.x.com/v1", "has two schemes", "https://api.x.com/v1"),
+    ("https://https:/api.x.com/v1", "has two schemes", "https://api.x.com/v1"),
+    ("https//api.x.com/v1", "has https// instead of https://", "https://api.x.com/v1"),
+    ("http//localhost:8000", "has http// instead of http://", "http://localhost:8000"),
+    ("https:/api.x.com/v1", "has https:/ instead of https://", "https://api.x.com/v1"),
+    ("https:api.x.com/v1", "has https: instead of https://", "https://api.x.com/v1"),
+    ("https;//api.x.com/v1", "has https;// instead of https://", "https://api.x.com/v1"),
+    ("https:\\\\api.x.com\\v1", "contains a backslash", "https://api.x.com/v1"),
+    ("https://api.x.com\\v1", "contains a backslash", "https://api.x.com/v1"),
     ("https://api.x.com/v1/v1", "has /v1 twice", "https://api.x.com/v1"),
     ("https://api.x.com/v1beta/v1beta/openai", "has /v1beta twice", "https://api.x.com/v1beta/openai"),
     ("https://api.x.com/v1/v1/chat/completions", "has /v1 twice", "https://api.x.com/v1"),
@@ -94,10 +94,10 @@ NEARLY: list[tuple[str, str, str]] = [
     ("api.x.com/v1/chat/completions/", "ends in /chat/completions", "https://api.x.com/v1"),
     (
         "https://api.x.com:8443/v1/chat/completions?api-version=1",
-        "the extra 'query', and leave out /chat/completions",
+        "the extra 'query', and remove /chat/completions",
         "https://api.x.com:8443/v1",
     ),
-    ("https://api.x.com/v1/models?key=" + KEY, "the extra 'query', and leave out /models", "https://api.x.com/v1"),
+    ("https://api.x.com/v1/models?key=" + KEY, "the extra 'query', and remove /models", "https://api.x.com/v1"),
     ("https://api.x.com/v1?a=1", "the extra 'query'", "https://api.x.com/v1"),
 ]
 
@@ -124,20 +124,20 @@ def test_a_base_url_that_is_nearly_right_is_answered_with_the_right_one(host: st
         "https://h/api",
     ],
 )
-def test_a_base_url_that_only_looks_odd_is_taken(host: str) -> None:
+def test_a_base_url_that_only_looks_wrong_is_accepted(host: str) -> None:
     assert settings_from("mine", host=host).base_url.endswith(host)
 
 
 @pytest.mark.parametrize(
     "host", [f"https:/{KEY}@h", f"https://https://{KEY}@h", f"https://h\\v1?{KEY}", f"https//h#{KEY}"]
 )
-def test_what_may_hold_a_key_is_not_written_out(host: str) -> None:
+def test_an_error_does_not_quote_a_url_that_may_hold_a_key(host: str) -> None:
     assert KEY not in str(refusal(host=host).to_dict())
 
 
-def test_a_version_in_the_base_url_and_in_the_endpoint_is_once_too_often() -> None:
+def test_a_version_in_both_the_base_url_and_the_endpoint_is_an_error() -> None:
     error = refusal(host="https://h/v1", extra='{"endpoint": "/v1/chat/completions"}')
-    assert (error.field, str(error).endswith("which the base URL ends in; write /chat/completions")) == (
+    assert (error.field, str(error).endswith("but the base URL ends in it; write /chat/completions")) == (
         "endpoint",
         True,
     )
@@ -145,7 +145,7 @@ def test_a_version_in_the_base_url_and_in_the_endpoint_is_once_too_often() -> No
     assert own.url(own.endpoint) == "https://h/v1/chat/completions"
 
 
-def test_with_an_endpoint_of_ones_own_the_base_url_may_end_in_another() -> None:
+def test_the_base_url_may_end_in_an_endpoint_if_the_connection_has_another() -> None:
     assert (
         settings_from("mine", host="https://h/v1/messages", extra='{"endpoint": "/x"}').base_url
         == "https://h/v1/messages"
@@ -153,38 +153,38 @@ def test_with_an_endpoint_of_ones_own_the_base_url_may_end_in_another() -> None:
 
 
 BAD_HOSTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"host": "https://"}, "host", "names no host"),
-    ({"host": "https:///v1"}, "host", "names no host"),
-    ({"host": "https:// api.example.com"}, "host", "names no host: there is a space in it"),
+    ({"host": "https://"}, "host", "does not name a host"),
+    ({"host": "https:///v1"}, "host", "does not name a host"),
+    ({"host": "https:// api.example.com"}, "host", "does not name a host: it contains a space"),
     ({"host": "'https://api.example.com/v1'"}, "host", "begins with a quotation mark"),
-    ({"host": "htps://api.example.com"}, "host", "has the scheme 'htps'; use http:// or https://"),
-    ({"port": 8080}, "host", "names no host"),
-    ({"schema": "v1"}, "host", "names no host"),
-    ({"host": "api example.com"}, "host", "names no host"),
-    ({"host": "api,example.com"}, "host", "names no host"),
-    ({"host": "https://" + "x" * 70 + ".com"}, "host", "names no host"),
-    ({"host": "ftp://api.example.com"}, "host", "has the scheme 'ftp'; use http:// or https://"),
+    ({"host": "htps://api.example.com"}, "host", "has the scheme 'htps': use http:// or https://"),
+    ({"port": 8080}, "host", "does not name a host"),
+    ({"schema": "v1"}, "host", "does not name a host"),
+    ({"host": "api example.com"}, "host", "does not name a host"),
+    ({"host": "api,example.com"}, "host", "does not name a host"),
+    ({"host": "https://" + "x" * 70 + ".com"}, "host", "does not name a host"),
+    ({"host": "ftp://api.example.com"}, "host", "has the scheme 'ftp': use http:// or https://"),
     ({"host": "chat://api.example.com"}, "host", "has the scheme 'chat'"),
-    ({"host": f"https://{KEY}@api.example.com"}, "host", "the API key belongs in password"),
-    ({"host": f"https://user:{KEY}@api.example.com"}, "host", "the API key belongs in password"),
-    ({"host": f"user:{KEY}@api.example.com"}, "host", "the API key belongs in password"),
+    ({"host": f"https://{KEY}@api.example.com"}, "host", "put the API key into password"),
+    ({"host": f"https://user:{KEY}@api.example.com"}, "host", "put the API key into password"),
+    ({"host": f"user:{KEY}@api.example.com"}, "host", "put the API key into password"),
     ({"host": f"https://api.example.com/v1?key={KEY}"}, "host", "put its parameters into the extra 'query'"),
-    ({"host": "https://api.example.com/v1#top"}, "host", "holds a query"),
+    ({"host": "https://api.example.com/v1#top"}, "host", "contains a query"),
     ({"host": "https://api.example.com/ü"}, "host", "not ASCII"),
     ({"host": "https://api.example.com/a b"}, "host", "a space"),
-    ({"host": "https://api.example.com:port"}, "host", "is no URL"),
-    ({"host": "https://api.example.com:70000"}, "host", "is no URL"),
-    ({"host": "https://[::1"}, "host", "is no URL"),
-    ({"host": "[::1"}, "host", "is no URL"),
-    ({"host": "https://[::x]"}, "host", "is no URL"),
-    ({"host": "api.example.com", "port": 70000}, "port", "is 70000; a port is between 1 and 65535"),
+    ({"host": "https://api.example.com:port"}, "host", "is not a URL"),
+    ({"host": "https://api.example.com:70000"}, "host", "is not a URL"),
+    ({"host": "https://[::1"}, "host", "is not a URL"),
+    ({"host": "[::1"}, "host", "is not a URL"),
+    ({"host": "https://[::x]"}, "host", "is not a URL"),
+    ({"host": "api.example.com", "port": 70000}, "port", "is 70000, but a port is between 1 and 65535"),
     ({"host": "api.example.com", "port": -1}, "port", "is -1"),
-    ({"host": "https://api.example.com:1", "port": 2}, "port", "is 2, but host states port 1"),
-    ({"host": "https://api.example.com/v1/chat/completions"}, "host", "ends in /chat/completions; leave that out"),
+    ({"host": "https://api.example.com:1", "port": 2}, "port", "is 2, but host names port 1"),
+    ({"host": "https://api.example.com/v1/chat/completions"}, "host", "ends in /chat/completions: remove it"),
     ({"host": "https://api.example.com/v1/chat/completions/"}, "host", "ends in /chat/completions"),
     ({"host": "api.example.com", "schema": "v1/chat/completions"}, "host", "ends in /chat/completions"),
     ({"host": "https://h/v1/messages", "extra": '{"endpoint": "messages"}'}, "host", "ends in /messages"),
-    ({"login": "me"}, "login", "the API key belongs in password"),
+    ({"login": "me"}, "login", "put the API key into password"),
     ({"password": f"{KEY}\n{KEY}"}, "password", "has a line break"),
     ({"password": f"{KEY}ü"}, "password", "not ASCII"),
     ({"password": f"{KEY}\x00"}, "password", "has a line break"),
@@ -198,7 +198,7 @@ def test_an_error_names_the_field_and_never_quotes_a_key(parts: dict[str, Any], 
     assert KEY not in str(error.to_dict())
 
 
-def test_a_key_is_taken_without_the_blanks_around_it_and_shown_nowhere() -> None:
+def test_a_key_loses_the_blanks_around_it_and_is_not_in_the_repr() -> None:
     settings = settings_from(
         "mine",
         password=f" {KEY}\n",
@@ -246,7 +246,7 @@ def test_a_url_has_base_path_and_query() -> None:
         ({"base_url": "http://127.8.8.8/v1", "api_key": KEY}, False),
     ],
 )
-def test_a_key_in_clear_to_another_machine_is_noticed(values: dict[str, Any], exposed: bool) -> None:
+def test_exposes_key_for_a_key_over_plain_http_to_another_machine(values: dict[str, Any], exposed: bool) -> None:
     assert Settings(**values).exposes_key is exposed
 
 
@@ -261,11 +261,11 @@ def test_a_key_in_clear_to_another_machine_is_noticed(values: dict[str, Any], ex
         ("", False),
     ],
 )
-def test_loopback_is_this_machine_alone(host: str, expected: bool) -> None:
+def test_is_loopback_knows_the_names_of_this_machine(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
-def test_a_task_overrides_what_it_states() -> None:
+def test_an_override_replaces_the_limits_that_are_not_none() -> None:
     settings = Settings(timeout=10.0, max_attempts=2)
     assert settings.override(timeout=None, max_attempts=None) is settings
     changed = settings.override(timeout="1.5", max_attempts=5, deadline=None)
@@ -273,13 +273,13 @@ def test_a_task_overrides_what_it_states() -> None:
 
 
 @pytest.mark.parametrize("given", [{"timeout": 0}, {"deadline": "soon"}, {"max_attempts": 0}, {"max_attempts": 2.5}])
-def test_an_override_that_makes_no_sense_names_itself(given: dict[str, Any]) -> None:
+def test_an_ill_typed_override_is_an_error_that_names_it(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidConnection) as caught:
         Settings().override(**given)
     assert caught.value.field == next(iter(given))
 
 
-def test_the_secrets_are_the_key_the_proxys_password_and_what_headers_and_query_name_as_secret() -> None:
+def test_the_secrets_are_the_key_the_proxys_password_and_values_with_secret_names() -> None:
     settings = Settings(
         api_key="key-1",
         headers={"X-Title": "my pipeline", "x-portkey-provider": "openai", "X-Auth-Token": "header-1"},
@@ -290,11 +290,11 @@ def test_the_secrets_are_the_key_the_proxys_password_and_what_headers_and_query_
 
 
 @pytest.mark.parametrize("value", ["", "k", "none", "test", "EMPTY", "dummy", "ollama", "sk-no-key-required"])
-def test_a_short_key_and_a_placeholder_for_one_are_no_secrets(value: str) -> None:
+def test_short_keys_and_placeholders_are_not_secrets(value: str) -> None:
     settings = Settings(api_key=value, headers={"Authorization": f"Bearer {value}", "x-key": value})
     assert settings.secrets == ()
 
 
-def test_a_key_in_clear_is_not_one_that_only_a_title_goes_with() -> None:
+def test_only_headers_and_query_parameters_that_are_secret_by_name_count_as_keys_in_clear() -> None:
     assert not Settings(base_url="http://h/v1", headers={"X-Title": "my pipeline"}).exposes_key
     assert Settings(base_url="http://h/v1", query={"api_key": KEY}).exposes_key

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, read_json
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import Delivery, outcome, read_json
 from airflow_chat_provider.core.errors import InvalidOutput
 from airflow_chat_provider.core.messages.answer_text import parsed
 
@@ -137,6 +137,6 @@ def test_an_unflagged_text_counts_as_begun_only_where_the_answer_alone_is_no_jso
 def test_json_that_is_not_text_is_read_and_told_of() -> None:
     found = outcome(Delivery("json"), REQUEST, reply({"a": 1}), {})
     assert found.value == {"a": 1}
-    assert any("not the text of one" in warning for warning in found.warnings)
+    assert any("a JSON object instead of text" in warning for warning in found.warnings)
     (warning,) = outcome(Delivery("text"), REQUEST, reply({"a": 1}), {}).warnings
     assert "the content of choices[0] is not text" in warning

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.outcome import Delivery, outcome
 from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.messages.conversation import begun, conversation, conversation_message, fitted_to_server
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
@@ -131,7 +131,7 @@ def test_thinking_parts_are_left_out_where_the_server_is_not_mistral(text: str |
 
 
 @pytest.mark.parametrize("message", [{"role": "user", "content": "Hi", "reasoning": "hm"}, "x", None, turn()])
-def test_nothing_else_of_a_message_is_touched(message: Any) -> None:
+def test_what_its_server_takes_of_a_message_is_not_touched(message: Any) -> None:
     request = {"messages": [message]}
     assert fitted_to_server(request, OPENAI) == (request, [])
     assert fitted_to_server({"messages": "x"}, OPENAI) == ({"messages": "x"}, [])

@@ -114,7 +114,7 @@ def test_an_older_draft_has_no_keywords_that_it_did_not_know() -> None:
     assert "const" in checks_of(Draft7Validator)
 
 
-def test_unknown_reads_as_what_it_is() -> None:
+def test_an_unknown_value_has_a_readable_repr() -> None:
     assert repr(UNKNOWN) == "<known when the task runs>"
     assert holds_unknown([{"a": [UNKNOWN]}])
     assert not holds_unknown([{"a": [None, "x"]}])

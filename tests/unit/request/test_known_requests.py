@@ -83,7 +83,7 @@ def test_one_unknown_value_makes_no_valid_request_wrong(index: int) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
-def test_nor_do_any_number_of_them(data: st.DataObject) -> None:
+def test_any_number_of_unknown_values_makes_no_valid_request_wrong(data: st.DataObject) -> None:
     request = data.draw(st.sampled_from(VALID))
     hidden = data.draw(st.sets(st.sampled_from(places(request)), max_size=12))
     assert broken(masked(request, hidden)) is None
@@ -92,7 +92,7 @@ def test_nor_do_any_number_of_them(data: st.DataObject) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_nor_does_a_key_that_is_still_to_come(data: st.DataObject) -> None:
+def test_a_key_that_is_still_to_come_makes_no_valid_request_wrong(data: st.DataObject) -> None:
     request = data.draw(st.sampled_from(VALID))
     left_out = data.draw(st.sets(st.sampled_from(sorted(request)))) - {"messages", "model"}
     rest = {key: value for key, value in request.items() if key not in left_out}
@@ -122,7 +122,7 @@ USER = {"role": "user", "content": "Hi"}
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_known_beside_it_is_held_to_the_rules(request_: dict[str, Any], keyword: str) -> None:
+def test_what_is_known_beside_an_unknown_value_is_held_to_the_rules(request_: dict[str, Any], keyword: str) -> None:
     error = refused({"model": "m", **request_})
     assert error is not None
     assert error.keyword == keyword
@@ -145,5 +145,5 @@ def test_a_call_and_an_answer_may_be_what_is_unknown(messages: list[Any]) -> Non
     assert refused({"model": "m", "messages": messages}) is None
 
 
-def test_the_cases_are_worth_something() -> None:
+def test_enough_known_requests_are_listed() -> None:
     assert len(VALID) > 100

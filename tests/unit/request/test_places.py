@@ -118,7 +118,7 @@ def test_what_openai_does_not_know_is_told_once_and_sent_elsewhere(change: dict[
 
 
 @pytest.mark.parametrize(("change", "words"), OPEN_PLACES, ids=[words for _, words in OPEN_PLACES])
-def test_and_is_not_sent_to_openai_or_azure(change: dict[str, Any], words: str) -> None:
+def test_a_value_in_an_open_place_is_an_error_at_openai_and_azure(change: dict[str, Any], words: str) -> None:
     for base_url in SERVERS_OF_OPENAI:
         error = refusal(change, base_url)
         assert words.split(" ", maxsplit=1)[0] in str(error.path)
@@ -238,7 +238,7 @@ def test_a_closed_place_is_an_error_everywhere_whose_remedy_names_the_way_out(ch
 
 
 @pytest.mark.parametrize(("change", "words"), CLOSED_PLACES, ids=[words for _, words in CLOSED_PLACES])
-def test_open_takes_it_with_a_warning(change: dict[str, Any], words: str) -> None:
+def test_the_open_schema_takes_what_openai_refuses_with_a_warning(change: dict[str, Any], words: str) -> None:
     for base_url in (None, OPENAI):
         warning, *more = verdict(change, base_url, OPEN)
         assert warning.startswith(words.partition(": ")[0])

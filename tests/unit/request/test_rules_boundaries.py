@@ -76,19 +76,19 @@ SPOKEN_OF = {
 
 
 @pytest.mark.parametrize(("body", "base_url"), INSIDE.values(), ids=INSIDE)
-def test_inside_a_rule_nothing_is_said(body: dict[str, Any], base_url: str | None) -> None:
+def test_a_request_just_inside_a_rule_passes_without_a_word(body: dict[str, Any], base_url: str | None) -> None:
     assert check_rules(body, base_url=base_url) == []
 
 
 @pytest.mark.parametrize(("body", "rule"), OUTSIDE.values(), ids=OUTSIDE)
-def test_outside_a_rule_openai_is_not_asked(body: dict[str, Any], rule: str) -> None:
+def test_a_request_just_outside_a_rule_is_an_error_at_openai(body: dict[str, Any], rule: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_rules(body, base_url=OPENAI)
     assert caught.value.keyword == rule
 
 
 @pytest.mark.parametrize("body", SPOKEN_OF.values(), ids=SPOKEN_OF)
-def test_outside_a_warning_there_is_one(body: dict[str, Any]) -> None:
+def test_a_request_just_outside_a_warning_is_warned_of(body: dict[str, Any]) -> None:
     assert len(check_rules(body)) == 1
 
 

@@ -197,5 +197,5 @@ def test_only_the_advice_is_given_that_the_model_takes(model: str, effort: str |
 
 
 @pytest.mark.parametrize("base_url", [None, OPENAI, VLLM])
-def test_null_counts_as_absent(base_url: str | None) -> None:
+def test_a_null_parameter_counts_as_absent(base_url: str | None) -> None:
     assert check_rules(request(**dict.fromkeys(NULLABLE.split())), base_url=base_url) == []

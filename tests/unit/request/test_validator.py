@@ -102,7 +102,7 @@ def accepts(schema: Any, value: Any) -> bool:
         (5, {"contains": {"type": "null"}, "unevaluatedItems": False}, [None, 2]),
     ],
 )
-def test_so_it_is_for_what_few_drafts_have(draft: int, schema: Any, value: Any) -> None:
+def test_an_unknown_value_passes_the_keywords_that_few_drafts_have(draft: int, schema: Any, value: Any) -> None:
     whole = {"$schema": DRAFTS[draft], **schema}
     assert accepts(whole, value) is validator_for(whole)(whole).is_valid(value)
 

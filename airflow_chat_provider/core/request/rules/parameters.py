@@ -97,7 +97,7 @@ def _check_choices(n: Any, report: Report) -> None:
         return
     problem, remedy = f"is {shown(n)}", "set n to 1, and map the task for more than one answer"
     if report.server.one_choice:
-        report.refuse("several_choices", "$.n", f"{problem}, and this server takes 1 only", remedy)
+        report.refuse("several_choices", "$.n", f"{problem}, and this server takes only 1", remedy)
     else:
         report.warn("several_choices", "$.n", f"{problem}, which many servers refuse or ignore", remedy)
 
@@ -113,7 +113,7 @@ def _check_stop(stop: object, report: Report) -> None:
         elif not sequence:
             report.warn("blank_stop", path, "is an empty text, which stops nothing or everything", "leave it out")
         elif not report.server.openai:  # OpenAI's own example of a stop sequence is a line break.
-            report.warn("blank_stop", path, "is white space only, which some servers refuse", "use a visible text")
+            report.warn("blank_stop", path, "is only white space, which some servers refuse", "use a visible text")
 
 
 def _check_metadata(request: Mapping[str, Any], report: Report) -> None:

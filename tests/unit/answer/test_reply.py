@@ -6,17 +6,13 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.answer.reply import (
-    Reply,
-    conversation_message,
-    flaw,
-    incomplete,
-    incomplete_error,
-    protocol_error,
-    result,
-    text_of,
-)
+from airflow_chat_provider.core.answer.ending import incomplete
+from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
+from airflow_chat_provider.core.messages.answer_text import text_of
+from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.types import ResultFormat
 from airflow_chat_provider.schema import validate_request
 
 
@@ -49,19 +45,19 @@ FLAWS: list[tuple[Any, str | None]] = [
     ({"choices": [{"delta": {}}]}, "choices[0] without a message"),
     ({"choices": [choice(), choice(finish_reason="error")]}, "choices[1] that ended in an error"),
     ({"choices": [{**choice(), "error": {"code": 502}}]}, "choices[0] that ended in an error"),
-    ([choice()], "JSON that is no object (a list)"),
-    ("Hi", "JSON that is no object (a str)"),
+    ([choice()], "JSON that is not an object (a list)"),
+    ("Hi", "JSON that is not an object (a str)"),
     (None, "the JSON null"),
 ]
 
 
 @pytest.mark.parametrize(("body", "why"), FLAWS)
-def test_a_body_is_a_completion_or_says_why_not(body: Any, why: str | None) -> None:
+def test_flaw_says_why_a_body_is_not_a_completion(body: Any, why: str | None) -> None:
     assert flaw(body, is_json=True) == why
 
 
 @pytest.mark.parametrize(("text", "why"), [("", "an empty body"), ("<html>", "text that is not JSON")])
-def test_text_is_no_completion(text: str, why: str) -> None:
+def test_flaw_of_a_body_that_is_not_json(text: str, why: str) -> None:
     assert flaw(text, is_json=False) == why
 
 
@@ -85,7 +81,7 @@ def test_text_is_no_completion(text: str, why: str) -> None:
         ([choice(None, refusal="I cannot say kestrel")], "choices[0] is a refusal"),
     ],
 )
-def test_an_answer_is_whole_or_says_why_not(choices: list[Any], why: str | None) -> None:
+def test_incomplete_says_why_an_answer_is_not_complete(choices: list[Any], why: str | None) -> None:
     assert incomplete({"choices": choices}) == why
 
 
@@ -103,7 +99,7 @@ def test_an_answer_is_whole_or_says_why_not(choices: list[Any], why: str | None)
         ([{"type": "reference", "text": "x"}, {"type": "text", "text": None}], ""),
     ],
 )
-def test_the_text_of_a_content(content: Any, text: str) -> None:
+def test_text_of_content_in_each_form(content: Any, text: str) -> None:
     assert text_of(content) == text
     assert reply(choice(content)).text == text
 
@@ -126,7 +122,7 @@ def test_the_text_of_a_content(content: Any, text: str) -> None:
         (None, None),
     ],
 )
-def test_tokens_where_the_server_counts(body: Any, tokens: int | None) -> None:
+def test_tokens_are_the_total_or_the_sum_of_the_parts(body: Any, tokens: int | None) -> None:
     assert Reply(200, body).tokens == tokens
 
 
@@ -148,9 +144,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("message", "expected"), MESSAGES)
-def test_a_replys_message_becomes_one_that_a_request_may_hold(
-    message: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def test_conversation_message_is_valid_in_a_request(message: dict[str, Any], expected: dict[str, Any]) -> None:
     found = conversation_message(message)
     assert found == {"role": "assistant", **expected}
     validate_request({"model": "m", "messages": [found]})
@@ -207,7 +201,7 @@ def test_an_answer_that_is_not_json_is_an_error_that_does_not_quote_it(text: str
 @pytest.mark.parametrize(
     "text", ["```json\n" + "\n" * 200_000, "```" + " " * 200_000 + "x", "```\n" * 50_000], ids=range(3)
 )
-def test_a_model_that_repeats_itself_does_not_hold_the_task_up(text: str) -> None:
+def test_an_answer_of_repeated_newlines_is_read_in_linear_time(text: str) -> None:
     # A pattern with two wildcards would need hours here.
     with pytest.raises(InvalidOutput):
         result(reply(choice(text)), "json")
@@ -219,7 +213,7 @@ def test_json_that_was_cut_off_is_an_incomplete_reply() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_an_answer_that_only_calls_tools_has_no_text(form: str) -> None:
+def test_an_answer_that_only_calls_tools_has_no_text(form: ResultFormat) -> None:
     answer = reply(choice(None, "tool_calls", tool_calls=[CALL]))
     assert result(answer, "message")["tool_calls"] == [CALL]
     with pytest.raises(InvalidOutput, match="Use result_format='tool_calls'"):
@@ -233,7 +227,7 @@ def test_text_beside_tool_calls_is_the_text() -> None:
 def test_a_reply_raises_its_error_or_is_returned() -> None:
     answer = reply(choice())
     assert answer.raise_for_error() is answer
-    error = protocol_error("Look here", answer)
+    error = answer.as_error(ProtocolError, "Look here")
     with pytest.raises(ProtocolError) as caught:
         Reply(200, None, error=error).raise_for_error()
     assert caught.value is error

@@ -81,7 +81,7 @@ SAID: list[tuple[dict[str, Any], Any, str]] = [
 
 
 @pytest.mark.parametrize(("schema", "value", "said"), SAID)
-def test_a_broken_schema_is_told_by_the_schema_s_own_names_and_by_positions(
+def test_a_problem_names_the_schemas_own_names_and_positions_and_nothing_of_the_answer(
     schema: dict[str, Any], value: Any, said: str
 ) -> None:
     output = load_output(schema)
@@ -92,7 +92,7 @@ def test_a_broken_schema_is_told_by_the_schema_s_own_names_and_by_positions(
     assert "Jane" not in problem.said
 
 
-def test_the_model_is_told_which_key_or_number_of_its_own_is_wrong() -> None:
+def test_the_model_is_told_its_own_wrong_key_or_number() -> None:
     assert problem_of({"maximum": 10}, CARD).told == f"$: must be at most 10, got {CARD}"
     assert problem_of({"additionalProperties": False}, {SICK: 1}).told == f"$: has a key that is not allowed: {SICK!r}"
 
@@ -148,7 +148,7 @@ class Person(BaseModel):
     [
         ({"age": 7}, "$.age: breaks a rule of the model class (value_error)"),
         ({"age": 8}, "$.age: breaks a rule of the model class (its own)"),
-        ({"age": 9}, "the model class fails with it (KeyError)"),
+        ({"age": 9}, "the model class fails on it (KeyError)"),
         ({"age": 6}, "$: breaks a rule of the model class (assertion_error)"),
         ({"born": SICK}, "$.born: breaks a rule of the model class (date_from_datetime_parsing)"),
         ({"seen": SICK}, "$.seen"),
@@ -158,7 +158,7 @@ class Person(BaseModel):
         ({"page": SICK}, "$.page"),
     ],
 )
-def test_what_a_class_has_against_an_answer_is_told_without_the_answer(answer: Any, place: str) -> None:
+def test_the_error_of_a_model_class_does_not_quote_the_answer(answer: Any, place: str) -> None:
     assert problem_of(Person, answer).said.startswith(place)
 
 
@@ -186,7 +186,7 @@ class Loose(BaseModel):
         ({"both": [CARD, SICK]}, "$.person.both: Input should be a valid integer; $.person.both[1]: Input"),
     ],
 )
-def test_its_places_are_its_own_names_and_positions(person: Any, said: str) -> None:
+def test_the_error_of_a_model_class_has_its_own_names_and_positions(person: Any, said: str) -> None:
     assert problem_of(Loose, {"person": person}).said.startswith(said)
 
 
@@ -205,7 +205,7 @@ QUICK = fuzz(150)
 
 @QUICK
 @given(schema=st.sampled_from(SCHEMAS), answer=ANSWERS, last=st.booleans())
-def test_no_error_and_no_line_of_a_log_quotes_any_answer(schema: Any, answer: Any, last: bool) -> None:
+def test_errors_and_log_lines_never_quote_an_answer(schema: Any, answer: Any, last: bool) -> None:
     dialogue = Dialogue(REQUEST, Wanted(load_output(schema), retries=0 if last else 1, result_format="json"))
     choice = {"finish_reason": "stop", "message": {"content": json.dumps(answer)}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
@@ -215,7 +215,7 @@ def test_no_error_and_no_line_of_a_log_quotes_any_answer(schema: Any, answer: An
 
 @QUICK
 @given(name=TEXTS, arguments=ANSWERS, last=st.booleans())
-def test_so_it_is_for_calls_of_tools(name: str, arguments: Any, last: bool) -> None:
+def test_errors_and_log_lines_never_quote_a_tool_call(name: str, arguments: Any, last: bool) -> None:
     parameters = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"maximum": 1}}
     function = {"name": "weather", "parameters": parameters}
     request = {**REQUEST, "tools": [{"type": "function", "function": function}]}
@@ -225,11 +225,11 @@ def test_so_it_is_for_calls_of_tools(name: str, arguments: Any, last: bool) -> N
     choice = {"finish_reason": "tool_calls", "message": {"tool_calls": [made_up, wrong]}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
     said = dialogue.asking_again if reply is None else str(reply.error)
-    assert "it calls a tool that was not offered; there are weather" in said
+    assert "it calls a tool that was not offered; the request offers weather" in said
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 
 
-def test_a_correction_tells_the_model_what_is_wrong_with_its_own_words() -> None:
+def test_a_correction_quotes_the_answer_to_the_model_alone() -> None:
     dialogue = Dialogue(REQUEST, Wanted(load_output({"maximum": 10}), result_format="json"))
     choice = {"finish_reason": "stop", "message": {"content": str(CARD)}}
     assert dialogue.take(Reply(200, {"choices": [choice]})) is None
