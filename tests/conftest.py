@@ -62,6 +62,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if item.path.is_relative_to(CORE):
             item.add_marker("core")
+        # Hundreds of examples, and of each line that they reach another test tells more.
+        if hasattr(getattr(item, "function", None), "hypothesis"):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ TEMPLATE = "airflow_template"
 def make_database(shared: Path, url: str, server: str | None) -> None:
     """The database at ``url``, copied from a template that the first process makes.
 
-    ``shared``: a folder that all processes have. ``server``: the URL of a PostgreSQL's own database, where there is one. On SQLite a database is a file.
+    ``shared`` is a folder that all processes have. ``server`` is the URL of a PostgreSQL's own database, where there is
+    one. On SQLite a database is a file.
     """
     with (shared / "database.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,9 +52,10 @@ def _name(url: str) -> str:
 
 
 def _migrate() -> None:
-    """As Airflow's users do. The environment names the database."""
+    """As Airflow's users do. The environment names the database; coverage, which would be measured too, is left out."""
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

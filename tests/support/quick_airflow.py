@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ def make_quick() -> None:
     _keep_the_api()
     _keep_what_pydantic_compiled()
     _keep_the_dependencies()
+    _leave_the_api_untraced()
 
 
 def _never_wait_for_the_disk() -> None:
@@ -71,6 +73,45 @@ def _keep_the_dependencies() -> None:
         return known[key]
 
     utils.get_dependant = kept
+
+
+def _leave_the_api_untraced() -> None:
+    """Nothing of this package runs in Airflow's API, and measuring coverage makes it several times as slow.
+
+    Each thread is traced or not, so those of the API are not. It is built here, with nothing traced at all.
+    """
+    from airflow.sdk.execution_time import supervisor
+    from anyio._backends._asyncio import WorkerThread
+
+    run = WorkerThread.run
+
+    def untraced(thread: Any) -> None:
+        sys.settrace(None)
+        run(thread)
+
+    WorkerThread.run = untraced  # type: ignore[method-assign]
+    with _without_coverage():
+        supervisor.in_process_api_server().transport  # noqa: B018 - its thread starts when it is read
+
+
+@contextmanager
+def _without_coverage() -> Iterator[None]:
+    try:
+        from coverage import Coverage
+    except ImportError:  # it is in the newest Airflow's environment
+        yield
+        return
+    measuring = Coverage.current()
+    threads = threading.gettrace()
+    if measuring:
+        measuring.stop()
+    threading.settrace(None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        threading.settrace(threads)  # type: ignore[arg-type]
+        if measuring:
+            measuring.start()
 
 
 @contextmanager
