@@ -11,7 +11,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres test-servers lint pytest wheel-test \
-	bench soak lock lock-engines clean help
+	bench soak lock lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -110,6 +110,9 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 
 lock-engines: $(UV) ## the same for vLLM and transformers, by pip, which takes minutes
 	.venv-uv/bin/python .ci/lock-engines.py > requirements/engines.lock
+
+messages: .venv/.ready ## every text that a user may read, with its place, to be gone over in one sitting
+	@$(BIN)/python .ci/messages.py
 
 clean: ## remove the environments and everything that was built
 	rm -rf .venv .venv-* .servers .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
