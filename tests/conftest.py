@@ -51,20 +51,30 @@ if BROKER:
     os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
-CORE = Path(__file__).parent / "unit"
+TESTS = Path(__file__).parent
+CORE = TESTS / "unit"
+# Every behaviour is tried with a task that waits in its worker. Here it is tried with one that defers, too, in each run
+# of the tests; in the rest of tests/airflow only where there is time for it, in `make test-slow`.
+DEFERRED_TOO = (TESTS / "airflow" / "durable", TESTS / "airflow" / "task" / "test_operators.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("database")
-        if item.get_closest_marker("model"):
+        if item.get_closest_marker("model") or item.get_closest_marker("scheduler") or _repeats(item):
             item.add_marker("slow")
         if item.path.is_relative_to(CORE):
             item.add_marker("core")
-        # Hundreds of examples, and of each line that they reach another test tells more.
-        if hasattr(getattr(item, "function", None), "hypothesis"):
+        # Hundreds of examples tell no more of a line than the test beside them; measured, they take minutes.
+        if hasattr(getattr(item, "function", None), "hypothesis") or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """Is it the second run of a test, whose task defers?"""
+    made_of = getattr(getattr(item, "callspec", None), "params", {})
+    return bool(made_of.get("airflow")) and not any(item.path.is_relative_to(path) for path in DEFERRED_TOO)
 
 
 @pytest.fixture(scope="session")
