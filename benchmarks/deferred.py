@@ -65,7 +65,9 @@ def _one(folder: Path, url: str, case: Case, count: int) -> dict:
     """CPU and wall clock of a triggerer, from its start to the last event, in seconds."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         env = environment(folder, url) | {"AIRFLOW_HOME": name, "AIRFLOW__CORE__DAGS_FOLDER": f"{name}/dags"}
-        found = measured("triggerer.py", case.name, str(count), str(_SIZES[case.size]), env=env, patience=_PATIENCE)
+        found = measured(
+            "../tests/support/triggerer.py", case.name, str(count), str(_SIZES[case.size]), env=env, patience=_PATIENCE
+        )
     return {"cpu_ms": found["cpu"], "ms": found["start"] + found["seconds"]}
 
 

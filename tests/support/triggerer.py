@@ -1,4 +1,4 @@
-"""One real triggerer and its database: `python triggerer.py CONTENDER COUNT BYTES` prints one sample as JSON.
+"""One real triggerer and its database: `python tests/support/triggerer.py CONTENDER COUNT BYTES` prints one sample as JSON.
 
 COUNT tasks of a run are put into the state that a worker leaves behind when it defers; then ``airflow triggerer``
 starts. BYTES is the length of the prompt. With a fourth argument, ``sent``, all requests were under way when an earlier
