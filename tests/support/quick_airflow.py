@@ -52,7 +52,7 @@ def _keep_what_pydantic_compiled() -> None:
     """Airflow compiles the type of JSON anew for each template field of each task."""
     from airflow.sdk.execution_time import task_runner
 
-    task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)  # type: ignore[misc, assignment]
+    task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)  # type: ignore[attr-defined]
 
 
 def _keep_the_dependencies() -> None:
@@ -89,7 +89,7 @@ def _leave_the_api_untraced() -> None:
         sys.settrace(None)
         run(thread)
 
-    WorkerThread.run = untraced  # type: ignore[method-assign]
+    WorkerThread.run = untraced  # type: ignore[method-assign, assignment]
     with _without_coverage():
         supervisor.in_process_api_server().transport  # noqa: B018 - its thread starts when it is read
 
@@ -105,11 +105,11 @@ def _without_coverage() -> Iterator[None]:
     threads = threading.gettrace()
     if measuring:
         measuring.stop()
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     try:
         yield
     finally:
-        threading.settrace(threads)  # type: ignore[arg-type]
+        threading.settrace(threads)
         if measuring:
             measuring.start()
 
