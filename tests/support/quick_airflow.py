@@ -52,7 +52,7 @@ def _keep_what_pydantic_compiled() -> None:
     """Airflow compiles the type of JSON anew for each template field of each task."""
     from airflow.sdk.execution_time import task_runner
 
-    task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)  # type: ignore[attr-defined]
+    task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)  # type: ignore[attr-defined, assignment]
 
 
 def _keep_the_dependencies() -> None:

@@ -76,6 +76,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class TestTurns:
     """The loop's other tasks have their turn while an answer is read."""
 
+    @pytest.mark.no_cover
     def test_while_bytes_come_one_by_one(self, chat: ChatServer, pieces: list[int]) -> None:
         body = replies.ok("x" * 60_000).body
         sent = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
