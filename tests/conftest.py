@@ -182,3 +182,19 @@ def chat(server: ChatServer, connect: Callable[..., str]) -> ChatServer:
     """The server, with the connection `chat_default` to it."""
     connect(**server.connection)
     return server
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged at INFO and above: see ``Log``."""
+    from tests.support.calling import Log
+
+    return Log(capsys, caplog)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of a CA that nobody knows: see ``Certificates``."""
+    from tests.support.certs import make_certificates
+
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

@@ -184,7 +184,7 @@ class TestArguments:
             batch.task(**arguments)
         assert caught.value.path == path
 
-    def test_so_it_does_in_partial(self):
+    def test_a_wrong_one_breaks_the_import_when_it_is_given_to_partial(self):
         with DAG("mapped", schedule=None), pytest.raises(InvalidRequest, match="on_changed"):
             ChatCompletionBatchOperator.partial(task_id="bulk", output="/tmp/out", on_changed="never")
 

@@ -93,7 +93,7 @@ class TestChanged:
         assert f"another {what}" in error.message
         assert len(batch.chat.requests) == 2
 
-    def test_so_is_another_input(self, batch):
+    def test_another_input_is_an_error_that_says_so_before_anything_is_sent(self, batch):
         batch.texts(2)
         batch.run()
         batch.texts(3)

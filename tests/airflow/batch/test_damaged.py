@@ -114,7 +114,7 @@ def test_a_line_of_another_batch_is_an_error_that_costs_nothing(batch, line):
     assert len(batch.chat.requests) == 2
 
 
-def test_one_that_is_put_among_the_errors_while_the_batch_runs_is_left_there(batch):
+def test_a_line_of_another_batch_that_comes_among_the_errors_while_this_one_runs_is_left_there(batch):
     def answer(request):
         with (batch.output / "errors.jsonl").open("a") as file:
             file.write('{"their": "own"}\n')
@@ -129,7 +129,7 @@ def test_one_that_is_put_among_the_errors_while_the_batch_runs_is_left_there(bat
     assert json.loads((batch.output / "manifest.json").read_text())["succeeded"] == 1
 
 
-def test_so_is_one_of_another_shard(batch):
+def test_a_line_of_another_shard_is_an_error_that_costs_nothing(batch):
     batch.texts(4)
     for shard in ("1/2", "2/2"):
         batch.run(shard=shard)
@@ -221,7 +221,7 @@ class TestIds:
             assert "its id is that of row 0" in batch.errors[0]["error"]["message"]
         assert batch.asked == ["a", "c"]
 
-    def test_so_they_are_in_lines_of_the_batch_file_format(self, batch):
+    def test_a_number_and_its_digits_are_one_in_the_batch_file_format(self, batch):
         batch.write(*({**LINE, "custom_id": custom_id} for custom_id in ("5", 5)))
         for _ in range(2):
             assert batch.run(prompt=None, max_failures=None)["failed"] == {"InvalidRequest": 1}

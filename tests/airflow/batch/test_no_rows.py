@@ -47,7 +47,7 @@ def test_a_file_without_rows_succeeds_with_a_manifest_of_zeros_and_empty_files(b
     "arguments",
     [{}, {"max_failures": 0}, {"shard": "2/8"}, {"shard": "10:20"}, {"requests_per_minute": 1}, {"prompt": None}],
 )
-def test_so_does_an_empty_list_whatever_else_is_asked_for(batch, arguments):
+def test_an_empty_list_succeeds_whatever_else_is_asked_for(batch, arguments):
     assert counts(batch.run(input=[], **arguments)) == NOTHING
     assert batch.chat.requests == []
 

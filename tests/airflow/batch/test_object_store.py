@@ -262,7 +262,7 @@ def test_a_run_that_was_taken_over_from_leaves_errors_and_manifest_alone(stored)
 
 
 @pytest.mark.slow
-def test_it_survives_kills_and_loses_no_more_than_the_open_part(stored, project, store):
+def test_a_batch_that_is_killed_loses_no_more_than_the_open_part(stored, project, store):
     batch, chance = stored.batch, random.Random(5)
     batch.texts(300)
     command = [sys.executable, "-m", "tests.support.one_try", *stored.arguments.values(), "4", str(store)]

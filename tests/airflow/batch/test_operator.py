@@ -58,7 +58,7 @@ def test_the_rendered_fields_show_the_run_and_leave_what_looks_at_a_row(airflow,
     assert chat.requests[0].json["temperature"] == 0.5
 
 
-def test_it_maps_over_files_and_over_shards(airflow, chat, tmp_path):
+def test_the_operator_maps_over_files_and_over_shards(airflow, chat, tmp_path):
     files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for file in files:
         file.write_text("".join(json.dumps({"text": f"{file.stem} {index}"}) + "\n" for index in range(4)))

@@ -39,7 +39,7 @@ def test_each_row_has_the_value_and_one_that_does_not_fit_is_asked_for_again(bat
     assert len({request.headers["idempotency-key"] for request in batch.chat.requests}) == 4
 
 
-def test_one_that_never_fits_fails_alone_and_keeps_what_came(batch):
+def test_a_row_whose_answer_never_fits_fails_alone_and_keeps_what_came(batch):
     batch.texts(2)
     batch.chat.default = lambda request: replies.ok(
         '{"good": 1}' if request.json["messages"][0]["content"] == "row 1" else '{"good": true}'
@@ -93,7 +93,7 @@ def test_a_row_whose_answer_the_server_could_not_use_is_asked_again_in_the_same_
     assert [request.json["response_format"]["type"] for request in batch.chat.requests] == ["json_schema"] * 4
 
 
-def test_one_that_the_server_can_never_use_fails_alone_with_its_words(batch):
+def test_a_row_whose_answer_the_server_can_never_use_fails_alone_with_its_words(batch):
     batch.texts(2)
     failed = {"message": "Failed to generate JSON.", "code": "json_validate_failed", "failed_generation": "canary"}
 

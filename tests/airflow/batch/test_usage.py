@@ -36,7 +36,7 @@ def number(request):
     return int(prompt_of(request).split()[1])
 
 
-def test_it_has_answers_that_were_asked_again_and_rows_that_never_fit(batch):
+def test_usage_counts_answers_that_were_asked_again_and_rows_that_never_fit(batch):
     def rule(request):
         first = request.json["messages"][0]["content"]
         fits = len(request.json["messages"]) > 1 and first != "row 3"
@@ -51,7 +51,7 @@ def test_it_has_answers_that_were_asked_again_and_rows_that_never_fit(batch):
     assert sum(line["usage"]["total_tokens"] for line in lines) == meter.tokens
 
 
-def test_it_has_what_rows_took_that_failed_in_earlier_tries(batch):
+def test_usage_counts_what_rows_took_that_failed_in_earlier_tries(batch):
     def good_in(tries):
         return lambda request: '{"a": 1}' if number(request) % 2 in tries else "not JSON"
 
@@ -79,7 +79,7 @@ def test_a_failed_row_of_whose_line_the_body_alone_tells_the_usage_counts(batch)
     assert batch.run(result_format="json")["usage"]["total_tokens"] == 22
 
 
-def test_so_it_has_in_lines_of_the_batch_file_format(batch):
+def test_usage_counts_failed_rows_in_the_batch_file_format(batch):
     body = {"model": "m", "messages": [{"role": "user", "content": "row 1"}]}
     batch.write({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
     batch.chat.default = meter = Meter(lambda request: "Hel")
@@ -93,7 +93,7 @@ def test_so_it_has_in_lines_of_the_batch_file_format(batch):
     assert line["response"]["body"]["usage"]["total_tokens"] < meter.tokens
 
 
-def test_it_has_what_attempts_took_that_were_made_again(batch):
+def test_usage_counts_what_attempts_took_that_were_made_again(batch):
     refused = replies.Reply(500, body=b'{"error": "oops", "usage": {"total_tokens": 5}}')
     batch.texts(1)
     batch.chat.script(refused, refused)

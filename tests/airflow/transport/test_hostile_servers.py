@@ -25,11 +25,6 @@ Connect = Callable[..., str]
 MB = 1 << 20
 
 
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
-
-
 def hook() -> ChatCompletionHook:
     return ChatCompletionHook(max_attempts=1)
 

@@ -215,7 +215,7 @@ def test_no_error_and_no_line_of_a_log_quotes_any_answer(schema: Any, answer: An
 
 @QUICK
 @given(name=TEXTS, arguments=ANSWERS, last=st.booleans())
-def test_so_it_is_for_calls_of_tools(name: str, arguments: Any, last: bool) -> None:
+def test_no_error_and_no_line_of_a_log_quotes_a_call_of_a_tool(name: str, arguments: Any, last: bool) -> None:
     parameters = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"maximum": 1}}
     function = {"name": "weather", "parameters": parameters}
     request = {**REQUEST, "tools": [{"type": "function", "function": function}]}

@@ -128,7 +128,7 @@ def last(dialogue: Dialogue, *replies: Reply) -> Reply:
     return final
 
 
-def test_one_that_is_too_deep_to_be_checked_is_asked_for_again_then_told_with_all_that_is_known_of_it() -> None:
+def test_an_answer_that_is_too_deep_to_be_checked_is_asked_for_again_then_told() -> None:
     dialogue = Dialogue(REQUEST, Wanted(load_output(TREE), result_format="json"))
     final = last(dialogue, answered(DEEP, total_tokens=3), answered(DEEP, total_tokens=4))
     error = final.error

@@ -60,7 +60,7 @@ def test_an_index_may_be_a_text() -> None:
     assert [(one["index"], one["message"]["content"]) for one in made["choices"]] == [(0, "00"), (1, "1")]
 
 
-def test_it_is_finished_when_every_choice_has_its_finish_reason() -> None:
+def test_a_stream_is_finished_when_every_choice_has_its_finish_reason() -> None:
     assembly = Assembly()
     assert (assembly.empty, assembly.finished) == (True, False)
     assembly.add(choice({"content": "a"}, 0, finish_reason="stop"))

@@ -12,7 +12,7 @@ from tests.unit.call.test_exchange import OK, drive, received
     ("said", "todo"),
     [("", "Ask again"), (" max completion tokens reached before generating a valid document", "Raise the token limit")],
 )
-def test_it_says_so_is_not_final_and_is_not_asked_for_again_here(said: str, todo: str) -> None:
+def test_a_spoilt_generation_says_so_is_not_final_and_is_not_asked_for_again_here(said: str, todo: str) -> None:
     body = {"error": {"message": f"Failed to generate JSON.{said}", "code": "json_validate_failed"}}
     steps, reply = drive([received(400, body), OK])
     assert len(steps) == 1

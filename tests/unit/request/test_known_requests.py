@@ -84,7 +84,7 @@ def test_one_unknown_value_makes_no_valid_request_wrong(index: int) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(st.data())
-def test_nor_do_any_number_of_them(data: st.DataObject) -> None:
+def test_any_number_of_unknown_values_makes_no_valid_request_wrong(data: st.DataObject) -> None:
     request = data.draw(st.sampled_from(VALID))
     hidden = data.draw(st.sets(st.sampled_from(places(request)), max_size=12))
     assert broken(masked(request, hidden)) is None
@@ -93,7 +93,7 @@ def test_nor_do_any_number_of_them(data: st.DataObject) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_nor_does_a_key_that_is_still_to_come(data: st.DataObject) -> None:
+def test_a_key_that_is_still_to_come_makes_no_valid_request_wrong(data: st.DataObject) -> None:
     request = data.draw(st.sampled_from(VALID))
     left_out = data.draw(st.sets(st.sampled_from(sorted(request)))) - {"messages", "model"}
     rest = {key: value for key, value in request.items() if key not in left_out}

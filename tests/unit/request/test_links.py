@@ -73,7 +73,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("load", [of_request, of_answer, of_tool, of_function])
 @pytest.mark.parametrize(("schema", "words"), BROKEN)
-def test_one_that_leads_nowhere_or_to_no_end_is_refused_when_the_schema_is_loaded(
+def test_a_reference_that_leads_nowhere_or_to_no_end_is_refused_when_the_schema_is_loaded(
     load: Any, schema: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("the core must not use the network"))

@@ -31,7 +31,7 @@ TEXT = "a" * 5000 + "!"
         ({"$schema": "https://json-schema.org/draft/2020-12/schema", "items": {"$ref": "#"}, "pattern": TRAP}, [TEXT]),
     ],
 )
-def test_one_that_backtracks_ends(schema: dict[str, Any], value: Any) -> None:
+def test_a_pattern_that_backtracks_ends(schema: dict[str, Any], value: Any) -> None:
     output = load_output(schema)
     assert output is not None
     assert output.problem(value) is not None
@@ -39,7 +39,7 @@ def test_one_that_backtracks_ends(schema: dict[str, Any], value: Any) -> None:
         validate_request(value, schema)
 
 
-def test_one_in_a_tool_ends() -> None:
+def test_a_pattern_in_a_tool_ends() -> None:
     parameters = {"type": "object", "properties": {"name": {"pattern": TRAP}}}
     tools = Tools({"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}]})
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": f'{{"name": "{TEXT}"}}'}}
@@ -58,7 +58,7 @@ def test_one_in_a_tool_ends() -> None:
         (r"^\u0041$", "A", "B"),
     ],
 )
-def test_one_means_what_json_schema_says(pattern: str, matching: str, other: str) -> None:
+def test_a_pattern_means_what_json_schema_says(pattern: str, matching: str, other: str) -> None:
     validate_request(matching, {"pattern": pattern})
     with pytest.raises(InvalidRequest):
         validate_request(other, {"pattern": pattern})
@@ -82,7 +82,7 @@ def test_one_means_what_json_schema_says(pattern: str, matching: str, other: str
         ),
     ],
 )
-def test_one_that_cannot_be_matched_so_is_refused_when_the_schema_is_loaded(
+def test_a_pattern_that_cannot_be_matched_in_linear_time_is_refused_when_the_schema_is_loaded(
     schema: dict[str, Any], where: str, why: str
 ) -> None:
     for load in (load_schema, load_output):

@@ -117,7 +117,7 @@ def test_what_openai_does_not_know_is_told_once_and_sent_elsewhere(change: dict[
 
 
 @pytest.mark.parametrize(("change", "words"), OPEN_PLACES, ids=[words for _, words in OPEN_PLACES])
-def test_and_is_not_sent_to_openai_or_azure(change: dict[str, Any], words: str) -> None:
+def test_what_openai_does_not_know_is_not_sent_to_openai_or_azure(change: dict[str, Any], words: str) -> None:
     for base_url in SERVERS_OF_OPENAI:
         error = refusal(change, base_url)
         assert words.split(" ", maxsplit=1)[0] in str(error.path)

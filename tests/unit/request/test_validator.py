@@ -102,7 +102,7 @@ def accepts(schema: Any, value: Any) -> bool:
         (5, {"contains": {"type": "null"}, "unevaluatedItems": False}, [None, 2]),
     ],
 )
-def test_so_it_is_for_what_few_drafts_have(draft: int, schema: Any, value: Any) -> None:
+def test_the_verdict_on_what_few_drafts_have_is_that_of_plain_jsonschema(draft: int, schema: Any, value: Any) -> None:
     whole = {"$schema": DRAFTS[draft], **schema}
     assert accepts(whole, value) is validator_for(whole)(whole).is_valid(value)
 
