@@ -53,8 +53,8 @@ if BROKER:
 
 TESTS = Path(__file__).parent
 CORE = TESTS / "unit"
-# Every behaviour is tried with a task that waits in its worker. Here it is tried with one that defers, too, in each run
-# of the tests; in the rest of tests/airflow only where there is time for it, in `make test-slow`.
+# The fixture `airflow` runs a test twice: the task waits in its worker, then it defers. The second run is slow. Only
+# here, where deferral itself is tested, it is one of the quick tests.
 DEFERRED_TOO = (TESTS / "airflow" / "durable", TESTS / "airflow" / "task" / "test_operators.py")
 
 
@@ -66,13 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if item.path.is_relative_to(CORE):
             item.add_marker("core")
-        # Hundreds of examples tell no more of a line than the test beside them; measured, they take minutes.
+        # The tests beside them run the same lines, and hundreds of examples take minutes if coverage is measured.
         if hasattr(getattr(item, "function", None), "hypothesis") or item.get_closest_marker("slow"):
             item.add_marker("no_cover")
 
 
 def _repeats(item: pytest.Item) -> bool:
-    """Is it the second run of a test, whose task defers?"""
+    """Is this the second run of a test, in which its task defers?"""
     made_of = getattr(getattr(item, "callspec", None), "params", {})
     return bool(made_of.get("airflow")) and not any(item.path.is_relative_to(path) for path in DEFERRED_TOO)
 
