@@ -10,7 +10,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres test-servers lint pytest wheel-test \
+.PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres test-servers lint pytest wheel-test \
 	bench soak lock lock-engines messages clean help
 
 export PYTHON
@@ -19,6 +19,8 @@ BIN := .venv/bin
 # has them run in one. A file's tests stay together: they share what is slow to make, such as a whole Airflow.
 WORKERS ?= logical
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile
+# Each test runs on the newest Airflow: the quick ones in `make test`, the rest in `make test-slow` and `make test-e2e`.
+QUICK := not slow and not e2e
 # `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
 ONLY ?= not e2e
 # The Pythons beside 3.11 that the package is for, and the one that has the next Airflow.
@@ -39,7 +41,7 @@ COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 
 demo: .venv/.ready ## run the DAG "chained" against the embedded model and print the replies
 	$(BIN)/python .ci/demo.py
 
-test: lint pytest wheel-test ## lint, types, layers, tests with the coverage gate, and the built wheel
+test: lint pytest wheel-test ## lint, types, layers, the quick tests with the coverage gate, and the built wheel
 
 lint: .venv/.ready ## ruff, mypy and import-linter
 	$(BIN)/ruff check
@@ -47,8 +49,11 @@ lint: .venv/.ready ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-pytest: .venv/.ready ## the tests alone, with the coverage gate
-	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "not e2e"
+pytest: .venv/.ready ## the quick tests alone, with the coverage gate
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "$(QUICK)"
+
+test-slow: .venv/.ready ## the tests that take seconds each: processes, a whole Airflow, a real model, deferred tasks
+	$(BIN)/pytest $(PARALLEL) -m "slow and not e2e"
 
 fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
 	FUZZ_TIMES=50 $(BIN)/pytest tests/unit/call/test_any_reply.py tests/unit/answer/test_any_answer.py tests/unit/answer/test_answer_words.py \
@@ -91,6 +96,13 @@ wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find 
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
+
+# What lies beside the sources here must not be what they are tested with.
+sdist-test: .venv/.ready ## the quick tests from the sdist, unpacked in an empty folder; SDIST_TESTS names others
+	rm -rf build/sdist && mkdir -p build/sdist
+	$(BIN)/python -m build --sdist --no-isolation --outdir build/sdist
+	tar --extract --directory build/sdist --strip-components 1 --file build/sdist/*.tar.gz
+	cd build/sdist && PYTHONPATH="$$PWD" ../../$(BIN)/pytest $(PARALLEL) -m "$(QUICK)" $(SDIST_TESTS)
 
 bench: .venv-bench/.ready ## the benchmarks against other providers
 	.venv-bench/bin/python benchmarks/run.py

@@ -15,6 +15,7 @@ import report
 from processes import environment, exit_cleanly, install, measured, middle, slow_server
 from triggers import COUNTS
 
+_SCRIPT = "../tests/support/triggerer.py"
 _PATIENCE = 170.0  # longer than the script's own, which knows what to stop
 _SIZES = {"100 B": 100, "100 KB": 100_000, "1 MB": 1_000_000}
 
@@ -65,7 +66,7 @@ def _one(folder: Path, url: str, case: Case, count: int) -> dict:
     """CPU and wall clock of a triggerer, from its start to the last event, in seconds."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         env = environment(folder, url) | {"AIRFLOW_HOME": name, "AIRFLOW__CORE__DAGS_FOLDER": f"{name}/dags"}
-        found = measured("triggerer.py", case.name, str(count), str(_SIZES[case.size]), env=env, patience=_PATIENCE)
+        found = measured(_SCRIPT, case.name, str(count), str(_SIZES[case.size]), env=env, patience=_PATIENCE)
     return {"cpu_ms": found["cpu"], "ms": found["start"] + found["seconds"]}
 
 

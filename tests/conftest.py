@@ -51,17 +51,30 @@ if BROKER:
     os.environ["AIRFLOW__CELERY__BROKER_URL"] = BROKER
 
 
-CORE = Path(__file__).parent / "unit"
+TESTS = Path(__file__).parent
+CORE = TESTS / "unit"
+# The fixture `airflow` runs a test twice: the task waits in its worker, then it defers. The second run is slow. Only
+# here, where deferral itself is tested, it is one of the quick tests.
+DEFERRED_TOO = (TESTS / "airflow" / "durable", TESTS / "airflow" / "task" / "test_operators.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "airflow_db" in getattr(item, "fixturenames", ()):
             item.add_marker("database")
-        if item.get_closest_marker("model"):
+        if item.get_closest_marker("model") or item.get_closest_marker("scheduler") or _repeats(item):
             item.add_marker("slow")
         if item.path.is_relative_to(CORE):
             item.add_marker("core")
+        # The tests beside them run the same lines, and hundreds of examples take minutes if coverage is measured.
+        if hasattr(getattr(item, "function", None), "hypothesis") or item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
+def _repeats(item: pytest.Item) -> bool:
+    """Is this the second run of a test, in which its task defers?"""
+    made_of = getattr(getattr(item, "callspec", None), "params", {})
+    return bool(made_of.get("airflow")) and not any(item.path.is_relative_to(path) for path in DEFERRED_TOO)
 
 
 @pytest.fixture(scope="session")
@@ -82,54 +95,45 @@ def dags_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
+def airflow_db(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An empty metadata database. It takes seconds, so only the tests that need it ask for it."""
-    if SERVER and WORKER:
-        _create_database(SERVER, WORKER)
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    _keep_the_api()
+    from tests.support import quick_airflow
+    from tests.support.databases import make_database
 
-
-def _create_database(server: str, name: str) -> None:
-    from sqlalchemy import create_engine, text
-
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")  # no database is made within a transaction
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-
-
-def _keep_the_api() -> None:
-    """As Airflow 3.3 does by itself: before, ``dag.test()`` builds its API, in a second, for each task and trigger."""
-    from airflow.sdk.execution_time import supervisor
-
-    if not hasattr(supervisor.in_process_api_server, "cache_info"):
-        supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
+    folder = tmp_path_factory.getbasetemp()
+    # Of all workers: their own folders lie in one.
+    make_database(folder.parent if WORKER else folder, DATABASE, SERVER)
+    quick_airflow.make_quick()
 
 
 @pytest.fixture(scope="session")
 def run_dag(airflow_db: None) -> Callable[..., Any]:
     """`dag.test()` for a DAG that a test made: `run_dag(dag).state`. Its arguments are those of `test`."""
+    from tests.support.quick_airflow import without_pauses
 
     def run(dag: Any, **arguments: Any) -> Any:
         write_dag(dag)
-        return dag.test(**arguments)
+        with without_pauses():
+            return dag.test(**arguments)
 
     return run
 
 
-def write_dag(dag: Any) -> None:
-    """Only a DAG that is in the metadata database can run."""
+@functools.cache
+def _write_bundles() -> None:
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
+    DagBundlesManager().sync_bundles_to_db()
+
+
+def write_dag(dag: Any) -> None:
+    """Only a DAG that is in the metadata database can run."""
     try:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     except ImportError:  # before Airflow 3.2
         from airflow.models.dagbag import DagBag, sync_bag_to_db  # type: ignore[no-redef]
 
-    DagBundlesManager().sync_bundles_to_db()
+    _write_bundles()
     bag = DagBag(DAGS_FOLDER, collect_dags=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
@@ -178,3 +182,19 @@ def chat(server: ChatServer, connect: Callable[..., str]) -> ChatServer:
     """The server, with the connection `chat_default` to it."""
     connect(**server.connection)
     return server
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged at INFO and above: see ``Log``."""
+    from tests.support.calling import Log
+
+    return Log(capsys, caplog)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Of a CA that nobody knows: see ``Certificates``."""
+    from tests.support.certs import make_certificates
+
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

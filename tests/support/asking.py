@@ -17,6 +17,11 @@ def sent(chat, index=-1):
     return chat.requests[index].json
 
 
+def keys(chat):
+    """The Idempotency-Keys that came, in their order."""
+    return [request.headers["idempotency-key"] for request in chat.requests]
+
+
 def user(content):
     return {"role": "user", "content": content}
 

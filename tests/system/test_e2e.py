@@ -369,7 +369,7 @@ def test_a_triggerer_that_comes_back_to_hundreds_of_large_requests_does_not_hang
             "AIRFLOW_CONN_CHAT_DEFAULT": json.dumps({"conn_type": "chat", "host": server.url}),
             "PYTHONWARNINGS": "ignore",
         }
-        command = [sys.executable, str(project / "benchmarks" / "triggerer.py"), "ours", "300", "100000", "sent"]
+        command = [sys.executable, str(project / "tests" / "support" / "triggerer.py"), "ours", "300", "100000", "sent"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         assert server.requests == []

@@ -28,11 +28,6 @@ BEFORE_3_2 = tuple(map(int, version("apache-airflow-core").split(".")[:2])) < (3
 FULL = quote("http://localhost:8080/v1", safe="")
 
 
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
-
-
 def settings_of(monkeypatch: pytest.MonkeyPatch, written: str | dict[str, Any]) -> Settings:
     text = written if isinstance(written, str) else json.dumps({"conn_type": "chat", **written})
     monkeypatch.setenv("AIRFLOW_CONN_CHAT_TEST", text)

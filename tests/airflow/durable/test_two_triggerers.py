@@ -14,6 +14,7 @@ from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.durable.entry import KEY, Entry
 from airflow_chat_provider.testing import faults, replies
+from tests.support.asking import keys
 from tests.support.memory_xcom import MemoryXCom, Running, journal, leave, trigger
 
 
@@ -30,10 +31,6 @@ async def until(true: Any) -> None:
 
 def state(event: Any) -> str:
     return event.payload if isinstance(event.payload, str) else event.payload["state"]
-
-
-def keys(chat):
-    return [request.headers["idempotency-key"] for request in chat.requests]
 
 
 async def dies_after(wrote: Any) -> None:
@@ -71,7 +68,7 @@ class Frozen:
         self._thaw.set()
 
 
-def test_one_that_slept_through_a_wait_sends_nothing_when_another_has_asked(xcom, chat, caplog):
+def test_a_trigger_that_slept_through_a_wait_sends_nothing_when_another_has_asked(xcom, chat, caplog):
     chat.script(replies.error(429, "slow", headers={"retry-after-ms": "300"}), replies.delay(0.6, replies.ok("paid")))
     leave(chat.url)
 
@@ -92,7 +89,7 @@ def test_one_that_slept_through_a_wait_sends_nothing_when_another_has_asked(xcom
 
 
 @pytest.mark.parametrize("on_uncertain", ["fail", "resend"])
-def test_one_that_was_frozen_before_its_first_send_sends_nothing(xcom, chat, monkeypatch, on_uncertain):
+def test_a_trigger_that_was_frozen_before_its_first_send_sends_nothing(xcom, chat, monkeypatch, on_uncertain):
     leave(chat.url)
 
     async def scene():
@@ -154,7 +151,7 @@ def test_an_answer_to_a_try_that_was_cleared_touches_nothing_of_the_next_try(xco
     assert len(chat.requests) == 2
 
 
-def test_one_that_was_overtaken_by_a_trigger_that_then_died_ends_the_wait_itself(xcom, chat, monkeypatch):
+def test_a_trigger_that_was_overtaken_by_one_that_then_died_ends_the_wait_itself(xcom, chat, monkeypatch):
     monkeypatch.setattr(triggers, "_LOOK_AGAIN", 0.05)
     leave(chat.url)
 
@@ -289,7 +286,7 @@ def test_an_xcom_that_airflow_does_not_take_is_left_to_a_worker(xcom, chat, monk
     assert xcom.head()["state"] == "done"
 
 
-def test_one_that_freezes_while_it_connects_holds_its_request_back(xcom, chat, monkeypatch):
+def test_a_trigger_that_freezes_while_it_connects_holds_its_request_back(xcom, chat, monkeypatch):
     leave(chat.url)
 
     async def scene():

@@ -50,7 +50,7 @@ class TestSchemas:
                     make(task_id="ask", prompt="Hi", **arguments)
                 assert SAYS in caught.value.message
 
-    def test_so_does_one_of_a_branch(self, airflow):
+    def test_a_reference_of_a_branch_that_leads_nowhere_breaks_the_import(self, airflow):
         branches = {"refund": {"description": "money back", "parameters": SLIP}}
         with airflow.dag(), pytest.raises(InvalidRequest, match="did you mean"):
             ChatCompletionBranchOperator(task_id="ask", prompt="Hi", branches=branches, choose_by="tool")
@@ -86,7 +86,7 @@ class TestAnswers:
         assert run.xcoms()["status"] == 200
         assert run.xcoms()["body"]["choices"][0]["message"]["content"] == DEEP
 
-    def test_so_do_arguments_of_a_tool(self, airflow, chat):
+    def test_arguments_of_a_tool_that_are_too_deep_to_be_checked_fail_the_task_and_are_kept(self, airflow, chat):
         chat.default = calling(DEEP)
         with airflow.dag():
             ask(prompt="Grow", request={"tools": [tool(TREE)]}, result_format="tool_calls", output_retries=0)

@@ -272,7 +272,7 @@ class TestMapped:
             assert error.path == "check_status"
             partial.expand_kwargs([{"prompt": "x"}, {"prompt": "y", "check_status": False}])
 
-    def test_so_are_those_of_a_batch_and_a_branch(self):
+    def test_each_literal_of_a_mapped_batch_or_branch_is_checked(self):
         with DAG("mapped", schedule=None):
             bulk = ChatCompletionBatchOperator.partial(task_id="bulk", prompt="x", output="out")
             assert refused(bulk.expand, input=["a.jsonl", "b.txt"]).path == "input"
@@ -389,7 +389,7 @@ class TestTheTaskIsNamed:
         (told,) = import_errors(tmp_path / "wrong.py").values()
         assert "Task 'group.ask': dry_run must be True or False, not 'false'" in told
 
-    def test_and_the_error_is_the_same_otherwise(self):
+    def test_the_error_that_names_the_task_is_the_same_otherwise(self):
         error = refused(ask, prompt="x", request={"temperature": 3})
         assert (error.path, error.keyword) == ("$.temperature", "maximum")
 

@@ -33,7 +33,7 @@ class TestReasoningModels:
         assert (sent(openai)["reasoning_effort"], sent(openai)["tool_choice"]) == ("none", "required")
         assert log.text.count(self.SAID) == 1
 
-    def test_so_does_a_decorated_function(self, airflow, openai, log):
+    def test_a_decorated_branch_by_tools_tells_such_a_model_not_to_reason(self, airflow, openai, log):
         with airflow.dag():
 
             @chat_completion_branch(choose_by="tool", model="gpt-5.6", task_id="ask")

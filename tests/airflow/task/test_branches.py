@@ -92,7 +92,7 @@ class TestSetupAndTeardown:
         assert offered(chat) == ["a", "b"]
         assert (states["a"], states["b"], states["clean"]) == ("success", "skipped", "success")
 
-    def test_nor_is_it_a_tool(self, airflow, chat):
+    def test_a_teardown_is_not_offered_as_a_tool(self, airflow, chat):
         chat.default = replies.tool_calls([("a", {}), ("b", {})])
         with airflow.dag():
             with_teardown(choose_by="tool")

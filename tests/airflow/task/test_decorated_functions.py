@@ -86,7 +86,7 @@ class TestAnnotations:
                 assert not {"a", "b"} & set(xcoms)
         assert len(chat.requests) == 2 * len(ANNOTATED)
 
-    def test_nor_is_that_of_a_mapped_task_spread(self, airflow, chat):
+    def test_the_answer_of_a_mapped_task_is_not_spread(self, airflow, chat):
         chat.default = replies.ok("Hello")
         with airflow.dag():
 
@@ -99,7 +99,7 @@ class TestAnnotations:
         assert run.state == "success"
         assert run.xcoms(map_index=1)["return_value"] == "Hello"
 
-    def test_nor_that_of_a_branch(self, airflow, chat):
+    def test_the_answer_of_a_branch_is_not_spread(self, airflow, chat):
         chat.default = replies.ok('{"branch": "one"}')
         with airflow.dag():
 

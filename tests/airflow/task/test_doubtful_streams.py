@@ -50,7 +50,7 @@ def test_a_reply_has_the_text_once_and_says_what_was_guessed(chat, create, reply
 
 
 @both_streams
-def test_so_has_the_reply_of_a_stream_that_is_read_as_it_comes(chat, stream, capsys, caplog):
+def test_a_stream_that_is_read_as_it_comes_has_the_text_once_and_says_what_was_guessed(chat, stream, capsys, caplog):
     log = Log(capsys, caplog)
     chat.script(so_far())
     chunks, answer = stream(ChatCompletionHook(max_attempts=1))

@@ -17,6 +17,7 @@ from airflow_chat_provider.operators import (
 )
 from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES, ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import faults, replies
+from tests.support.asking import keys
 from tests.support.batching import lines
 from tests.support.running import Airflow
 
@@ -42,10 +43,6 @@ def execute(prompt="Hi", task_id="inner", **arguments):
     return operator.execute(get_current_context())
 
 
-def keys(chat):
-    return [request.headers["idempotency-key"] for request in chat.requests]
-
-
 def first_try():
     return get_current_context()["ti"].try_number == 1
 
@@ -66,7 +63,7 @@ def test_without_a_context_it_finds_that_of_the_running_task(run, chat, context)
 
 
 @pytest.mark.parametrize("context", [get_current_context, dict], ids=["the task's context", "an empty context"])
-def test_it_is_not_deferred_and_says_so_before_anything_is_sent(run, chat, context):
+def test_a_deferrable_call_inside_a_task_says_so_before_anything_is_sent(run, chat, context):
     said = []
 
     def outer():

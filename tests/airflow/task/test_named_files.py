@@ -55,14 +55,14 @@ class TestRequest:
         assert sent(chat)["messages"][0]["content"] == "the-secret"
 
     @pytest.mark.parametrize("relative", [False, True])
-    def test_a_value_does_not(self, airflow, chat, secret, unread, relative):
+    def test_a_value_names_no_file(self, airflow, chat, secret, unread, relative):
         name = "secret.json" if relative else secret
         with airflow.dag(params={"name": name}, template_searchpath=[str(Path(secret).parent)]):
             ask(request="{{ params.name }}", prompt="x")
         refused(airflow, chat, "request")
         assert unread == []
 
-    def test_nor_does_what_an_upstream_task_leaves(self, airflow, chat, secret, unread):
+    def test_what_an_upstream_task_leaves_names_no_file(self, airflow, chat, secret, unread):
         with airflow.dag():
 
             @task
@@ -74,7 +74,7 @@ class TestRequest:
         assert unread == []
 
     @pytest.mark.parametrize("kwargs", [False, True])
-    def test_nor_what_a_mapped_task_gets_from_one(self, airflow, chat, secret, unread, kwargs):
+    def test_what_a_mapped_task_gets_from_upstream_names_no_file(self, airflow, chat, secret, unread, kwargs):
         with airflow.dag():
 
             @task
@@ -117,7 +117,7 @@ class TestSchemas:
             )
         assert airflow.run().state == "success"
 
-    def test_and_no_path(self, airflow, chat, schema, unread):
+    def test_a_template_gives_no_path_of_a_schema(self, airflow, chat, schema, unread):
         with airflow.dag(params={"schema": schema}):
             ask(prompt="x", request={"tier": 1}, request_schema="{{ params.schema }}")
         refused(airflow, chat, "request_schema")

@@ -36,7 +36,7 @@ def test_a_deeper_one_breaks_the_import(airflow, chat):
 
 
 @pytest.mark.parametrize("kind", ["list", "object", "mixed"])
-def test_so_does_its_text(airflow, chat, kind):
+def test_the_text_of_a_deeper_one_breaks_the_import(airflow, chat, kind):
     with airflow.dag(params={"x": json.dumps(nested(LIMIT + 1, kind))}):
         ask(prompt="Hi", request='{"model": "m", "x": {{ params.x }}}', request_schema=None)
     run = airflow.run()

@@ -84,7 +84,7 @@ def test_a_closed_place_breaks_the_import_and_the_error_names_the_way_out(
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_and_that_way_leads_out(tmp_path: Path, airflow_db: None, name: str) -> None:
+def test_the_way_out_that_the_error_names_leads_out(tmp_path: Path, airflow_db: None, name: str) -> None:
     assert load_dags(dag_file(tmp_path, {name: REPORTED[name]}, request_schema="open"))
     assert load_dags(dag_file(tmp_path, {name: REPORTED[name]}, request_schema=None))
 
@@ -110,7 +110,7 @@ class TestSent:
         assert len(told) == len(OPEN)
 
     @pytest.mark.parametrize("name", REPORTED)
-    def test_so_it_is_where_the_schema_is_open(self, airflow, chat, log, name):
+    def test_what_openai_does_not_know_is_sent_where_the_schema_is_open(self, airflow, chat, log, name):
         with airflow.dag():
             ask(request=REPORTED[name], request_schema="open")
         run = airflow.run()
@@ -118,7 +118,7 @@ class TestSent:
         assert sent(chat) == REPORTED[name]
         assert run.xcoms()["configuration"]["request_schema"] == "open"
 
-    def test_and_where_it_is_the_connections(self, airflow, chat, connect):
+    def test_what_openai_does_not_know_is_sent_where_the_connection_s_schema_is_open(self, airflow, chat, connect):
         connect(chat.url, extra={"request_schema": "open", "model": "m"})
         with airflow.dag():
             ask(prompt="Hi", request={"stop": "{{ ['a', 'b', 'c', 'd', 'e'] }}"})
@@ -127,7 +127,7 @@ class TestSent:
         assert sent(chat)["stop"] == list("abcde")
         assert run.xcoms()["configuration"]["request_schema"] == "open"
 
-    def test_and_where_upstream_says_so(self, airflow, chat):
+    def test_what_openai_does_not_know_is_sent_where_upstream_s_schema_is_open(self, airflow, chat):
         with airflow.dag():
             first = ask(prompt="Hi", request_schema="open")
             ChatCompletionOperator(
@@ -141,7 +141,7 @@ class TestSent:
         assert sent(chat)["logprobs"] == 1
         assert run.xcoms("then")["configuration"]["request_schema"] == "open"
 
-    def test_and_where_a_template_says_so(self, airflow, chat):
+    def test_what_openai_does_not_know_is_sent_where_a_template_says_open(self, airflow, chat):
         with airflow.dag(params={"schema": "open"}):
             ask(prompt="Hi", request={"stop": list("abcde")}, request_schema="{{ params.schema }}")
         assert airflow.run().state == "success"
@@ -182,7 +182,7 @@ class TestSent:
         assert len(lines) == 4
 
     @pytest.mark.parametrize("source", [json.dumps, lambda request: request], ids=["text", "dict"])
-    def test_so_it_is_in_the_text_of_a_request(self, airflow, chat, source):
+    def test_a_null_in_the_text_of_a_request_is_sent_and_one_of_a_template_left_out(self, airflow, chat, source):
         request = {"user": None, "messages": [{**USER, "name": None}], "tools": "{{ None }}"}
         with airflow.dag():
             ask(request=source(request))
@@ -262,7 +262,7 @@ class TestRows:
         assert len(batch.chat.requests) == 30
         assert len(log.lines("logged only once for this batch")) == 1
 
-    def test_so_it_is_of_lines_of_the_batch_file_format_whose_places_differ(self, batch, log):
+    def test_what_lines_of_the_batch_file_format_have_in_common_is_told_once(self, batch, log):
         def line(index: int) -> dict[str, Any]:
             before = [USER] * index
             part = {"type": ("video_url", "audio_url", "input_video")[index % 3]}

@@ -57,7 +57,7 @@ def test_everything_else_is_left_to_the_task_s_own_settings(error):
     assert decide(error).action.value == "default"
 
 
-def test_it_survives_serialization():
+def test_the_policy_survives_serialization():
     policy = ChatCompletionRetryPolicy(max_delay=7, reschedule_timeout=8)
     assert vars(ChatCompletionRetryPolicy.deserialize(policy.serialize())) == vars(policy)
 

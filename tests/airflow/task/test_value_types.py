@@ -16,7 +16,6 @@ from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 from tests.support.asking import ask, sent
-from tests.support.calling import Log
 from tests.support.running import Airflow
 
 pytestmark = pytest.mark.templates
@@ -29,11 +28,6 @@ MACROS = {
     "day": WHEN.date(),
     "path": Path("/data/x"),
 }
-
-
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
 
 
 class TestTypes:

@@ -101,7 +101,7 @@ class TestFound:
         assert run.xcoms("bulk")["return_value"]["succeeded"] == 1
         assert sent(chat)["response_format"]["json_schema"]["name"] == "Number"
 
-    def test_and_it_holds(self, airflow, schema):
+    def test_a_schema_that_was_found_is_held_to(self, airflow, schema):
         with airflow.dag(template_searchpath=[str(schema)]):
             ask(
                 prompt="x", request={"stop": "{{ params }}"}, request_schema="{{ none }}", response_schema="answer.json"
@@ -119,7 +119,7 @@ class TestNotFound:
         assert f"{argument}: the file 'nowhere.json' is in none of" in caught.value.message
         assert repr(str(elsewhere)) in caught.value.message
 
-    def test_not_beside_the_process_either(self, airflow, elsewhere, argument):
+    def test_a_schema_beside_the_process_is_not_found(self, airflow, elsewhere, argument):
         (elsewhere / "cwd" / "here.json").write_text("{}")
         with airflow.dag(), pytest.raises(InvalidRequest, match="is in none of"):
             ask(prompt="x", **{argument: "here.json"})

@@ -62,7 +62,7 @@ def test_every_place_is_looked_at(arguments, path):
     assert broken(**{"prompt": "x", **arguments}).path == path
 
 
-def test_so_are_the_files_that_request_names(tmp_path):
+def test_the_files_that_request_names_are_looked_at(tmp_path):
     (tmp_path / "whole.json").write_text('{"stop": ["{#1}"]}')
     (tmp_path / "text.json").write_text('{"n": {{ x }')
     with DAG("files", schedule=None, template_searchpath=[str(tmp_path)]):

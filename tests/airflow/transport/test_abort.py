@@ -26,11 +26,6 @@ from tests.support.proxy import ForwardProxy
 Connect = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
 @pytest.fixture(params=["http", "https", "https by proxy"])
 def far(request: pytest.FixtureRequest, connect: Connect, certificates: Certificates) -> Iterator[ChatServer]:
     """The server of `chat_default`, by each way to it."""

@@ -21,7 +21,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
 from airflow_chat_provider.transport.session import AsyncSession
 from tests.support.calling import REQUEST, async_session
-from tests.support.certs import Certificates, make_certificates
+from tests.support.certs import Certificates
 
 # Python 3.12 warns of a fork beside threads, which is what these tests are about.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -58,11 +58,6 @@ class Child:
             os.waitpid(self.pid, 0)
         assert failure is None, failure
         return returned
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def prompt_of(request: Received) -> str:

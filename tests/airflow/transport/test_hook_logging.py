@@ -14,11 +14,6 @@ from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, bo
 Connect = Callable[..., str]
 
 
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
-
-
 @both
 def test_a_call_is_one_line_of_log_with_its_numbers_and_no_words(
     server: ChatServer, connect: Connect, create: Create, log: Log, caplog: pytest.LogCaptureFixture

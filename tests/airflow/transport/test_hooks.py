@@ -98,7 +98,9 @@ def test_what_openai_alone_refuses_is_sent_to_another_server(
 
 @both
 @pytest.mark.parametrize("more", REFUSED_BY_OPENAI)
-def test_and_not_to_openai_itself(server: ChatServer, connect: Connect, create: Create, more: dict[str, Any]) -> None:
+def test_what_openai_refuses_is_not_sent_to_it(
+    server: ChatServer, connect: Connect, create: Create, more: dict[str, Any]
+) -> None:
     connect("http://api.openai.com/v1", extra={"proxy": server.url.removesuffix("/v1")})
     with pytest.raises(InvalidRequest, match="or send it as it is with request_schema='open'"):
         create(ChatCompletionHook(), {**REQUEST, **more})

@@ -26,11 +26,6 @@ Connect = Callable[..., str]
 MB = 1 << 20
 
 
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
-
-
 def hook() -> ChatCompletionHook:
     return ChatCompletionHook(max_attempts=1)
 
@@ -77,6 +72,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 class TestTurns:
     """The loop's other tasks have their turn while an answer is read."""
 
+    @pytest.mark.no_cover
     def test_while_bytes_come_one_by_one(self, chat: ChatServer, pieces: list[int]) -> None:
         body = replies.ok("x" * 60_000).body
         sent = b"".join(b"1\r\n%c\r\n" % byte for byte in body)

@@ -102,7 +102,7 @@ def test_where_both_are_loaded_it_is_the_one_that_airflow_uses(airflows: str) ->
     assert printed(CHOICE, airflows) == [airflows, airflows.replace("httpx", "httpcore")]
 
 
-def test_it_is_the_same_one_before_anything_of_airflow_is_loaded() -> None:
+def test_the_library_is_the_same_before_anything_of_airflow_is_loaded() -> None:
     from airflow.sdk.api import client
 
     assert printed(CHOICE, "")[0] == ("httpx2" if hasattr(client, "httpx2") else "httpx")

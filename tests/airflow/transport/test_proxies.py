@@ -13,21 +13,11 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer
 from airflow_chat_provider.transport.http_library import httpx
 from tests.support.calling import KEY, Create, Log, acreate, both, create, failure, free_port, outcome, transport_error
-from tests.support.certs import Certificates, make_certificates
+from tests.support.certs import Certificates
 from tests.support.proxy import ForwardProxy
 
 Connect = Callable[..., str]
 PASSWORD = "canary-proxy-password"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Log:
-    return Log(capsys, caplog)
 
 
 @pytest.fixture(params=["http", "https"])

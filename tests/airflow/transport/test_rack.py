@@ -71,16 +71,18 @@ def test_the_last_client_closes_what_is_idle(chat: ChatServer) -> None:
 
 
 def test_another_connection_of_airflows_shares_nothing(chat: ChatServer, connect: Callable[..., str]) -> None:
-    with ChatServer() as other:
-        connect(other.url, conn_id="other")
+    connect(chat.url, conn_id="other", extra={"verify": False})
 
-        async def both() -> None:
-            hold = asyncio.Event()
-            hold.set()
-            await asyncio.gather(ask(hold=hold), ask(chat_conn_id="other", hold=hold))
+    async def both() -> None:
+        done, hold = asyncio.Event(), asyncio.Event()
+        first = asyncio.create_task(ask(done=done, hold=hold))
+        await done.wait()
+        await ask(chat_conn_id="other")
+        hold.set()
+        await first
 
-        asyncio.run(both())
-        assert (len(chat.requests), len(other.requests)) == (1, 1)
+    asyncio.run(both())
+    assert connections(chat) == [1, 2]
 
 
 def test_a_connection_that_the_server_has_ended_is_not_used_again(chat: ChatServer) -> None:

@@ -25,11 +25,6 @@ Connect = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="module")
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Of another CA."""
     return make_certificates(tmp_path_factory.mktemp("strangers"))

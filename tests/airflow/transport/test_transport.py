@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,7 +150,7 @@ def test_the_limit_counts_what_is_decompressed(chat: ChatServer, connect: Callab
     [
         ("http://127.0.0.1:{port}/v1", "Connection refused"),
         ("http://localhost:{port}/v1", "Connection refused"),
-        ("http://nowhere.invalid/v1", "("),
+        ("http://nowhere.invalid/v1", "Name or service not known|failure in name resolution"),
     ],
 )
 def test_a_host_that_cannot_be_reached_is_the_same_error_for_both_clients(
@@ -160,7 +161,7 @@ def test_a_host_that_cannot_be_reached_is_the_same_error_for_both_clients(
     assert first == second
     assert (first["error"], first["sent"]) == ("TransportError", False)
     assert "Check the base URL" in first["message"]
-    assert words in first["message"]
+    assert re.search(words, first["message"])
 
 
 def test_where_a_host_has_several_addresses_the_last_failure_is_told() -> None:

@@ -19,7 +19,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, Received, Reply, replies
 from tests.support import faults
 from tests.support.calling import KEY, PROMPT, Create, both, failure, free_port
-from tests.support.certs import Certificates, make_certificates
+from tests.support.certs import Certificates
 from tests.support.proxy import ForwardProxy
 
 Connect = Callable[..., str]
@@ -31,11 +31,6 @@ WRITE_HTTP = "Write http:// in the base URL (host) of connection 'chat_default':
 WRITE_HTTPS = "Write https:// in the base URL (host) of connection 'chat_default': the server at http://"
 IF_HTTP = "; if the server speaks plain http, write http:// in the base URL (host)"
 IF_HTTPS = "; if the server speaks TLS, write https:// in the base URL (host)"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def button() -> str:

@@ -267,7 +267,7 @@ def test_calls_and_json_without_a_schema_are_asked_for_again_too(want: Wanted) -
     assert dialogue.request["messages"][-2] == {"role": "assistant", "content": "<function=f>"}
 
 
-def test_one_that_the_token_limit_cut_off_is_not_asked_for_again() -> None:
+def test_an_answer_that_the_token_limit_cut_off_is_not_asked_for_again() -> None:
     cut = spoilt(failed_generation="max completion tokens reached before generating a valid document")
     last = ended(Dialogue(REQUEST, wanted()).take(cut))
     assert isinstance(last.error, IncompleteReply)

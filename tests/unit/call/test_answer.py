@@ -167,6 +167,7 @@ def test_a_first_line_too_long_for_a_chunk_makes_a_document() -> None:
     assert received(long)[0] == received(long[:16_600], long[16_600:])[0] == []
 
 
+@pytest.mark.no_cover
 def test_a_text_without_events_takes_little_memory() -> None:
     tracemalloc.start()
     try:
@@ -212,6 +213,7 @@ def test_a_compressed_stream_gives_each_chunk_as_soon_as_it_comes(encoding: str,
     assert found == [[CHUNKS[0]], [CHUNKS[0]], [], []]
 
 
+@pytest.mark.no_cover
 def test_the_limit_is_for_what_a_stream_unpacks_to() -> None:
     bomb = gzip.compress(HALF + b":\n" * (4 << 20))
     chunks, response = received(bomb, encoding="gzip", limit=1 << 21, kind=KIND)

@@ -206,6 +206,7 @@ def test_numbers_that_json_does_not_have_are_read_as_python_reads_them() -> None
     assert body[1] == float("inf")
 
 
+@pytest.mark.no_cover
 def test_json_of_more_values_than_its_size_makes_likely_is_kept_as_text_and_refused() -> None:
     content = b'{"choices": [' + b"{}," * 700_000 + b"{}]}"
     body, is_json, problem = parse_body(content)

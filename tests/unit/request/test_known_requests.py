@@ -71,6 +71,7 @@ def test_without_a_schema_no_rule_is_checked() -> None:
     assert [case.rule for case in ERRORS if broken(case.breaks, None) is not None] == []
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("index", range(len(VALID)))
 def test_one_unknown_value_makes_no_valid_request_wrong(index: int) -> None:
     request = VALID[index]

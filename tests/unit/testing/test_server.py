@@ -17,7 +17,7 @@ import pytest
 from airflow_chat_provider.testing import ChatServer, Received, replies
 from airflow_chat_provider.testing.replies import End, Event, Reply
 from tests.support import faults
-from tests.support.certs import Certificates, make_certificates
+from tests.support.certs import Certificates
 from tests.support.proxy import ForwardProxy
 
 REQUEST = {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}]}
@@ -27,11 +27,6 @@ REQUEST = {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}
 def client() -> Iterator[httpx.Client]:
     with httpx.Client(trust_env=False, timeout=10) as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def ask(client: httpx.Client, server: ChatServer) -> httpx.Response:

@@ -1,5 +1,6 @@
 """One real triggerer and its database: `python triggerer.py CONTENDER COUNT BYTES` prints one sample as JSON.
 
+A test and a benchmark run it.
 COUNT tasks of a run are put into the state that a worker leaves behind when it defers; then ``airflow triggerer``
 starts. BYTES is the length of the prompt. With a fourth argument, ``sent``, all requests were under way when an earlier
 triggerer ended.
@@ -68,7 +69,7 @@ def make_run(file):
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.models.dagbag import DBDagBag
-    from airflow.utils import timezone
+    from airflow.utils import timezone  # type: ignore[attr-defined]
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -78,7 +79,7 @@ def make_run(file):
     now = timezone.utcnow()
     with create_session() as session:
         dag = DBDagBag().get_latest_version_of_dag(file.stem, session=session)
-        dag.create_dagrun(
+        dag.create_dagrun(  # type: ignore[union-attr]
             run_id="r",
             run_after=now,
             logical_date=now,
@@ -130,7 +131,7 @@ def trigger_of(contender, dag_id, map_index, request):
         from airflow_chat_provider.triggers import ChatCompletionTrigger
 
         return ChatCompletionTrigger(dag_id=dag_id, run_id="r", task_id="ask", map_index=map_index)
-    from airflow.providers.http.triggers.http import HttpTrigger
+    from airflow.providers.http.triggers.http import HttpTrigger  # type: ignore[import-not-found]
 
     return HttpTrigger(
         http_conn_id="http",

@@ -1,0 +1,72 @@
+"""What users import, from where they import it. A name that is taken away here breaks a DAG somewhere."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+PUBLIC = {
+    "decorators": ["chat_completion", "chat_completion_branch"],
+    "errors": [
+        "ChatCompletionError",
+        "IncompleteReply",
+        "InvalidConnection",
+        "InvalidOutput",
+        "InvalidRequest",
+        "ProtocolError",
+        "RateLimited",
+        "StatusError",
+        "TransportError",
+        "TransportTimeout",
+    ],
+    "hooks": ["ChatCompletionHook"],
+    "local_server": ["LocalServer", "LocalServerError", "installed_model"],
+    "operators": ["ChatCompletionBatchOperator", "ChatCompletionBranchOperator", "ChatCompletionOperator"],
+    "provider_info": ["get_provider_info"],
+    "retry_policy": ["ChatCompletionRetryPolicy"],
+    "schema": ["DEFAULT_SCHEMA", "SHIPPED", "check_rules", "validate_request"],
+    "testing": ["ChatServer", "End", "Received", "Reply", "faults", "replies"],
+    "tools": ["tool_message"],
+    "triggers": ["ChatCompletionTrigger"],
+}
+HOOK = ["acreate", "astream", "close", "create", "get_conn", "settings", "stream", "test_connection"]
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, names in PUBLIC.items() for name in names])
+def test_a_public_name_can_be_imported_from_its_public_path(path: str, name: str) -> None:
+    module = import_module(f"airflow_chat_provider.{path}")
+    if path == "retry_policy" and not module.FINAL_BY_POLICY:
+        pytest.skip("this Airflow has no retry policies")
+    assert getattr(module, name)
+
+
+@pytest.mark.parametrize("path", PUBLIC)
+def test_a_module_that_says_what_it_exports_exports_the_public_names(path: str) -> None:
+    module = import_module(f"airflow_chat_provider.{path}")
+    exported = getattr(module, "__all__", PUBLIC[path])
+    assert sorted(exported) == sorted(PUBLIC[path])
+
+
+@pytest.mark.parametrize("name", HOOK)
+def test_the_hook_has_what_python_code_calls(name: str) -> None:
+    from airflow_chat_provider.hooks import ChatCompletionHook
+
+    assert hasattr(ChatCompletionHook, name)
+
+
+def test_a_reply_or_fault_of_the_test_server_that_the_readme_names_is_there(project: Path) -> None:
+    from airflow_chat_provider.testing import faults, replies
+
+    readme = (project / "README.md").read_text("utf-8")
+    named = re.findall(r"\b(replies|faults)\.(\w+)", readme)
+    assert named
+    for module, name in named:
+        assert hasattr({"replies": replies, "faults": faults}[module], name), f"{module}.{name}"
+
+
+def test_the_links_of_the_readme_lead_somewhere_on_a_page_that_shows_it_alone(project: Path) -> None:
+    """Such as the package index's: a path of this repository leads nowhere there."""
+    readme = (project / "README.md").read_text("utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", readme)
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
