@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.input.feed import Feed
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.output.tally import together
 from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.pace.gate import Gate, Stopped
 from airflow_chat_provider.core.answer.dialogue import adrive
+from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.session import AsyncSession, call_for

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import tokens_of
+from airflow_chat_provider.core.answer.usage import LARGEST, add, counted
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.errors import ChatCompletionError
 
 _WARNINGS = 20  # different ones; a batch with more of them says nothing new
-_NAME = re.compile(r"(?!__)[\w.:/ -]{1,64}", re.ASCII)  # Airflow reads keys with two underscores as its own
-_NAMES = 32  # in one object; a server could send a new name in each answer
-_DEPTH = 2  # prompt_tokens_details.cached_tokens
-_MOST = 2**53  # of one answer; a larger count is an error of the server's
-_MOST_IN_ALL = 2**63 - 1  # XCom's databases take no larger integer
 
 log = logging.getLogger(__name__)
 
@@ -144,57 +137,8 @@ class Tally:
 def _tokens(usage: Any) -> int:
     """The tokens for the log."""
     total = tokens_of(usage) or 0
-    return total if 0 <= total <= _MOST else 0
+    return total if 0 <= total <= LARGEST else 0
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-
-
-def counted(usage: Any, depth: int = 0) -> dict[str, Any]:
-    """All counts in a ``usage``, in its inner objects too: those of 0 or more, under plain names."""
-    found: dict[str, Any] = {}
-    if not isinstance(usage, Mapping) or depth == _DEPTH:
-        return found
-    for name, value in islice(usage.items(), _NAMES):
-        if type(name) is not str or not _is_name(name):
-            continue
-        if type(value) is int or type(value) is float:
-            if 0 <= value <= _MOST:
-                found[name] = value
-        elif isinstance(value, Mapping):
-            inner = counted(value, depth + 1)
-            if inner:
-                found[name] = inner
-    return found
-
-
-@lru_cache(256)
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
-def add(total: dict[str, Any], more: Mapping[str, Any]) -> None:
-    """Add counts to ``total``, name by name. A name that is a number in one and an object in the other stays as it is.
-
-    Whatever servers send, the sum stays small and plain.
-    """
-    for name, value in more.items():
-        had = total.get(name)
-        if had is None and len(total) >= _NAMES:
-            continue
-        if isinstance(value, dict):
-            if had is None or isinstance(had, dict):
-                add(total.setdefault(name, {}), value)
-        elif not isinstance(had, dict):
-            total[name] = min(_MOST_IN_ALL, (had or 0) + value)
-
-
-def together(one: Any, other: Any) -> Any:
-    """The sum of two usages. If only one of them says anything, that one as it came."""
-    if not one or not other:
-        return one or other
-    total: dict[str, Any] = {}
-    add(total, counted(one))
-    add(total, counted(other))
-    return total

@@ -7,9 +7,9 @@ import random
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.batch.input.row import row_error
-from airflow_chat_provider.batch.output.tally import together
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
+from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.call.exchange import exchange, next_delay
 from airflow_chat_provider.core.call.judging import concerns_all
 from airflow_chat_provider.core.call.steps import Begun

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_chat_provider.batch.output.lines import Foreign, read_line
-from airflow_chat_provider.batch.output.tally import counted
+from airflow_chat_provider.core.answer.usage import counted
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of

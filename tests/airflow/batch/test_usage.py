@@ -6,7 +6,7 @@ import threading
 import pytest
 from pydantic import BaseModel
 
-from airflow_chat_provider.batch.output.tally import add, counted
+from airflow_chat_provider.core.answer.usage import add, counted
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
 
