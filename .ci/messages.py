@@ -1,6 +1,7 @@
 """Every text of the package that a user may read, with its place: errors, warnings, log lines, the help of forms.
 
-A text is a string of three words or more that is neither a docstring nor a regular expression; `{...}` stands for what is filled in.
+A text is a string of three words or more that is neither a docstring nor a regular expression; `{...}` stands for what
+is filled in.
 """
 
 from __future__ import annotations
