@@ -13,7 +13,7 @@ from airflow_chat_provider.core.server.error_body import is_error
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 _LONGEST_WORD = 64  # characters of a reason that are compared and shown; the longest known one has 29
-_SHOWN = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_SHOWN = r"[A-Za-z0-9_.:/-]{1,64}"
 _PAYLOAD = ("tool_calls", "function_call", "refusal", "audio", "images")
 """What a message may hold instead of text."""
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
@@ -238,7 +238,7 @@ def _word(choice: JSONObject) -> str | None:
 
 def _shown(name: str, word: str) -> str:
     """A reason as it is told: a word, and not a text that somebody has written in its place."""
-    return f" ({name} {word})" if _SHOWN.fullmatch(word) else f" (a {name} that is not a word)"
+    return f" ({name} {word})" if re.fullmatch(_SHOWN, word) else f" (a {name} that is not a word)"
 
 
 def _refuses(message: JSONObject) -> bool:

@@ -24,7 +24,7 @@ from airflow_chat_provider.core.types import JSON, JSONObject
 
 _ARGUMENT = "response_schema"
 _PARAMETERS = "The parameters of tool"
-_BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_BAD_NAME = r"[^a-zA-Z0-9_-]+"
 _LONGEST_NAME = 64  # characters; of a schema and of a tool in OpenAI's API
 _MOST_ERRORS = 5  # of a model class that are told
 # What Pydantic's messages take from the class alone. Others quote the input, or what a validator of the user's says.
@@ -62,7 +62,7 @@ class OutputSchema:
 
     def __init__(self, schema: JSONObject, validator: RequestSchema, model: ModelClass | None = None) -> None:
         self.schema = schema
-        self.name = _BAD_NAME.sub("_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
+        self.name = re.sub(_BAD_NAME, "_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
         self._validator = validator
         self._model = model
 

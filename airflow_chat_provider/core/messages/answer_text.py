@@ -10,7 +10,7 @@ from typing import Any
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
 
 _TEXTS = ("text", "output_text")  # the second is the Responses API's, which gateways have handed on
-_FENCE = re.compile(r"```[a-zA-Z]*")
+_FENCE = r"```[a-zA-Z]*"
 # What closes a model's thoughts, where its server leaves them in the text. The opening tag is often not there: the
 # chat template has written it at the end of the prompt.
 _CLOSINGS = (
@@ -78,4 +78,4 @@ def _unfenced(text: str) -> str:
     A pattern with wildcards would be slow: models repeat newlines.
     """
     fence, _, rest = text.strip().partition("\n")
-    return rest.removesuffix("```") if rest.endswith("```") and _FENCE.fullmatch(fence.rstrip()) else text
+    return rest.removesuffix("```") if rest.endswith("```") and re.fullmatch(_FENCE, fence.rstrip()) else text

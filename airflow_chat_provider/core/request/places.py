@@ -29,7 +29,7 @@ _BECOMES: dict[Strictness, str] = {
 }
 _NULL = "it is sent unchanged: leave it out if the server refuses it"
 # What is longer, or has anything else in it, may be a secret or a prompt.
-_NAME_LIKE = re.compile(r"[$a-z][a-z0-9_.:]{0,30}")
+_NAME_LIKE = r"[$a-z][a-z0-9_.:]{0,30}"
 _MOST_KINDS = 10
 
 
@@ -150,5 +150,5 @@ def _problem(error: ValidationError, *, is_null: bool) -> str:
     if keyword != "enum":
         return "has a form that OpenAI does not know"
     meant = misspelling(str(value), known)
-    named = f"is {value!r}, which" if _NAME_LIKE.fullmatch(str(value)) else "has a value that"
+    named = f"is {value!r}, which" if re.fullmatch(_NAME_LIKE, str(value)) else "has a value that"
     return f"{named} OpenAI does not know" + (f" (did you mean {meant!r}?)" if meant is not None else "")

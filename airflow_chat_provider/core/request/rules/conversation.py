@@ -13,7 +13,7 @@ from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, quoted, unsure
 from airflow_chat_provider.core.request.rules.tools import NAMES, deprecated, fits
 
-_MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
+_MISTRAL_ID = r"[A-Za-z0-9]{9}"
 _ID_LIMIT = 40
 # Beyond this only the braces are looked at: reading a megabyte of JSON for a warning is not worth its time.
 _ARGUMENTS_READ = 100_000
@@ -122,7 +122,7 @@ def _check_id(call_id: object, path: str, report: Report) -> None:
     if len(call_id) > _ID_LIMIT:
         problem = f"has {len(call_id)} characters, and OpenAI has refused more than {_ID_LIMIT}"
         report.warn("tool_call_id", path, problem, "shorten the id, here and where it is answered")
-    elif report.server.nine_letter_ids and not _MISTRAL_ID.fullmatch(call_id):
+    elif report.server.nine_letter_ids and not re.fullmatch(_MISTRAL_ID, call_id):
         problem = "is not nine letters and digits, and Mistral takes no other ids"
         report.warn("tool_call_id", path, problem, "rename the id, here and where it is answered")
 
