@@ -14,7 +14,7 @@ from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.json_text.writing import sanitize
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat

@@ -16,8 +16,8 @@ from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refus
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
 from airflow_chat_provider.core.server.error_body import failed_generation
 from airflow_chat_provider.core.server.verdict import CUT_ADVICE

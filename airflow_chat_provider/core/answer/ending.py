@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from airflow_chat_provider.core.messages.answer_text import text_of
+from airflow_chat_provider.core.messages import text_of
 from airflow_chat_provider.core.server.error_body import is_error
 from airflow_chat_provider.core.types import JSON, JSONObject
 

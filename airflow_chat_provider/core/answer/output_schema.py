@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, cast, get_args
 
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, loads
-from airflow_chat_provider.core.messages.tool_calls import called, read_arguments
+from airflow_chat_provider.core.messages import called, read_arguments
 from airflow_chat_provider.core.paths import join_known
 from airflow_chat_provider.core.request.schema import (
     Problem,

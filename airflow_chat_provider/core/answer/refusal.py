@@ -77,7 +77,8 @@ _SCHEMA = (
 _TOOLS = r"(?i)\btools?\b|\bfunctions?\b|function_declarations"
 _NOT_TAKEN = (
     r"(?i)not (?:\w+ )?(?:supported|available|implemented|enabled|permitted|allowed|accepted|recogni[sz]ed|valid)"
-    r"|not (?:\w+ )?one of|un(?:supported|available|recogni[sz]ed|known|expected)|does(?:n't| not) (?:support|accept|allow)"
+    r"|not (?:\w+ )?one of"
+    r"|un(?:supported|available|recogni[sz]ed|known|expected)|does(?:n't| not) (?:support|accept|allow)"
     r"|(?:must|should) be|supported values|invalid (?:value|type)|extra|enabled only|only (?:enabled|supports?)"
     r"|disabled|expected"
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from airflow_chat_provider.core.answer.ending import ended_in_error, may_lack_message, remedy, unanswered
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
-from airflow_chat_provider.core.messages.answer_text import text_of
+from airflow_chat_provider.core.messages import text_of
 from airflow_chat_provider.core.server.error_body import is_error
 from airflow_chat_provider.core.types import JSON, JSONObject
 

@@ -10,10 +10,8 @@ from airflow_chat_provider.core.answer.ending import hidden_text, incomplete, re
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
 from airflow_chat_provider.core.json_text.nesting import is_panic
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.answer_text import parsed
-from airflow_chat_provider.core.messages.conversation import begun, conversation, rewritten
-from airflow_chat_provider.core.messages.tool_calls import is_unread
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import begun, conversation, is_unread, parsed, rewritten
 from airflow_chat_provider.core.types import JSONObject, OnIncomplete, ResultFormat
 
 _UNREAD = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.messages.conversation import fitted_to_server
+from airflow_chat_provider.core.messages import fitted_to_server
 from airflow_chat_provider.core.request.coerce import filled as filled_by
 from airflow_chat_provider.core.request.coerce import is_blank, typed
 from airflow_chat_provider.core.request.json_values import opened, plain

@@ -22,17 +22,18 @@ from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.links import BadSchema, link
 from airflow_chat_provider.core.request.patterns import TooMuchWork
-from airflow_chat_provider.core.request.places import (
+from airflow_chat_provider.core.request.validator import FlatValidator, Schema
+from airflow_chat_provider.core.request.wording import (
     Remark,
     Remarks,
     Strictness,
+    describe,
     is_needless_null,
     is_open,
     is_refused_everywhere,
     kinds_elsewhere,
+    with_remedy,
 )
-from airflow_chat_provider.core.request.validator import FlatValidator, Schema
-from airflow_chat_provider.core.request.wording import describe, with_remedy
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
 from airflow_chat_provider.core.types import JSON

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from airflow_chat_provider.core.json_text.nesting import loads
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.server.verdict import http_status
 from airflow_chat_provider.core.types import JSON, JSONObject
 

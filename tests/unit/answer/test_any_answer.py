@@ -17,8 +17,8 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply, flaw
 from airflow_chat_provider.core.answer.result import Delivery, outcome, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import conversation_message
 from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 from airflow_chat_provider.schema import validate_request
 from tests.support.fuzzing import fuzz

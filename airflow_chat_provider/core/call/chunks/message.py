@@ -18,8 +18,7 @@ from airflow_chat_provider.core.call.chunks.readings import (
     read_together,
     same_arguments,
 )
-from airflow_chat_provider.core.call.chunks.tool_call import ToolCall, read_call
-from airflow_chat_provider.core.call.chunks.tool_calls import ToolCalls
+from airflow_chat_provider.core.call.chunks.tool_calls import ToolCall, ToolCalls, read_call
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 CALLS, FUNCTION = "tool_calls", "function_call"
