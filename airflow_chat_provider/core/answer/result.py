@@ -101,10 +101,7 @@ def _raw(reply: Reply) -> JSONObject:
 
 
 def result(
-    reply: Reply,
-    result_format: ResultFormat,
-    request: Mapping[str, Any] | None = None,
-    doubts: list[str] | None = None,
+    reply: Reply, result_format: ResultFormat, request: Mapping[str, Any] | None = None, doubts: list[str] | None = None
 ) -> Any:
     """The answer in a format, as a task returns it.
 

@@ -38,10 +38,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 def _check_needs(request: Mapping[str, Any], report: Report) -> None:
     if _lacks(request, "top_logprobs", "logprobs"):
-        problem, remedy = (
-            "is set, but logprobs is not true",
-            "set logprobs to true, or leave top_logprobs out",
-        )
+        problem, remedy = ("is set, but logprobs is not true", "set logprobs to true, or leave top_logprobs out")
         here = report.server.needs_switches  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
         report.refused_by_openai("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy, here=here)
     if _lacks(request, "stream_options", "stream"):
