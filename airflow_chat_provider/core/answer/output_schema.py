@@ -135,8 +135,8 @@ def _from_class(source: type) -> OutputSchema:
 
 def _not_strict(schema: JSONObject) -> str | None:
     """Why servers do not take a schema as a strict one, and where; None if they do."""
-    from airflow_chat_provider.core.request.rules.function_schema import check_schema
     from airflow_chat_provider.core.request.rules.report import Report
+    from airflow_chat_provider.core.request.rules.tools import check_schema
     from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(None))

@@ -120,10 +120,7 @@ class Answer(Body):
     def _take(self, piece: bytes) -> list[JSONObject]:
         if self.stream is not None:
             return self.stream.feed(piece)
-        room = self._limit - len(self.data)
-        self.data += piece[:room]
-        if len(piece) > room:
-            raise TooLarge
+        super()._take(piece)
         return self._look() if self._opening is not None else []
 
     def _look(self, *, over: bool = False) -> list[JSONObject]:

@@ -18,22 +18,13 @@ from jsonschema.validators import validator_for
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, is_panic, loads
 from airflow_chat_provider.core.paths import join, join_known
+from airflow_chat_provider.core.request import wording
 from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.links import BadSchema, link
 from airflow_chat_provider.core.request.patterns import TooMuchWork
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
-from airflow_chat_provider.core.request.wording import (
-    Remark,
-    Remarks,
-    Strictness,
-    describe,
-    is_needless_null,
-    is_open,
-    is_refused_everywhere,
-    kinds_elsewhere,
-    with_remedy,
-)
+from airflow_chat_provider.core.request.wording import Remark, Remarks, Strictness, describe
 from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
 from airflow_chat_provider.core.types import JSON
@@ -136,9 +127,9 @@ class RequestSchema:
         if not found:
             return remarks.told() if remarks is not None else []
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
-        may_pass = self._strictness == "marked" and not any(map(is_refused_everywhere, found))
+        may_pass = self._strictness == "marked" and not any(map(wording.is_refused_everywhere, found))
         raise InvalidRequest(
-            with_remedy(found[0], _first(lines), may_pass=may_pass),
+            wording.with_remedy(found[0], _first(lines), may_pass=may_pass),
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator),
         )
@@ -160,7 +151,7 @@ class RequestSchema:
         found: list[ValidationError] = []
         remarks = None
         for error in self._failures(request):
-            is_null = self._strictness != "strict" and is_needless_null(error, request, self._types)
+            is_null = self._strictness != "strict" and wording.is_needless_null(error, request, self._types)
             if is_null or self._lets_pass(error, base_url):
                 remarks = remarks or Remarks(self.names, self._strictness)
                 remarks.add(error, is_null=is_null)
@@ -172,14 +163,14 @@ class RequestSchema:
 
     def _lets_pass(self, error: ValidationError, base_url: str | None) -> bool:
         if self._strictness == "marked":
-            return is_open(error) and not server_at(base_url).openai
-        return self.is_open and not is_refused_everywhere(error)
+            return wording.is_open(error) and not server_at(base_url).openai
+        return self.is_open and not wording.is_refused_everywhere(error)
 
     def _failures(self, request: JSON) -> Iterator[ValidationError]:
         for error in self._validator.iter_errors(request):
             yield error
             if self._strictness != "strict":
-                for schema, value, path in kinds_elsewhere(error, request):
+                for schema, value, path in wording.kinds_elsewhere(error, request):
                     for inner in flat_validator(schema).iter_errors(value):
                         inner.path.extendleft(reversed(path))
                         yield inner

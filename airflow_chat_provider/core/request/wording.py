@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, cast
 
 from jsonschema import SchemaError, ValidationError
 
-from airflow_chat_provider.core.paths import join, join_known
+from airflow_chat_provider.core.paths import join, join_known, warning_text
 from airflow_chat_provider.core.request.coerce import Node
 from airflow_chat_provider.core.spelling import close_to, misspelling
 from airflow_chat_provider.core.types import JSON
@@ -224,16 +224,11 @@ class Remarks:
 
     def told(self) -> list[Remark]:
         """One sentence for each kind, up to ten."""
-        told = [self._sentence(kind) for kind in list(self._first)[:_MOST_KINDS]]
-        if more := len(self._first) - len(told):
+        kinds = list(self._first)
+        told = [Remark(warning_text(*self._first[kind], self._places[kind]), kind) for kind in kinds[:_MOST_KINDS]]
+        if more := len(kinds) - len(told):
             told.append(Remark(f"$ breaks OpenAI's schema in {more} more ways; {self._remedy}.", ""))
         return told
-
-    def _sentence(self, kind: str) -> Remark:
-        path, problem, remedy = self._first[kind]
-        places = self._places[kind]
-        first_of = f" (the first of {places} such places)" if places > 1 else ""
-        return Remark(f"{path} {problem}{first_of}; {remedy}.", kind)
 
 
 def is_open(error: ValidationError) -> bool:

@@ -6,17 +6,10 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from airflow_chat_provider.core.connection.settings import Settings, origin, root_hint
+from airflow_chat_provider.core.server import verdict
 from airflow_chat_provider.core.server.error_body import ServerError, failed_generation, read_error
 from airflow_chat_provider.core.server.scrub import printable
-from airflow_chat_provider.core.server.verdict import (
-    CUT_ADVICE,
-    SPOILT_ADVICE,
-    Reason,
-    Words,
-    is_cut,
-    is_spoilt,
-    why_final,
-)
+from airflow_chat_provider.core.server.verdict import Reason
 from airflow_chat_provider.core.types import JSON
 
 _ADVICE = {
@@ -72,7 +65,7 @@ def advice(
     if 300 <= status < 400:
         return f"{_redirected(location, settings)} ({at})"
     if reason is None:
-        reason = why_final(status, said.codes, Words(said.message), None)
+        reason = verdict.why_final(status, said.codes, verdict.Words(said.message), None)
     names = {"conn": repr(settings.conn_id), "base": settings.base_url}
     todo = _todo(status, said, settings, body, reason).format(**names)
     if judged == 429 and not reason:
@@ -81,8 +74,8 @@ def advice(
 
 
 def _todo(status: int, said: ServerError, settings: Settings, body: JSON, reason: Reason) -> str:
-    if status < 500 and is_spoilt(said.codes, said.message):
-        return CUT_ADVICE if is_cut(said.message, failed_generation(body)) else SPOILT_ADVICE
+    if status < 500 and verdict.is_spoilt(said.codes, said.message):
+        return verdict.CUT_ADVICE if verdict.is_cut(said.message, failed_generation(body)) else verdict.SPOILT_ADVICE
     if reason:
         return _TODO_FINALLY[reason]
     if status == 401:

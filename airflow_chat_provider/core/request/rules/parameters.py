@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_chat_provider.core.request.rules.conversation import may_mention_json
-from airflow_chat_provider.core.request.rules.function_schema import check_schema
 from airflow_chat_provider.core.request.rules.report import (
     Report,
     as_dict,
@@ -17,7 +16,7 @@ from airflow_chat_provider.core.request.rules.report import (
     shown,
     unsure,
 )
-from airflow_chat_provider.core.request.rules.tools import check_name
+from airflow_chat_provider.core.request.rules.tools import check_name, check_schema
 
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 _LARGEST_BIAS = 100
