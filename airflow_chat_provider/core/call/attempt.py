@@ -66,20 +66,10 @@ class Head:
 _E = TypeVar("_E", bound=TransportError)
 _NO_BODY = Body(0)  # before the response begins
 # What OpenSSL says of bytes that are not TLS at all, and of a connection that ends where TLS should begin.
-_NO_TLS = frozenset(
-    f"TLS: {reason}"
-    for reason in (
-        "WRONG_VERSION_NUMBER",
-        "HTTP_REQUEST",
-        "HTTPS_PROXY_REQUEST",
-        "UNKNOWN_PROTOCOL",
-        "PACKET_LENGTH_TOO_LONG",
-    )
-)
-_MAYBE_NO_TLS = frozenset(
-    f"TLS: {reason}"
-    for reason in ("UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "SSLEOFError", "SSLZeroReturnError")
-)
+_REASONS = "WRONG_VERSION_NUMBER HTTP_REQUEST HTTPS_PROXY_REQUEST UNKNOWN_PROTOCOL PACKET_LENGTH_TOO_LONG"
+_NO_TLS = frozenset(f"TLS: {reason}" for reason in _REASONS.split())
+_MAYBE = "UNEXPECTED_EOF_WHILE_READING RECORD_LAYER_FAILURE SSLEOFError SSLZeroReturnError"
+_MAYBE_NO_TLS = frozenset(f"TLS: {reason}" for reason in _MAYBE.split())
 
 
 class _Scheme(NamedTuple):

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from airflow_chat_provider.core.json_text.nesting import TooDeep, loads, too_deep
 from airflow_chat_provider.core.paths import join
-from airflow_chat_provider.core.request.json_values import digits, number
+from airflow_chat_provider.core.request.json_values import number
 from airflow_chat_provider.core.request.validator import Schema, discriminator
 from airflow_chat_provider.core.request.written import Meant, Path
 
@@ -270,7 +270,7 @@ def _is_unset(value: str | None, node: Node) -> bool:
 def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
     """A decimal as a number; as text with all its digits if only text may stand."""
     if types is not None and "string" in types and not types & _NUMBERS:
-        return digits(value)
+        return format(value, "f")  # without an exponent
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
 
 

@@ -21,7 +21,6 @@ from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request import wording
 from airflow_chat_provider.core.request.coerce import Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
-from airflow_chat_provider.core.request.links import BadSchema, link
 from airflow_chat_provider.core.request.patterns import TooMuchWork
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
 from airflow_chat_provider.core.request.wording import Remark, Remarks, Strictness, describe
@@ -240,9 +239,15 @@ def load_user_schema(text: str, name: str, argument: str = ARGUMENT, *, all_patt
 @lru_cache(maxsize=64)
 def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FBT001 - a key of the cache
     """The schema, compiled once for each text; or why it cannot be used."""
+    from airflow_chat_provider.core.request.links import BadSchema, link  # which shipped schemas do not need
+
     try:
         schema = loads(text)
-        draft = _draft(schema)
+        if not isinstance(schema, dict):
+            return "it is not a JSON object"
+        if not isinstance(schema.get("$schema", ""), str):
+            return "its $schema is not text"
+        draft: Any = validator_for(schema, default=Draft202012Validator)
         # Patterns are Rust's, not Python's, and `link` looks at them; no other format of a schema's is checked.
         draft.check_schema(schema, format_checker=FormatChecker(()))
         linked = link(schema, draft, all_patterns=all_patterns)
@@ -261,14 +266,6 @@ def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FB
         if not isinstance(error, RecursionError) and not is_panic(error):
             raise
         return "it is nested too deep"
-
-
-def _draft(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        raise BadSchema("it is not a JSON object")
-    if not isinstance(schema.get("$schema", ""), str):
-        raise BadSchema("its $schema is not text")
-    return validator_for(schema, default=Draft202012Validator)
 
 
 def text_of_schema(schema: object, name: str, argument: str) -> str:
