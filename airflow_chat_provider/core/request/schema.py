@@ -19,12 +19,11 @@ from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, is_panic, loads
 from airflow_chat_provider.core.paths import join, join_known
 from airflow_chat_provider.core.request import wording
-from airflow_chat_provider.core.request.coerce import Node, filled, typed
+from airflow_chat_provider.core.request.coerce import Meant, Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
 from airflow_chat_provider.core.request.patterns import TooMuchWork
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
 from airflow_chat_provider.core.request.wording import Remark, Remarks, Strictness, describe
-from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.servers import server_at
 from airflow_chat_provider.core.types import JSON
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, cast
 from jsonschema import SchemaError, ValidationError
 
 from airflow_chat_provider.core.paths import join, join_known, warning_text
-from airflow_chat_provider.core.request.coerce import Node
+from airflow_chat_provider.core.request.coerce import Node, Path
 from airflow_chat_provider.core.spelling import close_to, misspelling
 from airflow_chat_provider.core.types import JSON
 
@@ -175,8 +175,6 @@ def _remedy(error: ValidationError) -> str | None:
 
 Strictness = Literal["strict", "marked", "open"]
 """What is an error: all that breaks the schema; all but its open places; or only what every server refuses."""
-
-Path = tuple[str | int, ...]
 
 _BECOMES: dict[Strictness, str] = {
     "marked": "it is sent unchanged, but not to OpenAI or Azure",
