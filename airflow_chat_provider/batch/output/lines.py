@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input.row import Row
-from airflow_chat_provider.core.answer.ending import doubts, incomplete
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, doubts, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads

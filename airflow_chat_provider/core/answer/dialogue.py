@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
 from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.answer.ending import doubts as doubts_about
-from airflow_chat_provider.core.answer.ending import hidden_text, incomplete, remedy, stopped
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, hidden_text, incomplete, remedy, stopped
+from airflow_chat_provider.core.answer.reply import doubts as doubts_about
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
 from airflow_chat_provider.core.json_text.nesting import is_panic
 from airflow_chat_provider.core.json_text.writing import sanitize

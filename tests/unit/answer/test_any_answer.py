@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.reply import Reply, flaw, incomplete
 from airflow_chat_provider.core.answer.result import Delivery, outcome, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
 from airflow_chat_provider.core.json_text.writing import sanitize

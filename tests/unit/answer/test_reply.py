@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.answer.ending import incomplete
-from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.reply import Reply, flaw, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
 from airflow_chat_provider.core.messages import conversation_message, text_of
