@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+CACHE = Path(tempfile.gettempdir()) / "chat-versions"
 BULK = 2_000
 REQUEST = {"model": "test-model", "messages": [{"role": "user", "content": "Say hello."}]}
 WORDS = " ".join(["word"] * 5_000)
@@ -127,6 +128,9 @@ def taken(kind, checkout, url):
         "PYTHONPATH": os.pathsep.join((str(checkout), str(HERE))),
         "AIRFLOW_CONN_CHAT_DEFAULT": json.dumps(connection),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        # Compiled once and kept, as an installed package is.
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(CACHE / checkout.name),
     }
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(HERE / "versions.py"), "--sample", kind, "--folder", folder]
@@ -160,6 +164,9 @@ def compare(checkouts, rounds):
         return replies.stream(WORDS) if request.json.get("stream") else replies.ok("Hello.")
 
     with ChatServer(default=answer) as server:
+        for checkout in checkouts:
+            for kind in SAMPLES:
+                taken(kind, checkout, server.url)  # compiles it
         for number in range(rounds):
             shift = number % len(checkouts)
             for kind in SAMPLES:
