@@ -51,7 +51,6 @@ class Speed(NamedTuple):
 class Engine:
     """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store."""
 
-    batch_id: str
     settings: Settings
     requests: Requests
     wanted: Wanted
@@ -62,9 +61,9 @@ class Engine:
     speed: Speed
     error: Exception | None = field(default=None, init=False)
 
-    async def run(self, rows: Iterator[Row]) -> None:
+    async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
-        speed = self.speed
+        self._batch_id, speed = batch_id, self.speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
         session, feed = AsyncSession(self.settings), Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
@@ -153,7 +152,7 @@ class Engine:
 
     async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
-        key = f"{self.batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
+        key = f"{self._batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
         async def send(dialogue: Dialogue) -> Reply:
             request = dialogue.request

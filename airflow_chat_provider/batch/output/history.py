@@ -39,6 +39,10 @@ class History:
         self.usage: dict[int, Any] = {}
         self._stale = False
 
+    def is_missing(self, index: int) -> bool:
+        """Is this a row of the shard, and has it no result yet?"""
+        return index in self.rows and not self.done[index]
+
     def load(self, store: Store, tally: Tally, requests: Requests) -> None:
         """Read the output's lines and count them.
 
