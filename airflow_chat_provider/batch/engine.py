@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.input.feed import Feed
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.pace.gate import Gate, Stopped
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
 
+_ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
 _PROGRESS = 10.0  # seconds between two lines in the log
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ class Engine:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
         self._batch_id, speed = batch_id, self.speed
         self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        session, feed = AsyncSession(self.settings), Feed(rows)
+        session, feed = AsyncSession(self.settings), _Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
@@ -95,7 +97,7 @@ class Engine:
             await asyncio.sleep(_PROGRESS)
             log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
-    async def _work(self, feed: Feed) -> None:
+    async def _work(self, feed: _Feed) -> None:
         try:
             while not self._gate.stopped and (row := await feed.take()) is not None:
                 await self._row(row)
@@ -142,7 +144,7 @@ class Engine:
                 return reply.error
             warnings: list[str] = []
             line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
-            self.tally.warn(row.place, warnings)
+            self.requests.warn(warnings, row.place)
         except (Stopped, Hopeless):
             raise
         except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made, or a hostile answer
@@ -179,3 +181,44 @@ class Engine:
         await self.store.write(kind, line, stored)
         if self.store.full:
             self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))
+
+
+class _Feed:
+    """Rows for many workers: call ``take`` until it returns None.
+
+    A thread reads ahead, so that a slow store does not hold up the calls under way. At most two blocks of rows
+    wait in memory.
+    """
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._ready: deque[Row] = deque()
+        self._thread = ThreadPoolExecutor(1, "chat-batch-input")
+        self._lock = asyncio.Lock()
+        self._coming: asyncio.Future[list[Row]] | None = self._read()
+
+    def _read(self) -> asyncio.Future[list[Row]]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._block)
+
+    def _block(self) -> list[Row]:
+        block, size = [], 0
+        for row in self._rows:
+            block.append(row)
+            size += row.size
+            if len(block) == _ROWS or size >= _BYTES:
+                break
+        return block
+
+    async def take(self) -> Row | None:
+        """The next row; None at the end. Raises what reading the input raises."""
+        if not self._ready:
+            async with self._lock:
+                if not self._ready and self._coming is not None:
+                    block = await asyncio.shield(self._coming)
+                    self._ready.extend(block)
+                    self._coming = self._read() if block else None
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        # It does not wait: a slow store must not hold up the end of the batch.
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from airflow_chat_provider.batch.checks import allow_sockets, file_mode, most_failures, number, optional_number
+from airflow_chat_provider.batch.checks import Shard, allow_sockets, file_mode, most_failures, number, optional_number
 from airflow_chat_provider.batch.engine import Engine, Speed
 from airflow_chat_provider.batch.files import check_folder, file_error, local_path
-from airflow_chat_provider.batch.input.shard import Shard
 from airflow_chat_provider.batch.input.source import open_source
 from airflow_chat_provider.batch.output.history import History
 from airflow_chat_provider.batch.output.lines import Shape

@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     ``allowed`` has texts and switches that need no check.
     """
 
-    check: Callable[[str, Any], None]
+    check: Callable[[str, Any], object]
     optional: bool = False
     allowed: Collection[str | bool] = ()
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.batch.input.row import Row, row_error
@@ -33,18 +33,6 @@ class Survey(NamedTuple):
     digest: str
 
 
-class Source(Protocol):
-    """An input. ``name`` is for a reader."""
-
-    name: str
-
-    def survey(self) -> Survey:
-        """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
-
-    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
-        """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
-
-
 def open_source(given: object) -> Source:
     """The source that the argument ``input`` names: rows, or the path of a .jsonl or .csv file. Nothing is read yet."""
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
@@ -60,13 +48,14 @@ def open_source(given: object) -> Source:
 
 
 class Rows:
-    """A list of rows from an upstream task, or from the DAG file."""
+    """A list of rows from an upstream task, or from the DAG file. ``name`` is for a reader."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.name = "input"
         self._rows = rows
 
     def survey(self) -> Survey:
+        """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
         digest, count = blake2b(digest_size=16), 0
         for row in self._rows:
             digest.update(_for_digest(row))
@@ -75,6 +64,7 @@ class Rows:
         return Survey(count, digest.hexdigest())
 
     def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+        """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
         for index, value in enumerate(self._rows):
             if is_wanted(index):
                 yield _checked(Row(index, f"input[{index}]", value))
@@ -240,3 +230,7 @@ class Csv(_File):
             return next(reader, None)
         except csv.Error as error:
             raise file_error("input", self.path, f"is not valid CSV (line {reader.line_num}): {error}") from None
+
+
+Source = Rows | JsonLines | Csv
+"""An input. All have the attribute and the methods that ``Rows`` describes."""

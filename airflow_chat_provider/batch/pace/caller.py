@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.input.row import row_error
 from airflow_chat_provider.core.answer.reply import Reply
@@ -18,8 +19,6 @@ from airflow_chat_provider.transport.server_memory import note_refusal
 from airflow_chat_provider.transport.session import call_headers
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from airflow_chat_provider.batch.input.row import Row
     from airflow_chat_provider.batch.pace.gate import Gate
     from airflow_chat_provider.core.call.steps import Call
@@ -35,16 +34,16 @@ class Hopeless(Exception):
         self.error = error
 
 
+@dataclass(eq=False, repr=False)
 class Spent:
     """What came for one row. It is paid for, so it goes into the row's line, whatever becomes of the row.
 
     ``reply`` is the last attempt's. ``paid`` is the last one that was an answer, or that names its usage.
     """
 
-    def __init__(self) -> None:
-        self.reply: Reply | None = None
-        self.paid: Reply | None = None
-        self.usage: Any = None
+    reply: Reply | None = None
+    paid: Reply | None = None
+    usage: Any = None
 
     def take(self, reply: Reply) -> None:
         self.reply = reply
