@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.airflow_api.compat import AirflowException
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
@@ -35,23 +38,18 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
 
 _ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
+_GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 _PROGRESS = 10.0  # seconds between two lines in the log
 
 log = logging.getLogger(__name__)
 
 
-class Speed(NamedTuple):
-    """What the user allows. The batch stops once more than ``max_failures`` rows have failed."""
-
-    max_concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    max_failures: float = float("inf")
-
-
 @dataclass(eq=False, repr=False)
 class Engine:
-    """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store."""
+    """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store.
+
+    The batch stops once more than ``max_failures`` rows have failed.
+    """
 
     settings: Settings
     requests: Requests
@@ -60,17 +58,20 @@ class Engine:
     store: Store
     history: History
     tally: Tally
-    speed: Speed
+    max_concurrency: int
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    max_failures: float
     error: Exception | None = field(default=None, init=False)
 
     async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
-        self._batch_id, speed = batch_id, self.speed
-        self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
+        self._batch_id = batch_id
+        self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
         session, feed = AsyncSession(self.settings), _Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
-        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
+        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
         try:
             await asyncio.gather(*workers)
@@ -174,7 +175,7 @@ class Engine:
         if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)
-        if self.tally.failures > self.speed.max_failures:
+        if self.tally.failures > self.max_failures:
             self._end()
 
     async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
@@ -222,3 +223,55 @@ class _Feed:
     def close(self) -> None:
         # It does not wait: a slow store must not hold up the end of the batch.
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Background:
+    """A coroutine on an event loop in a thread of its own: the main thread only waits, and so it can take signals.
+
+    ``run`` waits until the coroutine has ended; ``cancel`` may be called from a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        self._cancelled = False
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run ``main`` and raise what it raises. An exception in the waiting thread (Airflow's timeout) cancels it."""
+        context = contextvars.copy_context()
+        threading.Thread(target=lambda: context.run(self._drive, main), name="chat-batch", daemon=True).start()
+        try:
+            # Not Thread.join(): after a signal handler has raised in it, it takes the thread for dead.
+            self._ended.wait()
+        except BaseException:
+            self.cancel()
+            self._ended.wait(_GRACE)
+            raise
+        if isinstance(self._error, asyncio.CancelledError):
+            raise AirflowException("Run the task again: the batch was stopped, it continues from here")
+        if self._error is not None:
+            raise self._error
+
+    def _drive(self, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._task = self._loop.create_task(main)
+                if self._cancelled:  # cancel() came before there was a task to cancel
+                    self._task.cancel()
+                self._loop.run_until_complete(self._task)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def cancel(self) -> None:
+        """End the coroutine soon. What it has so far is kept."""
+        self._cancelled = True
+        if self._loop is not None and self._task is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+            except RuntimeError:  # the loop has ended
+                return

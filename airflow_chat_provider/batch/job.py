@@ -9,115 +9,30 @@ import time
 import uuid
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.batch.checks import Shard, allow_sockets, file_mode, most_failures, number, optional_number
-from airflow_chat_provider.batch.engine import Engine, Speed
-from airflow_chat_provider.batch.files import check_folder, file_error, local_path
-from airflow_chat_provider.batch.input.source import open_source
-from airflow_chat_provider.batch.output.history import History
-from airflow_chat_provider.batch.output.lines import Shape
-from airflow_chat_provider.batch.output.local import LocalStore
-from airflow_chat_provider.batch.output.object_store import ObjectStore
+from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, OWNER, RESULTS, read_own
-from airflow_chat_provider.batch.output.tally import Tally
-from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.task.xcoms import Upstream
-from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.batch.background import Background
+    from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input.source import Source, Survey
     from airflow_chat_provider.batch.output.store import Store
-    from airflow_chat_provider.task.arguments import ChatArguments
-    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 log = logging.getLogger(__name__)
 
 
-class BatchArguments(NamedTuple):
-    """What the batch operator has beyond ChatArguments, once its templates are rendered."""
-
-    input: Any
-    output_path: Any
-    response_key: str | None
-    id_key: str
-    keep_row: bool
-    shard: str | None
-    max_concurrency: int | str
-    requests_per_minute: float | str | None
-    tokens_per_minute: float | str | None
-    max_failures: float | str | None
-    on_changed: Literal["fail", "restart"]
-    file_mode: int | str | None
-    part_rows: int | str
-    part_seconds: float | str
-
-    @classmethod
-    def from_task(cls, task: object) -> BatchArguments:
-        """The arguments as they are now."""
-        return cls(*(getattr(task, name) for name in cls._fields))
-
-    def store(self, in_flight: int) -> Store:
-        """The output folder; it is not open yet. ``in_flight``: how many answers may come once it has no more room."""
-        part_rows, part_seconds = int(number("part_rows", self.part_rows)), number("part_seconds", self.part_seconds)
-        mode = file_mode(self.file_mode)
-        check_folder(str(self.output_path))
-        shard = f"/shard-{Shard.parse(self.shard)}" if self.shard else ""
-        folder = f"{str(self.output_path).rstrip('/')}{shard}" if shard else self.output_path
-        local = local_path(folder)
-        return ObjectStore(folder, part_rows, part_seconds) if local is None else LocalStore(local, in_flight, mode)
-
-
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Job:
-    """A batch that is ready to run. ``prepare`` makes it."""
+    """A batch that is ready to run. The operator makes it; ``max_failures`` is its argument as the user wrote it."""
 
-    arguments: BatchArguments
-    template: RequestTemplate
     source: Source
     survey: Survey
     engine: Engine
-
-    @classmethod
-    def prepare(cls, chat: ChatArguments, arguments: BatchArguments, template: RequestTemplate) -> Job:
-        """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
-
-        The model is the upstream task's or the connection's, for requests that name none.
-        """
-        upstream = Upstream.from_argument(chat.configuration)
-        connection = upstream.hook(chat).settings
-        schema = load_schema(upstream.schema(chat, connection))
-        settings = connection._replace(model=upstream.values.get("model") or connection.model)
-        wanted = chat.wanted()
-        server_memory.warn(wanted)
-        source = open_source(arguments.input)
-        survey = source.survey()
-        if not survey.rows:
-            log.info("Nothing is sent: %s has no rows", source.name)
-        rows = Shard.parse(arguments.shard).indices(survey.rows)
-        speed = Speed(
-            int(number("max_concurrency", arguments.max_concurrency)),
-            optional_number("requests_per_minute", arguments.requests_per_minute),
-            optional_number("tokens_per_minute", arguments.tokens_per_minute),
-            most_failures(arguments.max_failures, len(rows)),
-        )
-        allow_sockets(speed.max_concurrency)
-        engine = Engine(
-            settings=settings,
-            requests=Requests(template, settings, schema, arguments.id_key, survey.rows),
-            wanted=wanted,
-            shape=Shape(
-                arguments.id_key, chat.result_format, arguments.response_key, chat.on_incomplete, arguments.keep_row
-            ),
-            store=arguments.store(speed.max_concurrency),
-            history=History(survey.rows, rows),
-            tally=Tally(len(rows)),
-            speed=speed,
-        )
-        return cls(arguments, template, source, survey, engine)
+    shard: str | None
+    on_changed: Literal["fail", "restart"]
+    max_failures: float | str | None
 
     def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
         """Ask for every row without a result: the manifest, and the error that makes the task fail, if any.
@@ -152,13 +67,13 @@ class Job:
         wanted = [] if engine.wanted.schema is None else [engine.wanted.schema.schema]
         fingerprint = {
             "input": self.survey.digest,
-            "request": _digest([self.template.sources, engine.settings.model, *wanted]),
-            "output": _digest([engine.shape, self.arguments.shard]),
+            "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
+            "output": _digest([engine.shape, self.shard]),
         }
         found = _identity_in(store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
-        if changed and self.arguments.on_changed == "fail":
+        if changed and self.on_changed == "fail":
             raise InvalidRequest(
                 "Name another output, or set on_changed='restart' to delete the results in "
                 f"{store.where(RESULTS)}: they were made with another {' and '.join(changed)}",
@@ -196,11 +111,11 @@ class Job:
             log.warning(
                 "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
             )
-        if tally.failures > self.engine.speed.max_failures:
+        if tally.failures > self.engine.max_failures:
             return ChatCompletionError(
                 f"Look at {self.engine.store.where(ERRORS)}, then run the task again; it asks only for rows that "
                 f"failed or are missing. {tally.failures:,} of {tally.total:,} rows failed (max_failures "
-                f"{self.arguments.max_failures}): {tally.failures_by_kind()}"
+                f"{self.max_failures}): {tally.failures_by_kind()}"
             )
         if tally.missing:
             return ChatCompletionError(

@@ -116,7 +116,12 @@ class History:
                 places.append(store.place(kind, number))
         if skipped:
             self._stale |= kind == ERRORS
-            _warn(skipped, places)
+            log.warning(
+                "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that "
+                "was cut off, or a power loss, leaves such lines",
+                ", ".join(places),
+                f" and {skipped - len(places):,} more" if skipped > len(places) else "",
+            )
 
     def _line(self, line: bytes) -> Recorded | None:
         recorded = read_line(line)
@@ -142,13 +147,3 @@ class History:
             return recorded is not None and not self.done[recorded.index] and last[recorded.index] == number
 
         store.rewrite_errors(keep)
-
-
-def _warn(skipped: int, places: list[str]) -> None:
-    more = f" and {skipped - len(places):,} more" if skipped > len(places) else ""
-    log.warning(
-        "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that was cut "
-        "off, or a power loss, leaves such lines",
-        ", ".join(places),
-        more,
-    )

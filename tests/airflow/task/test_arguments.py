@@ -129,7 +129,7 @@ def test_a_wrong_value_is_named(arguments, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"input": "rows.txt"}, "'rows.txt' is no path of a .jsonl or .csv file"),
+        ({"input": "rows.txt"}, "'rows.txt' must be the path of a .jsonl or .csv file"),
         ({"input": ""}, "is no path of a .jsonl or .csv file"),
         ({"input": 5}, "a list of rows, not 5"),
         ({"input": None}, "a list of rows, not None"),
