@@ -61,8 +61,8 @@ def file_mode(value: object) -> int | None:
     if isinstance(mode, int) and not isinstance(mode, bool) and mode & 0o600 == 0o600 and not mode & ~0o666:
         return mode
     raise InvalidRequest(
-        "file_mode must let the owner read and write, and nobody execute, like 0o600 or '0640', or be None, which "
-        f"leaves it to the umask; it is {str(value)[:64]!r}",
+        "file_mode must be a mode like 0o600 or '0640', by which the owner may read and write and nobody may execute, "
+        f"or None to leave it to the umask, not {str(value)[:64]!r}",
         path="file_mode",
         keyword="enum",
     )
@@ -121,7 +121,7 @@ class Shard(NamedTuple):
 
 def _bad(text: object) -> InvalidRequest:
     return InvalidRequest(
-        "shard must be like '2/8', the second of eight parts, or '1000:2000', the rows 1000 to 1999; it is "
+        "shard must be like '2/8', the second of eight parts, or '1000:2000', rows 1000 to 1999, not "
         f"{str(text)[:64]!r}",
         path="shard",
         keyword="enum",
@@ -160,7 +160,7 @@ def _is_path(value: object) -> bool:
 def _response_key(name: str, value: object) -> None:
     text(name, value)
     if value in _TAKEN:
-        why = f"Choose another response_key: a result uses the names {', '.join(_TAKEN)} itself"
+        why = f"Choose another response_key: a result already has the keys {', '.join(_TAKEN)}"
         raise InvalidRequest(why, path="response_key", keyword="enum")
 
 

@@ -250,7 +250,7 @@ class Background:
             self._ended.wait(_GRACE)
             raise
         if isinstance(self._error, asyncio.CancelledError):
-            raise AirflowException("Run the task again: the batch was stopped, it continues from here")
+            raise AirflowException("Run the task again: the batch was stopped, and continues from here")
         if self._error is not None:
             raise self._error
 

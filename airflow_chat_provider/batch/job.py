@@ -76,7 +76,7 @@ class Job:
         if changed and self.on_changed == "fail":
             raise InvalidRequest(
                 "Name another output, or set on_changed='restart' to delete the results in "
-                f"{store.where(RESULTS)}: they were made with another {' and '.join(changed)}",
+                f"{store.where(RESULTS)}: they were made with a different {' and '.join(changed)}",
                 path="output",
                 keyword="fingerprint",
             )

@@ -198,7 +198,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         source = open_source(self.input)
         survey = source.survey()
         if not survey.rows:
-            self.log.info("Nothing is sent: %s has no rows", source.name)
+            self.log.info("There is nothing to send: %s has no rows", source.name)
         rows = checks.Shard.parse(self.shard).indices(survey.rows)
         at_once = int(checks.number("max_concurrency", self.max_concurrency))
         checks.allow_sockets(at_once)

@@ -85,7 +85,7 @@ class Spill:
         if self._lost:
             tried = ", ".join(f"{place} ({why})" for place, why in self._refused.items()) or "any folder of this worker"
             lines = "1 line was" if self._lost == 1 else f"{self._lost:,} lines were"
-            found.append(f"{lines} lost: {tried} did not take them either")
+            found.append(f"{lines} lost: writing to {tried} failed, too")
         if self._files:
             where = " and ".join(map(str, self._files.values()))
             found.append(f"The next run on this machine picks up the last results of this one from {where}")

@@ -63,7 +63,7 @@ class Spent:
         if self.reply is None:
             if isinstance(error, ChatCompletionError):
                 return error
-            return row_error(row.place, f"no request can be made of it ({type(error).__name__})")
+            return row_error(row.place, f"no request can be built from it ({type(error).__name__})")
         if isinstance(error, ChatCompletionError) and not isinstance(error, InvalidRequest):
             return error
         # Without the error's own message, which may quote the answer.

@@ -93,7 +93,7 @@ class Gate:
             self._warned = True
             log.warning(
                 "Raise tokens_per_minute, or ask the server's owner: by the server's count one answer took %s tokens, "
-                "more than a minute allows. Such answers are counted as one minute's tokens",
+                "more than that. Such an answer is counted as a whole minute's tokens",
                 f"{tokens:,}" if tokens < _ABSURD else "over 10^18",
             )
         return None if tokens is None else max(0, min(tokens, most))

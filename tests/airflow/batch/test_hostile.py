@@ -122,7 +122,7 @@ def test_a_row_that_cannot_become_a_request_fails_alone(batch, monkeypatch):
     batch.texts(3)
     assert batch.run(max_failures=1)["failed"] == {"InvalidRequest": 1}
     (line,) = batch.errors
-    assert line["error"]["message"] == "Correct rows.jsonl:2: no request can be made of it (Bug)"
+    assert line["error"]["message"] == "Correct rows.jsonl:2: no request can be built from it (Bug)"
     assert line["asked"] == 0
 
 
