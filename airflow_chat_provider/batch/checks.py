@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from airflow_chat_provider.batch.files import check_folder
+from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task import kinds
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
@@ -137,7 +137,7 @@ def _float(value: object) -> float:
 
 
 def _input(name: str, value: object) -> None:
-    from airflow_chat_provider.batch.input.source import open_source
+    from airflow_chat_provider.batch.input import open_source
 
     if isinstance(value, bytes | bytearray) or not (isinstance(value, str | Sequence) or _is_path(value)):
         raise wrong(name, "the path of a .jsonl or .csv file, or a list of rows", value)
@@ -147,9 +147,10 @@ def _input(name: str, value: object) -> None:
 def _folder(name: str, value: object) -> None:
     if isinstance(value, str):
         text(name, value)
-        check_folder(value)
     elif not _is_path(value):
         raise wrong(name, "the path of a folder", value)
+    if str(value).endswith((".jsonl", ".csv", ".json")):
+        raise file_error(name, value, "is the name of a file; name a folder for results, errors and the manifest")
 
 
 def _is_path(value: object) -> bool:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_chat_provider.airflow_api.compat import AirflowException
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
-from airflow_chat_provider.batch.pace.gate import Gate, Stopped
+from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError
@@ -27,7 +26,7 @@ from airflow_chat_provider.transport.session import AsyncSession, call_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_chat_provider.batch.input.row import Row
+    from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.batch.output.history import History
     from airflow_chat_provider.batch.output.lines import Shape
     from airflow_chat_provider.batch.output.store import Store

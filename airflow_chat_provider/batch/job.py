@@ -17,7 +17,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError, InvalidReques
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
-    from airflow_chat_provider.batch.input.source import Source, Survey
+    from airflow_chat_provider.batch.input import Source, Survey
     from airflow_chat_provider.batch.output.store import Store
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,11 @@ class Job:
                 "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
             )
         if tally.failures > self.engine.max_failures:
+            kinds = ", ".join(f"{kind}: {count:,}" for kind, count in tally.came.failed.most_common(5))
             return ChatCompletionError(
                 f"Look at {self.engine.store.where(ERRORS)}, then run the task again; it asks only for rows that "
                 f"failed or are missing. {tally.failures:,} of {tally.total:,} rows failed (max_failures "
-                f"{self.max_failures}): {tally.failures_by_kind()}"
+                f"{self.max_failures}): {kinds}"
             )
         if tally.missing:
             return ChatCompletionError(

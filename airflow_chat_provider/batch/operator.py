@@ -178,7 +178,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         """
         from airflow_chat_provider.batch import checks
         from airflow_chat_provider.batch.engine import Engine
-        from airflow_chat_provider.batch.input.source import open_source
+        from airflow_chat_provider.batch.input import open_source
         from airflow_chat_provider.batch.job import Job
         from airflow_chat_provider.batch.output.history import History
         from airflow_chat_provider.batch.output.lines import Shape
@@ -220,13 +220,12 @@ class ChatCompletionBatchOperator(RequestOperator):
     def _store(self, in_flight: int) -> Store:
         """The output folder; it is not open yet. ``in_flight``: how many answers may come once it has no more room."""
         from airflow_chat_provider.batch.checks import Shard, file_mode, number
-        from airflow_chat_provider.batch.files import check_folder, local_path
+        from airflow_chat_provider.batch.files import local_path
         from airflow_chat_provider.batch.output.local import LocalStore
         from airflow_chat_provider.batch.output.object_store import ObjectStore
 
         part_rows, part_seconds = int(number("part_rows", self.part_rows)), number("part_seconds", self.part_seconds)
         mode = file_mode(self.file_mode)
-        check_folder(str(self.output_path))
         folder: Any = self.output_path
         if self.shard:
             folder = f"{str(folder).rstrip('/')}/shard-{Shard.parse(self.shard)}"

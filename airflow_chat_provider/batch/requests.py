@@ -9,8 +9,8 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.input.row import Row, body_of, row_error
-from airflow_chat_provider.batch.pace.caller import Hopeless
+from airflow_chat_provider.batch.input import Row, body_of, row_error
+from airflow_chat_provider.batch.pace import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.templates.failures import FROM_AIRFLOW
 from airflow_chat_provider.transport.session import prepared

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.files import file_error, readable
 from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
-from airflow_chat_provider.batch.output.spill import taking_up
-from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, taking_up
 from airflow_chat_provider.core.answer.usage import counted
 
 if TYPE_CHECKING:

@@ -117,10 +117,6 @@ class Tally:
             "rows_per_second": round(self.speed(now), 2),
         }
 
-    def failures_by_kind(self) -> str:
-        """The most common failures, for an error."""
-        return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
-
 
 def _tokens(usage: Any) -> int:
     """The tokens for the log."""
