@@ -6,6 +6,7 @@ import stat
 import pytest
 from pydantic import BaseModel
 
+from airflow_chat_provider.batch import pace
 from airflow_chat_provider.batch.output.lines import Shape
 from airflow_chat_provider.batch.pace import Gate
 from airflow_chat_provider.core.answer.dialogue import Dialogue
