@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from airflow_chat_provider.airflow_api.retries import (
     FINAL_BY_POLICY,
-    RESCHEDULES,
     RetryDecision,
     RetryPolicy,
     reschedules,
@@ -17,14 +16,7 @@ from airflow_chat_provider.airflow_api.retries import (
 )
 from airflow_chat_provider.core.errors import ChatCompletionError
 
-__all__ = [
-    "DEFAULT_POLICY",
-    "FINAL_BY_POLICY",
-    "RESCHEDULES",
-    "ChatCompletionRetryPolicy",
-    "final_errors",
-    "policy_argument",
-]
+__all__ = ["ChatCompletionRetryPolicy"]
 _LONGEST_STEP = 300.0
 
 
