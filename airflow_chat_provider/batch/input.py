@@ -23,10 +23,7 @@ _ID_BITS = 4096  # Python refuses to write out more than 4,300 digits
 _OPENAI_LINE = frozenset({"custom_id", "method", "url", "body"})
 _BARE_LINE = frozenset({"custom_id", "body"})
 _MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
-_BUFFER = 1 << 20
 _MARK = codecs.BOM_UTF8
-
-IsWanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ class Rows:
             count += 1
         return Survey(count, digest.hexdigest())
 
-    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+    def rows(self, is_wanted: Callable[[int], bool]) -> Iterator[Row]:
         """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
         for index, value in enumerate(self._rows):
             if is_wanted(index):
@@ -161,7 +158,7 @@ class _File:
             else:
                 # The reader below closes it.
                 raw = gzip.open(local) if local.suffix == ".gz" else local.open("rb", buffering=0)  # noqa: SIM115
-            with io.BufferedReader(raw, _BUFFER) as file:
+            with io.BufferedReader(raw, 1 << 20) as file:
                 yield file
 
     def _decoded(self, line: bytes, number: int, encoding: str = "utf-8") -> str:
@@ -191,7 +188,7 @@ class JsonLines(_File):
                     raise EOFError  # Python reads a compressed file of 0 bytes as empty, but an upload was cut off
         return Survey(count, digest.hexdigest())
 
-    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+    def rows(self, is_wanted: Callable[[int], bool]) -> Iterator[Row]:
         with self._open() as file:
             index = -1
             for number, line in enumerate(file, 1):
@@ -240,7 +237,7 @@ class Csv(_File):
         with self._table(digest.update) as (_, table):
             return Survey(sum(1 for _ in table), digest.hexdigest())
 
-    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+    def rows(self, is_wanted: Callable[[int], bool]) -> Iterator[Row]:
         with self._table() as (header, table):
             for index, (number, cells) in enumerate(table):
                 if not is_wanted(index):

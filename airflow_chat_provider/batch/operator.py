@@ -159,8 +159,8 @@ class ChatCompletionBatchOperator(RequestOperator):
         context = known_context(context)
         with final_errors():
             if self._rendered is None:
-                environment = self.get_template_env()
-                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, environment, frozenset())
+                env = self.get_template_env()
+                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, env, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()

@@ -36,12 +36,11 @@ _ABSURD = 10**18  # tokens; a larger count is not written out in the log
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Hopeless(Exception):
     """No other row would fare better: the batch ends with ``error``."""
 
-    def __init__(self, error: ChatCompletionError) -> None:
-        super().__init__(error)
-        self.error = error
+    error: ChatCompletionError
 
 
 @dataclass(eq=False, repr=False)

@@ -200,20 +200,16 @@ def serve(server: LocalServer, *, ready_file: Path | None = None, quiet: bool = 
             partial.write_text(json.dumps({"url": server.url, "model": server.model}) + "\n")
             partial.replace(ready_file)  # it appears complete
         if not quiet:
-            sys.stdout.write(_usage(server))
+            connection = shlex.quote(json.dumps(server.connection))
+            sys.stdout.write(
+                f"{server.model} answers at {server.url}\n\n"
+                f"  export AIRFLOW_CONN_CHAT_DEFAULT={connection}\n\n"
+                "Press Ctrl-C to stop it.\n"
+            )
             sys.stdout.flush()
         code = server.wait()
     sys.stderr.write(f"The model server ended by itself, with exit code {code}.\n")
     return 1
-
-
-def _usage(server: LocalServer) -> str:
-    connection = shlex.quote(json.dumps(server.connection))
-    return (
-        f"{server.model} answers at {server.url}\n\n"
-        f"  export AIRFLOW_CONN_CHAT_DEFAULT={connection}\n\n"
-        "Press Ctrl-C to stop it.\n"
-    )
 
 
 def _parser() -> argparse.ArgumentParser:

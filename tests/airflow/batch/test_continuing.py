@@ -97,7 +97,7 @@ class TestChanged:
         batch.texts(2)
         batch.run()
         batch.texts(3)
-        assert "another input" in batch.error().message
+        assert "a different input" in batch.error().message
 
     def test_restart_begins_anew(self, batch):
         batch.texts(2)

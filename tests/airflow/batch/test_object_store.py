@@ -103,7 +103,7 @@ def test_restart_removes_what_was_there(stored):
     stored.batch.texts(3)
     stored.run()
     stored.batch.texts(2)
-    with pytest.raises(InvalidRequest, match="another input"):
+    with pytest.raises(InvalidRequest, match="a different input"):
         stored.run()
     assert stored.run(on_changed="restart")["succeeded"] == 2
     assert len(stored.found("results")) == 2
