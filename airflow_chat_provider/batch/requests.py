@@ -55,13 +55,15 @@ class Requests:
         if row.error is not None:
             raise row.error
         try:
-            return self._checked(self._made(row))
+            proved, warnings = prepared(self._made(row), self.settings, self.schema)
+            self.warn(warnings)
         except InvalidRequest as error:
             if error.keyword in FROM_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
                 error.reword(f"{row.place}: {error.message}")
             raise
+        return proved
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line
@@ -80,11 +82,6 @@ class Requests:
         request, warnings = self.template.fill(self.schema, row.value)
         self.warn(warnings)
         return request
-
-    def _checked(self, request: Any) -> dict[str, Any]:
-        proved, warnings = prepared(request, self.settings, self.schema)
-        self.warn(warnings)
-        return proved
 
     def warn(self, warnings: list[str], place: str = "") -> None:
         """Log what is doubtful about requests, or about the answer for the row at ``place``: each warning only once."""

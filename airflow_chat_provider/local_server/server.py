@@ -225,12 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--parallel", type=_number(1), default=LocalServer.parallel, help="requests at once (%(default)s)")
     add("--threads", type=_number(0), default=LocalServer.threads, help="0 takes half of the cores (%(default)s)")
     add("--allow-remote", action="store_true", help="allow a --host that other machines can reach")
-    add(
-        "--ready-file",
-        type=Path,
-        metavar="PATH",
-        help="holds the URL and the model as JSON while the server runs",
-    )
+    add("--ready-file", type=Path, metavar="PATH", help="holds the URL and the model as JSON while the server runs")
     noise = parser.add_mutually_exclusive_group()
     noise.add_argument("--quiet", action="store_true", help="print nothing but errors")
     noise.add_argument("--verbose", action="store_true", help="show the log of llama.cpp")

@@ -24,12 +24,7 @@ def start(settings: dict[str, Any], *, stderr: IO[str] | None) -> subprocess.Pop
     command = [sys.executable, "-P", __file__, json.dumps(settings)]
     # In a session of its own, a Ctrl-C does not reach it. It ends when its stdin closes, that is with this process.
     return subprocess.Popen(  # noqa: S603 - our own file
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        start_new_session=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
     )
 
 

@@ -98,7 +98,8 @@ class Tally:
     def progress(self, now: float) -> str:
         """One line for the log."""
         through, speed = self.came.succeeded + self.failures, self.speed(now)
-        eta = _duration((self.total - through) / speed) if speed else "unknown"
+        left = (self.total - through) / speed if speed else 0.0  # seconds
+        eta = "unknown" if not speed else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
         return (
             f"{through:,} of {self.total:,} rows ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
             f"{self.tokens:,} tokens"
@@ -122,7 +123,3 @@ def _tokens(usage: Any) -> int:
     """The tokens for the log."""
     total = tokens_of(usage) or 0
     return total if 0 <= total <= LARGEST else 0
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
