@@ -10,8 +10,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres test-servers lint pytest wheel-test \
-	bench soak lock lock-engines messages clean help
+.PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres \
+	test-servers lint pytest wheel-test bench soak lock lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -23,6 +23,8 @@ PARALLEL = --numprocesses $(WORKERS) --dist loadfile
 QUICK := not slow and not e2e
 # `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
 ONLY ?= not e2e
+# `make test-e2e E2E=killed` runs those alone that kill something, without Celery; as .ci/run does.
+E2E ?=
 # The Pythons beside 3.11 that the package is for, and the one that has the next Airflow.
 OTHERS := 3.12 3.13
 NEXT_PYTHON ?= $(PYTHON)
@@ -80,7 +82,7 @@ test-postgres: .venv/.ready ## the tests that need Airflow's database on a real 
 	.ci/postgres $(BIN)/pytest $(PARALLEL) -m "database and not model and ($(ONLY))"
 
 test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery workers are killed: is anything paid twice?
-	.ci/postgres .ci/redis $(BIN)/pytest -m e2e
+	.ci/postgres .ci/redis $(BIN)/pytest -m e2e -k "$(E2E)"
 
 test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflow, without Celery
 	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/system/test_e2e.py
