@@ -90,7 +90,7 @@ class TestChanged:
         batch.run()
         error = batch.error(**change)
         assert isinstance(error, InvalidRequest)
-        assert f"another {what}" in error.message
+        assert f"a different {what}" in error.message
         assert len(batch.chat.requests) == 2
 
     def test_another_input_is_an_error_that_says_so(self, batch):
