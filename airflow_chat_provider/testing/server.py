@@ -16,8 +16,7 @@ KEY = "sk-test-1234567890"
 """Made up: the server does not check keys."""
 
 MODELS = json_reply(
-    200,
-    {"object": "list", "data": [{"id": MODEL, "object": "model", "created": CREATED, "owned_by": "test"}]},
+    200, {"object": "list", "data": [{"id": MODEL, "object": "model", "created": CREATED, "owned_by": "test"}]}
 )
 
 

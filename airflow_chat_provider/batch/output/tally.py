@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import tokens_of
@@ -14,24 +14,21 @@ from airflow_chat_provider.core.answer.usage import LARGEST, add, counted
 if TYPE_CHECKING:
     from airflow_chat_provider.core.errors import ChatCompletionError
 
-_WARNINGS = 20  # different ones; a batch with more of them says nothing new
 
-log = logging.getLogger(__name__)
-
-
+@dataclass(eq=False, repr=False)
 class Counts:
     """Rows, by how they ended."""
 
-    def __init__(self) -> None:
-        self.succeeded = 0
-        self.incomplete = 0
-        self.failed: Counter[str] = Counter()
+    succeeded: int = 0
+    incomplete: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
 
     def success(self, *, incomplete: bool) -> None:
         self.succeeded += 1
         self.incomplete += incomplete
 
 
+@dataclass(eq=False, repr=False)
 class Tally:
     """The counts of one run. ``total`` is how many rows the batch has.
 
@@ -39,15 +36,13 @@ class Tally:
     survives a crash. ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.came = Counts()
-        self.stored = Counts()
-        self.usage: dict[str, Any] = {}
-        self.tokens = 0
-        self.earlier = 0
-        self.began = 0.0
-        self._warned: set[str] = set()
+    total: int
+    came: Counts = field(default_factory=Counts)
+    stored: Counts = field(default_factory=Counts)
+    usage: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+    earlier: int = 0
+    began: float = 0.0
 
     def begin(self, now: float) -> None:
         """Begin this run: what was counted so far comes from earlier runs, and is stored."""
@@ -82,13 +77,6 @@ class Tally:
 
         return stored
 
-    def warn(self, place: str, warnings: Iterable[str]) -> None:
-        """Log what is doubtful about a row's answer, each warning once for the whole batch."""
-        for warning in warnings:
-            if warning not in self._warned and len(self._warned) < _WARNINGS:
-                self._warned.add(warning)
-                log.warning("Row %s: %s (logged only once for this batch)", place, warning)
-
     def kind(self, error: ChatCompletionError) -> str:
         """The name under which an error is counted."""
         name = type(error).__name__
@@ -110,7 +98,8 @@ class Tally:
     def progress(self, now: float) -> str:
         """One line for the log."""
         through, speed = self.came.succeeded + self.failures, self.speed(now)
-        eta = _duration((self.total - through) / speed) if speed else "unknown"
+        left = (self.total - through) / speed if speed else 0.0  # seconds
+        eta = "unknown" if not speed else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
         return (
             f"{through:,} of {self.total:,} rows ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
             f"{self.tokens:,} tokens"
@@ -129,16 +118,8 @@ class Tally:
             "rows_per_second": round(self.speed(now), 2),
         }
 
-    def failures_by_kind(self) -> str:
-        """The most common failures, for an error."""
-        return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
-
 
 def _tokens(usage: Any) -> int:
     """The tokens for the log."""
     total = tokens_of(usage) or 0
     return total if 0 <= total <= LARGEST else 0
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"

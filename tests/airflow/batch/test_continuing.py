@@ -90,14 +90,14 @@ class TestChanged:
         batch.run()
         error = batch.error(**change)
         assert isinstance(error, InvalidRequest)
-        assert f"another {what}" in error.message
+        assert f"a different {what}" in error.message
         assert len(batch.chat.requests) == 2
 
     def test_another_input_is_an_error_that_says_so(self, batch):
         batch.texts(2)
         batch.run()
         batch.texts(3)
-        assert "another input" in batch.error().message
+        assert "a different input" in batch.error().message
 
     def test_restart_begins_anew(self, batch):
         batch.texts(2)

@@ -132,7 +132,7 @@ def test_another_schema_is_another_request(batch):
     batch.texts(1)
     batch.chat.default = replies.ok('{"good": true}')
     batch.run(response_schema=Verdict, result_format="json")
-    assert "another request" in batch.error(response_schema={"type": "object"}, result_format="json").message
+    assert "a different request" in batch.error(response_schema={"type": "object"}, result_format="json").message
 
 
 def test_tool_calls_are_kept_as_data(batch):
