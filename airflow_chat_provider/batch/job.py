@@ -85,7 +85,7 @@ class Job:
 
         The model is the upstream task's or the connection's, for requests that name none.
         """
-        upstream = Upstream.from_argument(chat.configuration)
+        upstream = Upstream(chat.configuration or {})
         settings = upstream.hook(chat).settings
         schema = load_schema(upstream.schema(chat, settings))
         wanted = chat.wanted()

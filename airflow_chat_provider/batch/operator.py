@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.core.errors import InvalidRequest
-    from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.task.arguments import Kind
     from airflow_chat_provider.task.rendering import RenderedFields
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, Context
 
-    from airflow_chat_provider.task.kinds import Kind
+    from airflow_chat_provider.task.arguments import Kind
 
 
 class RequestOperator(BaseOperator):
@@ -93,7 +93,7 @@ class RequestOperator(BaseOperator):
         """
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
-        from airflow_chat_provider.task.kinds import arguments_of
+        from airflow_chat_provider.task.arguments import arguments_of
         from airflow_chat_provider.task.parse_checks import naming
         from airflow_chat_provider.templates.dag_templates import dag_of
 
@@ -102,7 +102,7 @@ class RequestOperator(BaseOperator):
 
     def _check_filled(self) -> None:
         """Check the arguments once their templates are rendered: parsing could not know their values."""
-        from airflow_chat_provider.task.kinds import check_filled
+        from airflow_chat_provider.task.arguments import check_filled
 
         check_filled(self, self._kinds())
 

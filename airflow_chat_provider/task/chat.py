@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
+    from airflow_chat_provider.task.arguments import Kind, OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
-    from airflow_chat_provider.task.kinds import Kind
     from airflow_chat_provider.transport.session import Session
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
@@ -121,7 +120,7 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _kinds(cls) -> Mapping[str, Kind]:
-        from airflow_chat_provider.task.kinds import ARGUMENTS
+        from airflow_chat_provider.task.arguments import ARGUMENTS
 
         return ARGUMENTS
 
@@ -163,7 +162,7 @@ class ChatCompletionOperator(RequestOperator):
         request = self._built(context)
         self._check_filled()
         arguments = ChatArguments.from_task(self)
-        upstream = Upstream.from_argument(arguments.configuration)
+        upstream = Upstream(arguments.configuration or {})
         self._hook = hook = upstream.hook(arguments)
         try:
             session = hook.session

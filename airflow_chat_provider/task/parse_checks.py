@@ -14,8 +14,7 @@ from airflow_chat_provider.core.request.prepare import check_known
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.task.arguments import REQUEST_FIELDS, XCOMS
-from airflow_chat_provider.task.kinds import ARGUMENT_OF, Kind, check_values
+from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, Kind, check_values
 from airflow_chat_provider.templates.dag_templates import opened, templates_of
 from airflow_chat_provider.templates.request_template import RequestTemplate
 

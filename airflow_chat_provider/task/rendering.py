@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
-from airflow_chat_provider.templates.dag_templates import dag_of, opened
+from airflow_chat_provider.templates.dag_templates import dag_of, no_path, opened
 from airflow_chat_provider.templates.failures import left_nothing
-from airflow_chat_provider.templates.files import no_path
 from airflow_chat_provider.templates.renderer import Renderer, schema_from_data
 from airflow_chat_provider.templates.request_template import RequestTemplate, request_from_data
 

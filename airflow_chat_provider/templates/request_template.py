@@ -18,16 +18,15 @@ from airflow_chat_provider.core.request.coerce import is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.request.written import Written
+from airflow_chat_provider.templates.dag_templates import is_path, is_reference, no_path, read_file
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
-from airflow_chat_provider.templates.files import is_path, no_path, read_file
-from airflow_chat_provider.templates.markers import is_reference
 from airflow_chat_provider.templates.renderer import Leaf
 
 if TYPE_CHECKING:
     import jinja2
 
     from airflow_chat_provider.core.request.schema import RequestSchema
-    from airflow_chat_provider.templates.markers import IsTemplate
+    from airflow_chat_provider.templates.dag_templates import IsTemplate
     from airflow_chat_provider.templates.renderer import Renderer
 
 ROW = "row"
