@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-from airflow_chat_provider.airflow_api.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import exceptions
 
 _GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 
@@ -35,7 +35,7 @@ class Background:
             self._ended.wait(_GRACE)
             raise
         if isinstance(self._error, asyncio.CancelledError):
-            raise AirflowException("Run the task again: the batch was stopped, it continues from here")
+            raise exceptions.AirflowException("Run the task again: the batch was stopped, it continues from here")
         if self._error is not None:
             raise self._error
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from airflow_chat_provider.batch.files import check_folder
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.task.arguments import ARGUMENTS, REQUEST_FIELDS, Kind, choice, switch, text, wrong
+from airflow_chat_provider.task.arguments import ARGUMENTS as CHAT_ARGUMENTS
+from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, switch, text, wrong
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.
@@ -141,7 +142,7 @@ _SHARED = (
     *("on_incomplete", "timeout", "deadline", "max_attempts"),
 )
 ARGUMENTS: dict[str, Kind] = {
-    **{name: ARGUMENTS[name] for name in _SHARED},
+    **{name: CHAT_ARGUMENTS[name] for name in _SHARED},
     "input": Kind(_input),
     "output": Kind(_folder),
     "response_key": Kind(_response_key, optional=True),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_chat_provider.airflow_api.compat import final_errors
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.retry_policy import final_errors
 from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
 

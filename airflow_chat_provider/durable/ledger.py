@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from airflow_chat_provider.airflow_api.retries import may_reschedule, reschedules, waits_for_server
+from airflow_chat_provider.airflow_api.compat import may_reschedule, reschedules, waits_for_server
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.core.request.json_values import encode

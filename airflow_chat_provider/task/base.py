@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from airflow.sdk import BaseOperator
 
-from airflow_chat_provider.airflow_api.compat import current_context
+from airflow_chat_provider.airflow_api.compat import current_context, final_errors
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
-from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
+from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
+from airflow_chat_provider.task.arguments import Kind, arguments_of, check_filled
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, Context
-
-    from airflow_chat_provider.task.arguments import Kind
 
 
 class RequestOperator(BaseOperator):
@@ -93,7 +92,6 @@ class RequestOperator(BaseOperator):
         """
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
-        from airflow_chat_provider.task.arguments import arguments_of
         from airflow_chat_provider.task.parse_checks import naming
         from airflow_chat_provider.templates.dag_templates import dag_of
 
@@ -102,8 +100,6 @@ class RequestOperator(BaseOperator):
 
     def _check_filled(self) -> None:
         """Check the arguments once their templates are rendered: parsing could not know their values."""
-        from airflow_chat_provider.task.arguments import check_filled
-
         check_filled(self, self._kinds())
 
     @classmethod

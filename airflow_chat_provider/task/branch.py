@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.chat import ChatCompletionOperator
 
@@ -161,7 +161,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         ]
         self.log.info("Following %s, skipping %s", sorted(followed), skipped)
         if skipped:
-            raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
+            raise exceptions.DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
 
 def _indices(task: Operator, ti: Any) -> Iterable[int]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
+from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments, Try
+from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Kind, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import Kind, OnUncertain, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.transport.session import Session
 
@@ -120,8 +119,6 @@ class ChatCompletionOperator(RequestOperator):
 
     @classmethod
     def _kinds(cls) -> Mapping[str, Kind]:
-        from airflow_chat_provider.task.arguments import ARGUMENTS
-
         return ARGUMENTS
 
     def _render_request(
@@ -256,13 +253,12 @@ class ChatCompletionOperator(RequestOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """The second half of ``execute`` if a trigger left the end of a deferred call to a worker."""
-        from airflow_chat_provider.durable.results import left_value
         from airflow_chat_provider.task import handoff
 
         with final_errors():
             found = handoff.find(context["ti"], event, on_uncertain=self.on_uncertain)
             if found.has_ended:
-                return left_value(found.journal)
+                return found.journal.left_value()
             if found.entry is None:
                 raise found.error or RuntimeError("a deferred call left neither an entry nor an error")
             return self._take_up(context, found, found.entry.deferred)
@@ -303,7 +299,7 @@ class ChatCompletionOperator(RequestOperator):
                 server_memory.learn(dialogue, base_url)
         try:
             value = self._conclude(this, question, final)
-        except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
+        except (ChatCompletionError, exceptions.DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
         found.journal.clear()  # not if Airflow took no XCom: then the answer is nowhere else

@@ -12,11 +12,12 @@ import pytest
 from airflow import sdk
 from airflow.sdk import task, task_group
 
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.durable.ledger import KEY, Ledger
 from airflow_chat_provider.errors import TransportError
 from airflow_chat_provider.operators import ChatCompletionOperator
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES, ChatCompletionRetryPolicy
+from airflow_chat_provider.retry_policy import ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import faults, replies
 from tests.support.asking import ask, keys
 from tests.support.running import Airflow

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import get_current_context, task
 
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import (
@@ -15,7 +16,7 @@ from airflow_chat_provider.operators import (
     ChatCompletionBranchOperator,
     ChatCompletionOperator,
 )
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY, RESCHEDULES, ChatCompletionRetryPolicy
+from airflow_chat_provider.retry_policy import ChatCompletionRetryPolicy
 from airflow_chat_provider.testing import faults, replies
 from tests.support.asking import keys
 from tests.support.batching import lines

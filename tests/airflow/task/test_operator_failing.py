@@ -2,8 +2,8 @@
 
 import pytest
 
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY
 from airflow_chat_provider.operators import ChatCompletionOperator
-from airflow_chat_provider.retry_policy import FINAL_BY_POLICY
 from airflow_chat_provider.testing import faults, replies
 from tests.support.asking import ask, failing
 
