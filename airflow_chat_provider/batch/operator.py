@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.airflow_api.compat import final_errors
+from airflow_chat_provider.batch.checks import ARGUMENTS
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.core.errors import InvalidRequest
-    from airflow_chat_provider.task.arguments import Kind
     from airflow_chat_provider.task.rendering import RenderedFields
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
@@ -52,6 +52,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = _FIELDS
     _own_fields = _FIELDS
+    _kinds = ARGUMENTS
     ui_color = "#d9ead3"
 
     def __init__(
@@ -130,12 +131,6 @@ class ChatCompletionBatchOperator(RequestOperator):
         given = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
         if any(arguments.get(name) is not None for name in given):
             check_request(arguments, dag, mapped=mapped)
-
-    @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]:
-        from airflow_chat_provider.batch.checks import ARGUMENTS
-
-        return ARGUMENTS
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.task.rendering import RenderedFields

@@ -92,7 +92,7 @@ class Journal:
 
         Raises Overtaken.
         """
-        if not _is_past(self._read_at, _FRESH):
+        if all(abs(now - then) <= _FRESH for now, then in zip(_now(), self._read_at, strict=True)):
             return
         async with _gate():
             value = await self.slot.aget()
@@ -223,7 +223,3 @@ _NEVER = float("-inf"), float("-inf")
 def _now() -> tuple[float, float]:
     """Two clocks: one stands still while the machine sleeps, the other can be set back."""
     return time.monotonic(), time.time()
-
-
-def _is_past(moment: tuple[float, float], seconds: float) -> bool:
-    return any(abs(now - then) > seconds for now, then in zip(_now(), moment, strict=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
 from airflow_chat_provider.core.spelling import with_article
-from airflow_chat_provider.templates.dag_templates import IsTemplate, holds_template, markers
+from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
@@ -23,24 +23,10 @@ OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
-TEMPLATE_FIELDS = (
-    *REQUEST_FIELDS,
-    "chat_conn_id",
-    "configuration",
-    "request_schema",
-    "timeout",
-    "deadline",
-    "max_attempts",
-)
-BATCH_FIELDS = (
-    "input",
-    "output_path",
-    "shard",
-    "max_concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_failures",
-)
+_LIMITS = ("timeout", "deadline", "max_attempts")
+TEMPLATE_FIELDS = (*REQUEST_FIELDS, "chat_conn_id", "configuration", "request_schema", *_LIMITS)
+_PACE = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
+BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures")
 ATTRIBUTES = {"output": "output_path", "dry_run": "_dry_run"}
 """Arguments that a task keeps under another name, because BaseOperator has an attribute of the argument's name."""
 ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
@@ -87,19 +73,13 @@ class ChatArguments(NamedTuple):
     def from_task(cls, task: BaseOperator) -> ChatArguments:
         """The arguments as they are now: ``pre_execute`` or a subclass's ``execute()`` may have set some."""
         given = {field: getattr(task, attribute) for field, attribute in _SOURCES if hasattr(task, attribute)}
-        dag = task.get_dag() if task.has_dag() else None  # type: ignore[no-untyped-call]
-        return cls(dag=dag, **given)
+        return cls(dag=dag_of(task), **given)
 
     def wanted(self) -> Wanted:
         """What an answer has to be. Raises InvalidRequest for a ``response_schema`` that cannot be read."""
         from airflow_chat_provider.core.answer.dialogue import Wanted
 
-        schema = None
-        if self.response_schema is not None:
-            from airflow_chat_provider.schema import load_response_schema
-            from airflow_chat_provider.templates.dag_templates import opened
-
-            schema = load_response_schema(opened(self.response_schema, self.dag, "response_schema"))
+        schema = output_schema(self.response_schema, self.dag)
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
 
     def delivery(self) -> Delivery:
@@ -132,6 +112,11 @@ class Kind(NamedTuple):
     check: Callable[[str, Any], None]
     optional: bool = False
     allowed: Collection[str | bool] = ()
+
+    def judge(self, name: str, value: Any) -> None:
+        """Raise InvalidRequest if the argument may not be this."""
+        if not (value is None and self.optional) and not (type(value) in _SIMPLE and value in self.allowed):
+            self.check(name, value)
 
 
 def wrong(name: str, what: str, value: object, keyword: str = "type", hint: str = "") -> InvalidRequest:
@@ -257,9 +242,7 @@ ARGUMENTS: dict[str, Kind] = {
     "check_status": _SWITCH,
     "on_incomplete": choice("warn", "fail", "ignore"),
     "push_messages": _SWITCH,
-    "timeout": Kind(limit, optional=True),
-    "deadline": Kind(limit, optional=True),
-    "max_attempts": Kind(limit, optional=True),
+    **dict.fromkeys(_LIMITS, Kind(limit, optional=True)),
     "deferrable": _SWITCH,
     "on_uncertain": choice("fail", "resend"),
     "dry_run": _SWITCH,
@@ -286,22 +269,7 @@ def check_values(
             _check_no_template(name, value, has_marks)
         elif is_template(value):
             continue
-        if not (value is None and kind.optional) and not (type(value) in _SIMPLE and value in kind.allowed):
-            kind.check(name, value)
-
-
-def check_filled(task: BaseOperator, table: Mapping[str, Kind]) -> None:
-    """Check the arguments of a task again once its templates are rendered, or fields were set. Raises InvalidRequest.
-
-    The request's arguments are left to the check of the whole request.
-    """
-    given = arguments_of(task)
-    for name, kind in table.items():
-        if name not in given or name in REQUEST_FIELDS:
-            continue
-        value = given[name]
-        if not (value is None and kind.optional) and not (type(value) in _SIMPLE and value in kind.allowed):
-            kind.check(name, value)
+        kind.judge(name, value)
 
 
 def arguments_of(task: BaseOperator) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.chat import ChatCompletionOperator
+from airflow_chat_provider.templates.dag_templates import dag_of
 
 try:
     from airflow.sdk.bases.branch import BranchMixIn
@@ -182,7 +183,7 @@ class Downstream:
     """
 
     def __init__(self, branch: BaseOperator) -> None:
-        self._dag: Any = branch.get_dag() if branch.has_dag() else None  # type: ignore[no-untyped-call]
+        self._dag: Any = dag_of(branch)
         downstream = branch.downstream_list if self._dag is not None else ()
         self.tasks: dict[str, Any] = {task.task_id: task for task in downstream}
         self._roots = dict(self._groups())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Kind, Try
+from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ChatCompletionOperator(RequestOperator):
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
+    _kinds = ARGUMENTS
     ui_color = "#e6f2ec"
 
     def __init__(
@@ -117,10 +118,6 @@ class ChatCompletionOperator(RequestOperator):
         request = check_request(arguments, dag, mapped=mapped, may_grow=cls._function_adds)
         check_multiple_outputs(arguments, request, dag)
 
-    @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]:
-        return ARGUMENTS
-
     def _render_request(
         self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
     ) -> InvalidRequest | None:
@@ -175,9 +172,10 @@ class ChatCompletionOperator(RequestOperator):
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
             self._show(dialogue.request, settings.base_url)
             if arguments.dry_run:
-                from airflow_chat_provider.task.dry_run import print_plan
+                from airflow_chat_provider.task.dry_run import curl
 
-                return print_plan(dialogue.request, settings)
+                print(curl(dialogue.request, settings))  # noqa: T201 - asked for; no other code shows a prompt
+                return None
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside

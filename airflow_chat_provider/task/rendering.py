@@ -110,7 +110,7 @@ class RenderedFields:
         for name, error in self._errors.items():
             if name not in changed:
                 raise error
-        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS} if changed else changed
+        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
         return self._template.replaced(self._replacements(changed)) if changed else self._template
 
     def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
@@ -175,16 +175,13 @@ class RenderedRequest(RenderedFields):
             return {**changed, "request": request}
         settled = [] if request.get("model") is None else ["model"]
         if "messages" in request and "messages" not in changed:
-            if self._shows(request["messages"]):
+            shown = self._seen["request"]
+            if isinstance(shown, Mapping) and "messages" in shown and unchanged(request["messages"], shown["messages"]):
                 own = self._template.value("request")
                 request = {**request, "messages": own.get("messages") if isinstance(own, Mapping) else None}
             else:
                 settled += ["messages", "prompt", "system_prompt"]
         return {**dict.fromkeys(settled), **changed, "request": request}
-
-    def _shows(self, messages: Any) -> bool:
-        shown = self._seen["request"]
-        return isinstance(shown, Mapping) and "messages" in shown and unchanged(messages, shown["messages"])
 
 
 def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None:

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, BaseOperator
 
+    from airflow_chat_provider.core.answer.output_schema import OutputSchema
+
 IsTemplate: TypeAlias = Callable[[object], bool]
-_DEFAULT_MARKERS = ("{{", "{%", "{#")
-_MARKERS = ("variable_start_string", "block_start_string", "comment_start_string")
+_MARKERS = {"variable_start_string": "{{", "block_start_string": "{%", "comment_start_string": "{#"}
 
 
 def markers(options: Mapping[str, Any] | None = None) -> IsTemplate:
@@ -37,7 +38,7 @@ def markers(options: Mapping[str, Any] | None = None) -> IsTemplate:
     given = options or {}
     if given.get("line_statement_prefix") or given.get("line_comment_prefix"):
         return lambda value: isinstance(value, str) or is_reference(value)  # any line of a text may be a statement
-    a, b, c = (given.get(name, default) for name, default in zip(_MARKERS, _DEFAULT_MARKERS, strict=True))
+    a, b, c = (given.get(name, default) for name, default in _MARKERS.items())
     # Searching for one character is 20 times faster than for two, and most texts do not contain it.
     first = a[:1] if a[:1] == b[:1] == c[:1] else ""
 
@@ -117,20 +118,20 @@ _REMEDY = (
     "literal(...) of {literal}"
 )
 # Nothing can be wrong with {{ name.name | filter }}, and most templates are no more than that: they need no parser.
-_PLAIN = re.compile(
-    r"\{\{-?\s*(?!(?:and|else|if|in|is|not|or)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\s*(?:\|\s*([a-z_]\w*)\s*)?-?\}\}",
-    re.ASCII,
+_PLAIN = (
+    r"(?a)\{\{-?\s*(?!(?:and|else|if|in|is|not|or)\b)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\s*"
+    r"(?:\|\s*([a-z_]\w*)\s*)?-?\}\}"
 )
-_LAST: list[tuple[Callable[[], DAG | None], DagTemplates]] = []
+_LAST: list[DagTemplates] = []
 
 
 def templates_of(dag: DAG | None) -> DagTemplates:
     """The templates of a DAG. Those of the last one are kept: a file makes, and a worker runs, one after another."""
     if dag is None:
         return DagTemplates(None)
-    if not _LAST or _LAST[0][0]() is not dag:
-        _LAST[:] = [(ref(dag), DagTemplates(dag))]
-    return _LAST[0][1]
+    if not _LAST or _LAST[0].dag is not dag:
+        _LAST[:] = [DagTemplates(dag)]
+    return _LAST[0]
 
 
 def dag_of(task: BaseOperator) -> DAG | None:
@@ -152,26 +153,36 @@ def opened(value: Any, dag: DAG | None, argument: str) -> Any:
     return templates_of(dag).schema(name, argument)
 
 
+def output_schema(source: Any, dag: DAG | None) -> OutputSchema | None:
+    """The schema that ``response_schema`` gives; None if any answer will do. Raises InvalidRequest."""
+    if source is None:
+        return None
+    from airflow_chat_provider.schema import load_response_schema
+
+    return load_response_schema(opened(source, dag, "response_schema"))
+
+
 class DagTemplates:
     """The templates and schema files of a DAG. None: of tasks whose DAG may come later, with filters of its own."""
 
     def __init__(self, dag: DAG | None) -> None:
-        self._dag = None if dag is None else ref(dag)
+        self._dag: Callable[[], DAG | None] = (lambda: None) if dag is None else ref(dag)
+        self.has_dag = dag is not None
+        """False if filters, tests, tags and files are not known yet."""
         self.options = {} if dag is None else dag.jinja_environment_kwargs or {}
         self.is_template = markers(self.options)
         self._readable: set[str] = set()
         self._schemas: dict[tuple[str, str], tuple[Any, Callable[[], bool]]] = {}
 
     @property
-    def has_dag(self) -> bool:
-        """False if filters, tests, tags and files are not known yet."""
-        return self._dag is not None
+    def dag(self) -> DAG | None:
+        """Not kept alive by its templates."""
+        return self._dag()
 
     @cached_property
     def environment(self) -> jinja2.Environment:
         """The DAG's environment. Making one takes 100 times longer than checking a template, and few tasks need it."""
-        dag = self._dag() if self._dag is not None else None
-        if dag is not None:
+        if (dag := self.dag) is not None:
             return dag.get_template_env(force_sandboxed=True)
         from jinja2.sandbox import SandboxedEnvironment
 
@@ -211,9 +222,9 @@ class DagTemplates:
             raise InvalidRequest(f"{remedy}: {place}: {why}", path=where, keyword="template") from None
 
     def _is_plain(self, source: str) -> bool:
-        filters = set(filter(None, _PLAIN.findall(source)))
+        filters = set(filter(None, re.findall(_PLAIN, source)))
         unknown = self.has_dag and filters and not filters <= self.environment.filters.keys()
-        return not unknown and not self.is_template(_PLAIN.sub("", source))
+        return not unknown and not self.is_template(re.sub(_PLAIN, "", source))
 
     def _parse(self, source: str) -> None:
         from jinja2 import nodes

@@ -44,16 +44,6 @@ class Columns(dict[str, Any]):
         return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
 
 
-class Source(NamedTuple):
-    """The argument ``request`` before anything is rendered. A text is not JSON yet; anything else is the request.
-
-    ``where`` is its name in errors.
-    """
-
-    value: Any
-    where: str
-
-
 class Part(NamedTuple):
     """The value of an argument, or of a member in it."""
 
@@ -96,8 +86,10 @@ class RequestTemplate:
         return template
 
     @cached_property
-    def source(self) -> Source:
-        """What the argument ``request`` holds: the one place that knows what its text may be.
+    def source(self) -> tuple[Any, str]:
+        """What the argument ``request`` holds before it is rendered, and its name in errors.
+
+        This is the one place that knows what its text may be. A text that is returned is not JSON yet.
 
         A text is JSON; or the path of a ``.json`` file, unless a template stands in it; or JSON once it is rendered.
         The text of a file is the first or the last of these. Raises InvalidRequest for a file that cannot be read.
@@ -105,11 +97,11 @@ class RequestTemplate:
         text, where = self._arguments.get("request"), "request"
         if isinstance(text, str) and is_path(text) and not self._is_template(text):
             if self._environment is None:
-                return Source(UNKNOWN, "$")
+                return UNKNOWN, "$"
             where = text.strip()
             text, _ = read_file(self._environment(), where, "request")
         parsed = json_or_none(text) if isinstance(text, str) else text
-        return Source(parsed, "$") if parsed is not None or text is None else Source(text, where)
+        return (parsed, "$") if parsed is not None or text is None else (text, where)
 
     def known(self) -> Any:
         """The request as far as it is known before a run; UNKNOWN stands for everything else. Raises InvalidRequest."""
