@@ -20,8 +20,7 @@ from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.steps import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.durable.conversation import Conversation
-from airflow_chat_provider.durable.entry import KEY, VERSION, Ending, Entry, Unusable
+from airflow_chat_provider.durable.entry import KEY, VERSION, Conversation, Ending, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size

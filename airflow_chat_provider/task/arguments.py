@@ -272,6 +272,13 @@ def check_values(
         kind.judge(name, value)
 
 
+def check_filled(arguments: Mapping[str, Any], table: Mapping[str, Kind]) -> None:
+    """Check each argument by itself, but those of the request. Raises InvalidRequest."""
+    for name, kind in table.items():
+        if name in arguments and name not in REQUEST_FIELDS:
+            kind.judge(name, arguments[name])
+
+
 def arguments_of(task: BaseOperator) -> dict[str, Any]:
     """A task's attributes by the names of its arguments."""
     given = dict(vars(task))

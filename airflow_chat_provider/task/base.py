@@ -11,7 +11,7 @@ from airflow_chat_provider.airflow_api.compat import current_context, final_erro
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
-from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, arguments_of
+from airflow_chat_provider.task.arguments import Kind, arguments_of, check_filled
 from airflow_chat_provider.templates.dag_templates import dag_of
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ class RequestOperator(BaseOperator):
 
         The request's arguments are left to the check of the whole request.
         """
-        given = arguments_of(self)
-        for name, kind in self._kinds.items():
-            if name in given and name not in REQUEST_FIELDS:
-                kind.judge(name, given[name])
+        check_filled(arguments_of(self), self._kinds)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -122,9 +122,14 @@ class Session(_BaseSession):
 
     def send(self, request: JSONObject, *, idempotency_key: str | None = None) -> Reply:
         """One call of a prepared request. The Reply carries its error; nothing is raised for it."""
-        call = Stream(self.client, self._exchange(request), call_headers(request, idempotency_key))
+        reply = self.run(self._exchange(request), call_headers(request, idempotency_key))
+        self.finished(request, reply)
+        return reply
+
+    def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
+        """Make the attempts and waits of an exchange."""
+        call = Stream(self.client, steps, headers)
         call.open(hand_over=False)
-        self.finished(request, call.reply)
         return call.reply
 
     @contextlib.contextmanager
