@@ -1,6 +1,7 @@
 """Every text of the package that a user may read, with its place: errors, warnings, log lines, the help of forms.
 
-A text is a string of three words or more that is not a docstring; `{...}` stands for what is filled in.
+A text is a string of three words or more that is neither a docstring nor a regular expression; `{...}` stands for what
+is filled in.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "airflow_chat_provider"
 SENTENCE = re.compile(r"[A-Za-z{]\S* +\S+ +[^ ]*[A-Za-z}]")
+PATTERN = re.compile(r"\(\?|\\[wdsb]|_[a-z]+, ")  # a regular expression, or a table of servers' codes
 HINTS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 
 
@@ -29,7 +31,7 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if node in skipped or not isinstance(node, ast.Constant | ast.JoinedStr):
             continue
         text = spoken(node)
-        if text and "\n    " not in text and not text.startswith("\\") and SENTENCE.search(text):
+        if text and "\n    " not in text and not PATTERN.search(text) and SENTENCE.search(text):
             yield node.lineno, text
 
 

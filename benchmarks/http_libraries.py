@@ -31,8 +31,8 @@ TOLD = {
     "ours": "our client, a reply judged",
     "triggers": f"{TRIGGERS:,} triggers",
     "plain": "an `AsyncClient`, a reply parsed",
-    "rack, our sockets": "bytes alone: our rack and our sockets",
-    "rack": "bytes alone: our rack, its sockets",
+    "rack, our sockets": "bytes alone: our pool and our sockets",
+    "rack": "bytes alone: our pool, its sockets",
     "pool, our sockets": "bytes alone: its pool, our sockets",
     "pool": "bytes alone: its pool and its sockets",
 }
