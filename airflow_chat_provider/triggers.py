@@ -262,7 +262,7 @@ class ChatCompletionTrigger(BaseTrigger):
         try:
             return await aside(examine) if wanted and (wanted["schema"] or wanted["tools"]) else examine()
         except Exception as error:  # noqa: BLE001 - see above
-            self.log.warning("The trigger cannot read the reply (%s): a worker goes on", type(error).__name__)
+            self.log.warning("The trigger cannot read the reply (%s): a worker takes over", type(error).__name__)
             raise _Ends("done") from None
 
     async def _ended(self, talk: Conversation) -> Ending:
@@ -276,14 +276,14 @@ class ChatCompletionTrigger(BaseTrigger):
         try:
             await self.journal.aleave(left)
         except Exception as error:  # noqa: BLE001 - the reply is stored: a worker sets them
-            self.log.warning("Airflow could not store an XCom (%s): a worker goes on", type(error).__name__)
+            self.log.warning("Airflow could not store an XCom (%s): a worker takes over", type(error).__name__)
             return "done"
         return "ended"
 
     async def _stand_by(self) -> Ending:
         """Wait, as another trigger works for the task. If Airflow does not cancel this one, the other one has gone."""
         self.log.warning(
-            "This trigger sends nothing more: another trigger works for the task, or the task was cleared or has ended"
+            "This trigger sends nothing more: another one is working for the task, or the task was cleared or has ended"
         )
         seen = 0
         for _ in range(_LOOKS):

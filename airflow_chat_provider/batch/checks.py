@@ -6,8 +6,9 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from airflow_chat_provider.batch.files import check_folder
+from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.arguments import ARGUMENTS as CHAT_ARGUMENTS
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, switch, text, wrong
@@ -17,6 +18,7 @@ _WHOLE = ("max_concurrency", "part_rows")
 _TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
+_SHARD = re.compile(r"\s*(?:(?P<part>\d+)\s*/\s*(?P<of>\d+)|(?P<start>\d*)\s*:\s*(?P<stop>\d*))\s*")
 _OTHER_FILES = 200  # open files and sockets of Airflow, of libraries and of the batch itself
 
 
@@ -58,8 +60,8 @@ def file_mode(value: object) -> int | None:
     if isinstance(mode, int) and not isinstance(mode, bool) and mode & 0o600 == 0o600 and not mode & ~0o666:
         return mode
     raise InvalidRequest(
-        "file_mode must let the owner read and write, and nobody execute, like 0o600 or '0640', or be None, which "
-        f"leaves it to the umask; it is {str(value)[:64]!r}",
+        "file_mode must be a mode like 0o600 or '0640', by which the owner may read and write and nobody may execute, "
+        f"or None to leave it to the umask, not {str(value)[:64]!r}",
         path="file_mode",
         keyword="enum",
     )
@@ -80,6 +82,51 @@ def allow_sockets(count: int) -> None:
         )
 
 
+class Shard(NamedTuple):
+    """The rows whose index is ``range(start, stop, step)``."""
+
+    start: int = 0
+    stop: int | None = None
+    step: int = 1
+
+    @classmethod
+    def parse(cls, text: object) -> Shard:
+        """``"2/8"`` is the second of eight parts; ``"1000:2000"`` is rows 1000 to 1999, counted from 0; None is all.
+
+        Raises InvalidRequest for anything else.
+        """
+        if text is None:
+            return cls()
+        match = _SHARD.fullmatch(str(text))
+        if match is None:
+            raise _bad(text)
+        if match["of"]:
+            part, of = int(match["part"]), int(match["of"])
+            if not 1 <= part <= of:
+                raise _bad(text)
+            return cls(part - 1, None, of)
+        start, stop = int(match["start"] or 0), int(match["stop"]) if match["stop"] else None
+        if stop is not None and stop <= start:
+            raise _bad(text)
+        return cls(start, stop)
+
+    def indices(self, total: int) -> range:
+        """The indices of the rows in this part, where the input has ``total`` rows."""
+        return range(total)[self.start : self.stop : self.step]
+
+    def __str__(self) -> str:
+        return f"{self.start + 1}-of-{self.step}" if self.step > 1 else f"{self.start}-{self.stop or 'end'}"
+
+
+def _bad(text: object) -> InvalidRequest:
+    return InvalidRequest(
+        "shard must be like '2/8', the second of eight parts, or '1000:2000', rows 1000 to 1999, not "
+        f"{str(text)[:64]!r}",
+        path="shard",
+        keyword="enum",
+    )
+
+
 def _float(value: object) -> float:
     """``value`` as a number; NaN for anything that is not one."""
     try:
@@ -88,14 +135,8 @@ def _float(value: object) -> float:
         return math.nan
 
 
-def _number(name: str, value: object) -> None:
-    if value is None:
-        raise wrong(name, "a number", value)
-    number(name, value)
-
-
 def _input(name: str, value: object) -> None:
-    from airflow_chat_provider.batch.input.source import open_source
+    from airflow_chat_provider.batch.input import open_source
 
     if isinstance(value, bytes | bytearray) or not (isinstance(value, str | Sequence) or _is_path(value)):
         raise wrong(name, "the path of a .jsonl or .csv file, or a list of rows", value)
@@ -105,9 +146,10 @@ def _input(name: str, value: object) -> None:
 def _folder(name: str, value: object) -> None:
     if isinstance(value, str):
         text(name, value)
-        check_folder(value)
     elif not _is_path(value):
         raise wrong(name, "the path of a folder", value)
+    if str(value).endswith((".jsonl", ".csv", ".json")):
+        raise file_error(name, value, "is the name of a file; name a folder for results, errors and the manifest")
 
 
 def _is_path(value: object) -> bool:
@@ -118,22 +160,8 @@ def _is_path(value: object) -> bool:
 def _response_key(name: str, value: object) -> None:
     text(name, value)
     if value in _TAKEN:
-        why = f"Choose another response_key: a result uses the names {', '.join(_TAKEN)} itself"
+        why = f"Choose another response_key: a result already has the keys {', '.join(_TAKEN)}"
         raise InvalidRequest(why, path="response_key", keyword="enum")
-
-
-def _shard(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
-    from airflow_chat_provider.batch.input.shard import Shard
-
-    Shard.parse(value)
-
-
-def _max_failures(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
-    most_failures(value, 0)
-
-
-def _file_mode(name: str, value: object) -> None:  # noqa: ARG001 - the error names it
-    file_mode(value)
 
 
 _SHARED = (
@@ -148,14 +176,14 @@ ARGUMENTS: dict[str, Kind] = {
     "response_key": Kind(_response_key, optional=True),
     "id_key": Kind(text),
     "keep_row": Kind(switch),
-    "shard": Kind(_shard, optional=True),
-    "max_concurrency": Kind(_number),
-    "requests_per_minute": Kind(_number, optional=True),
-    "tokens_per_minute": Kind(_number, optional=True),
-    "max_failures": Kind(_max_failures, optional=True),
+    "shard": Kind(lambda _, value: Shard.parse(value), optional=True),
+    "max_concurrency": Kind(number),
+    "requests_per_minute": Kind(number, optional=True),
+    "tokens_per_minute": Kind(number, optional=True),
+    "max_failures": Kind(lambda _, value: most_failures(value, 0), optional=True),
     "on_changed": choice("fail", "restart"),
-    "file_mode": Kind(_file_mode, optional=True),
-    "part_rows": Kind(_number),
-    "part_seconds": Kind(_number),
+    "file_mode": Kind(lambda _, value: file_mode(value), optional=True),
+    "part_rows": Kind(number),
+    "part_seconds": Kind(number),
 }
 """What each argument of the batch operator may be."""

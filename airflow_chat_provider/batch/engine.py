@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.input.feed import Feed
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.pace.caller import Caller, Hopeless, Spent
-from airflow_chat_provider.batch.pace.gate import Gate, Stopped
+from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError
@@ -23,7 +26,7 @@ from airflow_chat_provider.transport.session import AsyncSession, call_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_chat_provider.batch.input.row import Row
+    from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.batch.output.history import History
     from airflow_chat_provider.batch.output.lines import Shape
     from airflow_chat_provider.batch.output.store import Store
@@ -33,25 +36,20 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
 
+_ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
+_GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 _PROGRESS = 10.0  # seconds between two lines in the log
 
 log = logging.getLogger(__name__)
 
 
-class Speed(NamedTuple):
-    """What the user allows. The batch stops once more than ``max_failures`` rows have failed."""
-
-    max_concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    max_failures: float = float("inf")
-
-
 @dataclass(eq=False, repr=False)
 class Engine:
-    """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store."""
+    """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store.
 
-    batch_id: str
+    The batch stops once more than ``max_failures`` rows have failed.
+    """
+
     settings: Settings
     requests: Requests
     wanted: Wanted
@@ -59,17 +57,20 @@ class Engine:
     store: Store
     history: History
     tally: Tally
-    speed: Speed
+    max_concurrency: int
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    max_failures: float
     error: Exception | None = field(default=None, init=False)
 
-    async def run(self, rows: Iterator[Row]) -> None:
+    async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
-        speed = self.speed
-        self._gate = Gate(speed.max_concurrency, speed.requests_per_minute, speed.tokens_per_minute)
-        session, feed = AsyncSession(self.settings), Feed(rows)
+        self._batch_id = batch_id
+        self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
+        session, feed = AsyncSession(self.settings), _Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
-        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(speed.max_concurrency, left))]
+        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
         reporter = asyncio.create_task(self._report())
         try:
             await asyncio.gather(*workers)
@@ -96,7 +97,7 @@ class Engine:
             await asyncio.sleep(_PROGRESS)
             log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
-    async def _work(self, feed: Feed) -> None:
+    async def _work(self, feed: _Feed) -> None:
         try:
             while not self._gate.stopped and (row := await feed.take()) is not None:
                 await self._row(row)
@@ -143,7 +144,7 @@ class Engine:
                 return reply.error
             warnings: list[str] = []
             line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
-            self.tally.warn(row.place, warnings)
+            self.requests.warn(warnings, row.place)
         except (Stopped, Hopeless):
             raise
         except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made, or a hostile answer
@@ -153,7 +154,7 @@ class Engine:
 
     async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
-        key = f"{self.batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
+        key = f"{self._batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
         async def send(dialogue: Dialogue) -> Reply:
             request = dialogue.request
@@ -173,10 +174,103 @@ class Engine:
         if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)
-        if self.tally.failures > self.speed.max_failures:
+        if self.tally.failures > self.max_failures:
             self._end()
 
     async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
         await self.store.write(kind, line, stored)
         if self.store.full:
             self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))
+
+
+class _Feed:
+    """Rows for many workers: call ``take`` until it returns None.
+
+    A thread reads ahead, so that a slow store does not hold up the calls under way. At most two blocks of rows
+    wait in memory.
+    """
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._ready: deque[Row] = deque()
+        self._thread = ThreadPoolExecutor(1, "chat-batch-input")
+        self._lock = asyncio.Lock()
+        self._coming: asyncio.Future[list[Row]] | None = self._read()
+
+    def _read(self) -> asyncio.Future[list[Row]]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._block)
+
+    def _block(self) -> list[Row]:
+        block, size = [], 0
+        for row in self._rows:
+            block.append(row)
+            size += row.size
+            if len(block) == _ROWS or size >= _BYTES:
+                break
+        return block
+
+    async def take(self) -> Row | None:
+        """The next row; None at the end. Raises what reading the input raises."""
+        if not self._ready:
+            async with self._lock:
+                if not self._ready and self._coming is not None:
+                    block = await asyncio.shield(self._coming)
+                    self._ready.extend(block)
+                    self._coming = self._read() if block else None
+        return self._ready.popleft() if self._ready else None
+
+    def close(self) -> None:
+        # It does not wait: a slow store must not hold up the end of the batch.
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class Background:
+    """A coroutine on an event loop in a thread of its own: the main thread only waits, and so it can take signals.
+
+    ``run`` waits until the coroutine has ended; ``cancel`` may be called from a signal handler.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        self._cancelled = False
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run ``main`` and raise what it raises. An exception in the waiting thread (Airflow's timeout) cancels it."""
+        context = contextvars.copy_context()
+        threading.Thread(target=lambda: context.run(self._drive, main), name="chat-batch", daemon=True).start()
+        try:
+            # Not Thread.join(): after a signal handler has raised in it, it takes the thread for dead.
+            self._ended.wait()
+        except BaseException:
+            self.cancel()
+            self._ended.wait(_GRACE)
+            raise
+        if isinstance(self._error, asyncio.CancelledError):
+            raise exceptions.AirflowException("Run the task again: the batch was stopped, and continues from here")
+        if self._error is not None:
+            raise self._error
+
+    def _drive(self, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._task = self._loop.create_task(main)
+                if self._cancelled:  # cancel() came before there was a task to cancel
+                    self._task.cancel()
+                self._loop.run_until_complete(self._task)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def cancel(self) -> None:
+        """End the coroutine soon. What it has so far is kept."""
+        self._cancelled = True
+        if self._loop is not None and self._task is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+            except RuntimeError:  # the loop has ended
+                return

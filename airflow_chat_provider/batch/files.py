@@ -70,12 +70,6 @@ def file_error(argument: str, path: object, why: str) -> InvalidRequest:
     return InvalidRequest(f"Correct {argument}: {str(path)!r} {why}", path=argument, keyword="file")
 
 
-def check_folder(name: str) -> None:
-    """Raise InvalidRequest for an output folder whose name is plainly that of a file."""
-    if name.endswith((".jsonl", ".csv", ".json")):
-        raise file_error("output", name, "is the name of a file; name a folder for results, errors and the manifest")
-
-
 def reason(error: Exception) -> str:
     """What went wrong, without a path."""
     return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"[:200]

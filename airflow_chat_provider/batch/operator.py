@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, ObjectStoragePath
 
-    from airflow_chat_provider.batch.background import Background
+    from airflow_chat_provider.batch.engine import Background
+    from airflow_chat_provider.batch.job import Job
+    from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.rendering import RenderedFields
+    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -144,8 +147,7 @@ class ChatCompletionBatchOperator(RequestOperator):
 
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
-        from airflow_chat_provider.batch.background import Background
-        from airflow_chat_provider.batch.job import BatchArguments, Job
+        from airflow_chat_provider.batch.engine import Background
         from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
 
@@ -157,13 +159,73 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            job = Job.prepare(ChatArguments.from_task(self), BatchArguments.from_task(self), template)
-            manifest, error = job.run(self._background)
+            manifest, error = self._job(template).run(self._background)
             if error is not None:
                 if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
                 raise error
             return manifest
+
+    def _job(self, template: RequestTemplate) -> Job:
+        """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
+
+        The model is the upstream task's or the connection's, for requests that name none.
+        """
+        from airflow_chat_provider.batch import checks
+        from airflow_chat_provider.batch.engine import Engine
+        from airflow_chat_provider.batch.input import open_source
+        from airflow_chat_provider.batch.job import Job
+        from airflow_chat_provider.batch.output.history import History
+        from airflow_chat_provider.batch.output.lines import Shape
+        from airflow_chat_provider.batch.output.tally import Tally
+        from airflow_chat_provider.batch.requests import Requests
+        from airflow_chat_provider.schema import load_schema
+        from airflow_chat_provider.task.xcoms import Upstream
+        from airflow_chat_provider.transport import server_memory
+
+        chat = ChatArguments.from_task(self)
+        upstream = Upstream(chat.configuration or {})
+        connection = upstream.hook(chat).settings
+        schema = load_schema(upstream.schema(chat, connection))
+        settings = connection._replace(model=upstream.values.get("model") or connection.model)
+        wanted = chat.wanted()
+        server_memory.warn(wanted)
+        source = open_source(self.input)
+        survey = source.survey()
+        if not survey.rows:
+            self.log.info("There is nothing to send: %s has no rows", source.name)
+        rows = checks.Shard.parse(self.shard).indices(survey.rows)
+        at_once = int(checks.number("max_concurrency", self.max_concurrency))
+        checks.allow_sockets(at_once)
+        engine = Engine(
+            settings=settings,
+            requests=Requests(template, settings, schema, self.id_key, survey.rows),
+            wanted=wanted,
+            shape=Shape(self.id_key, chat.result_format, self.response_key, chat.on_incomplete, self.keep_row),
+            store=self._store(at_once),
+            history=History(survey.rows, rows),
+            tally=Tally(len(rows)),
+            max_concurrency=at_once,
+            requests_per_minute=checks.optional_number("requests_per_minute", self.requests_per_minute),
+            tokens_per_minute=checks.optional_number("tokens_per_minute", self.tokens_per_minute),
+            max_failures=checks.most_failures(self.max_failures, len(rows)),
+        )
+        return Job(source, survey, engine, self.shard, self.on_changed, self.max_failures)
+
+    def _store(self, in_flight: int) -> Store:
+        """The output folder; it is not open yet. ``in_flight``: how many answers may come once it has no more room."""
+        from airflow_chat_provider.batch.checks import Shard, file_mode, number
+        from airflow_chat_provider.batch.files import local_path
+        from airflow_chat_provider.batch.output.local import LocalStore
+        from airflow_chat_provider.batch.output.object_store import ObjectStore
+
+        part_rows, part_seconds = int(number("part_rows", self.part_rows)), number("part_seconds", self.part_seconds)
+        mode = file_mode(self.file_mode)
+        folder: Any = self.output_path
+        if self.shard:
+            folder = f"{str(folder).rstrip('/')}/shard-{Shard.parse(self.shard)}"
+        local = local_path(folder)
+        return ObjectStore(folder, part_rows, part_seconds) if local is None else LocalStore(local, in_flight, mode)
 
     def on_kill(self) -> None:
         """Close every socket. What has come is kept."""

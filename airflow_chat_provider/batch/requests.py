@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from array import array
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.input.row import Row, body_of, row_error
-from airflow_chat_provider.batch.input.seen_ids import SeenIds
-from airflow_chat_provider.batch.pace.caller import Hopeless
+from airflow_chat_provider.batch.input import Row, body_of, row_error
+from airflow_chat_provider.batch.pace import Hopeless
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.templates.failures import FROM_AIRFLOW
 from airflow_chat_provider.transport.session import prepared
@@ -25,24 +28,23 @@ _WARNINGS = 20  # different ones; a batch with more of them says nothing new
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Requests:
     """Makes the requests of a batch: from its template, or from a line of a batch file (OpenAI, Together, Mistral)."""
 
-    def __init__(
-        self, template: RequestTemplate, settings: Settings, schema: RequestSchema | None, id_key: str, rows: int
-    ) -> None:
-        self._template = template
-        self._settings = settings
-        self._schema = schema
-        self._id_key = id_key
-        self._rows = rows
-        self._seen: SeenIds | None = None
-        self._warned: set[str] = set()
+    template: RequestTemplate
+    settings: Settings
+    schema: RequestSchema | None
+    id_key: str
+    rows: int
+    _warned: set[str] = field(default_factory=set, init=False)
+
+    @cached_property
+    def _seen(self) -> _SeenIds:
+        return _SeenIds(self.rows)
 
     def note_id(self, own_id: str, index: int) -> int | None:
         """Note that the row ``index`` has this id. Returns the index of another row that has it, or None."""
-        if self._seen is None:
-            self._seen = SeenIds(self._rows)
         return self._seen.add(own_id, index)
 
     def for_row(self, row: Row) -> dict[str, Any]:
@@ -63,30 +65,55 @@ class Requests:
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line
-        own_id = row.own_id("custom_id" if lines else self._id_key)
+        own_id = row.own_id("custom_id" if lines else self.id_key)
         other = self.note_id(own_id, row.index) if own_id is not None else None
         if other is not None:
             raise row_error(row.place, f"row {other} (counted from 0) has the same id", "uniqueItems")
         if lines:
-            if row.is_bare_line and self._template:
-                self._warn([_SENT_AS_IS])
-            return self._template.with_model(body_of(row.value, row.place, self._settings.endpoint), row.value)
-        if not self._template:
+            if row.is_bare_line and self.template:
+                self.warn([_SENT_AS_IS])
+            return self.template.with_model(body_of(row.value, row.place, self.settings.endpoint), row.value)
+        if not self.template:
             form = "custom_id and body, or custom_id, method, url and body"
             why = f"the task has no request, so the row must be a line of a batch file ({form})"
             raise row_error(row.place, why, "required")
-        request, warnings = self._template.fill(self._schema, row.value)
-        self._warn(warnings)
+        request, warnings = self.template.fill(self.schema, row.value)
+        self.warn(warnings)
         return request
 
     def _checked(self, request: Any) -> dict[str, Any]:
-        proved, warnings = prepared(request, self._settings, self._schema)
-        self._warn(warnings)
+        proved, warnings = prepared(request, self.settings, self.schema)
+        self.warn(warnings)
         return proved
 
-    def _warn(self, warnings: list[str]) -> None:
+    def warn(self, warnings: list[str], place: str = "") -> None:
+        """Log what is doubtful about requests, or about the answer for the row at ``place``: each warning only once."""
         for warning in warnings:
             kind = getattr(warning, "kind", warning)  # the same for rows whose places differ
             if kind not in self._warned and len(self._warned) < _WARNINGS:
                 self._warned.add(kind)
-                log.warning("%s (logged only once for this batch)", warning)
+                log.warning("%s%s (logged only once for this batch)", f"Row {place}: " if place else "", warning)
+
+
+class _SeenIds:
+    """A table of at most ``count`` ids that were seen already: their 64-bit digests, and the rows that have them.
+
+    It takes 18 bytes for each row of the input; a set of a million texts would take 100 MB. Two different ids get the
+    same digest in one of 30 million batches of a million rows.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._size = max(8, count + count // 2)
+        self._digests = array("Q", bytes(8 * self._size))
+        self._rows = array("I", bytes(array("I").itemsize * self._size))
+
+    def add(self, own_id: str, row: int) -> int | None:
+        """Note the id of a row. Returns the index of another row that has the same id, or None."""
+        digest = int.from_bytes(blake2b(own_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
+        slot = digest % self._size
+        while (found := self._digests[slot]) not in (0, digest):
+            slot = slot + 1 if slot + 1 < self._size else 0
+        if not found:
+            self._digests[slot], self._rows[slot] = digest, row
+        other = self._rows[slot]
+        return other if other != row else None

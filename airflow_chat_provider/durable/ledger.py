@@ -220,7 +220,7 @@ class Ledger:
         if self._place.store is None and self._place.may_retry():
             log.warning(
                 "If this try ends after its deferred call was answered and before a worker has taken up the answer, "
-                "the next try sends and pays again: Airflow has no task state store before 3.3 to tell it"
+                "the next try sends and pays again: it cannot know, because Airflow before 3.3 has no task state store"
             )
         self._write(asked=self._asked, replies=_dumped(replies), out=key)
 

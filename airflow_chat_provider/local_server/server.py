@@ -11,6 +11,7 @@ This module needs neither Airflow nor httpx.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import json
@@ -22,8 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
@@ -193,7 +193,12 @@ def serve(server: LocalServer, *, ready_file: Path | None = None, quiet: bool = 
     """Run the server until it ends by itself (returns 1) or until a signal raises KeyboardInterrupt."""
     if ready_file:
         ready_file.unlink(missing_ok=True)  # it may be left from a server that was killed
-    with server, _ready(server, ready_file):
+    with server, contextlib.ExitStack() as at_end:
+        if ready_file:
+            at_end.callback(ready_file.unlink, missing_ok=True)
+            partial = ready_file.with_name(f"{ready_file.name}.partial")
+            partial.write_text(json.dumps({"url": server.url, "model": server.model}) + "\n")
+            partial.replace(ready_file)  # it appears complete
         if not quiet:
             sys.stdout.write(_usage(server))
             sys.stdout.flush()
@@ -209,21 +214,6 @@ def _usage(server: LocalServer) -> str:
         f"  export AIRFLOW_CONN_CHAT_DEFAULT={connection}\n\n"
         "Press Ctrl-C to stop it.\n"
     )
-
-
-@contextmanager
-def _ready(server: LocalServer, path: Path | None) -> Iterator[None]:
-    """Keep the ready file in place for as long as the server answers. It appears complete, by a rename."""
-    if path is None:
-        yield
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps({"url": server.url, "model": server.model}) + "\n")
-    partial.replace(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,8 +15,6 @@ import sys
 from importlib import import_module
 from typing import IO, Any
 
-LOG_ERRORS = 1
-LOG_INFO = 3
 PROMPT_CACHE_MIB = 256
 """llama.cpp's own default is 8 GiB."""
 
@@ -66,7 +64,7 @@ def parameters(settings: dict[str, Any]) -> Any:
     params.port = settings["port"]
     params.n_parallel = settings["parallel"]
     params.n_ctx = settings["ctx"] * settings["parallel"]  # llama.cpp divides it by n_parallel
-    params.verbosity = LOG_INFO if settings["verbose"] else LOG_ERRORS
+    params.verbosity = 3 if settings["verbose"] else 1  # all that it does, or errors alone
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.ui = False
     params.endpoint_slots = False  # it would show the prompts of others

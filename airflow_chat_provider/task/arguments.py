@@ -109,7 +109,7 @@ class Kind(NamedTuple):
     ``allowed`` has texts and switches that need no check.
     """
 
-    check: Callable[[str, Any], None]
+    check: Callable[[str, Any], object]
     optional: bool = False
     allowed: Collection[str | bool] = ()
 
@@ -293,7 +293,7 @@ def _check_no_template(name: str, value: object, has_marks: IsTemplate) -> None:
         return
     hint = "; or put a schema with such marks in its texts into a .json file" if name == "response_schema" else ""
     raise InvalidRequest(
-        f"Write {name} out in the DAG: this argument takes no template, and no value of an upstream task{hint}",
+        f"Write {name} out in the DAG: it takes no template, and no value of an upstream task{hint}",
         path=name,
         keyword="template",
     )

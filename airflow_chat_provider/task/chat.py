@@ -233,7 +233,7 @@ class ChatCompletionOperator(RequestOperator):
 
         why = handoff.needs_worker(self, this.context["ti"], is_customised=self._has_own_ending())
         if why is not None:
-            self.log.debug("A worker will end this task, not its trigger: %s", why)
+            self.log.debug("A worker finishes this task, not its trigger: %s", why)
         delivery = this.arguments.delivery()._asdict() if why is None else None
         wanted = dialogue.wanted.to_dict()
         deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)

@@ -141,7 +141,7 @@ def _warn(task: BaseOperator, computed: Iterable[str]) -> None:
         if holds_template(getattr(task, field), is_template):
             log.warning(
                 "Keep the data in an attribute of the task, and name it in the template ({{ task.name }}): %s of task "
-                "%r is sent with its template unrendered, because the class makes it of what an upstream task gave",
+                "%r is sent with its template unrendered, because the class builds it from an upstream task's value",
                 field,
                 task.task_id,
             )

@@ -189,11 +189,6 @@ class Listener(ABC):
     def handle(self, wire: Wire) -> None:
         """Serve one connection, in its own thread; it is closed on return."""
 
-    @property
-    def open_connections(self) -> int:
-        with self._news:
-            return len(self._open)
-
     def wait_all_closed(self, timeout: float = 5.0, *, but: int = 0) -> bool:
         """Wait until at most ``but`` connections are open, kept-alive ones included; False after the timeout."""
         with self._news:

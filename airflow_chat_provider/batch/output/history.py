@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.files import file_error, readable
 from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
-from airflow_chat_provider.batch.output.spill import taking_up
-from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, taking_up
 from airflow_chat_provider.core.answer.usage import counted
 
 if TYPE_CHECKING:
@@ -38,6 +37,10 @@ class History:
         self.ended_calls: dict[int, int] = {}
         self.usage: dict[int, Any] = {}
         self._stale = False
+
+    def is_missing(self, index: int) -> bool:
+        """Is this a row of the shard, and has it no result yet?"""
+        return index in self.rows and not self.done[index]
 
     def load(self, store: Store, tally: Tally, requests: Requests) -> None:
         """Read the output's lines and count them.
@@ -112,7 +115,12 @@ class History:
                 places.append(store.place(kind, number))
         if skipped:
             self._stale |= kind == ERRORS
-            _warn(skipped, places)
+            log.warning(
+                "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that "
+                "was cut off, or a power loss, leaves such lines",
+                ", ".join(places),
+                f" and {skipped - len(places):,} more" if skipped > len(places) else "",
+            )
 
     def _line(self, line: bytes) -> Recorded | None:
         recorded = read_line(line)
@@ -138,13 +146,3 @@ class History:
             return recorded is not None and not self.done[recorded.index] and last[recorded.index] == number
 
         store.rewrite_errors(keep)
-
-
-def _warn(skipped: int, places: list[str]) -> None:
-    more = f" and {skipped - len(places):,} more" if skipped > len(places) else ""
-    log.warning(
-        "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that was cut "
-        "off, or a power loss, leaves such lines",
-        ", ".join(places),
-        more,
-    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_chat_provider.batch.input.row import Row
+from airflow_chat_provider.batch.input import Row
 from airflow_chat_provider.core.answer.ending import doubts, incomplete
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import incomplete_error, result

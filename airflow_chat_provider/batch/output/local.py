@@ -13,16 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from airflow_chat_provider.batch.files import (
-    NO_ROOM,
-    StoreError,
-    create,
-    file_error,
-    readable,
-    replace,
-    write_all,
-    write_lines,
-)
+from airflow_chat_provider.batch import files
+from airflow_chat_provider.batch.files import StoreError, file_error, readable
 from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, Store
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
@@ -83,7 +75,7 @@ class LocalStore(Store):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 for kind in (RESULTS, ERRORS):
-                    self._files[kind] = create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
+                    self._files[kind] = files.create(self._path(kind), os.O_RDWR | os.O_APPEND, self._mode)
                 self._lock(self._files[RESULTS])
                 super().open()
             except BaseException:
@@ -110,12 +102,12 @@ class LocalStore(Store):
 
     def claim(self) -> None:
         with readable("output", self._folder):
-            replace(self._path(OWNER), [self._owner], self._mode)
+            files.replace(self._path(OWNER), [self._owner], self._mode)
         # A file that is deleted when the disk is full, so that the answers under way can still be written.
         free = os.statvfs(self._folder)
         size = min(_RESERVE * self._in_flight, free.f_bavail * free.f_frsize // 2)
         with contextlib.suppress(OSError):  # not every file system can allocate room
-            file = create(self._reserve, os.O_WRONLY | os.O_TRUNC, self._mode)
+            file = files.create(self._reserve, os.O_WRONLY | os.O_TRUNC, self._mode)
             try:
                 os.posix_fallocate(file, 0, max(1, size))
             finally:
@@ -145,7 +137,7 @@ class LocalStore(Store):
     def put(self, name: str, content: bytes) -> None:
         self.check()
         with readable("output", self._path(name)):
-            replace(self._path(name), [content], self._mode)
+            files.replace(self._path(name), [content], self._mode)
 
     def lines(self, kind: str) -> Iterator[bytes]:
         whole = 0
@@ -155,7 +147,7 @@ class LocalStore(Store):
                     whole += len(line)
                     yield line
                 elif _is_object(line):  # only its newline is missing: a crash or an editor dropped it
-                    write_all(self._files[kind], b"\n")
+                    files.write_all(self._files[kind], b"\n")
                     yield line + b"\n"
                 else:
                     os.ftruncate(self._files[kind], whole)
@@ -217,9 +209,9 @@ class LocalStore(Store):
             self._append_all(file, b"".join(contents))
         except Exception as error:  # noqa: BLE001 - whatever it is, these lines are paid for
             self._refuse(error)
-            if isinstance(error, OSError) and error.errno in NO_ROOM:  # but there may be room for some of them
+            if isinstance(error, OSError) and error.errno in files.NO_ROOM:  # but there may be room for some of them
                 with contextlib.suppress(OSError):
-                    return write_lines(file, contents)[0]
+                    return files.write_lines(file, contents)[0]
             return 0
         return len(contents)
 
@@ -230,7 +222,7 @@ class LocalStore(Store):
         try:
             _write(file, content, now.st_size)
         except OSError as error:
-            if error.errno not in NO_ROOM or self.full:
+            if error.errno not in files.NO_ROOM or self.full:
                 raise
             self.full = True
             self._reserve.unlink(missing_ok=True)
@@ -240,7 +232,7 @@ class LocalStore(Store):
         self.check()
         kept = (line for number, line in enumerate(self.lines(ERRORS)) if keep(number, line))
         with readable("output", self._path(ERRORS)):
-            replace(self._path(ERRORS), kept, self._mode)
+            files.replace(self._path(ERRORS), kept, self._mode)
             old, self._files[ERRORS] = self._files[ERRORS], os.open(self._path(ERRORS), os.O_RDWR | os.O_APPEND)
             os.close(old)
 
@@ -262,7 +254,7 @@ class LocalStore(Store):
 
 def _write(file: int, content: bytes, size: int) -> None:
     try:
-        write_all(file, content)
+        files.write_all(file, content)
         os.fsync(file)
     except OSError:
         with contextlib.suppress(OSError):  # the next run skips what is left of the line

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import tokens_of
@@ -14,24 +14,21 @@ from airflow_chat_provider.core.answer.usage import LARGEST, add, counted
 if TYPE_CHECKING:
     from airflow_chat_provider.core.errors import ChatCompletionError
 
-_WARNINGS = 20  # different ones; a batch with more of them says nothing new
 
-log = logging.getLogger(__name__)
-
-
+@dataclass(eq=False, repr=False)
 class Counts:
     """Rows, by how they ended."""
 
-    def __init__(self) -> None:
-        self.succeeded = 0
-        self.incomplete = 0
-        self.failed: Counter[str] = Counter()
+    succeeded: int = 0
+    incomplete: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
 
     def success(self, *, incomplete: bool) -> None:
         self.succeeded += 1
         self.incomplete += incomplete
 
 
+@dataclass(eq=False, repr=False)
 class Tally:
     """The counts of one run. ``total`` is how many rows the batch has.
 
@@ -39,15 +36,13 @@ class Tally:
     survives a crash. ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
     """
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.came = Counts()
-        self.stored = Counts()
-        self.usage: dict[str, Any] = {}
-        self.tokens = 0
-        self.earlier = 0
-        self.began = 0.0
-        self._warned: set[str] = set()
+    total: int
+    came: Counts = field(default_factory=Counts)
+    stored: Counts = field(default_factory=Counts)
+    usage: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+    earlier: int = 0
+    began: float = 0.0
 
     def begin(self, now: float) -> None:
         """Begin this run: what was counted so far comes from earlier runs, and is stored."""
@@ -81,13 +76,6 @@ class Tally:
             self.spent(usage)
 
         return stored
-
-    def warn(self, place: str, warnings: Iterable[str]) -> None:
-        """Log what is doubtful about a row's answer, each warning once for the whole batch."""
-        for warning in warnings:
-            if warning not in self._warned and len(self._warned) < _WARNINGS:
-                self._warned.add(warning)
-                log.warning("Row %s: %s (logged only once for this batch)", place, warning)
 
     def kind(self, error: ChatCompletionError) -> str:
         """The name under which an error is counted."""
@@ -128,10 +116,6 @@ class Tally:
             "seconds": round(now - self.began, 3),
             "rows_per_second": round(self.speed(now), 2),
         }
-
-    def failures_by_kind(self) -> str:
-        """The most common failures, for an error."""
-        return ", ".join(f"{kind}: {count:,}" for kind, count in self.came.failed.most_common(5))
 
 
 def _tokens(usage: Any) -> int:

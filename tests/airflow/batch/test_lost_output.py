@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.output import local, spill
-from airflow_chat_provider.batch.output.spill import Spill
+from airflow_chat_provider.batch.output import local, store
+from airflow_chat_provider.batch.output.store import Spill
 from airflow_chat_provider.testing import replies
 from tests.airflow.batch.conftest import fill
 from tests.support.batching import lines, prompt_of
@@ -91,7 +91,7 @@ def test_a_full_temporary_folder_is_passed_over_for_the_next_that_has_room(batch
 def test_where_nothing_has_room_the_batch_ends_and_names_each_place_that_was_tried(
     batch, small_disk, full_disk, monkeypatch
 ):
-    monkeypatch.setattr(spill, "places", lambda: [full_disk])
+    monkeypatch.setattr(store, "places", lambda: [full_disk])
     batch.texts(48)
     batch.chat.default = Large(batch)
     batch.output = small_disk / "out"
@@ -240,12 +240,12 @@ def test_a_full_disk_before_the_first_request_may_be_retried(batch, small_disk):
 
 
 def test_lines_that_come_after_a_file_was_taken_up_go_to_a_new_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    monkeypatch.setattr(store, "places", lambda: [tmp_path])
     kept = Spill()
     kept.batch = "abc"
     kept.keep([b"first\n"])
     (path,) = kept.earlier()
-    with spill.taking_up(path) as found:
+    with store.taking_up(path) as found:
         assert found == [b"first\n"]
     kept.keep([b"second\n"])
     (path,) = kept.earlier()
@@ -253,19 +253,19 @@ def test_lines_that_come_after_a_file_was_taken_up_go_to_a_new_one(tmp_path, mon
 
 
 def test_a_spilled_file_stays_if_taking_it_up_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    monkeypatch.setattr(store, "places", lambda: [tmp_path])
     kept = Spill()
     kept.batch = "abc"
     kept.keep([b"first\n"])
     (path,) = kept.earlier()
-    with pytest.raises(ZeroDivisionError), spill.taking_up(path):
+    with pytest.raises(ZeroDivisionError), store.taking_up(path):
         raise ZeroDivisionError
     assert kept.earlier() == [path]
 
 
 @pytest.mark.parametrize("batch_id", ["", "../../etc", "*", "a/b", "a b"])
 def test_a_batch_id_that_is_not_alphanumeric_finds_no_files(tmp_path, monkeypatch, batch_id):
-    monkeypatch.setattr(spill, "places", lambda: [tmp_path])
+    monkeypatch.setattr(store, "places", lambda: [tmp_path])
     kept = Spill()
     kept.batch = batch_id
     kept.keep([b"first\n"])
@@ -281,7 +281,7 @@ class TestPlaces:
         monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
         monkeypatch.chdir(tmp_path / "current")
         monkeypatch.setattr(tempfile, "tempdir", None)
-        found = spill.places()
+        found = store.places()
         assert found[0] == tmp_path / "temporary"
         assert found[-3:-1] == [tmp_path / "airflow", tmp_path / "current"]
         assert found[-1] == Path("/dev/shm")
@@ -290,10 +290,10 @@ class TestPlaces:
         monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
         monkeypatch.setenv("AIRFLOW_HOME", "~nobody-has-this-name/airflow")
         monkeypatch.chdir(tmp_path)
-        assert all(place.is_dir() for place in spill.places())
+        assert all(place.is_dir() for place in store.places())
 
     def test_lines_that_fit_are_kept_where_others_do_not(self, small_disk, full_disk, monkeypatch):
-        monkeypatch.setattr(spill, "places", lambda: [full_disk, small_disk])
+        monkeypatch.setattr(store, "places", lambda: [full_disk, small_disk])
         kept = Spill()
         kept.keep([b"a" * 100_000 + b"\n", b"b" * 100_000 + b"\n", b"c" * 100_000 + b"\n"])
         (path,) = small_disk.iterdir()

@@ -14,7 +14,7 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.output import spill
+from airflow_chat_provider.batch.output import store as output_store
 from airflow_chat_provider.batch.output.object_store import ObjectStore
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
@@ -180,7 +180,7 @@ def broken_after(stored, count, monkeypatch):
 def test_if_this_machine_takes_no_line_either_the_error_names_both_places(stored, full_disk, monkeypatch):
     stored.batch.texts(40)
     broken_after(stored, 10, monkeypatch)
-    monkeypatch.setattr(spill, "places", lambda: [full_disk])
+    monkeypatch.setattr(output_store, "places", lambda: [full_disk])
     with pytest.raises(StoreError) as caught:
         stored.run(part_rows=2, max_concurrency=4)
     message = caught.value.message

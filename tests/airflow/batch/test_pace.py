@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from airflow_chat_provider.batch.pace.gate import Gate
-from airflow_chat_provider.batch.pace.limits import Bucket, Concurrency, Guess
+from airflow_chat_provider.batch.pace import Bucket, Concurrency, Gate, Guess
 from airflow_chat_provider.core.answer.reply import Reply
 
 

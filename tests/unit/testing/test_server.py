@@ -145,7 +145,7 @@ def test_stopping_ends_all_that_is_under_way(client: httpx.Client) -> None:
         outcomes = [future.result(timeout=5) for future in asked]
     assert outcomes == [True] * len(endless)
     assert server.connections_closed == [], "it was not the client who closed"
-    assert server.open_connections == 0
+    assert server.wait_all_closed(0)
     assert set(threading.enumerate()) == before
 
 

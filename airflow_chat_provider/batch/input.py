@@ -9,16 +9,19 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
-from airflow_chat_provider.batch.input.row import Row, row_error
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
 from airflow_chat_provider.core.spelling import with_article
 
+_ID_BITS = 4096  # Python refuses to write out more than 4,300 digits
+_OPENAI_LINE = frozenset({"custom_id", "method", "url", "body"})
+_BARE_LINE = frozenset({"custom_id", "body"})
 _MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
 _BUFFER = 1 << 20
 _MARK = codecs.BOM_UTF8
@@ -26,23 +29,69 @@ _MARK = codecs.BOM_UTF8
 IsWanted = Callable[[int], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the input. ``index`` counts from 0 over the whole input, also in a shard.
+
+    ``place`` is where a reader finds the row (``reviews.jsonl:17``). ``error`` says why there is no ``value``.
+    ``size`` is in bytes of its file.
+    """
+
+    index: int
+    place: str
+    value: Any = None
+    error: ChatCompletionError | None = None
+    size: int = 0
+
+    @property
+    def is_request_line(self) -> bool:
+        """Is it a line of a batch file? Such a line is sent as it is."""
+        return isinstance(self.value, dict) and (self.value.keys() >= _OPENAI_LINE or self.is_bare_line)
+
+    @property
+    def is_bare_line(self) -> bool:
+        """Is it a line of Together's or Mistral's batch files, which may leave out method and url?
+
+        A row of data may have columns of these names, too. So the line must hold nothing else, and its body messages.
+        """
+        value = self.value
+        return isinstance(value, dict) and _BARE_LINE <= value.keys() < _OPENAI_LINE and _has_messages(value["body"])
+
+    def own_id(self, id_key: str) -> str | None:
+        """The row's id as text, so that 5 and "5" are the same id; None where it has none."""
+        value = self.value.get(id_key) if isinstance(self.value, dict) else None
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value) if value.bit_length() <= _ID_BITS else None
+        return str(value) if isinstance(value, str) and value else None
+
+
+def _has_messages(body: Any) -> bool:
+    messages = body.get("messages") if isinstance(body, Mapping) else None
+    return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
+
+
+def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
+    """The error of a row that is not sent."""
+    return InvalidRequest(f"Correct {place}: {why}", path=place, keyword=keyword)
+
+
+def body_of(line: dict[str, Any], place: str, endpoint: str) -> Any:
+    """The request in a line of a batch file. Raises InvalidRequest for a method or url that is not the connection's."""
+    method, url = line.get("method", "POST"), line.get("url", endpoint)
+    if not isinstance(line["custom_id"], str) or not line["custom_id"]:
+        raise row_error(place, "custom_id must be text")
+    if method != "POST":
+        raise row_error(place, "method must be POST")
+    if not isinstance(url, str) or not url.rstrip("/").endswith(endpoint.rstrip("/")):
+        raise row_error(place, f"url must end in {endpoint}, the endpoint of the connection")
+    return line["body"]
+
+
 class Survey(NamedTuple):
     """The result of one pass over the input: how many rows it has (0 is allowed), and a digest of its content."""
 
     rows: int
     digest: str
-
-
-class Source(Protocol):
-    """An input. ``name`` is for a reader."""
-
-    name: str
-
-    def survey(self) -> Survey:
-        """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
-
-    def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
-        """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
 
 
 def open_source(given: object) -> Source:
@@ -60,13 +109,14 @@ def open_source(given: object) -> Source:
 
 
 class Rows:
-    """A list of rows from an upstream task, or from the DAG file."""
+    """A list of rows from an upstream task, or from the DAG file. ``name`` is for a reader."""
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.name = "input"
         self._rows = rows
 
     def survey(self) -> Survey:
+        """Read it once to the end. Raises InvalidRequest where it is not a readable input."""
         digest, count = blake2b(digest_size=16), 0
         for row in self._rows:
             digest.update(_for_digest(row))
@@ -75,6 +125,7 @@ class Rows:
         return Survey(count, digest.hexdigest())
 
     def rows(self, is_wanted: IsWanted) -> Iterator[Row]:
+        """The rows whose index is wanted; only these are parsed. What is wrong with one of them is in its ``error``."""
         for index, value in enumerate(self._rows):
             if is_wanted(index):
                 yield _checked(Row(index, f"input[{index}]", value))
@@ -240,3 +291,7 @@ class Csv(_File):
             return next(reader, None)
         except csv.Error as error:
             raise file_error("input", self.path, f"is not valid CSV (line {reader.line_num}): {error}") from None
+
+
+Source = Rows | JsonLines | Csv
+"""An input. All have the attribute and the methods that ``Rows`` describes."""

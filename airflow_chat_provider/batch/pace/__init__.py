@@ -1,1 +1,0 @@
-"""How many rows are in flight, and how fast."""
