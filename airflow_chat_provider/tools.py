@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.messages.tool_calls import tool_answer
+from airflow_chat_provider.core.messages import tool_answer
 from airflow_chat_provider.core.spelling import with_article
 
 

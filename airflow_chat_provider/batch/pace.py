@@ -16,8 +16,7 @@ from airflow_chat_provider.batch.input import row_error
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
 from airflow_chat_provider.core.answer.usage import together
-from airflow_chat_provider.core.call.exchange import exchange, next_delay
-from airflow_chat_provider.core.call.judging import concerns_all
+from airflow_chat_provider.core.call.exchange import concerns_all, exchange, next_delay
 from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
 from airflow_chat_provider.core.server.waits import allowance_gone

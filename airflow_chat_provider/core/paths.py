@@ -33,3 +33,9 @@ def join_known(keys: Iterable[object], names: Container[object]) -> str:
 def error_text(path: str, problem: str, remedy: str) -> str:
     """The remedy first: a pager or a log viewer may show no more than that."""
     return f"{remedy[:1].upper()}{remedy[1:]}: {path} {problem}."
+
+
+def warning_text(path: str, problem: str, remedy: str, places: int) -> str:
+    """A warning about one of so many places."""
+    first_of = f" (the first of {places} such places)" if places > 1 else ""
+    return f"{path} {problem}{first_of}; {remedy}."

@@ -119,7 +119,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         return Wanted(schema, self.choose_by == "tool", arguments.output_retries, arguments.result_format)
 
     def _question(self, request: dict[str, Any], settings: Settings) -> dict[str, Any]:
-        from airflow_chat_provider.core.messages.conversation import with_instruction
+        from airflow_chat_provider.core.messages import with_instruction
 
         choice = self._choice()
         if self.choose_by == "enum":

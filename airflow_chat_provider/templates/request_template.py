@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.paths import step
-from airflow_chat_provider.core.request.coerce import is_blank
+from airflow_chat_provider.core.request.coerce import Written, is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
-from airflow_chat_provider.core.request.written import Written
 from airflow_chat_provider.templates.dag_templates import is_path, is_reference, no_path, read_file
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
 from airflow_chat_provider.templates.renderer import Leaf

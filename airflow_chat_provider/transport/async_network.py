@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
-from airflow_chat_provider.core.call.head import TRAILERS, Head, HeadError
+from airflow_chat_provider.core.call.attempt import TRAILERS, Head, HeadError
 from airflow_chat_provider.transport.http_library import httpcore
 
 _PIECE = 1 << 15  # bytes that one read returns at most

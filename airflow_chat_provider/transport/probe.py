@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.exchange import judge, with_server_words
 from airflow_chat_provider.core.call.steps import Call, Send
 from airflow_chat_provider.core.connection.settings import root_hint
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout

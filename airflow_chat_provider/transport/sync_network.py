@@ -19,7 +19,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_chat_provider.core.call import head
+from airflow_chat_provider.core.call.attempt import TOO_LONG, TOO_MANY, TOO_OFTEN, TRAILERS, Head, HeadError
 from airflow_chat_provider.transport.http_library import httpcore, httpx
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ NO_ADDRESS, STOPPED = "the host has no address", "stopped"
 _SAYINGS = (
     NO_ADDRESS,
     STOPPED,
-    head.TRAILERS,
-    head.TOO_LONG,
-    head.TOO_MANY,
-    head.TOO_OFTEN,
+    TRAILERS,
+    TOO_LONG,
+    TOO_MANY,
+    TOO_OFTEN,
     "Server disconnected without sending a response",
     "peer closed connection without sending complete message body",
     "peer unexpectedly closed connection",
@@ -195,18 +195,18 @@ class _Stream(httpcore.NetworkStream):
         self._inner = inner
         self._backend = backend
         self._spare: socket.socket | None = None
-        self._head = head.Head()
+        self._head = Head()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
         try:
             self._head.take(data)
-        except head.HeadError as error:
+        except HeadError as error:
             raise httpcore.RemoteProtocolError(str(error)) from None
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._head = head.Head()
+        self._head = Head()
         # In pieces: the inner stream gives each send() of a long buffer the whole timeout again.
         for start in range(0, len(buffer), _PIECE):
             self._inner.write(buffer[start : start + _PIECE], _left(timeout, httpcore.WriteTimeout))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input import Row
-from airflow_chat_provider.core.answer.ending import doubts, incomplete
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, doubts, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.json_text.writing import sanitize
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.types import JSONObject
 
-_BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_BAD_NAME = r"[^a-zA-Z0-9_-]+"
 _LONGEST_NAME = 60  # characters of an id in the name of its tool: 64 are allowed, and a number may follow
 _NO_ARGUMENTS: JSONObject = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -81,7 +81,7 @@ def _tool_names(branches: Mapping[str, JSONObject]) -> dict[str, str]:
     """The task id for each tool's name. Ids may have dots and more characters than a tool's name."""
     names: dict[str, str] = {}
     for task in branches:
-        name = plain = _BAD_NAME.sub("_", task)[-_LONGEST_NAME:]
+        name = plain = re.sub(_BAD_NAME, "_", task)[-_LONGEST_NAME:]
         number = 2
         while name in names:
             name, number = f"{plain}_{number}", number + 1

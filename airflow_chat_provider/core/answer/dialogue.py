@@ -6,18 +6,17 @@ Given the same replies it always reaches the same point, so another process can 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeGuard, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import OutputSchema, ToolCall, Tools, load_output
 from airflow_chat_provider.core.answer.refusal import STEPS_DOWN, Why, why_refused
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, is_mistake, output_error, read_json, unreadable
+from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import asked_again, conversation_message, with_instruction
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import asked_again, conversation_message, with_instruction
 from airflow_chat_provider.core.request.schema import Problem
 from airflow_chat_provider.core.server.error_body import failed_generation
 from airflow_chat_provider.core.server.verdict import CUT_ADVICE
@@ -25,7 +24,6 @@ from airflow_chat_provider.core.types import JSON, JSONObject, ResultFormat
 
 RUNGS = ("json_schema", "json_object", "a prompt alone")
 """The forms in which a server can be given a schema. Where it refuses one, the dialogue steps down to the next."""
-_DEEPEST = 8  # levels of a usage that are added up; servers have two
 _SHOWN = 16_000  # characters of a wrong answer that are quoted in its correction
 
 
@@ -79,7 +77,7 @@ class Dialogue:
         self._turns: list[JSONObject] = []
         self._answers = 0
         self._attempts = 0
-        self._usage: JSONObject | None = None
+        self._usage: JSON = None
         self._refused: tuple[Reply, Why] | None = None
         self._unfit: list[Reply] = []
 
@@ -129,7 +127,7 @@ class Dialogue:
 
     def _judged(self, reply: Reply) -> Reply | None:
         self._answers += 1
-        self._usage = _added(self._usage, reply.body.get("usage"))
+        self._usage = together(self._usage, reply.body.get("usage"))
         problem = self._problem(reply)
         if problem is None or isinstance(problem, ChatCompletionError):
             return self._ended(reply, problem)
@@ -163,7 +161,7 @@ class Dialogue:
         if not self.wanted.is_checked:
             return self._ended(reply)
         self._answers += 1
-        self._usage = _added(self._usage, reply.body.get("usage") if isinstance(reply.body, dict) else None)
+        self._usage = together(self._usage, reply.body.get("usage") if isinstance(reply.body, dict) else None)
         if why is Why.CUT:
             return self._ended(reply, _cut_error(reply))
         if self._answers > self.wanted.retries:
@@ -246,7 +244,7 @@ class Dialogue:
         return {"role": "user", "content": f"Your answer does not fit: {problem}. {todo}"}
 
 
-def after(unfit: list[Reply], reply: Reply, usage: JSONObject | None = None) -> Reply:
+def after(unfit: list[Reply], reply: Reply, usage: JSON = None) -> Reply:
     """A call that failed after ``unfit`` answers. They are paid for: its error names them, the last one's body is kept.
 
     ``usage``: of all answers, where the body is to have it.
@@ -325,28 +323,3 @@ def _problem_of_calls(tools: Tools, message: JSONObject) -> Problem | None:
     if not problems:
         return None
     return Problem("; ".join(one.told for one in problems), "; ".join(one.said for one in problems))
-
-
-def _added(one: JSONObject | None, other: JSON, depth: int = 0) -> JSONObject | None:
-    """The sum of two usages, key by key. Servers add counts of their own, and nest them."""
-    if not isinstance(other, dict) or depth > _DEEPEST:
-        return one
-    if one is None:
-        return other
-    names = (*one, *(key for key in other if key not in one))
-    return {key: _sum(one.get(key), other.get(key), depth) for key in names}
-
-
-def _sum(one: JSON, other: JSON, depth: int) -> JSON:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return _added(one, other, depth + 1)
-    if _counts(one) and _counts(other) and _counts(one + other):
-        return one + other
-    return other if other is not None else one
-
-
-def _counts(value: JSON) -> TypeGuard[int | float]:
-    """Is it a number that XCom can keep: a finite float, or an integer of 64 bits?"""
-    if type(value) is float:
-        return math.isfinite(value)
-    return type(value) is int and -(2**63) <= value < 2**63

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, cast, get_args
 
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, loads
-from airflow_chat_provider.core.messages.tool_calls import called, read_arguments
+from airflow_chat_provider.core.messages import called, read_arguments
 from airflow_chat_provider.core.paths import join_known
 from airflow_chat_provider.core.request.schema import (
     Problem,
@@ -24,7 +24,7 @@ from airflow_chat_provider.core.types import JSON, JSONObject
 
 _ARGUMENT = "response_schema"
 _PARAMETERS = "The parameters of tool"
-_BAD_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_BAD_NAME = r"[^a-zA-Z0-9_-]+"
 _LONGEST_NAME = 64  # characters; of a schema and of a tool in OpenAI's API
 _MOST_ERRORS = 5  # of a model class that are told
 # What Pydantic's messages take from the class alone. Others quote the input, or what a validator of the user's says.
@@ -62,7 +62,7 @@ class OutputSchema:
 
     def __init__(self, schema: JSONObject, validator: RequestSchema, model: ModelClass | None = None) -> None:
         self.schema = schema
-        self.name = _BAD_NAME.sub("_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
+        self.name = re.sub(_BAD_NAME, "_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
         self._validator = validator
         self._model = model
 
@@ -135,8 +135,8 @@ def _from_class(source: type) -> OutputSchema:
 
 def _not_strict(schema: JSONObject) -> str | None:
     """Why servers do not take a schema as a strict one, and where; None if they do."""
-    from airflow_chat_provider.core.request.rules.function_schema import check_schema
     from airflow_chat_provider.core.request.rules.report import Report
+    from airflow_chat_provider.core.request.rules.tools import check_schema
     from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(None))

@@ -7,8 +7,7 @@ from typing import Any
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.json_text.writing import write_json
+from airflow_chat_provider.core.json_text.writing import sanitize, write_json
 
 _TUPLES = ("notes", "changes", "doubts")  # which JSON knows as lists alone
 

@@ -1,6 +1,7 @@
 """Why a server refuses a request, by its own words: whether the request can be made in another form depends on it.
 
 The patterns were collected from what servers were seen to send; where only one of them does, its name stands beside it.
+They are texts, here and in ``core/server``: ``re`` compiles and keeps one that is needed, and most calls need none.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ _OTHER_CODES = frozenset(
         "arrearage",  # Alibaba: an account without money, as 400
     }
 )
-_OTHER_WORDS = re.compile(
+_OTHER_WORDS = (
     # Too long. An error about tokens is not about the form.
-    r"\btokens?\b|context[ _-]?(?:length|window|size)|n_ctx|tokens_|_tokens"
+    r"(?i)\btokens?\b|context[ _-]?(?:length|window|size)|n_ctx|tokens_|_tokens"
     r"|(?:prompt|input|request|message|string)s? (?:is |are )?too l(?:ong|arge)|reduce (?:the )?(?:length|your prompt)"
     r"|(?:input|prompt|max|maximum)(?: model)? length"
     # Filtered.
@@ -61,57 +62,51 @@ _OTHER_WORDS = re.compile(
     # About the model, the account, or what the prompt holds beside text.
     r"|model[^.]{0,80}(?:not found|not exist|does ?n[o']t exist|unknown)|(?:no such|unknown|invalid) model"
     r"|api[ _-]?key|unauthori[sz]ed|authenticat|quota|balance|billing|\bcredits?\b|good standing"
-    r"|\bimages?\b|\baudio\b|\bvideo\b|base64",
-    re.IGNORECASE,
+    r"|\bimages?\b|\baudio\b|\bvideo\b|base64"
 )
-_FORM = re.compile(
-    r"response[ _-]?format|json_schema|json_object|json[ -]mode|structured[ _-]?outputs?"
-    r"|response_?(?:json_)?schema|response[ _]?mime[ _]?type|guided[ _](?:json|decoding|grammar)|output_config\.format",
-    re.IGNORECASE,
+_FORM = (
+    r"(?i)response[ _-]?format|json_schema|json_object|json[ -]mode|structured[ _-]?outputs?"
+    r"|response_?(?:json_)?schema|response[ _]?mime[ _]?type|guided[ _](?:json|decoding|grammar)|output_config\.format"
 )
-_SCHEMA = re.compile(
-    r"json schema|(?:invalid|this|your|the|provided|given|specified|unsupported|unrecogni[sz]ed) schema"
+_SCHEMA = (
+    r"(?i)json schema|(?:invalid|this|your|the|provided|given|specified|unsupported|unrecogni[sz]ed) schema"
     r"|schema conversion|xgrammar|llguidance|\bgrammar|initialize samplers|too many states"
     r"|invalid format|required for format"  # Ollama
-    r"|requested parameters",  # OpenRouter: no endpoint takes them
-    re.IGNORECASE,
+    r"|requested parameters"  # OpenRouter: no endpoint takes them
 )
-_TOOLS = re.compile(r"\btools?\b|\bfunctions?\b|function_declarations", re.IGNORECASE)
-_NOT_TAKEN = re.compile(
-    r"not (?:\w+ )?(?:supported|available|implemented|enabled|permitted|allowed|accepted|recogni[sz]ed|valid|one of)"
+_TOOLS = r"(?i)\btools?\b|\bfunctions?\b|function_declarations"
+_NOT_TAKEN = (
+    r"(?i)not (?:\w+ )?(?:supported|available|implemented|enabled|permitted|allowed|accepted|recogni[sz]ed|valid)"
+    r"|not (?:\w+ )?one of"
     r"|un(?:supported|available|recogni[sz]ed|known|expected)|does(?:n't| not) (?:support|accept|allow)"
     r"|(?:must|should) be|supported values|invalid (?:value|type)|extra|enabled only|only (?:enabled|supports?)"
-    r"|disabled|expected",
-    re.IGNORECASE,
+    r"|disabled|expected"
 )
 # Words of an error that is about this one schema, or about what stands beside it in the request.
-_THIS_SCHEMA = re.compile(
-    r"invalid (?:json )?schema|(?:this|your|the|provided|given|specified) (?:json )?schema|schemas|json schema"
+_THIS_SCHEMA = (
+    r"(?i)invalid (?:json )?schema|(?:this|your|the|provided|given|specified) (?:json )?schema|schemas|json schema"
     r"|keyword|feature|grammar|additional_?properties|in context|(?:min|max)_?(?:length|items|imum|properties)"
     r"|\$(?:ref|defs|schema)|(?:any|one|all)of\b|json_schema[./\[]\w|\.schema\b|response_?(?:json_)?schema"
     r"|['\"`](?:pattern|format|enum|const|default|required|properties|items|title)['\"`]|recurs|nest"
-    r"|too (?:many|large|deep|complex|long)|combin|\btools?\b|\bfunctions?\b|\bstream",
-    re.IGNORECASE,
+    r"|too (?:many|large|deep|complex|long)|combin|\btools?\b|\bfunctions?\b|\bstream"
 )
-_UNKNOWN_FIELD = re.compile(
-    r"additional_? ?propert|extra[ _](?:inputs?|fields?|propert\w{1,6}|param\w{0,12}|arg\w{0,12}|keys?|forbidden)"
+_UNKNOWN_FIELD = (
+    r"(?i)additional_? ?propert|extra[ _](?:inputs?|fields?|propert\w{1,6}|param\w{0,12}|arg\w{0,12}|keys?|forbidden)"
     r"|(?:un(?:recogni[sz]ed|known|expected|supported)|invalid) (?:request )?"
     r"(?:arg\w{0,12}|fields?|names?|param\w{0,12}|keys?|keyword|propert\w{1,6}|options?)"
     r"|(?:arg\w{0,12}|fields?|param\w{0,12}|keys?|propert\w{1,6}|options?)(?: \S{1,100})? (?:is|are)?(?: ?not|n't) "
     r"(?:supported|permitted|allowed|recogni[sz]ed|valid|a valid)"
     r"|does(?:n't| not) support (?:\w{1,12} )?(?:arg|field|param|option)"
-    r"|unevaluated propert|cannot find field|no such field|unknown_parameter|unsupported_parameter",
-    re.IGNORECASE,
+    r"|unevaluated propert|cannot find field|no such field|unknown_parameter|unsupported_parameter"
 )
 _FIELDS = (
-    re.compile(r"['\"`\u2018\u2019\u201c\u201d]\\?(?:#/|\$\.)?([A-Za-z_]\w*)[\w.\[\]/-]{0,100}\\?['\"`\u2019\u201d]"),
-    re.compile(
-        r"(?:supplied|arg\w{0,12}|fields?|param\w{0,12}|propert\w{1,6}|keys?|options?|names?|supported|allowed|permitted)"
-        r"(?=[ :=]{1,3}([A-Za-z_]\w*))",
-        re.IGNORECASE,
+    r"['\"`\u2018\u2019\u201c\u201d]\\?(?:#/|\$\.)?([A-Za-z_]\w*)[\w.\[\]/-]{0,100}\\?['\"`\u2019\u201d]",
+    (
+        r"(?i)(?:supplied|arg\w{0,12}|fields?|param\w{0,12}|propert\w{1,6}|keys?|options?|names?|supported|allowed|permitted)"
+        r"(?=[ :=]{1,3}([A-Za-z_]\w*))"
     ),
-    re.compile(r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)"),
-    re.compile(r"(?:^|[;\n]\s{0,20}|#/|body\.)([A-Za-z_]\w*):"),
+    r"(?:^|[\s(,;'\"])(?:#/|\$\.|body[./]|request[./])?([A-Za-z_]\w*)(?:\.\w|\[|/\d)",
+    r"(?:^|[;\n]\s{0,20}|#/|body\.)([A-Za-z_]\w*):",
 )
 # Words that these patterns also find in messages about other fields, although requests have fields of these names.
 _ANYWHERE = frozenset({"type", "object", "input", "body", "error", "text", "not"})
@@ -130,11 +125,11 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
         return Why.CUT if is_cut(text, failed_generation(reply.body)) else Why.SPOILT
     if status not in _NAMED_REFUSALS or codes & _OTHER_CODES:
         return Why.OTHER
-    if _FORM.search(text):
-        return Why.FORM if _NOT_TAKEN.search(text) and not _THIS_SCHEMA.search(text) else Why.SCHEMA
-    if _SCHEMA.search(text) and not (request.get("tools") and _TOOLS.search(text)):
+    if re.search(_FORM, text):
+        return Why.FORM if re.search(_NOT_TAKEN, text) and not re.search(_THIS_SCHEMA, text) else Why.SCHEMA
+    if re.search(_SCHEMA, text) and not (request.get("tools") and re.search(_TOOLS, text)):
         return Why.SCHEMA
-    if names_field(text, request) or _OTHER_WORDS.search(text):
+    if names_field(text, request) or re.search(_OTHER_WORDS, text):
         return Why.OTHER
     return Why.UNNAMED if status in _REFUSALS else Why.OTHER
 
@@ -142,12 +137,12 @@ def why_refused(reply: Reply, request: Mapping[str, Any]) -> Why:
 def refuses_unknown_field(body: JSON, request: JSONObject) -> bool:
     """Does an error complain about an unknown field without naming one of ``request``'s?"""
     text = _words(body, read_error(body))
-    return _UNKNOWN_FIELD.search(text) is not None and not names_field(text, request)
+    return re.search(_UNKNOWN_FIELD, text) is not None and not names_field(text, request)
 
 
 def names_field(text: str, request: Mapping[str, Any]) -> bool:
     """Does a message name a field of the request, as servers do it: quoted, as a path, or before or after a colon?"""
-    named = {found for pattern in _FIELDS for found in pattern.findall(text)} - _ANYWHERE
+    named = {found for pattern in _FIELDS for found in re.findall(pattern, text)} - _ANYWHERE
     return bool(named) and any(name in named for name, _ in _fields(request))
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from airflow_chat_provider.core.answer.ending import doubts as doubts_about
-from airflow_chat_provider.core.answer.ending import hidden_text, incomplete, remedy, stopped
-from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.reply import Reply, hidden_text, incomplete, remedy, stopped
+from airflow_chat_provider.core.answer.reply import doubts as doubts_about
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
 from airflow_chat_provider.core.json_text.nesting import is_panic
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.answer_text import parsed
-from airflow_chat_provider.core.messages.conversation import begun, conversation, rewritten
-from airflow_chat_provider.core.messages.tool_calls import is_unread
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import begun, conversation, is_unread, parsed, rewritten
 from airflow_chat_provider.core.types import JSONObject, OnIncomplete, ResultFormat
 
 _UNREAD = (
@@ -103,10 +100,7 @@ def _raw(reply: Reply) -> JSONObject:
 
 
 def result(
-    reply: Reply,
-    result_format: ResultFormat,
-    request: Mapping[str, Any] | None = None,
-    doubts: list[str] | None = None,
+    reply: Reply, result_format: ResultFormat, request: Mapping[str, Any] | None = None, doubts: list[str] | None = None
 ) -> Any:
     """The answer in a format, as a task returns it.
 

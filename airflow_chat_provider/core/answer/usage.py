@@ -11,7 +11,7 @@ from airflow_chat_provider.core.types import JSON, JSONObject
 LARGEST = 2**53
 """The largest count of one answer; a larger one is the server's mistake."""
 _LARGEST_SUM = 2**63 - 1  # the databases under XCom take no larger integer
-_NAME = re.compile(r"(?!__)[\w.:/ -]{1,64}", re.ASCII)  # Airflow reads keys with two underscores as its own
+_NAME = r"(?a)(?!__)[\w.:/ -]{1,64}"  # Airflow reads keys with two underscores as its own
 _NAMES = 32  # in one object: a server could send a new name with each answer
 _DEPTH = 2  # prompt_tokens_details.cached_tokens
 
@@ -36,7 +36,7 @@ def counted(usage: JSON, depth: int = 0) -> JSONObject:
 
 @lru_cache(256)
 def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+    return re.fullmatch(_NAME, name) is not None
 
 
 def add(total: JSONObject, more: JSONObject) -> None:

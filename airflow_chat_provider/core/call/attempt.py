@@ -1,7 +1,11 @@
-"""One attempt: what has arrived of its response, and what to tell the user if no more comes."""
+"""One attempt: what has arrived of its response, and what to tell the user if no more comes.
+
+``Head`` limits what comes before a response's body: HTTP and its libraries set no limits.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -12,23 +16,60 @@ from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.types import JSONObject
 
+_LONGEST = 1 << 16  # bytes: what large gateways allow
+_LINES = 1000  # each takes an HTTP library a few microseconds
+_INTERIM = 16  # responses with a status of 1xx; servers send one or two
+_END = re.compile(rb"\n\r?\n")
+_IS_INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d")
+TOO_LONG = "the response's headers are too long"
+TOO_MANY = "the response has too many headers"
+TOO_OFTEN = "the server sends too many interim responses (1xx)"
+TRAILERS = "too many headers follow the response's body"
+
+
+class HeadError(Exception):
+    """The response is not worth reading on. The text is one of those above."""
+
+
+class Head:
+    """``take`` all bytes that come once a request is sent; raises HeadError. ``over``: the body has begun."""
+
+    def __init__(self) -> None:
+        self._seen = bytearray()
+        self._interim = 0
+        self.over = False
+
+    def take(self, data: bytes) -> None:
+        if self.over:
+            return
+        at = max(0, len(self._seen) - 2)
+        self._seen += data
+        while (end := _END.search(self._seen, at)) is not None:
+            self._check(self._seen[: end.end()])
+            if not _IS_INTERIM.match(self._seen):
+                self.over, self._seen = True, bytearray()
+                return
+            self._interim += 1
+            if self._interim > _INTERIM:
+                raise HeadError(TOO_OFTEN)
+            del self._seen[: end.end()]
+            at = 0
+        self._check(self._seen)
+
+    def _check(self, head: bytearray) -> None:
+        if len(head) > _LONGEST:
+            raise HeadError(TOO_LONG)
+        if head.count(b"\n") > _LINES:
+            raise HeadError(TOO_MANY)
+
+
 _E = TypeVar("_E", bound=TransportError)
 _NO_BODY = Body(0)  # before the response begins
 # What OpenSSL says of bytes that are not TLS at all, and of a connection that ends where TLS should begin.
-_NO_TLS = frozenset(
-    f"TLS: {reason}"
-    for reason in (
-        "WRONG_VERSION_NUMBER",
-        "HTTP_REQUEST",
-        "HTTPS_PROXY_REQUEST",
-        "UNKNOWN_PROTOCOL",
-        "PACKET_LENGTH_TOO_LONG",
-    )
-)
-_MAYBE_NO_TLS = frozenset(
-    f"TLS: {reason}"
-    for reason in ("UNEXPECTED_EOF_WHILE_READING", "RECORD_LAYER_FAILURE", "SSLEOFError", "SSLZeroReturnError")
-)
+_REASONS = "WRONG_VERSION_NUMBER HTTP_REQUEST HTTPS_PROXY_REQUEST UNKNOWN_PROTOCOL PACKET_LENGTH_TOO_LONG"
+_NO_TLS = frozenset(f"TLS: {reason}" for reason in _REASONS.split())
+_MAYBE = "UNEXPECTED_EOF_WHILE_READING RECORD_LAYER_FAILURE SSLEOFError SSLZeroReturnError"
+_MAYBE_NO_TLS = frozenset(f"TLS: {reason}" for reason in _MAYBE.split())
 
 
 class _Scheme(NamedTuple):

@@ -33,10 +33,10 @@ _FIELD = re.compile(rb"(?:data|event|error|id|retry)(?::|[\r\n])")
 _LONGEST_FIELD = 6  # bytes of a field's name with its colon
 _LONGEST_CHUNK = 1 << 14  # bytes of the first line, in which a stream of JSON lines shows itself as one
 
-_FRAMED = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]{0,1024}(?:data|event|error|id|retry|):")
+_FRAMED = rb"(?:\xef\xbb\xbf)?[ \t\r\n]{0,1024}(?:data|event|error|id|retry|):"
 _FRAME_STEP = 1 << 14
 _TAIL = 1024  # bytes at the end of a body in which the end of an event stream may follow its JSON
-_DONE = re.compile(rb"(?:data:[ \t]{0,8})?\[DONE\]\Z")
+_DONE = rb"(?:data:[ \t]{0,8})?\[DONE\]\Z"
 
 
 class TooLarge(Exception):
@@ -120,10 +120,7 @@ class Answer(Body):
     def _take(self, piece: bytes) -> list[JSONObject]:
         if self.stream is not None:
             return self.stream.feed(piece)
-        room = self._limit - len(self.data)
-        self.data += piece[:room]
-        if len(piece) > room:
-            raise TooLarge
+        super()._take(piece)
         return self._look() if self._opening is not None else []
 
     def _look(self, *, over: bool = False) -> list[JSONObject]:
@@ -274,7 +271,7 @@ def parse_body(content: bytes | bytearray, content_type: str = "", limit: int = 
 
 def _framed(content: bytes | bytearray, limit: int) -> JSON:
     """The first JSON object among events, or JSON that only the end of a stream follows; else None."""
-    if _FRAMED.match(content):
+    if re.match(_FRAMED, content):
         return _first_object(content, limit)
     end = _without_end(content)
     if not 0 < end < len(content):
@@ -310,7 +307,7 @@ def _without_end(content: bytes | bytearray) -> int:
     for line in reversed(bytes(content[-_TAIL:]).splitlines(keepends=True)):
         said = line.strip()
         if said and not said.startswith(b":"):
-            said = _DONE.sub(b"", said)
+            said = re.sub(_DONE, b"", said)
             if said:
                 return end - len(line) + line.index(said) + len(said)
         end -= len(line)

@@ -1,4 +1,4 @@
-"""One call: attempts until an answer is final. Pure: the driver has the clock, the network and the random numbers.
+"""One call: attempts until an answer is final, and the judgement of each. The driver has clock, network and chance.
 
 ``exchange`` yields ``Send`` and ``Sleep``; its driver answers each with a ``Result``. The synchronous and the
 asynchronous client drive the same generator.
@@ -7,15 +7,25 @@ asynchronous client drive the same generator.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from airflow_chat_provider.core.answer.refusal import refuses_unknown_field
-from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.judging import judge, with_server_words
-from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
-from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.core.errors import ChatCompletionError, ProtocolError, StatusError, TransportError
-from airflow_chat_provider.core.server.verdict import blames_answer
+from airflow_chat_provider.core.answer.reply import Reply, flaw, unanswered_error
+from airflow_chat_provider.core.call.body import parse_body
+from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Cut, Response, Result, Send, Sleep
+from airflow_chat_provider.core.connection.settings import Settings, root_hint
+from airflow_chat_provider.core.errors import (
+    ChatCompletionError,
+    ProtocolError,
+    RateLimited,
+    StatusError,
+    TransportError,
+)
+from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
+from airflow_chat_provider.core.server.remedy import advice
+from airflow_chat_provider.core.server.verdict import Words, blames_answer, is_spoilt, why_final
+from airflow_chat_provider.core.server.waits import retry_after
+from airflow_chat_provider.core.types import JSON
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at
@@ -104,3 +114,183 @@ def salvaged(outcome: Response | TransportError | None, error: Exception, attemp
     message = f"Look at the answer in body: this provider failed to read it ({type(error).__name__})"
     failure = ProtocolError(message, status=outcome.status, body=body)
     return Reply(outcome.status, body, outcome.headers, attempts=attempts, error=failure)
+
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "x-ms-request-id", "cf-ray")
+_LONGEST_ID = 128  # characters
+_RETRYABLE = frozenset({408, 409, 425, 429, 498})  # and all from 500 on
+_OVERLOADED = frozenset({429, 498, 503, 529})
+_ERROR_LIMIT = 0  # of an error's JSON, as a max_response_bytes: an error holds few values
+
+
+def judge(outcome: Response | TransportError | None, call: Call, *, now: float) -> Reply:
+    """What one attempt brought, as a Reply with the error in it. ``now`` is epoch seconds.
+
+    The error does not quote the server yet: see ``with_server_words``.
+    """
+    if outcome is None or isinstance(outcome, TransportError):
+        error = outcome or TransportError("Nothing was sent", sent=False)
+        return Reply(error.status, error.body, error=error)
+    status, headers, ok = outcome.status, outcome.headers, 200 <= outcome.status < 300
+    body, is_json, problem = outcome.body, True, outcome.problem
+    if body is None:
+        limit = call.settings.max_response_bytes if ok else _ERROR_LIMIT
+        body, is_json, refused = parse_body(outcome.content, headers.get("content-type", ""), limit)
+        problem = problem or refused
+    request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+    if request_id is not None:
+        request_id = call.scrub.name(request_id)[:_LONGEST_ID]
+    reply = Reply(status, body, headers, request_id, doubts=outcome.doubts)
+    if not ok:
+        return reply._replace(error=_status_error(reply, call, now))
+    if holds_error(body):
+        return reply._replace(error=_held_error(reply, problem, call, now))
+    if problem:
+        message = f"Try again, or ask for a shorter answer: {problem}"
+        return reply._replace(error=_protocol_error(message, reply, broken=isinstance(problem, Cut)))
+    why = flaw(body, is_json=is_json)
+    if why is None:
+        return reply
+    return reply._replace(error=_flaw_error(why, reply, call, is_json=is_json, is_stream=outcome.body is not None))
+
+
+def with_server_words(reply: Reply, call: Call) -> Reply:
+    """The same Reply, whose error now ends with what the server says, without secrets and quotations of the request.
+
+    Done once a call, for the last attempt: looking for quotations takes time.
+    """
+    error = reply.error
+    if isinstance(error, StatusError) or (isinstance(error, ProtocolError) and _may_hold_error(reply.body)):
+        said = read_error(reply.body)
+        if said.message:
+            error.reword(f"{error.message}: {call.scrub(said.message)}")
+    return reply
+
+
+def concerns_all(error: ChatCompletionError, call: Call) -> bool:
+    """Would every other request over this connection be refused, too, because of the key, the bill or the quota?"""
+    if not isinstance(error, StatusError) or error.status is None:
+        return False
+    said = read_error(error.body)
+    status = _judged_status(error.status, said)
+    if status in (401, 402, 407):
+        return True
+    words = Words(said.message, call.scrub)
+    return error.final and why_final(status, said.codes, words, error.retry_after) == "account"
+
+
+def is_final(status: int, headers: Mapping[str, str], *, hopeless: bool = False) -> bool:
+    """Would the same request be refused again? ``hopeless``: the server's words say so, see ``why_final``."""
+    told = _should_retry(headers)
+    if told is not None:
+        return not told
+    return hopeless or (status < 500 and status not in _RETRYABLE)
+
+
+def _should_retry(headers: Mapping[str, str]) -> bool | None:
+    """What the server says itself, in a header that OpenAI's own clients obey; None if it says nothing."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def _may_hold_error(body: JSON) -> bool:
+    """May the body of a 2xx hold an error? Half a completion does not, and may hold anything else; so may a text."""
+    return holds_error(body) or (isinstance(body, dict) and not body.get("choices"))
+
+
+def _held_error(reply: Reply, problem: str | None, call: Call, now: float) -> ChatCompletionError:
+    """The error that a 2xx holds. If its code is known, it is judged as the status that the code stands for."""
+    said = read_error(reply.body)
+    words = Words(said.message, call.scrub)
+    if said.status is not None or why_final(reply.status or 0, said.codes, words, None):
+        return _status_error(reply, call, now)
+    if problem:
+        message = f"Try again, or ask for a shorter answer: {problem}"
+    else:
+        where = "beside" if isinstance(reply.body, dict) and reply.body.get("choices") else "instead of"
+        message = f"Read what the server says, then try again later: HTTP {reply.status} came with an error {where}"
+        message += " a completion"
+    error = _protocol_error(message, reply, broken=isinstance(problem, Cut))
+    error.code = _clean(said, call).code
+    return error
+
+
+def _flaw_error(why: str, reply: Reply, call: Call, *, is_json: bool, is_stream: bool) -> ChatCompletionError:
+    """The error of a 2xx that is not a completion; ``why`` is from ``flaw``."""
+    if (unanswered := unanswered_error(reply)) is not None:
+        return unanswered
+    base, came, body = call.settings.base_url, f"HTTP {reply.status} came with", reply.body
+    if isinstance(body, dict) and "choices" in body:
+        # Of a stream, all chunks came, and the last one says that the answer broke: the next attempt may bring it.
+        broken = is_stream and bool(body["choices"])
+        return _protocol_error(f"Look at the answer in body, then try again: {came} {why}", reply, broken=broken)
+    cut = None if is_json else _cut(reply)
+    if cut is not None:
+        message = f"Try again: the server at {base}, or a gateway in front of it, gave up: {came} {cut}"
+    else:
+        message = f"Check that {base} of connection {call.settings.conn_id!r} is a chat completions API: {came} {why}"
+    if not isinstance(body, dict) and (hint := root_hint(base)):
+        message += f"; {hint}"
+    error = _protocol_error(message, reply, broken=cut is not None)
+    error.code = _clean(read_error(body), call).code if _may_hold_error(body) else None
+    return error
+
+
+def _cut(reply: Reply) -> str | None:
+    """What came of an answer that ended early, or never began; None for another text, and for a 204, which is empty."""
+    text = reply.body.strip() if isinstance(reply.body, str) else ""
+    if text:
+        return "JSON that was cut off" if text.startswith("{") and not text.endswith("}") else None
+    if reply.status == 204:
+        return None
+    return "nothing but blank lines" if reply.body else "an empty body"
+
+
+def _protocol_error(message: str, reply: Reply, *, broken: bool) -> ProtocolError:
+    error = reply.as_error(ProtocolError, message)
+    error.broken = broken and _should_retry(reply.headers) is not False
+    return error
+
+
+def _clean(said: ServerError, call: Call) -> ServerError:
+    """What a server said, with a code that quotes nothing."""
+    return said._replace(code=call.scrub.name(said.code)) if isinstance(said.code, str) else said
+
+
+def _judged_status(status: int, said: ServerError) -> int:
+    """The status itself, or for a 2xx that holds an error the status that its code stands for."""
+    if not 200 <= status < 300:
+        return status
+    return said.status if said.status is not None else 402  # no code is known: its words speak of money
+
+
+def _status_error(reply: Reply, call: Call, now: float) -> StatusError:
+    """The error of a status from 300 on, or of a 2xx that holds an error with a known code."""
+    status = reply.status or 0
+    said = _clean(read_error(reply.body), call)
+    judged = _judged_status(status, said)
+    words = Words(said.message, call.scrub)
+    passes = judged >= 500 or judged in _RETRYABLE
+    wait = retry_after(
+        reply.headers, status=judged, now=now, body=reply.body if passes else None, words=words if passes else None
+    )
+    reason = why_final(judged, said.codes, words, wait)
+    location = reply.headers.get("location", "").partition("?")[0] if 300 <= status < 400 else ""
+    message = advice(
+        status,
+        said,
+        call.settings,
+        body=reply.body,
+        location=call.scrub.name(location) if location else "",
+        judged=judged if judged != status else None,
+        reason=reason,
+    )
+    return (RateLimited if judged in _OVERLOADED and not reason else StatusError)(
+        message,
+        status=status,
+        code=said.code,
+        request_id=reply.request_id,
+        retry_after=wait,
+        body=reply.body,
+        # An error that blames one answer of the model is not final: another answer may be better.
+        final=is_final(judged, reply.headers, hopeless=bool(reason)) and not is_spoilt(said.codes, said.message),
+    )

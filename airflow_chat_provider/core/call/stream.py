@@ -25,7 +25,7 @@ _HELD_ERROR = Cut("the stream contains an error")
 _UNFINISHED = Cut("the stream ended before every choice had a finish_reason")
 _IN_AN_EVENT = Cut("the stream ended in the middle of an event")
 _DONE = (b"[DONE]", b'"[DONE]"')
-_FIELDS_AGAIN = re.compile(rb"(?:data:[ \t]{0,8}){1,8}")  # a proxy added what was there already
+_FIELDS_AGAIN = rb"(?:data:[ \t]{0,8}){1,8}"  # a proxy added what was there already
 _NOT_FINISHED = "The answer may be incomplete: the stream ended with [DONE], but not every choice has a finish_reason"
 _TOO_FEW = "The answer may be incomplete: the stream ended without [DONE], and has fewer choices than n asks for"
 
@@ -125,7 +125,7 @@ class StreamReader:
         if self._decoder.goes_on(data):
             return
         self._events = True
-        bare = _FIELDS_AGAIN.match(data)
+        bare = re.match(_FIELDS_AGAIN, data)
         if bare is not None and not data.startswith(b"data:", bare.end()):
             self._take(event, data[bare.end() :])
         elif event == "error":

@@ -15,7 +15,7 @@ from airflow_chat_provider.core.errors import InvalidConnection
 
 DEFAULT_ENDPOINT = "/chat/completions"
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # a token of RFC 9110
 # Set for each request from what is sent; a fixed value could only be wrong.
 _OWN_HEADERS = frozenset({"content-length", "content-encoding", "content-type", "transfer-encoding", "accept-encoding"})
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -91,7 +91,7 @@ def _object(value: object) -> dict[str, Any]:
 def _headers(value: object) -> dict[str, str]:
     found = {}
     for name, item in _object(value).items():
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(_HEADER_NAME, name):
             raise _Wrong(f"must not contain {name[:64]!r}, which is not the name of a header")
         if name.lower() in _OWN_HEADERS:
             raise _Wrong(f"must not contain {name!r}: the provider sets it")

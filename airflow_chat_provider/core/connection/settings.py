@@ -18,9 +18,9 @@ from airflow_chat_provider.core.errors import InvalidConnection
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 # What people copy from a page about an API, with the base URL in front of it.
 _ENDPOINTS = (DEFAULT_ENDPOINT, "/completions", "/responses", "/embeddings", "/messages", "/moderations")
-_PAGES = re.compile(r"/(?:v\d[^/]*|api)(/chat|/models)$")  # not /models alone: that is a base URL of Azure's
-_TWICE = re.compile(r"[a-z]+:/+(https?)(?::/*|/+)(?=[^/])", re.IGNORECASE)  # https://https://
-_SCHEME = re.compile(r"(https?)([:;.]?[/]{1,2}|[:;])(?![/:])", re.IGNORECASE)  # and what is typed for ://
+_PAGES = r"/(?:v\d[^/]*|api)(/chat|/models)$"  # not /models alone: that is a base URL of Azure's
+_TWICE = r"(?i)[a-z]+:/+(https?)(?::/*|/+)(?=[^/])"  # https://https://
+_SCHEME = r"(?i)(https?)([:;.]?[/]{1,2}|[:;])(?![/:])"  # and what is typed for ://
 _ROOTS = {
     "azure.com": "/openai/v1",
     "groq.com": "/openai/v1",
@@ -31,20 +31,19 @@ _LONGEST = 200  # characters of a URL in an error
 SHORTEST_SECRET = 5  # characters; a shorter value stands in other words ("1" in "10000"). Airflow's masker: the same
 # Masking blanks a value in every log line of a task, so only these names are secret: masked as a header X-Title, the
 # words "my pipeline" would disappear everywhere.
-_SECRET_NAME = re.compile(
+_SENSITIVE_NAME = (
     # Not x-portkey-provider, Idempotency-Key, keyword.
-    r"(?<!port)(?<!mon)(?<!tur)(?<!don)(?<!idempotency[-_])key(?!word|board|space|cloak)"
+    r"(?i)(?<!port)(?<!mon)(?<!tur)(?<!don)(?<!idempotency[-_])key(?!word|board|space|cloak)"
     r"|token(?!s|i[sz])"  # not max_tokens, not tokenizer
     r"|auth(?!or(?!i[sz]))"  # authorization, authentication, x-auth; not author, not authority
-    r"|secret|password|passwd|passphrase|pwd|credential|cookie|bearer|jwt|signature|(?<![a-z])sig(?![a-z])",
-    re.IGNORECASE,
+    r"|secret|password|passwd|passphrase|pwd|credential|cookie|bearer|jwt|signature|(?<![a-z])sig(?![a-z])"
 )
 # What people write where a client wants a key and the local server wants none.
 _PLACEHOLDERS = frozenset(
     {"empty", "dummy", "ollama", "lm-studio", "not-needed", "not needed", "no-key", "no-key-required"}
     | {"sk-no-key-required", "placeholder", "sk-test", "local", "unused", "nothing", "anything"}
 )
-_AUTH_SCHEME = re.compile(r"(?:bearer|basic|token|digest|negotiate|apikey|api-key|key)\s+", re.IGNORECASE)
+_AUTH_SCHEME = r"(?i)(?:bearer|basic|token|digest|negotiate|apikey|api-key|key)\s+"
 
 
 class Settings(NamedTuple):
@@ -235,10 +234,10 @@ def _check_text(text: str) -> None:
         raise field_error("host", "begins with a quotation mark or bracket: remove it")
     if "\\" in text:
         raise field_error("host", f"contains a backslash instead of a slash{_instead(text.replace(chr(92), '/'))}")
-    if twice := _TWICE.match(text):
+    if twice := re.match(_TWICE, text):
         scheme = f"{twice[1].lower()}://"
         raise field_error("host", f"has two schemes{_instead(scheme + text[twice.end() :])}")
-    wrong = _SCHEME.match(text)
+    wrong = re.match(_SCHEME, text)
     if wrong and wrong[2] != "://" and not re.match(r"\d+(/|$)", text[wrong.end() :]):  # not http:80
         right = f"{wrong[1].lower()}://"
         raise field_error("host", f"has {wrong[0]} instead of {right}{_instead(right + text[wrong.end() :])}")
@@ -297,13 +296,13 @@ def _check_end(url: str, endpoint: str) -> None:
 
 def _endpoint_of(path: str) -> str:
     """The endpoint of an API that a path ends in; empty if it ends in none."""
-    page = _PAGES.search(path)
+    page = re.search(_PAGES, path)
     return next((end for end in _ENDPOINTS if path.endswith(end)), page[1] if page else "")
 
 
 def is_secret_name(name: str) -> bool:
     """Does a header or a query parameter of this name carry a secret?"""
-    return _SECRET_NAME.search(name) is not None
+    return re.search(_SENSITIVE_NAME, name) is not None
 
 
 def maskable(value: str) -> bool:
@@ -315,7 +314,7 @@ def secret_values(name: str, value: str) -> Iterator[str]:
     """What is secret in a header or a query parameter: the value without ``Bearer`` or the like, and each cookie."""
     if not is_secret_name(name):
         return
-    scheme = _AUTH_SCHEME.match(value)
+    scheme = re.match(_AUTH_SCHEME, value)
     yield value[scheme.end() :] if scheme else value
     if "cookie" in name.lower():
         yield from (part.partition("=")[2].strip() for part in value.split(";"))

@@ -2,21 +2,65 @@
 
 A template always renders to text, and a value from XCom has whatever type its producer gave it. The schema decides that
 ``temperature`` is a number and ``content`` is text. A value is converted only if it cannot stand as it is, and left out
-if a template left it empty.
+if a template left it empty. ``Written`` is what the author wrote before any template was rendered: a null that stands
+there is meant.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from airflow_chat_provider.core.json_text.nesting import TooDeep, loads, too_deep
 from airflow_chat_provider.core.paths import join
-from airflow_chat_provider.core.request.json_values import digits, number
+from airflow_chat_provider.core.request.json_values import number
 from airflow_chat_provider.core.request.validator import Schema, discriminator
-from airflow_chat_provider.core.request.written import Meant, Path
+
+Path = tuple[str | int, ...]
+Meant = Callable[[Path], bool]
+
+
+class Written(NamedTuple):
+    """The arguments ``request`` (parsed, if it is a text or a file) and ``messages``; None for one that is data."""
+
+    request: Any = None
+    messages: Any = None
+
+    def nulls(self, folded: object, arguments: Mapping[str, Any]) -> Meant:
+        """A test for paths of ``folded``, the request made of these arguments: did the author write a null there?"""
+        own = self.messages
+        if arguments.get("messages") is None and isinstance(self.request, Mapping):
+            own = self.request.get("messages")
+        there = folded.get("messages") if isinstance(folded, Mapping) else None
+        appended = 1 if arguments.get("prompt") is not None else 0
+        # A system prompt may stand before them all.
+        before = len(there) - len(own) - appended if isinstance(there, list) and isinstance(own, list | tuple) else -1
+
+        def meant(path: Path) -> bool:
+            if path[0] != "messages":
+                return _is_null(self.request, path)
+            index = path[1] if len(path) > 1 else None
+            if not isinstance(index, int) or index < before or before < 0:
+                return False
+            return _is_null(own, (index - before, *path[2:]))
+
+        return meant
+
+
+def _is_null(value: object, path: Path) -> bool:
+    for key in path:
+        if not isinstance(value, Mapping | list | tuple):
+            return False
+        holder: Any = value
+        try:
+            value = holder[key]
+        except (LookupError, TypeError):
+            return False
+    return value is None
+
 
 _NUMBERS = {"number", "integer"}
 _LITERAL_LIMIT = 1_000_000  # characters. Python literals are written by hand; the parser is slow and deep
@@ -270,7 +314,7 @@ def _is_unset(value: str | None, node: Node) -> bool:
 def _written(value: Decimal, types: frozenset[str] | None) -> int | float | str:
     """A decimal as a number; as text with all its digits if only text may stand."""
     if types is not None and "string" in types and not types & _NUMBERS:
-        return digits(value)
+        return format(value, "f")  # without an exponent
     return number(value, whole=types is not None and "integer" in types and "number" not in types)
 
 

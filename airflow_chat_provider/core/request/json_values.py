@@ -175,11 +175,6 @@ def checked(value: Decimal) -> Decimal:
     return value
 
 
-def digits(value: Decimal) -> str:
-    """A decimal as text: all its digits, without an exponent."""
-    return format(value, "f")
-
-
 def number(value: Decimal, *, whole: bool = False) -> int | float:
     """A decimal as a number: an int if it has no fraction, or if ``whole`` asks for one."""
     integral = value == value.to_integral_value()

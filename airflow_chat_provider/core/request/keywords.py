@@ -14,26 +14,9 @@ from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from airflow_chat_provider.core.request import validator
 from airflow_chat_provider.core.request.patterns import matches
-from airflow_chat_provider.core.request.validator import (
-    Check,
-    Errors,
-    FlatValidator,
-    Run,
-    Schema,
-    check_any_of,
-    check_items,
-    check_one_of,
-    check_properties,
-    check_reference,
-    check_required,
-    check_type,
-    failure,
-    fits,
-    holds_unknown,
-    types_of_draft,
-    walk,
-)
+from airflow_chat_provider.core.request.validator import Check, Errors, Run, Schema, failure, fits, holds_unknown, walk
 from airflow_chat_provider.core.types import JSON
 
 _STANDARD: Final[dict[str, Check]] = dict(Draft202012Validator.VALIDATORS)
@@ -235,12 +218,12 @@ def _indices(run: Run, instance: list[Any], schema: dict[str, Any]) -> set[Any]:
 # Where a draft has the keyword as the newest one has it.
 _OURS: Final[dict[str, Check]] = {
     "additionalProperties": _additional,
-    "anyOf": check_any_of,
+    "anyOf": validator.check_any_of,
     "contains": _contains,
     "enum": _enum,
     "exclusiveMaximum": _broken("exclusiveMaximum", "number", operator.ge),
     "exclusiveMinimum": _broken("exclusiveMinimum", "number", operator.le),
-    "items": check_items,
+    "items": validator.check_items,
     "maximum": _broken("maximum", "number", operator.gt),
     "maxItems": _sized("maxItems", list, operator.gt),
     "maxLength": _sized("maxLength", str, operator.gt),
@@ -251,19 +234,19 @@ _OURS: Final[dict[str, Check]] = {
     "minProperties": _sized("minProperties", dict, operator.lt),
     "multipleOf": _broken("multipleOf", "number", _is_no_multiple),
     "not": _not,
-    "oneOf": check_one_of,
+    "oneOf": validator.check_one_of,
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
-    "properties": check_properties,
-    "required": check_required,
-    "type": check_type,
+    "properties": validator.check_properties,
+    "required": validator.check_required,
+    "type": validator.check_type,
     "uniqueItems": _broken("uniqueItems", "array", _repeats),
 }
 # In every draft that has them.
 _LINKED: Final[dict[str, Check]] = {
-    "$dynamicRef": check_reference,
-    "$recursiveRef": check_reference,
-    "$ref": check_reference,
+    "$dynamicRef": validator.check_reference,
+    "$recursiveRef": validator.check_reference,
+    "$ref": validator.check_reference,
     "unevaluatedItems": _unevaluated_items,
     "unevaluatedProperties": _unevaluated_properties,
 }
@@ -280,7 +263,7 @@ def checks_of(draft: Any) -> dict[str, Check]:
 _NEWEST: Final = checks_of(Draft202012Validator)
 
 
-def flat_validator(schema: Schema, draft: Any = Draft202012Validator) -> FlatValidator:
+def flat_validator(schema: Schema, draft: Any = Draft202012Validator) -> validator.FlatValidator:
     """The validator for a schema without references: a shipped one, or a user's after ``link``."""
     checks = _NEWEST if draft is Draft202012Validator else checks_of(draft)
-    return FlatValidator(schema, checks, types_of_draft(draft))
+    return validator.FlatValidator(schema, checks, validator.types_of_draft(draft))

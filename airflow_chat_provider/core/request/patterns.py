@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
 
 _MOST_WORK = 10**8  # characters times the size of the pattern: a tenth of a second at worst
-_COUNT = re.compile(r"(\)?)\{(\d{1,9})(?:,(\d{0,9}))?\}")
+_COUNT = r"(\)?)\{(\d{1,9})(?:,(\d{0,9}))?\}"
 
 
 class TooMuchWork(Exception):
@@ -55,7 +55,7 @@ def _size(pattern: str) -> int:
     Those of groups multiply, since groups can be nested.
     """
     size, factor = len(pattern), 1
-    for group, least, most in _COUNT.findall(pattern):
+    for group, least, most in re.findall(_COUNT, pattern):
         count = int(most or least)
         if group:
             factor *= max(count, 1)

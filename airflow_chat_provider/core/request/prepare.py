@@ -9,14 +9,13 @@ from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
-from airflow_chat_provider.core.messages.conversation import fitted_to_server
+from airflow_chat_provider.core.messages import fitted_to_server
+from airflow_chat_provider.core.request.coerce import Meant, is_blank, typed
 from airflow_chat_provider.core.request.coerce import filled as filled_by
-from airflow_chat_provider.core.request.coerce import is_blank, typed
 from airflow_chat_provider.core.request.json_values import opened, plain
 from airflow_chat_provider.core.request.rules import check_rules
 from airflow_chat_provider.core.request.schema import RequestSchema
 from airflow_chat_provider.core.request.validator import UNKNOWN
-from airflow_chat_provider.core.request.written import Meant
 from airflow_chat_provider.core.spelling import with_article
 
 

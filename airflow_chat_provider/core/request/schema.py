@@ -18,22 +18,12 @@ from jsonschema.validators import validator_for
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, is_panic, loads
 from airflow_chat_provider.core.paths import join, join_known
-from airflow_chat_provider.core.request.coerce import Node, filled, typed
+from airflow_chat_provider.core.request import wording
+from airflow_chat_provider.core.request.coerce import Meant, Node, filled, typed
 from airflow_chat_provider.core.request.keywords import flat_validator
-from airflow_chat_provider.core.request.links import BadSchema, link
 from airflow_chat_provider.core.request.patterns import TooMuchWork
-from airflow_chat_provider.core.request.places import (
-    Remark,
-    Remarks,
-    Strictness,
-    is_needless_null,
-    is_open,
-    is_refused_everywhere,
-    kinds_elsewhere,
-)
 from airflow_chat_provider.core.request.validator import FlatValidator, Schema
-from airflow_chat_provider.core.request.wording import describe, with_remedy
-from airflow_chat_provider.core.request.written import Meant
+from airflow_chat_provider.core.request.wording import Remark, Remarks, Strictness, describe
 from airflow_chat_provider.core.servers import server_at
 from airflow_chat_provider.core.types import JSON
 
@@ -135,9 +125,9 @@ class RequestSchema:
         if not found:
             return remarks.told() if remarks is not None else []
         lines = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
-        may_pass = self._strictness == "marked" and not any(map(is_refused_everywhere, found))
+        may_pass = self._strictness == "marked" and not any(map(wording.is_refused_everywhere, found))
         raise InvalidRequest(
-            with_remedy(found[0], _first(lines), may_pass=may_pass),
+            wording.with_remedy(found[0], _first(lines), may_pass=may_pass),
             path=join(found[0].absolute_path),
             keyword=str(found[0].validator),
         )
@@ -159,7 +149,7 @@ class RequestSchema:
         found: list[ValidationError] = []
         remarks = None
         for error in self._failures(request):
-            is_null = self._strictness != "strict" and is_needless_null(error, request, self._types)
+            is_null = self._strictness != "strict" and wording.is_needless_null(error, request, self._types)
             if is_null or self._lets_pass(error, base_url):
                 remarks = remarks or Remarks(self.names, self._strictness)
                 remarks.add(error, is_null=is_null)
@@ -171,14 +161,14 @@ class RequestSchema:
 
     def _lets_pass(self, error: ValidationError, base_url: str | None) -> bool:
         if self._strictness == "marked":
-            return is_open(error) and not server_at(base_url).openai
-        return self.is_open and not is_refused_everywhere(error)
+            return wording.is_open(error) and not server_at(base_url).openai
+        return self.is_open and not wording.is_refused_everywhere(error)
 
     def _failures(self, request: JSON) -> Iterator[ValidationError]:
         for error in self._validator.iter_errors(request):
             yield error
             if self._strictness != "strict":
-                for schema, value, path in kinds_elsewhere(error, request):
+                for schema, value, path in wording.kinds_elsewhere(error, request):
                     for inner in flat_validator(schema).iter_errors(value):
                         inner.path.extendleft(reversed(path))
                         yield inner
@@ -248,9 +238,15 @@ def load_user_schema(text: str, name: str, argument: str = ARGUMENT, *, all_patt
 @lru_cache(maxsize=64)
 def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FBT001 - a key of the cache
     """The schema, compiled once for each text; or why it cannot be used."""
+    from airflow_chat_provider.core.request.links import BadSchema, link  # which shipped schemas do not need
+
     try:
         schema = loads(text)
-        draft = _draft(schema)
+        if not isinstance(schema, dict):
+            return "it is not a JSON object"
+        if not isinstance(schema.get("$schema", ""), str):
+            return "its $schema is not text"
+        draft: Any = validator_for(schema, default=Draft202012Validator)
         # Patterns are Rust's, not Python's, and `link` looks at them; no other format of a schema's is checked.
         draft.check_schema(schema, format_checker=FormatChecker(()))
         linked = link(schema, draft, all_patterns=all_patterns)
@@ -269,14 +265,6 @@ def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FB
         if not isinstance(error, RecursionError) and not is_panic(error):
             raise
         return "it is nested too deep"
-
-
-def _draft(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        raise BadSchema("it is not a JSON object")
-    if not isinstance(schema.get("$schema", ""), str):
-        raise BadSchema("its $schema is not text")
-    return validator_for(schema, default=Draft202012Validator)
 
 
 def text_of_schema(schema: object, name: str, argument: str) -> str:

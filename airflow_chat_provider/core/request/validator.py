@@ -12,6 +12,7 @@ the error is about that one. ``UNKNOWN`` stands for a value that only a template
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from jsonschema import ValidationError
@@ -253,14 +254,6 @@ def check_reference(run: Run, target: Schema, instance: object, schema: Schema) 
     return walk(run, instance, target)
 
 
-def check_any_of(run: Run, branches: list[Schema], instance: object, schema: Schema) -> Errors:
-    return _check_choice(run, branches, instance, schema, "anyOf")
-
-
-def check_one_of(run: Run, branches: list[Schema], instance: object, schema: Schema) -> Errors:
-    return _check_choice(run, branches, instance, schema, "oneOf")
-
-
 def _check_choice(run: Run, branches: list[Schema], instance: object, schema: Schema, keyword: str) -> Errors:
     if instance is UNKNOWN:
         return
@@ -280,6 +273,10 @@ def _check_choice(run: Run, branches: list[Schema], instance: object, schema: Sc
         yield from walk(run, instance, fitting[0])
     else:
         yield from _check_each(run, fitting, instance, schema, keyword)
+
+
+check_any_of = partial(_check_choice, keyword="anyOf")
+check_one_of = partial(_check_choice, keyword="oneOf")
 
 
 def _check_each(run: Run, fitting: list[Schema], instance: object, schema: Schema, keyword: str) -> Errors:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from airflow_chat_provider.core.json_text.nesting import loads
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.server.verdict import http_status
 from airflow_chat_provider.core.types import JSON, JSONObject
 
@@ -37,12 +37,12 @@ _WRAPPERS = ("error", "errors", "fault", "detail", "baseresp", "response", "choi
 _REASONS = ("message", "metadata", "innererror", "details")
 """What holds the reason behind an error. metadata.raw: OpenRouter. innererror: Azure. details: Google."""
 _PHRASES = frozenset(status.phrase.lower() for status in HTTPStatus)
-_TITLE = re.compile(r"<title[^>]{0,100}>([^<]{1,300})</title", re.IGNORECASE)
+_TITLE = r"(?i)<title[^>]{0,100}>([^<]{1,300})</title"
 _TITLE_IN = 4096  # characters of a page
 _NO_CODES = frozenset(
     {"error", "fail", "failed", "failure", "success", "ok", "none", "null", "0", "200", "about:blank"}
 )
-_SLUG = re.compile(r"[^\s]{1,100}")  # a text that is one word may be a code
+_SLUG = r"[^\s]{1,100}"  # a text that is one word may be a code
 
 
 class ServerError(NamedTuple):
@@ -179,7 +179,7 @@ def _own(names: JSONObject) -> _Found:
     codes = [code for name in _CODES if (code := _code_of(name, names.get(name))) is not None]
     error, texts = names.get("error"), [names.get("title"), *_texts(names)]
     if isinstance(error, str) and _parsed(error) is None:
-        slug = _SLUG.fullmatch(error) is not None
+        slug = re.fullmatch(_SLUG, error) is not None
         if slug and (any(texts) or "_" in error) and (code := _code_of("error", error)) is not None:
             codes.append(code)  # OAuth, and many others: the text is in another field
         if not slug or not any(texts):
@@ -193,7 +193,7 @@ def _texts(names: JSONObject) -> Iterator[str]:
         for name in group:
             value = names.get(name)
             if isinstance(value, str) and value.strip() and _parsed(value) is None:
-                if name == "reason" and _SLUG.fullmatch(value):
+                if name == "reason" and re.fullmatch(_SLUG, value):
                     continue
                 yield value[:_LONGEST_TEXT]
                 break
@@ -245,7 +245,7 @@ def _of_page(text: str, depth: int = _DEEPEST) -> _Found:
     if begin.startswith(("data:", "event:", "id:", "retry:", ":")):
         return _of_events(begin, depth)
     if begin.startswith("<"):
-        title = _TITLE.search(begin[:_TITLE_IN])
+        title = re.search(_TITLE, begin[:_TITLE_IN])
         return _Found(" ".join(title[1].split())) if title else _NOTHING
     if begin.startswith(("{", "[")):
         inner = _parsed(begin)
@@ -310,7 +310,7 @@ def _code_of(field: str, value: JSON) -> _Code | None:
     word = word.rpartition("#")[2]  # AWS: com.amazon.coral.service#ThrottlingException
     if not word or word.lower() in _NO_CODES:
         return None
-    if field in ("status", "reason", "error") and not _SLUG.fullmatch(word) and http_status(word) is None:
+    if field in ("status", "reason", "error") and not re.fullmatch(_SLUG, word) and http_status(word) is None:
         return None  # a sentence
     if field == "errorcode" and word.isdigit() and http_status(word) is None:
         return _Code(value, f"error_code {word}")  # Baidu's are small numbers, which are other things elsewhere

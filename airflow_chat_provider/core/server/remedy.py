@@ -6,17 +6,10 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from airflow_chat_provider.core.connection.settings import Settings, origin, root_hint
+from airflow_chat_provider.core.server import verdict
 from airflow_chat_provider.core.server.error_body import ServerError, failed_generation, read_error
 from airflow_chat_provider.core.server.scrub import printable
-from airflow_chat_provider.core.server.verdict import (
-    CUT_ADVICE,
-    SPOILT_ADVICE,
-    Reason,
-    Words,
-    is_cut,
-    is_spoilt,
-    why_final,
-)
+from airflow_chat_provider.core.server.verdict import Reason
 from airflow_chat_provider.core.types import JSON
 
 _ADVICE = {
@@ -39,12 +32,12 @@ _TODO_FINALLY: dict[Reason, str] = {
     "{conn}; waiting does not help",
 }
 # A URL that may stand in an error message, and in a connection.
-_SHOWABLE = re.compile(r"(?=.{1,200}\Z)https?://[\w.:/\[\]~-]+", re.ASCII)
+_SHOWABLE = r"(?a)(?=.{1,200}\Z)https?://[\w.:/\[\]~-]+"
 _NOT_FOUND = frozenset({"model_not_found", "model_not_available"})
 # nginx and Cloudflare, Apache, Go, HAProxy and others, on a port where they speak TLS.
-_WANTS_TLS = re.compile(
-    r"plain http request|http request to an? https|plain http to an ssl|https port|ssl-enabled|requires? (?:tls|https)",
-    re.IGNORECASE,
+_WANTS_TLS = (
+    r"(?i)plain http request|http request to an? https|plain http to an ssl|https port|ssl-enabled"
+    r"|requires? (?:tls|https)"
 )
 _LOOKED_AT = 4096  # characters of a page
 
@@ -72,7 +65,7 @@ def advice(
     if 300 <= status < 400:
         return f"{_redirected(location, settings)} ({at})"
     if reason is None:
-        reason = why_final(status, said.codes, Words(said.message), None)
+        reason = verdict.why_final(status, said.codes, verdict.Words(said.message), None)
     names = {"conn": repr(settings.conn_id), "base": settings.base_url}
     todo = _todo(status, said, settings, body, reason).format(**names)
     if judged == 429 and not reason:
@@ -81,8 +74,8 @@ def advice(
 
 
 def _todo(status: int, said: ServerError, settings: Settings, body: JSON, reason: Reason) -> str:
-    if status < 500 and is_spoilt(said.codes, said.message):
-        return CUT_ADVICE if is_cut(said.message, failed_generation(body)) else SPOILT_ADVICE
+    if status < 500 and verdict.is_spoilt(said.codes, said.message):
+        return verdict.CUT_ADVICE if verdict.is_cut(said.message, failed_generation(body)) else verdict.SPOILT_ADVICE
     if reason:
         return _TODO_FINALLY[reason]
     if status == 401:
@@ -91,7 +84,7 @@ def _todo(status: int, said: ServerError, settings: Settings, body: JSON, reason
         return "Check the API key (password) of connection {conn}"
     if status >= 500:
         return "Try again later; the server at {base} failed"
-    if settings.base_url.startswith("http:") and _WANTS_TLS.search(_text(body)):
+    if settings.base_url.startswith("http:") and re.search(_WANTS_TLS, _text(body)):
         return "Write https:// in the base URL (host) of connection {conn}: the server at {base} expects TLS"
     todo = _ADVICE.get(status, "Correct the request or connection {conn}")
     if status in (404, 405):  # the path of the base URL may be missing or wrong
@@ -121,7 +114,7 @@ def _redirected(location: str, settings: Settings) -> str:
     ends = (end.rstrip("/") for end in (settings.endpoint, "/models"))
     end = next((end for end in ends if end and path.endswith(end)), "")
     new = begin + path.removesuffix(end)
-    if not location or not target.hostname or not _SHOWABLE.fullmatch(new):
+    if not location or not target.hostname or not re.fullmatch(_SHOWABLE, new):
         return f"{check}, {why}"
     if not end:
         return f"{check} to {begin}, {why}"

@@ -15,7 +15,7 @@ _BLOCK = _RUN // 2
 _PIECE = 1 << 16  # characters of the prompt that are looked through at a time
 _WALKED = 1 << 24  # characters of the prompt that are looked through at all: a fifth of a second
 _WORD = 4  # letters of a prompt that is a single word and yet says something
-_SLUG = re.compile(r"[\w.:/+=@-]{1,128}")
+_SLUG = r"[\w.:/+=@-]{1,128}"
 _ESCAPED = (("\\n", " "), ("\\r", " "), ("\\t", " "), ('\\"', '"'))
 # What stands under these names in a message is not the author's, unless it is long.
 _STRUCTURE = frozenset({"role", "type", "id", "tool_call_id", "detail", "format"})
@@ -48,7 +48,7 @@ class Scrubber:
 
     def name(self, text: str) -> str:
         """A server's code or identifier. A single word is not looked for within the request's longer texts."""
-        if _SLUG.fullmatch(text) is None:
+        if re.fullmatch(_SLUG, text) is None:
             return self(text)
         blanks = _Blanks(self._without_secrets(text))
         for own in _texts(self._request):

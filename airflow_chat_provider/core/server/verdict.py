@@ -47,8 +47,8 @@ NO_MONEY = {
     "quota_exceeded": "GitHub Copilot (402)",
     "quota_exhausted": "gateways",
 }
-_PAY = re.compile(
-    r"insufficient\s+(?:account\s+|api\s+)?(?:balance|credits?|funds)\b"  # MiniMax, DeepSeek, OpenRouter, Zhipu
+_PAY = (
+    r"(?i)insufficient\s+(?:account\s+|api\s+)?(?:balance|credits?|funds)\b"  # MiniMax, DeepSeek, OpenRouter, Zhipu
     r"|\bbalance\s+is\s+(?:insufficient|not\s+enough|too\s+low)\b"  # SiliconFlow; Anthropic ("credit balance")
     r"|not\s+enough\s+(?:balance|credits?|funds)\b"  # Novita
     # Gemini: prepayment credits are depleted. new-api: the credit limit is insufficient.
@@ -69,25 +69,19 @@ _PAY = re.compile(
     r"|(?:not|n't)\s+have\s+a\s+free\s+quota\s+tier"  # Gemini, of a model for paid accounts
     # Gemini, of a model that is not in the plan: it names a wait all the same (google-gemini/gemini-cli#22486)
     r"|\bquota\s+exceeded\s+for\s+metric:[^\n]{0,200}?\blimit:\s*0(?![\d.])"
-    r"|余额不足|额度不足|欠费",  # Chinese servers: the balance, the quota is not enough; in arrears
-    re.IGNORECASE,
+    r"|余额不足|额度不足|欠费"  # Chinese servers: the balance, the quota is not enough; in arrears
 )
 # OpenAI says it of an account that is empty, Gemini of its limits per minute and per day. Gemini names a wait then
 # (RetryInfo, "Please retry in 51s"), and an account is not filled up by waiting: a named wait tells one from the other.
-_PAY_OR_WAIT = re.compile(
-    r"exceeded\s+your\s+current\s+quota|\bquota\s+(?:is\s+|has\s+been\s+)?exhausted", re.IGNORECASE
-)
+_PAY_OR_WAIT = r"(?i)exceeded\s+your\s+current\s+quota|\bquota\s+(?:is\s+|has\s+been\s+)?exhausted"
 # DashScope says insufficient_quota, in OpenAI's words, of its limits per minute (can1357/oh-my-pi#8476).
-_THROTTLED = re.compile(r"allocated\s+quota\s+exceeded|error-code#token-limit", re.IGNORECASE)
-_TOO_LARGE = re.compile(
-    r"\brequest\s+too\s+large\b"  # OpenAI, Groq
+_THROTTLED = r"(?i)allocated\s+quota\s+exceeded|error-code#token-limit"
+_TOO_LARGE = (
+    r"(?i)\brequest\s+too\s+large\b"  # OpenAI, Groq
     r"|\b(?:input|output)\s+tokens\s+must\s+be\s+reduced\b"  # OpenAI
-    r"|\breduce\s+your\s+message\s+size\b",  # Groq
-    re.IGNORECASE,
+    r"|\breduce\s+your\s+message\s+size\b"  # Groq
 )
-_LIMIT_AND_NEED = re.compile(
-    r"\blimit:?\s{0,3}([\d,]{1,20})[^.]{0,80}?\brequested:?\s{0,3}([\d,]{1,20})", re.IGNORECASE
-)
+_LIMIT_AND_NEED = r"(?i)\blimit:?\s{0,3}([\d,]{1,20})[^.]{0,80}?\brequested:?\s{0,3}([\d,]{1,20})"
 
 SPOILT_ADVICE = (
     "Ask again (see output_retries) or change the prompt: the server could not use this one answer of the model"
@@ -102,8 +96,8 @@ _SPOILT_CODES = frozenset(
         "malformed_function_call",  # Gemini's finish reason, by gateways
     }
 )
-_SPOILT = re.compile(
-    r"failed_generation|json_validate_failed|tool_use_failed|output_parse_failed"  # Groq, in a gateway's words
+_SPOILT = (
+    r"(?i)failed_generation|json_validate_failed|tool_use_failed|output_parse_failed"  # Groq, in a gateway's words
     r"|failed to (?:generate (?:valid )?json|validate json|call a function)"  # Groq
     r"|generated json does not match|tool call validation failed"  # Groq
     r"|tool choice is (?:none|required), but (?:the )?model|model did not call (?:a|any) (?:tool|function)"  # Groq
@@ -113,10 +107,9 @@ _SPOILT = re.compile(
     r"|model produced (?:invalid (?:content|json|output)|output that does not match)"  # OpenAI, llama.cpp
     r"|failed to parse (?:the )?(?:tool|function)[ _]call|invalid[ _]tool[ _](?:output|generation)"
     r"|malformed function call"
-    r"|server could not use this (?:one )?answer",  # the two advices above
-    re.IGNORECASE,
+    r"|server could not use this (?:one )?answer"  # the two advices above
 )
-_CUT = re.compile(r"max\w{0,6} (?:completion |output )?tokens (?:was |were )?(?:reached|exceeded)", re.IGNORECASE)
+_CUT = r"(?i)max\w{0,6} (?:completion |output )?tokens (?:was |were )?(?:reached|exceeded)"
 _ANSWER_LOOKED_AT = 16_000  # characters of a message that may quote an answer
 
 # The name of a vendor before a number: in that vendor's own field alone (base_resp, error_code).
@@ -153,7 +146,7 @@ def _key(name: str) -> str:
 
 _STATUS_OF = {_key(name): status for status, names in _STATUSES.items() for name in names.split(", ")}
 _MONEY = frozenset(map(_key, NO_MONEY))
-_HTTP = re.compile(r"([45]\d\d)(?:[\s:].*)?", re.DOTALL)
+_HTTP = r"(?s)([45]\d\d)(?:[\s:].*)?"
 _LOOKED_AT = 4000  # characters of a message
 _AROUND = 100  # characters around what was found, in which a quotation would show
 
@@ -165,17 +158,17 @@ class Words:
         self._text = text[:_LOOKED_AT]
         self._scrub = scrub
 
-    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    def find(self, pattern: str) -> re.Match[str] | None:
         """The first place where the server's own words match. Quotations are looked for only around a match."""
-        found = pattern.search(self._text)
+        found = re.search(pattern, self._text)
         if found is None or self._scrub is None:
             return found
-        return pattern.search(self._scrub(self._text[max(0, found.start() - _AROUND) : found.end() + _AROUND]))
+        return re.search(pattern, self._scrub(self._text[max(0, found.start() - _AROUND) : found.end() + _AROUND]))
 
 
 def http_status(name: str) -> int | None:
     """The HTTP status that a code (in lower case) stands for; a number from 400 to 599 stands for itself."""
-    number = _HTTP.fullmatch(name)
+    number = re.fullmatch(_HTTP, name)
     if number is not None:
         return int(number[1])
     return 429 if name.startswith("throttling") else _STATUS_OF.get(_key(name))  # DashScope: Throttling.RateQuota
@@ -218,7 +211,7 @@ def is_spoilt(codes: Iterable[str], message: str) -> bool:
 
     ``codes`` are those of the error, in lower case.
     """
-    return not _SPOILT_CODES.isdisjoint(codes) or _SPOILT.search(message[:_ANSWER_LOOKED_AT]) is not None
+    return not _SPOILT_CODES.isdisjoint(codes) or re.search(_SPOILT, message[:_ANSWER_LOOKED_AT]) is not None
 
 
 def blames_answer(status: int | None, code: str | int | None, message: str) -> bool:
@@ -228,4 +221,4 @@ def blames_answer(status: int | None, code: str | int | None, message: str) -> b
 
 def is_cut(message: str, answer: str) -> bool:
     """Did the token limit cut off a spoilt answer? It would cut off the next one, too."""
-    return any(_CUT.search(text[:_ANSWER_LOOKED_AT]) for text in (message, answer))
+    return any(re.search(_CUT, text[:_ANSWER_LOOKED_AT]) for text in (message, answer))

@@ -25,21 +25,20 @@ _SPAN = (
     r"(\d{1,15}(?:\.\d{1,15})?)\s{0,2}"
     r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])[,\s]{0,2}"
 )
-_ONE_SPAN = re.compile(_SPAN)
-_ISO_SPAN = re.compile(r"p(?:(\d{1,5})d)?(?:t(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,10}(?:\.\d{1,9})?)s)?)?")
+_ISO_SPAN = r"p(?:(\d{1,5})d)?(?:t(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,10}(?:\.\d{1,9})?)s)?)?"
 _ISO_UNITS = (86400.0, 3600.0, 60.0, 1.0)
 # OpenAI and Groq: "Please try again in 6m0s". Gemini: "Please retry in 2.5s". Azure: "retry after 20 seconds". GitHub
 # Models: "Please wait 3000 seconds". Google: "Your quota will reset after 2h21m30s".
-_ASKED = re.compile(rf"\b(?:try\s+again|retry|wait|resets?)\b[^.;\d\n]{{0,30}}?((?:{_SPAN}){{1,4}})", re.IGNORECASE)
+_ASKED = rf"(?i)\b(?:try\s+again|retry|wait|resets?)\b[^.;\d\n]{{0,30}}?((?:{_SPAN}){{1,4}})"
 
 _ASKS = ("retry-after", "x-retry-after", "x-ms-retry-after", "ratelimit-retry-after", "x-ratelimit-retry-after")
 _ASKS_MS = ("retry-after-ms", "x-ms-retry-after-ms", "x-retry-after-ms")
 _LITELLM = "llm_provider-"  # before each header of the server behind LiteLLM's proxy
 # OpenAI: x-ratelimit-reset-tokens. Anthropic: anthropic-ratelimit-tokens-reset. The IETF's draft: ratelimit-reset.
-_RESET = re.compile(r"(?:x-|anthropic-)?rate-?limit-(?:[a-z0-9-]{1,60}-)?reset(?:-[a-z0-9-]{1,60})?")
-_IETF = re.compile(r"(?:^|[;,\s])(r|t|remaining|reset)=(\d{1,15})(?![\d.])")
+_RESET = r"(?:x-|anthropic-)?rate-?limit-(?:[a-z0-9-]{1,60}-)?reset(?:-[a-z0-9-]{1,60})?"
+_IETF = r"(?:^|[;,\s])(r|t|remaining|reset)=(\d{1,15})(?![\d.])"
 # Where the comma is not the one of an HTTP date: "2, 2", of two headers that a proxy has joined.
-_COMMA = re.compile(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)(?<!day)\s*,\s*", re.IGNORECASE)
+_COMMA = r"(?i)(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)(?<!day)\s*,\s*"
 
 # Fields of a body, without case, '_' and '-'.
 _SECONDS = frozenset(
@@ -128,7 +127,7 @@ def _waits(text: str | None, start: float, unit: float = 1.0) -> list[float]:
     """The waits that a header names; a proxy may have joined several headers into one."""
     if not text or len(text) > _LONGEST_HEADER:
         return []
-    waits = (_seconds(part, start, unit) for part in _COMMA.split(text))
+    waits = (_seconds(part, start, unit) for part in re.split(_COMMA, text))
     return [wait for wait in waits if wait is not None]
 
 
@@ -142,7 +141,7 @@ class _Allowance(NamedTuple):
 def _allowances(headers: Mapping[str, str], start: float) -> list[_Allowance]:
     found = []
     for name, value in headers.items():
-        if _RESET.fullmatch(name):
+        if "reset" in name and re.fullmatch(_RESET, name):
             waits = _waits(value, start)
             if waits:
                 left = headers.get(name.replace("reset", "remaining", 1))
@@ -155,7 +154,7 @@ def _allowances(headers: Mapping[str, str], start: float) -> list[_Allowance]:
 def _ietf(value: str) -> Iterator[_Allowance]:
     """The IETF's ``"default";r=0;t=30, "daily";r=5;t=900``, or ``limit=9, remaining=0, reset=30`` of earlier drafts."""
     for policy in re.split(r',\s*(?=")', value.lower()):
-        says: dict[str, str] = dict(_IETF.findall(policy))
+        says: dict[str, str] = dict(re.findall(_IETF, policy))
         wait = _sensible(float(says.get("t", says.get("reset", "nan"))))
         if wait is not None:
             yield _Allowance(wait, says.get("r", says.get("remaining")) == "0")
@@ -239,12 +238,12 @@ def _sensible(seconds: float) -> float | None:
 
 def _span(text: str) -> float | None:
     text = text.strip().lower()
-    iso = _ISO_SPAN.fullmatch(text)
+    iso = re.fullmatch(_ISO_SPAN, text)
     if iso is not None:
         seconds = [float(part) * unit for part, unit in zip(iso.groups(), _ISO_UNITS, strict=True) if part]
         return _sensible(sum(seconds)) if seconds else None
-    found: list[tuple[str, str]] = _ONE_SPAN.findall(text)
-    if not found or _ONE_SPAN.sub("", text):
+    found: list[tuple[str, str]] = re.findall(_SPAN, text)
+    if not found or re.sub(_SPAN, "", text):
         return None
     return _sensible(sum(float(number) * _UNITS[unit if unit in _UNITS else unit[:-1]] for number, unit in found))
 

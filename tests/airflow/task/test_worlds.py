@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskSuccessEvent
 
-from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.record import safe
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.answer.reply import incomplete
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.errors import ChatCompletionError, IncompleteReply, InvalidOutput
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
-from airflow_chat_provider.core.answer.ending import incomplete
 from airflow_chat_provider.core.answer.output_schema import load_output
-from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.reply import Reply, flaw, incomplete
 from airflow_chat_provider.core.answer.result import Delivery, outcome, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput
-from airflow_chat_provider.core.json_text.sanitize import sanitize
-from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.messages import conversation_message
 from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 from airflow_chat_provider.schema import validate_request
 from tests.support.fuzzing import fuzz
@@ -198,7 +197,7 @@ def test_the_sum_of_any_usages_can_be_kept_by_xcom() -> None:
     dialogue = Dialogue(REQUEST, Wanted(load_output({"const": 1}), result_format="json"))
     final = last(dialogue, answered("{}", **many), answered("{}", **some))
     assert sanitize(final.body["usage"]) == (final.body["usage"], [])
-    assert final.body["usage"] == some
+    assert final.body["usage"] == {"a": 1, "c": {"d": 1}, "e": 2}
 
 
 def test_malformed_tools_of_an_unchecked_request_are_ignored() -> None:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.answer.ending import doubts, incomplete, remedy, stopped, unanswered
-from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.reply import Reply, doubts, flaw, incomplete, remedy, stopped, unanswered
 from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.errors import IncompleteReply
 from airflow_chat_provider.core.types import OnIncomplete, ResultFormat

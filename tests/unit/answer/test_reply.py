@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from airflow_chat_provider.core.answer.ending import incomplete
-from airflow_chat_provider.core.answer.reply import Reply, flaw
+from airflow_chat_provider.core.answer.reply import Reply, flaw, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.errors import IncompleteReply, InvalidOutput, ProtocolError
-from airflow_chat_provider.core.messages.answer_text import text_of
-from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.messages import conversation_message, text_of
 from airflow_chat_provider.core.types import ResultFormat
 from airflow_chat_provider.schema import validate_request
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.attempt import Attempt
 from airflow_chat_provider.core.call.body import Kind, Opening
-from airflow_chat_provider.core.call.judging import judge
+from airflow_chat_provider.core.call.exchange import judge
 from airflow_chat_provider.core.call.steps import Call, Response, Send
 from airflow_chat_provider.core.connection.settings import Settings
 from tests.support.fuzzing import fuzz

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import exchange
-from airflow_chat_provider.core.call.judging import concerns_all, judge, with_server_words
+from airflow_chat_provider.core.call.exchange import concerns_all, exchange, judge, with_server_words
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Cut, Response, Result, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS
-from airflow_chat_provider.core.call.judging import judge, with_server_words
+from airflow_chat_provider.core.call.exchange import NO_STREAM_OPTIONS, judge, with_server_words
 from airflow_chat_provider.core.call.steps import Call, Response, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import ProtocolError

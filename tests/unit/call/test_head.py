@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_chat_provider.core.call.head import TOO_LONG, TOO_MANY, TOO_OFTEN, Head, HeadError
+from airflow_chat_provider.core.call.attempt import TOO_LONG, TOO_MANY, TOO_OFTEN, Head, HeadError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"

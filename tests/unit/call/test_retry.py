@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_chat_provider.core.call.exchange import next_delay
-from airflow_chat_provider.core.call.judging import is_final
+from airflow_chat_provider.core.call.exchange import is_final, next_delay
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.errors import (
     ChatCompletionError,

@@ -16,7 +16,7 @@ from airflow_chat_provider.core.call.chunks.assembly import Assembly
 from airflow_chat_provider.core.json_text import reading
 from airflow_chat_provider.core.json_text.nesting import DEPTH, TooDeep, fault, loads, too_deep
 from airflow_chat_provider.core.json_text.reading import read_json
-from airflow_chat_provider.core.json_text.sanitize import sanitize
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.request.json_values import encode, plain
 from airflow_chat_provider.core.request.prepare import parse_text
 from airflow_chat_provider.schema import load_schema

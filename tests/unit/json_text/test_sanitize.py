@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_chat_provider.core.json_text.sanitize import _RESERVED, sanitize
+from airflow_chat_provider.core.json_text.writing import _RESERVED, sanitize
 
 NUL = "NUL or half a surrogate pair (replaced by U+FFFD)"
 NAN = "NaN or infinity (kept as text)"

@@ -11,7 +11,7 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import Delivery, outcome, read_json
 from airflow_chat_provider.core.errors import InvalidOutput
-from airflow_chat_provider.core.messages.answer_text import parsed
+from airflow_chat_provider.core.messages import parsed
 from airflow_chat_provider.core.types import ResultFormat
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

@@ -10,7 +10,7 @@ from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import Delivery, outcome
-from airflow_chat_provider.core.messages.conversation import begun, conversation, conversation_message, fitted_to_server
+from airflow_chat_provider.core.messages import begun, conversation, conversation_message, fitted_to_server
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
 

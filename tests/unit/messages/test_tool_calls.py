@@ -10,7 +10,7 @@ import pytest
 from airflow_chat_provider.core.answer.output_schema import Tools
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import Delivery, outcome
-from airflow_chat_provider.core.messages.conversation import conversation_message
+from airflow_chat_provider.core.messages import conversation_message
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from airflow_chat_provider.core.call.chunks.message import CALLS, FUNCTION, WholeMessages, settle_message
 from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull, Text, is_empty, joined
-from airflow_chat_provider.core.call.chunks.tool_call import ToolCall, number_of, read_call
-from airflow_chat_provider.core.call.chunks.tool_calls import ToolCalls
+from airflow_chat_provider.core.call.chunks.tool_calls import ToolCall, ToolCalls, number_of, read_call
 from airflow_chat_provider.core.json_text.reading import DEFAULT_LIMIT, SCALAR, weight
 from airflow_chat_provider.core.types import JSON, JSONObject
 

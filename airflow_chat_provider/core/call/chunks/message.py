@@ -6,20 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from airflow_chat_provider.core.call.chunks import readings
 from airflow_chat_provider.core.call.chunks.pieces import Merger, Overfull, Text, is_empty, joined
-from airflow_chat_provider.core.call.chunks.readings import (
-    Means,
-    Reading,
-    doubt,
-    grows,
-    named,
-    parses,
-    read,
-    read_together,
-    same_arguments,
-)
-from airflow_chat_provider.core.call.chunks.tool_call import ToolCall, read_call
-from airflow_chat_provider.core.call.chunks.tool_calls import ToolCalls
+from airflow_chat_provider.core.call.chunks.readings import Means, Reading, parses
+from airflow_chat_provider.core.call.chunks.tool_calls import ToolCall, ToolCalls, read_call
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 CALLS, FUNCTION = "tool_calls", "function_call"
@@ -73,8 +63,8 @@ def settle_message(pieces: JSONObject, ends: set[str], whole: WholeMessages, dou
         for key, value in pieces.items()
         if isinstance(value, Text)
     }
-    readings = read_together(texts)
-    made = {key: readings[key].text if key in readings else _made(value, doubts) for key, value in pieces.items()}
+    read_as = readings.read_together(texts)
+    made = {key: read_as[key].text if key in read_as else _made(value, doubts) for key, value in pieces.items()}
     for key, said in whole.fields().items() if whole else ():
         said_texts = [value for value in said if isinstance(value, str)]
         if key == CALLS:
@@ -82,17 +72,17 @@ def settle_message(pieces: JSONObject, ends: set[str], whole: WholeMessages, dou
         elif key in _ONE_WORD:
             made[key] = made.get(key) or said[-1]
         elif isinstance(made.get(key) or "", str) and len(said_texts) == len(said):
-            reading = readings.pop(key, Reading(Means.NEW, ""))
+            reading = read_as.pop(key, Reading(Means.NEW, ""))
             parts = texts[key][0] if key in texts else []
             made[key], sentence = _text(parts, reading, said_texts, behind=key in whole.behind)
-            sentence = sentence or (doubt(key, reading.means) if sentence is None else "")
+            sentence = sentence or (readings.doubt(key, reading.means) if sentence is None else "")
             if sentence:
-                doubts.append(sentence.format(named(key)))
+                doubts.append(sentence.format(readings.named(key)))
         elif is_empty(made.get(key)):
             made[key] = _said(key, said)
         elif key == "content" and not is_empty(said[-1]) and _plain(made[key]) != _plain(said[-1]):
             doubts.append(_OTHER_FORM)
-    doubts += [sentence for key, reading in readings.items() if (sentence := doubt(key, reading.means))]
+    doubts += [sentence for key, reading in read_as.items() if (sentence := readings.doubt(key, reading.means))]
     role = made.get("role")
     return {**made, "role": "assistant" if is_empty(role) else role, "content": made.get("content")}
 
@@ -139,8 +129,8 @@ def _from_messages(said: list[str]) -> tuple[str, str]:
     last = said[-1]
     if len(said) == 1:
         return last, ""
-    reading = read(said)
-    if grows(said):
+    reading = readings.read(said)
+    if readings.grows(said):
         return last, "" if reading.means is not Means.NEW or len(set(said)) == 1 else _REPEATED
     if reading.means is Means.AGAIN:
         return last, ""
@@ -196,7 +186,7 @@ def _is_further(before: JSON, after: JSON) -> bool:
 def _is_same_call(one: JSON, other: JSON) -> bool:
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return bool(one == other)
-    return read_call(one).name == read_call(other).name and same_arguments(_arguments(one), _arguments(other))
+    return read_call(one).name == read_call(other).name and readings.same_arguments(_arguments(one), _arguments(other))
 
 
 def _arguments(call: JSON) -> Any:

@@ -42,24 +42,14 @@ def check_rules(
     if mode == "unchecked" or (request.keys() <= _WITHOUT_RULES and _is_plain_talk(request.get("messages"))):
         return []
     # Most requests that are parsed with a DAG end above; the rules themselves take longer to load.
-    from airflow_chat_provider.core.request.rules import (
-        conversation,
-        names,
-        parameters,
-        reasoning,
-        tools,
-    )
+    from airflow_chat_provider.core.request.rules import conversation, names, parameters, reasoning, tools
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(base_url), is_open=mode == "open")
     names.check(request, report, known or ())
     conversation.check(request, report)
-    for keys, theme in (
-        (_TOOLS, tools),
-        (_PARAMETERS, parameters),
-        (_REASONING, reasoning),
-    ):
+    for keys, theme in ((_TOOLS, tools), (_PARAMETERS, parameters), (_REASONING, reasoning)):
         if not keys.isdisjoint(request.keys()):
             theme.check(request, report)
     return report.warnings()

@@ -6,18 +6,17 @@ No text, image or file is ever quoted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.request.rules.report import Report, as_dict, as_list, quoted, unsure
 from airflow_chat_provider.core.request.rules.tools import NAMES, deprecated, fits
 
-_MISTRAL_ID = re.compile(r"[A-Za-z0-9]{9}")
+_MISTRAL_ID = r"[A-Za-z0-9]{9}"
 _ID_LIMIT = 40
 # Beyond this only the braces are looked at: reading a megabyte of JSON for a warning is not worth its time.
 _ARGUMENTS_READ = 100_000
-_PIECE = 65_536  # characters of a text that are searched at once
 
 
 def check(request: Mapping[str, Any], report: Report) -> None:
@@ -47,16 +46,13 @@ def _unusual(messages: Sequence[Any]) -> list[int]:
 
     The others, nearly all, break no rule on their own.
     """
-    return [
-        index
-        for index, message in enumerate(messages)
-        if not (
-            isinstance(message, dict)
-            and len(message) == 2
-            and isinstance(message.get("content"), str)
-            and message.get("role") in ("user", "assistant", "system")
-        )
-    ]
+    return [index for index, message in enumerate(messages) if not _is_plain(message)]
+
+
+def _is_plain(message: object) -> bool:
+    if not isinstance(message, dict) or len(message) != 2:
+        return False
+    return isinstance(message.get("content"), str) and message.get("role") in ("user", "assistant", "system")
 
 
 def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None:
@@ -66,10 +62,8 @@ def _check_assistant(message: dict[str, Any], path: str, report: Report) -> None
         report.refused_by_openai("empty_tool_calls", f"{path}.tool_calls", problem, remedy)
     said = (message.get(key) for key in ("content", "function_call", "refusal", "audio"))
     if not calls and all(value is None for value in said):
-        problem, remedy = (
-            "is missing or null, and the message calls no tool",
-            "give the assistant message its text, or drop the message",
-        )
+        problem = "is missing or null, and the message calls no tool"
+        remedy = "give the assistant message its text, or drop the message"
         here = report.server.needs_content  # vLLM takes it
         report.refused_by_openai("assistant_content", f"{path}.content", problem, remedy, here=here)
     for number, call in enumerate(as_list(calls)):
@@ -89,12 +83,8 @@ def _check_called(function: dict[str, Any], path: str, report: Report) -> None:
     _check_called_name(function.get("name"), f"{path}.name", report)
     arguments = function.get("arguments")
     if isinstance(arguments, str) and not _is_json_object(arguments):
-        report.warn(
-            "tool_call_arguments",
-            f"{path}.arguments",
-            "is not the JSON text of an object",
-            "some servers refuse such a call in the history; write it as a JSON object",
-        )
+        remedy = "some servers refuse such a call in the history; write it as a JSON object"
+        report.warn("tool_call_arguments", f"{path}.arguments", "is not the JSON text of an object", remedy)
 
 
 def _check_called_name(name: object, path: str, report: Report) -> None:
@@ -122,7 +112,7 @@ def _check_id(call_id: object, path: str, report: Report) -> None:
     if len(call_id) > _ID_LIMIT:
         problem = f"has {len(call_id)} characters, and OpenAI has refused more than {_ID_LIMIT}"
         report.warn("tool_call_id", path, problem, "shorten the id, here and where it is answered")
-    elif report.server.nine_letter_ids and not _MISTRAL_ID.fullmatch(call_id):
+    elif report.server.nine_letter_ids and not re.fullmatch(_MISTRAL_ID, call_id):
         problem = "is not nine letters and digits, and Mistral takes no other ids"
         report.warn("tool_call_id", path, problem, "rename the id, here and where it is answered")
 
@@ -180,20 +170,16 @@ def _twice(path: str, problem: str, report: Report) -> None:
 
 
 def _orphan(path: str, report: Report) -> None:
-    problem, remedy = (
-        "answers no tool call of the assistant message before it",
-        "put the tool message right after the assistant message whose tool_calls has its id",
-    )
+    problem = "answers no tool call of the assistant message before it"
+    remedy = "put the tool message right after the assistant message whose tool_calls has its id"
     # A local server leaves it to the model's template.
     place, here = f"{path}.tool_call_id", report.server.pairs_calls
     report.refused_by_openai("tool_message_without_call", place, problem, remedy, here=here)
 
 
 def _unanswered(path: str, call_id: str, report: Report) -> None:
-    problem, remedy = (
-        f"is the call {quoted(call_id)}, and the conversation goes on before a tool message answers it",
-        "add a tool message with this tool_call_id right after the assistant message",
-    )
+    problem = f"is the call {quoted(call_id)}, and the conversation goes on before a tool message answers it"
+    remedy = "add a tool message with this tool_call_id right after the assistant message"
     report.refused_by_openai("tool_call_without_answer", path, problem, remedy, here=report.server.pairs_calls)
 
 
@@ -248,11 +234,9 @@ def _check_parts(parts: Sequence[Any], path: str, report: Report) -> None:
 
 
 def may_mention_json(messages: object) -> bool:
-    """May any text hold "json"? Long texts are read in pieces, so that an early hit ends the search."""
+    """May any text hold "json"?"""
     texts = list(_texts(messages))
-    return unsure(*texts) or any(
-        "json" in piece.lower() for text in texts if isinstance(text, str) for piece in _pieces(text)
-    )
+    return unsure(*texts) or any("json" in text.lower() for text in texts if isinstance(text, str))
 
 
 def _texts(messages: object) -> Iterator[Any]:
@@ -266,30 +250,17 @@ def _texts(messages: object) -> Iterator[Any]:
             yield part if unsure(part) else as_dict(part).get("text")
 
 
-def _pieces(text: str) -> Iterable[str]:
-    # Three letters more than the step, so that a word on the seam is seen.
-    return (text[start : start + _PIECE + 3] for start in range(0, len(text), _PIECE))
-
-
 def _check_image(url: object, path: str, report: Report) -> None:
     if not isinstance(url, str):
         return
     start = url[:128].lower()
     if start.startswith(("http://", "https://")):
         if report.server.no_image_urls:
-            report.warn(
-                "image_by_url",
-                path,
-                "is a web address, and Ollama reads images from data: URIs only",
-                "send the image itself as a base64 data: URI",
-            )
+            problem = "is a web address, and Ollama reads images from data: URIs only"
+            report.warn("image_by_url", path, problem, "send the image itself as a base64 data: URI")
     elif not (start.startswith("data:image/") and ";base64," in start):
-        report.warn(
-            "image_url",
-            path,
-            "is neither an http(s) URL nor a data:image/...;base64 URI",
-            "give a URL that the server can fetch, or the image itself as a data URI",
-        )
+        remedy = "give a URL that the server can fetch, or the image itself as a data URI"
+        report.warn("image_url", path, "is neither an http(s) URL nor a data:image/...;base64 URI", remedy)
 
 
 def _check_file(file: dict[str, Any], path: str, report: Report) -> None:

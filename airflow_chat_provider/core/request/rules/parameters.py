@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_chat_provider.core.request.rules.conversation import may_mention_json
-from airflow_chat_provider.core.request.rules.function_schema import check_schema
 from airflow_chat_provider.core.request.rules.report import (
     Report,
     as_dict,
@@ -17,7 +16,7 @@ from airflow_chat_provider.core.request.rules.report import (
     shown,
     unsure,
 )
-from airflow_chat_provider.core.request.rules.tools import check_name
+from airflow_chat_provider.core.request.rules.tools import check_name, check_schema
 
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 _LARGEST_BIAS = 100
@@ -38,10 +37,7 @@ def check(request: Mapping[str, Any], report: Report) -> None:
 
 def _check_needs(request: Mapping[str, Any], report: Report) -> None:
     if _lacks(request, "top_logprobs", "logprobs"):
-        problem, remedy = (
-            "is set, but logprobs is not true",
-            "set logprobs to true, or leave top_logprobs out",
-        )
+        problem, remedy = ("is set, but logprobs is not true", "set logprobs to true, or leave top_logprobs out")
         here = report.server.needs_switches  # vLLM and llama.cpp refuse it, too; Ollama and SGLang pass over it
         report.refused_by_openai("top_logprobs_without_logprobs", "$.top_logprobs", problem, remedy, here=here)
     if _lacks(request, "stream_options", "stream"):

@@ -11,10 +11,8 @@ from airflow_chat_provider.core.servers import server_at
 
 # o1, o3-mini, gpt-5, gpt-5.4-mini, gpt-6-astra, and these fine-tuned. Not gpt-4o, not gpt-oss, not what Azure
 # calls gpt-35-turbo; gpt-5-chat is a plain model, its successors are not.
-_REASONING = re.compile(
-    r"(?:ft:)?(?:o[1-9]|gpt-(?P<major>[5-9]|[12][0-9])(?:\.(?P<minor>[0-9]{1,2}))?)(?![0-9a-z])", re.IGNORECASE
-)
-_PLAIN = re.compile(r"(?:ft:)?gpt-5-chat", re.IGNORECASE)
+_REASONING = r"(?i)(?:ft:)?(?:o[1-9]|gpt-(?P<major>[5-9]|[12][0-9])(?:\.(?P<minor>[0-9]{1,2}))?)(?![0-9a-z])"
+_PLAIN = r"(?i)(?:ft:)?gpt-5-chat"
 # "Function tools with reasoning_effort are not supported": gpt-5.2 and 5.4 refuse an effort that is set
 # (livekit/agents#5088, openai/openai-openapi#541); gpt-5.6 (BerriAI/litellm#34569) and gpt-6 (can1357/oh-my-pi#11052,
 # on Azure) one that is left out as well. gpt-5.5 reasons if nothing is said, too, and has taken tools so.
@@ -47,8 +45,8 @@ def _version(request: Mapping[str, Any], report: Report) -> tuple[int, int] | No
         return None
     model = request.get("model")
     name = model[:200].rsplit("/", 1)[-1] if isinstance(model, str) else ""
-    found = _REASONING.match(name)
-    if found is None or _PLAIN.match(name):
+    found = re.match(_REASONING, name)
+    if found is None or re.match(_PLAIN, name):
         return None
     return int(found["major"] or 0), int(found["minor"] or 0)
 

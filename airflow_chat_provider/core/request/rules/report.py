@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.core.paths import error_text, step
+from airflow_chat_provider.core.paths import error_text, step, warning_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.servers import Server
 
@@ -51,13 +51,7 @@ class Report:
             self.refused_by_openai(rule, path, problem, remedy)
 
     def warnings(self) -> list[str]:
-        return [self._sentence(rule) for rule in self._found]
-
-    def _sentence(self, rule: str) -> str:
-        path, problem, remedy = self._found[rule]
-        places = self._places[rule]
-        first_of = f" (the first of {places} such places)" if places > 1 else ""
-        return f"{path} {problem}{first_of}; {remedy}."
+        return [warning_text(*found, self._places[rule]) for rule, found in self._found.items()]
 
 
 def child(path: str, key: object) -> str:

@@ -1,1 +1,0 @@
-"""Lists of messages, and what their parts say."""
