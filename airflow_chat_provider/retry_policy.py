@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from airflow_chat_provider.airflow_api.retries import (
-    FINAL_BY_POLICY,
-    RetryDecision,
-    RetryPolicy,
-    reschedules,
-    waits_for_server,
-)
+from airflow_chat_provider.airflow_api import compat
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RetryDecision, RetryPolicy
 from airflow_chat_provider.core.errors import ChatCompletionError
 
 __all__ = ["ChatCompletionRetryPolicy"]
@@ -51,7 +44,7 @@ class ChatCompletionRetryPolicy(RetryPolicy):
         if not self._reschedules(exception, context):
             return RetryDecision.retry(timedelta(seconds=wait), reason=reason)
         # A server that stays overloaded is asked less often.
-        step = min(2.0 ** min(reschedules(context), 20), _LONGEST_STEP)
+        step = min(2.0 ** min(compat.reschedules(context), 20), _LONGEST_STEP)
         return RetryDecision.reschedule(  # type: ignore[attr-defined,no-any-return]
             timedelta(seconds=max(wait, min(step, self.max_delay))),
             reschedule_timeout=timedelta(seconds=self.reschedule_timeout),
@@ -60,9 +53,9 @@ class ChatCompletionRetryPolicy(RetryPolicy):
 
     def _reschedules(self, exception: ChatCompletionError, context: Any) -> bool:
         """Airflow also obeys ``reschedule_timeout``, but retries after ``retry_delay``, not when the server said."""
-        if not waits_for_server(exception) or self.reschedule_timeout <= 0:
+        if not compat.waits_for_server(exception) or self.reschedule_timeout <= 0:
             return False
-        first = context["ti"].get_first_reschedule_date(context) if reschedules(context) else None
+        first = context["ti"].get_first_reschedule_date(context) if compat.reschedules(context) else None
         return first is None or (datetime.now(tz=UTC) - first).total_seconds() < self.reschedule_timeout
 
     def serialize(self) -> dict[str, Any]:
@@ -81,16 +74,3 @@ DEFAULT_POLICY = ChatCompletionRetryPolicy() if FINAL_BY_POLICY else None
 def policy_argument(given: RetryPolicy | None) -> dict[str, Any]:
     """Airflow's argument ``retry_policy``, if it has one. None means the default: ``partial()`` may pass it unasked."""
     return {"retry_policy": given or DEFAULT_POLICY} if FINAL_BY_POLICY else {}
-
-
-@contextmanager
-def final_errors() -> Iterator[None]:
-    """Without retry policies, an error that no retry can repair has to tell Airflow so by its type."""
-    try:
-        yield
-    except ChatCompletionError as error:
-        from airflow_chat_provider.airflow_api.compat import AirflowFailException
-
-        if error.final and not FINAL_BY_POLICY:
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        raise

@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import loads
+from airflow_chat_provider.core.request import schema as schemas
 from airflow_chat_provider.core.request.json_values import plain
 from airflow_chat_provider.core.request.rules import check_rules
-from airflow_chat_provider.core.request.schema import (
-    ARGUMENT,
-    DEFAULT_SCHEMA,
-    NAMES,
-    OPEN,
-    SHIPPED,
-    RequestSchema,
-    bad_schema,
-    load_user_schema,
-    shipped_schema,
-    text_of_schema,
-)
+from airflow_chat_provider.core.request.schema import ARGUMENT, DEFAULT_SCHEMA, NAMES, SHIPPED, RequestSchema
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.output_schema import OutputSchema
@@ -43,12 +33,12 @@ def load_schema(source: SchemaSource | RequestSchema) -> RequestSchema | None:
     if source is None or isinstance(source, RequestSchema):
         return source
     if isinstance(source, Mapping):
-        return load_user_schema(text_of_schema(source, ARGUMENT, ARGUMENT), ARGUMENT)
+        return schemas.load_user_schema(schemas.text_of_schema(source, ARGUMENT, ARGUMENT), ARGUMENT)
     name = str(source)
     if name in NAMES:
         return _shipped(name)
     if name.endswith(".json"):
-        return load_user_schema(_read(name), name)
+        return schemas.load_user_schema(_read(name), name)
     raise InvalidRequest(
         f"Use {', '.join(map(repr, NAMES))}, a dict, the path of a .json file, or None to send unchecked: "
         f"request_schema {name!r} does not exist",
@@ -78,19 +68,19 @@ def portable(source: SchemaSource) -> dict[str, Any] | str | None:
 
 @cache
 def _shipped(name: str) -> RequestSchema:
-    file = DEFAULT_SCHEMA if name == OPEN else name
+    file = DEFAULT_SCHEMA if name == schemas.OPEN else name
     text = files("airflow_chat_provider.core").joinpath("schemas", f"{file}.json").read_text("utf-8")
-    return shipped_schema(name, json.loads(text))
+    return schemas.shipped_schema(name, json.loads(text))
 
 
 def _read(path: str, argument: str = ARGUMENT) -> str:
     try:
         return Path(path).read_text("utf-8")
     except UnicodeDecodeError:
-        raise bad_schema(path, argument, "the file is not UTF-8") from None
+        raise schemas.bad_schema(path, argument, "the file is not UTF-8") from None
     except OSError as error:
         why = f"the file cannot be read ({error.strerror or type(error).__name__})"
-        raise bad_schema(path, argument, why) from None
+        raise schemas.bad_schema(path, argument, why) from None
 
 
 def validate_request(request: Any, schema: SchemaSource = DEFAULT_SCHEMA, *, base_url: str | None = None) -> None:

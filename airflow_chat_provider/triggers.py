@@ -20,10 +20,8 @@ from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.steps import Send, Sleep
 from airflow_chat_provider.core.errors import ChatCompletionError
-from airflow_chat_provider.durable.conversation import Conversation
-from airflow_chat_provider.durable.entry import KEY, VERSION, Ending, Entry, Unusable
+from airflow_chat_provider.durable.entry import KEY, VERSION, Conversation, Ending, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
-from airflow_chat_provider.durable.results import ais_left, aleave
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
 from airflow_chat_provider.transport.open_files import allow_all
@@ -127,7 +125,7 @@ class ChatCompletionTrigger(BaseTrigger):
             entry = await self.journal.aread()
         except Unusable as unusable:
             # A trigger that left the XComs, and ended before Airflow took its event, has removed the journal.
-            return "ended" if await ais_left(self.journal) else unusable.why
+            return "ended" if await self.journal.ais_left() else unusable.why
         if entry.state == "sent" and self.on_uncertain != "resend":
             return "uncertain"
         try:
@@ -276,7 +274,7 @@ class ChatCompletionTrigger(BaseTrigger):
         for warning in left.warnings:
             self.log.warning("%s", warning)
         try:
-            await aleave(self.journal, left)
+            await self.journal.aleave(left)
         except Exception as error:  # noqa: BLE001 - the reply is stored: a worker sets them
             self.log.warning("Airflow could not store an XCom (%s): a worker takes over", type(error).__name__)
             return "done"

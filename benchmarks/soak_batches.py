@@ -13,7 +13,7 @@ from typing import Any
 
 from soak_clients import STYLES, Clients, counted
 
-from airflow_chat_provider.airflow_api.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 
@@ -76,7 +76,7 @@ class Batches:
             timer.start()
         try:
             task.execute({})
-        except (ChatCompletionError, AirflowException):
+        except (ChatCompletionError, exceptions.AirflowException):
             return time.time()
         finally:
             if timer is not None:

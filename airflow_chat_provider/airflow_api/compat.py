@@ -1,61 +1,37 @@
-"""Imports that moved between Airflow versions, and behaviour that differs between them."""
+"""Imports that moved between Airflow versions, and behaviour that differs between them, such as that of retries."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from airflow.sdk import exceptions
 from airflow.sdk.definitions._internal.types import NOTSET
-from airflow.sdk.exceptions import AirflowRuntimeError
 
-try:
+from airflow_chat_provider.core.errors import ChatCompletionError, RateLimited
+
+if TYPE_CHECKING:
     from airflow.sdk.configuration import conf
-except ImportError:  # before Airflow 3.2
-    from airflow.configuration import conf
-try:
-    from airflow.sdk.exceptions import (
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowRescheduleException,
-        AirflowSkipException,
-        AirflowTaskTimeout,
-        DownstreamTasksSkipped,
-        XComNotFound,
-    )
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import (  # type: ignore[attr-defined,no-redef]
-        AirflowException,
-        AirflowFailException,
-        AirflowNotFoundException,
-        AirflowRescheduleException,
-        AirflowSkipException,
-        AirflowTaskTimeout,
-        DownstreamTasksSkipped,
-        XComNotFound,
-    )
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+else:
+    if not hasattr(exceptions, "AirflowFailException"):  # Airflow 3.1
+        from airflow import exceptions
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # before Airflow 3.2
+        from airflow.configuration import conf
+    try:
+        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+    except ImportError:  # before Airflow 3.3
+        RetryDecision, RetryPolicy = None, object
 
-__all__ = [
-    "NOTSET",
-    "AirflowException",
-    "AirflowFailException",
-    "AirflowNotFoundException",
-    "AirflowRescheduleException",
-    "AirflowRuntimeError",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
-    "DownstreamTasksSkipped",
-    "XComNotFound",
-    "conf",
-    "current_context",
-    "has_success_listeners",
-    "in_thread",
-    "literal_module",
-    "loop_reaches_airflow",
-    "uncut",
-]
-
+__all__ = ["NOTSET", "RetryDecision", "RetryPolicy", "conf", "exceptions"]  # from elsewhere
+FINAL_BY_POLICY = RetryPolicy is not object
+"""Does Airflow ask a policy whether to retry? From 3.3 on."""
+RESCHEDULES = hasattr(RetryDecision, "reschedule")
+"""Can a policy have a task run again without using a retry? From Airflow 3.4 on."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -103,7 +79,7 @@ def current_context() -> Any:
 
     try:
         return get_current_context()
-    except (RuntimeError, AirflowException):
+    except (RuntimeError, exceptions.AirflowException):
         return None
 
 
@@ -112,3 +88,33 @@ def literal_module() -> str:
     import airflow.sdk
 
     return "airflow.sdk" if hasattr(airflow.sdk, "literal") else "airflow.sdk.definitions.template"  # Airflow 3.1.0
+
+
+def reschedules(context: Mapping[str, Any] | None) -> int:
+    """How often this try has been rescheduled so far."""
+    return (context or {}).get("task_reschedule_count") or 0
+
+
+def waits_for_server(error: BaseException) -> bool:
+    """Would our policy have a task rescheduled for ``error``?"""
+    return RESCHEDULES and isinstance(error, RateLimited) and not error.final and bool(error.retry_after)
+
+
+def may_reschedule(policy: RetryPolicy | None, *, after_answer: bool) -> bool:
+    """May a task's policy have it run again? ``after_answer``: the server has answered, and not refused."""
+    if not RESCHEDULES or policy is None:
+        return False
+    # Not inherited: a subclass may decide otherwise.
+    only_refused = vars(type(policy)).get("reschedules_only_refused", False)
+    return not (after_answer and only_refused)
+
+
+@contextmanager
+def final_errors() -> Iterator[None]:
+    """Without retry policies, an error that no retry can repair has to tell Airflow so by its type."""
+    try:
+        yield
+    except ChatCompletionError as error:
+        if error.final and not FINAL_BY_POLICY:
+            raise exceptions.AirflowFailException(f"{type(error).__name__}: {error}") from error
+        raise

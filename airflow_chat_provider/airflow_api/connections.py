@@ -8,13 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_chat_provider.airflow_api.compat import (
-    AirflowException,
-    AirflowNotFoundException,
-    in_thread,
-    loop_reaches_airflow,
-    uncut,
-)
+from airflow_chat_provider.airflow_api.compat import exceptions, in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.core.connection.settings import Settings, settings_from
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
 
@@ -89,7 +83,7 @@ def _readable(conn_id: str) -> Iterator[None]:
     """Turn Airflow's errors for a missing or malformed connection into ours: theirs quote it with its secrets."""
     try:
         yield
-    except (AirflowNotFoundException, ImportError) as error:
+    except (exceptions.AirflowNotFoundException, ImportError) as error:
         if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
             raise
         raise InvalidConnection(
@@ -99,7 +93,7 @@ def _readable(conn_id: str) -> Iterator[None]:
         ) from None
     except (ValueError, TypeError):
         why = "Airflow can read it neither as a URI nor as JSON"
-    except AirflowException as error:
+    except exceptions.AirflowException as error:
         if not str(error).startswith("Invalid connection string"):
             raise
         why = "it is not a valid connection URI"

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
-from airflow_chat_provider.task import kinds
-from airflow_chat_provider.task.arguments import REQUEST_FIELDS
-from airflow_chat_provider.task.kinds import Kind, choice, switch, text, wrong
+from airflow_chat_provider.task.arguments import ARGUMENTS as CHAT_ARGUMENTS
+from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, switch, text, wrong
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.
@@ -171,7 +170,7 @@ _SHARED = (
     *("on_incomplete", "timeout", "deadline", "max_attempts"),
 )
 ARGUMENTS: dict[str, Kind] = {
-    **{name: kinds.ARGUMENTS[name] for name in _SHARED},
+    **{name: CHAT_ARGUMENTS[name] for name in _SHARED},
     "input": Kind(_input),
     "output": Kind(_folder),
     "response_key": Kind(_response_key, optional=True),

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.airflow_api.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
@@ -249,7 +249,7 @@ class Background:
             self._ended.wait(_GRACE)
             raise
         if isinstance(self._error, asyncio.CancelledError):
-            raise AirflowException("Run the task again: the batch was stopped, and continues from here")
+            raise exceptions.AirflowException("Run the task again: the batch was stopped, and continues from here")
         if self._error is not None:
             raise self._error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_chat_provider.airflow_api.compat import final_errors
+from airflow_chat_provider.batch.checks import ARGUMENTS
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.retry_policy import final_errors
 from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.job import Job
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.core.errors import InvalidRequest
-    from airflow_chat_provider.task.kinds import Kind
     from airflow_chat_provider.task.rendering import RenderedFields
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -55,6 +55,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = _FIELDS
     _own_fields = _FIELDS
+    _kinds = ARGUMENTS
     ui_color = "#d9ead3"
 
     def __init__(
@@ -134,12 +135,6 @@ class ChatCompletionBatchOperator(RequestOperator):
         if any(arguments.get(name) is not None for name in given):
             check_request(arguments, dag, mapped=mapped)
 
-    @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]:
-        from airflow_chat_provider.batch.checks import ARGUMENTS
-
-        return ARGUMENTS
-
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.task.rendering import RenderedFields
 
@@ -189,7 +184,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.transport import server_memory
 
         chat = ChatArguments.from_task(self)
-        upstream = Upstream.from_argument(chat.configuration)
+        upstream = Upstream(chat.configuration or {})
         connection = upstream.hook(chat).settings
         schema = load_schema(upstream.schema(chat, connection))
         settings = connection._replace(model=upstream.values.get("model") or connection.model)

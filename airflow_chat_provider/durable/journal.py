@@ -15,15 +15,20 @@ import itertools
 import logging
 import time
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider._per_loop import PerLoop
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.durable.entry import KEY, TEXTS, Entry, Unusable
 from airflow_chat_provider.transport.aside import by_size
 
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.answer.result import Outcome
+
 PIECE = 48 << 10  # characters, all of them ASCII
 _AT_ONCE = 2
+_LARGE = 1 << 16  # characters of replies
+_LAST = "configuration"  # the XCom that a trigger sets last: where it is found, all the others are there too
 _FRESH = 1.0  # seconds for which an entry that was read or written is trusted
 log = logging.getLogger(__name__)
 _gate = PerLoop(lambda: asyncio.Semaphore(_AT_ONCE))
@@ -87,7 +92,7 @@ class Journal:
 
         Raises Overtaken.
         """
-        if not _is_past(self._read_at, _FRESH):
+        if all(abs(now - then) <= _FRESH for now, then in zip(_now(), self._read_at, strict=True)):
             return
         async with _gate():
             value = await self.slot.aget()
@@ -148,6 +153,25 @@ class Journal:
                 yield self._piece(name, number)
         yield self.slot
 
+    async def aleave(self, left: Outcome) -> None:
+        """Set the XComs of a task that its trigger ends, then remove the journal, which has nothing more to tell."""
+        xcoms = left.xcoms if left.value is None else {**left.xcoms, "return_value": left.value}
+        for key in sorted(xcoms, key=lambda key: key == _LAST):
+            await self.slot._replace(key=key).aput(xcoms[key], large=len(self.entry.replies) > _LARGE)
+        await self.adrop()
+
+    async def ais_left(self) -> bool:
+        """Has a trigger set all XComs of this try? Airflow removes the XComs of earlier tries."""
+        return await self.slot._replace(key=_LAST).aget() is not None
+
+    def is_left(self) -> bool:
+        """``ais_left`` for a worker."""
+        return self.slot._replace(key=_LAST).get() is not None
+
+    def left_value(self) -> Any:
+        """The return value that a trigger set; None where it set none."""
+        return self.slot._replace(key="return_value").get()
+
     def _read(self, value: Any) -> Entry:
         self._entry = None
         self._entry = entry = Entry.read(value)
@@ -199,7 +223,3 @@ _NEVER = float("-inf"), float("-inf")
 def _now() -> tuple[float, float]:
     """Two clocks: one stands still while the machine sleeps, the other can be set back."""
     return time.monotonic(), time.time()
-
-
-def _is_past(moment: tuple[float, float], seconds: float) -> bool:
-    return any(abs(now - then) > seconds for now, then in zip(_now(), moment, strict=True))

@@ -18,11 +18,10 @@ import itertools
 import json
 import logging
 import uuid
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
-from airflow_chat_provider.airflow_api.retries import may_reschedule, reschedules, waits_for_server
+from airflow_chat_provider.airflow_api.compat import may_reschedule, reschedules, waits_for_server
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.core.request.json_values import encode
@@ -65,8 +64,7 @@ _turns: dict[tuple[object, ...], _Turns] = {}
 """Those of the task that this process runs."""
 
 
-@dataclass(frozen=True, repr=False)
-class _Place:
+class _Place(NamedTuple):
     """Where the notes on one request of a task lie in the task state store, and which notes still count.
 
     ``inside``: empty, or the task_id and number that tell this execution from others in the same task.
@@ -75,6 +73,9 @@ class _Place:
     context: Context
     digest: str
     inside: tuple[str | int | None, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"_Place({self.digest!r})"  # without the context
 
     @property
     def ti(self) -> Any:

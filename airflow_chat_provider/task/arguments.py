@@ -1,13 +1,17 @@
-"""The arguments of the operators: their names, their types, and the values that one task runs with."""
+"""The arguments of the operators: their names and types, what each may be, and the values that one task runs with."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
+from airflow_chat_provider.core.connection.fields import read_extra
+from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.spelling import with_article
+from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
 
+if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
@@ -19,28 +23,20 @@ OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
-TEMPLATE_FIELDS = (
-    *REQUEST_FIELDS,
-    "chat_conn_id",
-    "configuration",
-    "request_schema",
-    "timeout",
-    "deadline",
-    "max_attempts",
-)
-BATCH_FIELDS = (
-    "input",
-    "output_path",
-    "shard",
-    "max_concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "max_failures",
-)
+_LIMITS = ("timeout", "deadline", "max_attempts")
+TEMPLATE_FIELDS = (*REQUEST_FIELDS, "chat_conn_id", "configuration", "request_schema", *_LIMITS)
+_PACE = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
+BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures")
 ATTRIBUTES = {"output": "output_path", "dry_run": "_dry_run"}
 """Arguments that a task keeps under another name, because BaseOperator has an attribute of the argument's name."""
+ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
+"""The argument of an attribute, where they have different names."""
 XCOMS = ("body", "status", "configuration", "usage", "messages", "arguments", "return_value")
 """The keys of the XComs that a task leaves."""
+_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
+_LARGEST = 10**18
+_SIMPLE = (str, bool)
+_TEMPLATED = {*TEMPLATE_FIELDS, *BATCH_FIELDS}
 
 
 class ChatArguments(NamedTuple):
@@ -77,19 +73,13 @@ class ChatArguments(NamedTuple):
     def from_task(cls, task: BaseOperator) -> ChatArguments:
         """The arguments as they are now: ``pre_execute`` or a subclass's ``execute()`` may have set some."""
         given = {field: getattr(task, attribute) for field, attribute in _SOURCES if hasattr(task, attribute)}
-        dag = task.get_dag() if task.has_dag() else None  # type: ignore[no-untyped-call]
-        return cls(dag=dag, **given)
+        return cls(dag=dag_of(task), **given)
 
     def wanted(self) -> Wanted:
         """What an answer has to be. Raises InvalidRequest for a ``response_schema`` that cannot be read."""
         from airflow_chat_provider.core.answer.dialogue import Wanted
 
-        schema = None
-        if self.response_schema is not None:
-            from airflow_chat_provider.schema import load_response_schema
-            from airflow_chat_provider.templates.dag_templates import opened
-
-            schema = load_response_schema(opened(self.response_schema, self.dag, "response_schema"))
+        schema = output_schema(self.response_schema, self.dag)
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
 
     def delivery(self) -> Delivery:
@@ -111,3 +101,199 @@ class Try(NamedTuple):
     ledger: Ledger
     configuration: dict[str, Any]
     """What the task leaves under ``configuration``."""
+
+
+class Kind(NamedTuple):
+    """What an argument may be: None if it is ``optional``, and any value for which ``check`` does not raise.
+
+    ``allowed`` has texts and switches that need no check.
+    """
+
+    check: Callable[[str, Any], object]
+    optional: bool = False
+    allowed: Collection[str | bool] = ()
+
+    def judge(self, name: str, value: Any) -> None:
+        """Raise InvalidRequest if the argument may not be this."""
+        if not (value is None and self.optional) and not (type(value) in _SIMPLE and value in self.allowed):
+            self.check(name, value)
+
+
+def wrong(name: str, what: str, value: object, keyword: str = "type", hint: str = "") -> InvalidRequest:
+    """The error for an argument that must be ``what``."""
+    return InvalidRequest(f"{name} must be {what}, not {shown(value)}{hint}", path=name, keyword=keyword)
+
+
+def shown(value: object) -> str:
+    """A wrong value, for its author; only the type of a long or large one."""
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**64):
+        return repr(value)
+    if isinstance(value, str):
+        return repr(value[:64])
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return with_article(type(value).__name__)
+
+
+def switch(name: str, value: Any) -> None:
+    """True or False, and nothing else that Python takes for one of them."""
+    if not isinstance(value, bool):
+        hint = "; write it without quotes" if str(value).strip().lower() in ("true", "false") else ""
+        raise wrong(name, "True or False", value, hint=hint)
+
+
+def choice(*allowed: str) -> Kind:
+    """One of a few values."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in allowed:
+            raise wrong(name, f"one of {', '.join(map(repr, allowed))}", value, "enum")
+
+    return Kind(check, allowed=allowed)
+
+
+def limit(name: str, value: Any) -> None:
+    """A limit that the connection has as well: it is read as the connection's extra is."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise wrong(name, "a number that a clock or a counter can hold", value, "maximum")
+    try:
+        read_extra(name, value)
+    except InvalidConnection as error:
+        raise InvalidRequest(f"{error.message}, not {shown(value)}", path=name, keyword="minimum") from None
+
+
+def text(name: str, value: Any) -> None:
+    """A text that is not empty."""
+    if not isinstance(value, str):
+        raise wrong(name, "text", value)
+    if not value.strip():
+        raise InvalidRequest(f"Give {name} a value: it is empty", path=name, keyword="minLength")
+
+
+def _anything(name: str, value: Any) -> None:
+    """Anything: the request's schema judges it."""
+
+
+def _messages(name: str, value: Any) -> None:
+    if isinstance(value, bytes | bytearray) or not isinstance(value, str | Sequence):
+        raise wrong(name, "a list of messages, or its JSON text", value)
+
+
+def _configuration(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        kind = with_article(type(value).__name__)
+        raise InvalidRequest(f"configuration must be a mapping, not {kind}", path=name, keyword="type")
+    unknown = sorted(str(key) for key in value if key not in _CONFIGURATION)
+    if unknown:
+        raise InvalidRequest(
+            f"Remove the key {unknown[0][:64]!r} from configuration: it may only have {', '.join(_CONFIGURATION)}",
+            path=name,
+            keyword="additionalProperties",
+        )
+
+
+def _request_schema(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping | str | os.PathLike):
+        raise wrong(name, "the name of a shipped schema, 'open', a dict, or the path of a .json file", value)
+
+
+def _response_schema(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping | str | os.PathLike | type):
+        is_instance = callable(getattr(value, "model_json_schema", None))
+        hint = f"; give the class {type(value).__name__}, not an instance of it" if is_instance else ""
+        what = "a JSON Schema (a dict), the path of a .json file, or a Pydantic model class"
+        raise wrong(name, what, value, hint=hint)
+    if value == "":
+        text(name, value)
+
+
+def _retries(name: str, value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise wrong(name, "a number of 0 or more", value, "minimum")
+
+
+def _branches(name: str, value: Any) -> None:
+    from airflow_chat_provider.core.answer.choice import described
+
+    if not isinstance(value, Mapping) and (isinstance(value, str | bytes) or not isinstance(value, Sequence)):
+        raise wrong(name, "a list of task ids, or a dict with a description for each", value)
+    if not value:
+        why = f"Name tasks in {name}, or leave it out for all tasks directly downstream: it is empty"
+        raise InvalidRequest(why, path=name, keyword="minItems")
+    strange = next((task for task in value if not isinstance(task, str) or not task), None)
+    if strange is not None:
+        raise wrong(name, "the ids of tasks (text)", strange)
+    described(value)
+
+
+_SWITCH = Kind(switch, allowed=(True, False))
+ARGUMENTS: dict[str, Kind] = {
+    "request": Kind(_anything, optional=True),
+    "messages": Kind(_messages, optional=True),
+    "model": Kind(text, optional=True),
+    "prompt": Kind(_anything, optional=True),
+    "system_prompt": Kind(_anything, optional=True),
+    "chat_conn_id": Kind(text),
+    "configuration": Kind(_configuration, optional=True),
+    "request_schema": Kind(_request_schema, optional=True),
+    "response_schema": Kind(_response_schema, optional=True),
+    "output_retries": Kind(_retries),
+    "result_format": choice("raw", "message", "text", "json", "tool_calls"),
+    "check_status": _SWITCH,
+    "on_incomplete": choice("warn", "fail", "ignore"),
+    "push_messages": _SWITCH,
+    **dict.fromkeys(_LIMITS, Kind(limit, optional=True)),
+    "deferrable": _SWITCH,
+    "on_uncertain": choice("fail", "resend"),
+    "dry_run": _SWITCH,
+    "branches": Kind(_branches, optional=True),
+    "choose_by": choice("enum", "tool"),
+}
+
+
+def check_values(
+    arguments: Mapping[str, Any], table: Mapping[str, Kind], options: Mapping[str, Any] | None = None
+) -> None:
+    """Check each argument by itself, unless it is a template. Raises InvalidRequest.
+
+    :param options: the ``jinja_environment_kwargs`` of the DAG
+    """
+    is_template = markers(options)
+    # If lines may be statements, any text may be a template. That says nothing about an argument that takes none.
+    has_marks = markers({name: value for name, value in (options or {}).items() if not name.startswith("line_")})
+    for name, kind in table.items():
+        if name not in arguments:
+            continue
+        value = arguments[name]
+        if ATTRIBUTES.get(name, name) not in _TEMPLATED:
+            _check_no_template(name, value, has_marks)
+        elif is_template(value):
+            continue
+        kind.judge(name, value)
+
+
+def check_filled(arguments: Mapping[str, Any], table: Mapping[str, Kind]) -> None:
+    """Check each argument by itself, but those of the request. Raises InvalidRequest."""
+    for name, kind in table.items():
+        if name in arguments and name not in REQUEST_FIELDS:
+            kind.judge(name, arguments[name])
+
+
+def arguments_of(task: BaseOperator) -> dict[str, Any]:
+    """A task's attributes by the names of its arguments."""
+    given = dict(vars(task))
+    for attribute, name in ARGUMENT_OF.items():
+        if attribute in given:
+            given[name] = given.pop(attribute)
+    return given
+
+
+def _check_no_template(name: str, value: object, has_marks: IsTemplate) -> None:
+    if isinstance(value, type) or not holds_template(value, has_marks):
+        return
+    hint = "; or put a schema with such marks in its texts into a .json file" if name == "response_schema" else ""
+    raise InvalidRequest(
+        f"Write {name} out in the DAG: it takes no template, and no value of an upstream task{hint}",
+        path=name,
+        keyword="template",
+    )

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from airflow.sdk import BaseOperator
 
-from airflow_chat_provider.airflow_api.compat import current_context
+from airflow_chat_provider.airflow_api.compat import current_context, final_errors
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
-from airflow_chat_provider.retry_policy import DEFAULT_POLICY, final_errors, policy_argument
+from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
+from airflow_chat_provider.task.arguments import Kind, arguments_of, check_filled
+from airflow_chat_provider.templates.dag_templates import dag_of
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, Context
-
-    from airflow_chat_provider.task.kinds import Kind
 
 
 class RequestOperator(BaseOperator):
@@ -36,6 +36,8 @@ class RequestOperator(BaseOperator):
     """True for a branch: another task cannot execute it, because only a task of the DAG has tasks downstream."""
     _function_adds: ClassVar[bool] = False
     """True if a function that is called when the task runs adds to the request."""
+    _kinds: ClassVar[Mapping[str, Kind]]
+    """What each argument may be."""
     _own_fields: ClassVar[Sequence[str]]
     """The template fields that ``_render_request`` renders. A user's subclass may have more."""
     given_by_mapping: Mapping[str, Any] | None = None
@@ -55,11 +57,6 @@ class RequestOperator(BaseOperator):
         super().__init__(**policy_argument(retry_policy), **kwargs)
 
     @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]:
-        """What each argument may be."""
-        raise NotImplementedError
-
-    @classmethod
     def _check_arguments(cls, arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool) -> None:
         """Check all arguments when the DAG is parsed. ``mapped``: some of them come only when the task runs."""
         raise NotImplementedError
@@ -69,7 +66,7 @@ class RequestOperator(BaseOperator):
         """Check each of these arguments by itself."""
         from airflow_chat_provider.task.parse_checks import check_each
 
-        check_each(arguments, cls._kinds(), cls._own_fields, dag)
+        check_each(arguments, cls._kinds, cls._own_fields, dag)
 
     def _render_request(
         self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
@@ -93,18 +90,17 @@ class RequestOperator(BaseOperator):
         """
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
-        from airflow_chat_provider.task.kinds import arguments_of
         from airflow_chat_provider.task.parse_checks import naming
-        from airflow_chat_provider.templates.dag_templates import dag_of
 
         with naming(self.task_id):
             self._check_arguments(arguments_of(self), dag_of(self), mapped=self._function_adds)
 
     def _check_filled(self) -> None:
-        """Check the arguments once their templates are rendered: parsing could not know their values."""
-        from airflow_chat_provider.task.kinds import check_filled
+        """Check the arguments again once their templates are rendered, or fields were set. Raises InvalidRequest.
 
-        check_filled(self, self._kinds())
+        The request's arguments are left to the check of the whole request.
+        """
+        check_filled(arguments_of(self), self._kinds)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.chat import ChatCompletionOperator
+from airflow_chat_provider.templates.dag_templates import dag_of
 
 try:
     from airflow.sdk.bases.branch import BranchMixIn
@@ -161,7 +162,7 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
         ]
         self.log.info("Following %s, skipping %s", sorted(followed), skipped)
         if skipped:
-            raise DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
+            raise exceptions.DownstreamTasksSkipped(tasks=skipped)  # type: ignore[no-untyped-call]
 
 
 def _indices(task: Operator, ti: Any) -> Iterable[int]:
@@ -182,7 +183,7 @@ class Downstream:
     """
 
     def __init__(self, branch: BaseOperator) -> None:
-        self._dag: Any = branch.get_dag() if branch.has_dag() else None  # type: ignore[no-untyped-call]
+        self._dag: Any = dag_of(branch)
         downstream = branch.downstream_list if self._dag is not None else ()
         self.tasks: dict[str, Any] = {task.task_id: task for task in downstream}
         self._roots = dict(self._groups())

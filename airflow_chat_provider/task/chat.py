@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_chat_provider.airflow_api.compat import DownstreamTasksSkipped, conf
+from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.retry_policy import final_errors
-from airflow_chat_provider.task.arguments import TEMPLATE_FIELDS, ChatArguments, Try
+from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.task import rendering
     from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
-    from airflow_chat_provider.task.kinds import Kind
     from airflow_chat_provider.transport.session import Session
 
 _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", "_wanted")
@@ -59,6 +57,7 @@ class ChatCompletionOperator(RequestOperator):
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
     template_fields: Sequence[str] = TEMPLATE_FIELDS
     _own_fields = TEMPLATE_FIELDS
+    _kinds = ARGUMENTS
     ui_color = "#e6f2ec"
 
     def __init__(
@@ -119,12 +118,6 @@ class ChatCompletionOperator(RequestOperator):
         request = check_request(arguments, dag, mapped=mapped, may_grow=cls._function_adds)
         check_multiple_outputs(arguments, request, dag)
 
-    @classmethod
-    def _kinds(cls) -> Mapping[str, Kind]:
-        from airflow_chat_provider.task.kinds import ARGUMENTS
-
-        return ARGUMENTS
-
     def _render_request(
         self, fields: list[str], context: Any, env: jinja2.Environment, data: frozenset[str]
     ) -> InvalidRequest | None:
@@ -163,7 +156,7 @@ class ChatCompletionOperator(RequestOperator):
         request = self._built(context)
         self._check_filled()
         arguments = ChatArguments.from_task(self)
-        upstream = Upstream.from_argument(arguments.configuration)
+        upstream = Upstream(arguments.configuration or {})
         self._hook = hook = upstream.hook(arguments)
         try:
             session = hook.session
@@ -179,9 +172,10 @@ class ChatCompletionOperator(RequestOperator):
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
             self._show(dialogue.request, settings.base_url)
             if arguments.dry_run:
-                from airflow_chat_provider.task.dry_run import print_plan
+                from airflow_chat_provider.task.dry_run import curl
 
-                return print_plan(dialogue.request, settings)
+                print(curl(dialogue.request, settings))  # noqa: T201 - asked for; no other code shows a prompt
+                return None
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
                 context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
@@ -257,13 +251,12 @@ class ChatCompletionOperator(RequestOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """The second half of ``execute`` if a trigger left the end of a deferred call to a worker."""
-        from airflow_chat_provider.durable.results import left_value
         from airflow_chat_provider.task import handoff
 
         with final_errors():
             found = handoff.find(context["ti"], event, on_uncertain=self.on_uncertain)
             if found.has_ended:
-                return left_value(found.journal)
+                return found.journal.left_value()
             if found.entry is None:
                 raise found.error or RuntimeError("a deferred call left neither an entry nor an error")
             return self._take_up(context, found, found.entry.deferred)
@@ -304,7 +297,7 @@ class ChatCompletionOperator(RequestOperator):
                 server_memory.learn(dialogue, base_url)
         try:
             value = self._conclude(this, question, final)
-        except (ChatCompletionError, DownstreamTasksSkipped):  # the second one is how a branch ends well
+        except (ChatCompletionError, exceptions.DownstreamTasksSkipped):  # the second one is how a branch ends well
             found.journal.clear()
             raise
         found.journal.clear()  # not if Airflow took no XCom: then the answer is nowhere else

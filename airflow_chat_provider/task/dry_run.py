@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
@@ -56,8 +55,3 @@ def _url(settings: Settings) -> str:
         for name, value in settings.query.items()
     )
     return "?".join(filter(None, (url, "&".join(shown))))
-
-
-def print_plan(request: Mapping[str, Any], settings: Settings) -> None:
-    """Print the request to the task's log. No other code shows a prompt."""
-    print(curl(dict(request), settings))  # noqa: T201 - asked for by dry_run=True

@@ -12,7 +12,6 @@ from airflow_chat_provider.core.errors import ChatCompletionError, TransportErro
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.durable.entry import KEY, VERSION, Deferred, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal
-from airflow_chat_provider.durable.results import is_left
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -129,7 +128,7 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     try:
         entry = journal.read()
     except Unusable as unusable:
-        if unusable.why == "missing" and is_left(journal):
+        if unusable.why == "missing" and journal.is_left():
             return Found(journal, None, [], has_ended=True)
         state = unusable.why if state in ("done", _ENDED) else state
         journal.clear()
@@ -163,11 +162,13 @@ def _strange(reply: Reply, state: str) -> ChatCompletionError:
 
 
 def _time_out(entry: Entry | None) -> BaseException:
-    from airflow_chat_provider.airflow_api.compat import AirflowTaskTimeout
+    from airflow_chat_provider.airflow_api.compat import exceptions
 
     if entry is not None and entry.state == "ready" and entry.owner is None:
-        return AirflowTaskTimeout("Check that a triggerer runs: execution_timeout ran out before one took up the task")
-    return AirflowTaskTimeout("Raise execution_timeout: it ran out while the request was under way")
+        return exceptions.AirflowTaskTimeout(
+            "Check that a triggerer runs: execution_timeout ran out before one took up the task"
+        )
+    return exceptions.AirflowTaskTimeout("Raise execution_timeout: it ran out while the request was under way")
 
 
 def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> TransportError:

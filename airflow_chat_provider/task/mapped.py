@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.json_text.nesting import DEPTH
-from airflow_chat_provider.task.kinds import ARGUMENT_OF
-from airflow_chat_provider.templates.dag_templates import dag_of, templates_of
-from airflow_chat_provider.templates.markers import holds_template, is_reference
+from airflow_chat_provider.task.arguments import ARGUMENT_OF
+from airflow_chat_provider.templates.dag_templates import dag_of, holds_template, is_reference, templates_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

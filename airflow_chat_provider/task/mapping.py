@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.bases.decorator import _TaskDecorator
@@ -33,8 +33,7 @@ def _defaults(
     found: dict[str, Any] = {}
     for holder in (getattr(dag, "default_args", None), getattr(group, "default_args", None), given.get("default_args")):
         found |= holder if isinstance(holder, Mapping) else {}
-    ours = operator._kinds()  # noqa: SLF001 - an operator of ours
-    return {name: value for name, value in found.items() if name in ours}
+    return {name: value for name, value in found.items() if name in operator._kinds}  # noqa: SLF001 - as above
 
 
 class Checked(OperatorPartial):
@@ -44,8 +43,9 @@ class Checked(OperatorPartial):
 
     def expand(self, **mapped_kwargs: Any) -> Any:
         """Airflow's own. Each value of a list that stands in the DAG is checked by itself."""
-        for given in _each(mapped_kwargs):
-            self._check(given)
+        for name, values in mapped_kwargs.items():
+            for value in values if isinstance(values, list | tuple) else ():
+                self._check({name: value})
         return super().expand(**mapped_kwargs)
 
     def expand_kwargs(self, kwargs: Any, *, strict: bool = True) -> Any:
@@ -66,12 +66,6 @@ def checked_partial(partial: OperatorPartial) -> OperatorPartial:
     """The result of Airflow's ``partial()``, with its ``expand`` and ``expand_kwargs`` checked."""
     partial.__class__ = Checked  # not a copy: Airflow warns about each one that is never expanded
     return partial
-
-
-def _each(mapped: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, values in mapped.items():
-        if isinstance(values, list | tuple):
-            yield from ({name: value} for value in values)
 
 
 class _CheckedTask(_TaskDecorator):  # type: ignore[type-arg]

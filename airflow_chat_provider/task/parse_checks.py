@@ -14,15 +14,12 @@ from airflow_chat_provider.core.request.prepare import check_known
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.task.arguments import REQUEST_FIELDS, XCOMS
-from airflow_chat_provider.task.kinds import ARGUMENT_OF, Kind, check_values
-from airflow_chat_provider.templates.dag_templates import opened, templates_of
+from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, Kind, check_values
+from airflow_chat_provider.templates.dag_templates import opened, output_schema, templates_of
 from airflow_chat_provider.templates.request_template import RequestTemplate
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
-
-    from airflow_chat_provider.core.answer.output_schema import OutputSchema
 
 _TOLD: set[str] = set()
 _MOST_TOLD = 100
@@ -52,12 +49,12 @@ def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: 
             name = ARGUMENT_OF.get(field, field)
             value = arguments.get(name)
             if name == "request":
-                templates.check(_template(arguments, dag).source.value, "$")
+                templates.check(_template(arguments, dag).source[0], "$")
             elif name != "input" or isinstance(value, str):  # a list of rows is data
                 templates.check(value, name)
     if not templates.is_template(source := arguments.get("request_schema")):
         load_schema(opened(source, dag, "request_schema"))
-    _output(arguments, dag)
+    output_schema(arguments.get("response_schema"), dag)
 
 
 def check_request(arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool, may_grow: bool = False) -> Any:
@@ -105,7 +102,7 @@ def check_multiple_outputs(arguments: Mapping[str, Any], request: Any, dag: DAG 
     if arguments.get("result_format", "json") != "json":
         why = f"only an answer in JSON has keys of its own, and result_format is {arguments['result_format']!r}"
     else:
-        output = _output(arguments, dag)
+        output = output_schema(arguments.get("response_schema"), dag)
         schema = output.schema if output is not None else _response_format(request)
         taken = [name for name in XCOMS if name in _mapping(_mapping(schema).get("properties"))]
         if taken:
@@ -119,15 +116,6 @@ def check_multiple_outputs(arguments: Mapping[str, Any], request: Any, dag: DAG 
         path="multiple_outputs",
         keyword="multiple_outputs",
     )
-
-
-def _output(arguments: Mapping[str, Any], dag: DAG | None) -> OutputSchema | None:
-    """The schema of the answer; None if any answer will do. Raises InvalidRequest."""
-    if arguments.get("response_schema") is None:
-        return None
-    from airflow_chat_provider.schema import load_response_schema
-
-    return load_response_schema(opened(arguments["response_schema"], dag, "response_schema"))
 
 
 def _response_format(request: Any) -> Any:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import REQUEST_FIELDS
-from airflow_chat_provider.templates.dag_templates import dag_of, opened
+from airflow_chat_provider.templates.dag_templates import dag_of, no_path, opened
 from airflow_chat_provider.templates.failures import left_nothing
-from airflow_chat_provider.templates.files import no_path
 from airflow_chat_provider.templates.renderer import Renderer, schema_from_data
 from airflow_chat_provider.templates.request_template import RequestTemplate, request_from_data
 
@@ -111,7 +110,7 @@ class RenderedFields:
         for name, error in self._errors.items():
             if name not in changed:
                 raise error
-        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS} if changed else changed
+        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
         return self._template.replaced(self._replacements(changed)) if changed else self._template
 
     def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
@@ -176,16 +175,13 @@ class RenderedRequest(RenderedFields):
             return {**changed, "request": request}
         settled = [] if request.get("model") is None else ["model"]
         if "messages" in request and "messages" not in changed:
-            if self._shows(request["messages"]):
+            shown = self._seen["request"]
+            if isinstance(shown, Mapping) and "messages" in shown and unchanged(request["messages"], shown["messages"]):
                 own = self._template.value("request")
                 request = {**request, "messages": own.get("messages") if isinstance(own, Mapping) else None}
             else:
                 settled += ["messages", "prompt", "system_prompt"]
         return {**dict.fromkeys(settled), **changed, "request": request}
-
-    def _shows(self, messages: Any) -> bool:
-        shown = self._seen["request"]
-        return isinstance(shown, Mapping) and "messages" in shown and unchanged(messages, shown["messages"])
 
 
 def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None:

@@ -19,39 +19,18 @@ if TYPE_CHECKING:
     from airflow_chat_provider.schema import SchemaSource
     from airflow_chat_provider.task.arguments import ChatArguments
 
-_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
-
 # ``outcome`` and what it needs are imported with this module, before a request is sent: once an answer is here, a first
 # import may find no file descriptor left.
 log = logging.getLogger(__name__)
 
 
 class Upstream(NamedTuple):
-    """What an upstream task left under ``configuration``; without any values where the argument is None.
+    """What an upstream task left under ``configuration``; empty where the argument is None.
 
     It stands between the task's own arguments, which win over it, and the connection.
     """
 
     values: Mapping[str, Any]
-
-    @classmethod
-    def from_argument(cls, configuration: Any) -> Upstream:
-        """The argument, checked. Raises InvalidRequest."""
-        if configuration is None:
-            return cls({})
-        if not isinstance(configuration, Mapping):
-            from airflow_chat_provider.core.spelling import with_article
-
-            kind = with_article(type(configuration).__name__)
-            raise InvalidRequest(f"configuration must be a mapping, not {kind}", path="configuration", keyword="type")
-        unknown = sorted(str(key) for key in configuration if key not in _CONFIGURATION)
-        if unknown:
-            raise InvalidRequest(
-                f"Remove the key {unknown[0][:64]!r} from configuration: it may only have {', '.join(_CONFIGURATION)}",
-                path="configuration",
-                keyword="additionalProperties",
-            )
-        return cls(configuration)
 
     def hook(self, arguments: ChatArguments) -> ChatCompletionHook:
         """The hook for the task's connection, with the task's own limits. Raises InvalidRequest."""

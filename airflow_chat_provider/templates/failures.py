@@ -10,22 +10,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from airflow_chat_provider.airflow_api.compat import (
-    NOTSET,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowRescheduleException,
-    AirflowRuntimeError,
-    AirflowSkipException,
-    XComNotFound,
-)
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_chat_provider.airflow_api.compat import NOTSET, exceptions
 from airflow_chat_provider.core.errors import InvalidRequest
 
 FROM_AIRFLOW = ("variable", "connection")
 """The ``keyword`` of an InvalidRequest that reports a missing Variable or Connection."""
 _MISSING = ("VARIABLE_NOT_FOUND", "CONNECTION_NOT_FOUND")
 _TEMPORARY = ("API_SERVER_ERROR", "GENERIC_ERROR")
-_SIGNALS = (AirflowSkipException, AirflowFailException, AirflowRescheduleException)
+_SIGNALS = (exceptions.AirflowSkipException, exceptions.AirflowFailException, exceptions.AirflowRescheduleException)
 """A macro raises these to decide how the task ends."""
 _SAFE_TO_QUOTE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
 """Python's errors whose messages name types and names, and hardly ever a value."""
@@ -40,7 +34,7 @@ def failing_at(where: str, source: str, what: str = "template") -> Iterator[None
         raise
     except _Unreadable as error:
         raise _unreadable(error, where, source) from None
-    except XComNotFound as error:
+    except exceptions.XComNotFound as error:
         raise left_nothing(where, error) from None
     except Exception as error:  # noqa: BLE001 - macros, filters and references raise what they like
         raise _failed(error, where, source, what) from None
@@ -160,7 +154,7 @@ class _Store:
     def __reading(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (AirflowNotFoundException, LookupError):  # LookupError: Airflow 3.1 outside of a task's run
+        except (exceptions.AirflowNotFoundException, LookupError):  # LookupError: Airflow 3.1 outside of a task's run
             raise _Unreadable(self.__kind, name, self.__missing) from None
         except AirflowRuntimeError as error:
             code = _error_code(error)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request.schema import NAMES
+from airflow_chat_provider.templates.dag_templates import holds_template, is_path, is_reference, markers, no_path
 from airflow_chat_provider.templates.failures import failing_at, naming_what_is_missing
-from airflow_chat_provider.templates.files import is_path, no_path
-from airflow_chat_provider.templates.markers import holds_template, is_reference, markers
 
 if TYPE_CHECKING:
     import jinja2

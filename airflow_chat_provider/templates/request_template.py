@@ -17,16 +17,15 @@ from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request.coerce import Written, is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.templates.dag_templates import is_path, is_reference, no_path, read_file
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
-from airflow_chat_provider.templates.files import is_path, no_path, read_file
-from airflow_chat_provider.templates.markers import is_reference
 from airflow_chat_provider.templates.renderer import Leaf
 
 if TYPE_CHECKING:
     import jinja2
 
     from airflow_chat_provider.core.request.schema import RequestSchema
-    from airflow_chat_provider.templates.markers import IsTemplate
+    from airflow_chat_provider.templates.dag_templates import IsTemplate
     from airflow_chat_provider.templates.renderer import Renderer
 
 ROW = "row"
@@ -42,16 +41,6 @@ class Columns(dict[str, Any]):
     def __getattribute__(self, name: str) -> Any:
         # Jinja's sandbox takes an attribute that begins with an underscore for Python's own, and looks no further.
         return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
-
-
-class Source(NamedTuple):
-    """The argument ``request`` before anything is rendered. A text is not JSON yet; anything else is the request.
-
-    ``where`` is its name in errors.
-    """
-
-    value: Any
-    where: str
 
 
 class Part(NamedTuple):
@@ -96,8 +85,10 @@ class RequestTemplate:
         return template
 
     @cached_property
-    def source(self) -> Source:
-        """What the argument ``request`` holds: the one place that knows what its text may be.
+    def source(self) -> tuple[Any, str]:
+        """What the argument ``request`` holds before it is rendered, and its name in errors.
+
+        This is the one place that knows what its text may be. A text that is returned is not JSON yet.
 
         A text is JSON; or the path of a ``.json`` file, unless a template stands in it; or JSON once it is rendered.
         The text of a file is the first or the last of these. Raises InvalidRequest for a file that cannot be read.
@@ -105,11 +96,11 @@ class RequestTemplate:
         text, where = self._arguments.get("request"), "request"
         if isinstance(text, str) and is_path(text) and not self._is_template(text):
             if self._environment is None:
-                return Source(UNKNOWN, "$")
+                return UNKNOWN, "$"
             where = text.strip()
             text, _ = read_file(self._environment(), where, "request")
         parsed = json_or_none(text) if isinstance(text, str) else text
-        return Source(parsed, "$") if parsed is not None or text is None else Source(text, where)
+        return (parsed, "$") if parsed is not None or text is None else (text, where)
 
     def known(self) -> Any:
         """The request as far as it is known before a run; UNKNOWN stands for everything else. Raises InvalidRequest."""

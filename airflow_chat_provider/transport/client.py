@@ -23,8 +23,7 @@ from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.async_network import Socket
 from airflow_chat_provider.transport.http_library import httpx
-from airflow_chat_provider.transport.pools import Transport, parsed
-from airflow_chat_provider.transport.shared import Rack
+from airflow_chat_provider.transport.pools import Rack, Transport, parsed
 from airflow_chat_provider.transport.sync_network import Backend, Clock, failure
 
 if TYPE_CHECKING:

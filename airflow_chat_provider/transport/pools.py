@@ -1,20 +1,29 @@
-"""Connection pools for a connection's settings: TLS, proxies, and the HTTP library's transports over them."""
+"""Connections: TLS contexts and proxies, the HTTP library's transports, and those that the calls of one loop share.
+
+Making a TLS context takes 20 ms, so there is one per process and settings. A forked process may use its parent's: a
+context holds no connection, and OpenSSL seeds its random numbers anew.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Callable
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 from urllib.request import proxy_bypass_environment as bypasses  # type: ignore[attr-defined]  # typeshed lacks it
 
+from airflow_chat_provider._per_loop import PerLoop, renew_in_child
 from airflow_chat_provider.core.errors import InvalidConnection
 from airflow_chat_provider.transport.async_network import AsyncBackend
 from airflow_chat_provider.transport.http_library import httpcore, httpx
-from airflow_chat_provider.transport.tls import tls_context
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
@@ -22,6 +31,58 @@ if TYPE_CHECKING:
 
 KEEPALIVE = 5.0  # seconds that an idle connection is kept
 _PROXY_NAMES = [name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme}_PROXY".upper())]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """The context for these settings, made again only when one of their files changes. Raises InvalidConnection."""
+    verify, cert, key = settings.verify, settings.client_cert, settings.client_key
+    try:
+        stamps = _stamp("verify", verify), _stamp("client_cert", cert), _stamp("client_key", key)
+        return _context(verify, cert, key, stamps)
+    except InvalidConnection as error:
+        raise InvalidConnection(
+            f"Correct connection {settings.conn_id!r}: {error.message}", field=error.field
+        ) from None
+
+
+def _stamp(field: str, path: Any) -> float | None:
+    if not isinstance(path, str):
+        return None
+    with _naming(field, "names a file that cannot be read"):
+        return Path(path).stat().st_mtime
+
+
+@contextlib.contextmanager
+def _naming(field: str, why: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidConnection(f"{field} {why} ({error.strerror or error})", field=field) from None
+
+
+@lru_cache(maxsize=32)
+def _context(
+    verify: bool | str,  # noqa: FBT001 - the name and the values are those of the extra
+    cert: str | None,
+    key: str | None,
+    stamps: tuple[float | None, ...],  # noqa: ARG001 - part of the cache key
+) -> ssl.SSLContext:
+    with _naming("verify", "holds no usable PEM file"):
+        context = httpx.create_ssl_context(verify=verify) if isinstance(verify, bool) else _trusting(verify)
+    if cert is not None:
+        with _naming("client_cert", "holds no usable PEM file, or not that of client_key"):
+            context.load_cert_chain(cert, key, _no_passphrase)
+    return context
+
+
+def _trusting(path: str) -> ssl.SSLContext:
+    folder = Path(path).is_dir()
+    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+
+
+def _no_passphrase() -> str:
+    # Without this, OpenSSL would ask for one at the terminal, and a worker would wait for ever.
+    raise OSError("the key is encrypted")
 
 
 class Transport(httpx.HTTPTransport):
@@ -77,9 +138,7 @@ def _pool_maker(settings: Settings, backend: Backend | AsyncBackend) -> Callable
     """Makes such a pool. All that can fail happens here, so the maker can be called again after a fork."""
     is_async = isinstance(backend, AsyncBackend)
     options: dict[str, Any] = {
-        "ssl_context": tls_context(settings, httpx.create_ssl_context)
-        if settings.base_url.startswith("https:")
-        else None,
+        "ssl_context": tls_context(settings) if settings.base_url.startswith("https:") else None,
         "max_connections": 100,
         "keepalive_expiry": KEEPALIVE,
         "network_backend": backend,
@@ -132,3 +191,56 @@ def _proxy(settings: Settings) -> str | None:
         return None
     proxy = found.get(parts.scheme) or found.get("all")
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+class Rack:
+    """The transports that all asynchronous calls of one loop to one endpoint share.
+
+    For each request, a pool of httpcore's looks at all of its connections: 500 requests at once make it look 250,000
+    times. Here each call takes a transport of its own, which has one connection at most, and leaves it to the next
+    call. Whoever ``join``s has to ``leave``; the last one closes all.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: deque[tuple[float, AsyncTransport]] = deque()
+        self.members = 0
+        renew_in_child(self)
+
+    def _renew(self) -> None:
+        self._idle.clear()  # without closing any: that would talk to the event loop, which is the parent's
+
+    @classmethod
+    def join(cls, settings: Settings) -> Rack:
+        """The running loop's rack for these settings."""
+        racks = _racks()
+        key = (settings.base_url, settings.proxy, settings.verify, settings.client_cert, settings.client_key)
+        rack = racks.get(key)
+        if rack is None or not rack.members:
+            rack = racks[key] = cls(settings)
+        rack.members += 1
+        return rack
+
+    async def leave(self) -> None:
+        self.members -= 1
+        self._close_idle_since(math.inf if not self.members else -math.inf)
+
+    def take(self) -> AsyncTransport:
+        """A transport that no other call uses: the one used last, whose connection is the likeliest to be alive."""
+        return self._idle.pop()[1] if self._idle else AsyncTransport(self._settings)
+
+    async def give(self, transport: AsyncTransport) -> None:
+        """Leave a transport to the next call, whatever became of this one."""
+        if not transport.is_idle:
+            transport.abort()
+            return
+        now = time.monotonic()
+        self._idle.append((now, transport))
+        self._close_idle_since(now - KEEPALIVE if self.members else math.inf)
+
+    def _close_idle_since(self, moment: float) -> None:
+        while self._idle and self._idle[0][0] < moment:
+            self._idle.popleft()[1].abort()
+
+
+_racks: PerLoop[dict[Any, Rack]] = PerLoop(dict)

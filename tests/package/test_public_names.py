@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY
 
 PUBLIC = {
     "decorators": ["chat_completion", "chat_completion_branch"],

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from airflow_chat_provider.airflow_api.compat import AirflowFailException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionOperator
 
@@ -45,7 +45,7 @@ def failing(operator, context=None):
     import jinja2
 
     operator.render_template_fields(context or {"params": {}}, jinja2.sandbox.SandboxedEnvironment())
-    with pytest.raises((InvalidRequest, AirflowFailException)) as caught:
+    with pytest.raises((InvalidRequest, exceptions.AirflowFailException)) as caught:
         operator.execute({"ti": None})
     error = caught.value
     return error if isinstance(error, InvalidRequest) else error.__cause__

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_chat_provider.airflow_api.compat import AirflowFailException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.testing import ChatServer, Received
@@ -48,7 +48,8 @@ class Batch:
         context: Any = {"ti": self}
         try:
             return task.execute(context)
-        except AirflowFailException as error:  # before Airflow 3.3 a final error is the cause of Airflow's own
+        # Before Airflow 3.3 a final error is the cause of Airflow's own.
+        except exceptions.AirflowFailException as error:
             raise error.__cause__ or error from None
 
     def error(self, **arguments: Any) -> ChatCompletionError:

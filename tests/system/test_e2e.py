@@ -14,7 +14,7 @@ import time
 import pytest
 from airflow import sdk
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY, RESCHEDULES
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.testing import ChatServer, replies
 from tests.support import faults
 from tests.support.airflow_process import STEP, airflow_for, posts, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY, RESCHEDULES
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.testing import ChatServer, replies
 from tests.support import branch_dags, faults
 from tests.support.airflow_process import STEP, airflow_for, posts, until

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from airflow_chat_provider.airflow_api.compat import AirflowException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.testing import faults, replies
 from tests.support.batching import prompt_of
 
@@ -101,7 +101,7 @@ def test_a_task_that_is_ended_closes_its_sockets_and_keeps_what_came(batch):
     before = signal.signal(signal.SIGALRM, end)
     try:
         signal.setitimer(signal.ITIMER_REAL, 1.0)
-        with pytest.raises(AirflowException, match="and continues from here"):
+        with pytest.raises(exceptions.AirflowException, match="and continues from here"):
             batch.execute(task)
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -144,7 +144,7 @@ def test_a_task_that_is_ended_while_a_row_is_asked_again_keeps_the_answer_that_d
     before = signal.signal(signal.SIGALRM, end)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(AirflowException, match="and continues from here"):
+        with pytest.raises(exceptions.AirflowException, match="and continues from here"):
             batch.execute(task)
     finally:
         signal.signal(signal.SIGALRM, before)

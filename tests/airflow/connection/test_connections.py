@@ -196,14 +196,14 @@ def test_where_airflow_lets_its_own_error_through_that_is_no_other(written: str)
 
 
 def test_other_failures_of_airflow_are_left_as_they_are() -> None:
-    from airflow_chat_provider.airflow_api.compat import AirflowException
+    from airflow_chat_provider.airflow_api.compat import exceptions
 
     class Down(ChatCompletionHook):
         @classmethod
         def get_connection(cls, conn_id: str) -> Any:
-            raise AirflowException("the API server is away")
+            raise exceptions.AirflowException("the API server is away")
 
-    with pytest.raises(AirflowException, match="is away"):
+    with pytest.raises(exceptions.AirflowException, match="is away"):
         _ = Down("chat_test").settings
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider import triggers
-from airflow_chat_provider.airflow_api.compat import AirflowTaskTimeout
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.reply import Reply
@@ -372,7 +372,7 @@ class TestTime:
         with airflow.dag():
             Between(task_id="ask", prompt="Hi", execution_timeout=timedelta(seconds=3))
         run = airflow.run()
-        assert isinstance(airflow.error(), AirflowTaskTimeout)
+        assert isinstance(airflow.error(), exceptions.AirflowTaskTimeout)
         assert chat.wait_closed()
         assert run.xcoms() == {}
 
@@ -383,7 +383,7 @@ class TestTime:
     )
     def test_airflows_own_time_limit_is_told_as_what_it_is(self, deferred, chat, state, where):
         run, error = deferred(meanwhile=idle(state), failure={"error": "Trigger timeout"})
-        assert isinstance(error, AirflowTaskTimeout)
+        assert isinstance(error, exceptions.AirflowTaskTimeout)
         assert where in str(error)
         assert run.xcoms() == {}
 

@@ -12,7 +12,7 @@ import pytest
 from airflow import sdk
 from airflow.sdk import task, task_group
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY, RESCHEDULES
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.durable.ledger import KEY, Ledger
 from airflow_chat_provider.errors import TransportError

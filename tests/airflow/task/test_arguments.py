@@ -66,13 +66,13 @@ def branch(**arguments):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_the_table_has_a_line_for_each_argument(operator):
-    assert own_arguments(operator) - operator._kinds().keys() == set()
+    assert own_arguments(operator) - operator._kinds.keys() == set()
 
 
 def test_the_table_has_a_line_for_each_argument_of_the_decorators():
     airflows = {*inspect.signature(BaseOperator).parameters, "multiple_outputs", "retry_policy"}
     ours = BranchArguments.__annotations__.keys() - airflows
-    assert ours - ChatCompletionBranchOperator._kinds().keys() == set()
+    assert ours - ChatCompletionBranchOperator._kinds.keys() == set()
 
 
 @pytest.mark.parametrize("name", SWITCHES)

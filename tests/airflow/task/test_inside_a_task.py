@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk import get_current_context, task
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY, RESCHEDULES
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import faults, replies
 from tests.support.asking import ask, failing
@@ -94,7 +94,7 @@ class TestFailing:
     @pytest.mark.parametrize(
         ("content", "finish_reason", "says"),
         [
-            ("no json", "stop", "the answer is not JSON"),
+            ("no json", "stop", "The answer is not JSON"),
             ('{"a": ', "length", "finish_reason length"),
         ],
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, TaskGroup, task
 
-from airflow_chat_provider.airflow_api.retries import FINAL_BY_POLICY, RESCHEDULES
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import InvalidRequest, RateLimited, StatusError, TransportError
 from airflow_chat_provider.operators import (

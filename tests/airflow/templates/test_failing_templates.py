@@ -6,7 +6,7 @@ import sys
 import pytest
 from airflow.sdk import Variable, task
 
-from airflow_chat_provider.airflow_api.compat import AirflowFailException, AirflowSkipException
+from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
@@ -215,7 +215,10 @@ class TestAnyError:
             ask(messages=upstream().map(lambda text: text))
         failed(airflow, chat, "template", "messages", "messages: the reference to an upstream task fails: ValueError")
 
-    @pytest.mark.parametrize(("signal", "state"), [(AirflowSkipException, "skipped"), (AirflowFailException, "failed")])
+    @pytest.mark.parametrize(
+        ("signal", "state"),
+        [(exceptions.AirflowSkipException, "skipped"), (exceptions.AirflowFailException, "failed")],
+    )
     def test_a_macro_may_say_what_is_to_become_of_the_task(self, airflow, chat, signal, state):
         def say():
             raise signal("said by a macro")

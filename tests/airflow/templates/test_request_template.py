@@ -9,7 +9,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.templates.markers import markers
+from airflow_chat_provider.templates.dag_templates import markers
 from airflow_chat_provider.templates.renderer import Renderer
 from airflow_chat_provider.templates.request_template import RequestTemplate
 

@@ -11,8 +11,8 @@ import pytest
 
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer, End, faults, replies
-from airflow_chat_provider.transport import shared as rack_module
-from airflow_chat_provider.transport.shared import Rack
+from airflow_chat_provider.transport import pools
+from airflow_chat_provider.transport.pools import Rack
 from tests.support.calling import REQUEST, async_session
 
 
@@ -116,7 +116,7 @@ def test_a_call_that_failed_leaves_a_transport_that_works(chat: ChatServer) -> N
 
 
 def test_idle_connections_are_closed_while_others_work(chat: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rack_module, "KEEPALIVE", 0.0)
+    monkeypatch.setattr(pools, "KEEPALIVE", 0.0)
 
     async def busy() -> None:
         hook = ChatCompletionHook()

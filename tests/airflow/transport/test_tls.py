@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from airflow_chat_provider.errors import InvalidConnection
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.testing import ChatServer
-from airflow_chat_provider.transport import tls
+from airflow_chat_provider.transport import pools
 from airflow_chat_provider.transport.async_network import AsyncBackend
 from airflow_chat_provider.transport.pools import pool_for
 from tests.support.calling import KEY, Create, acreate, both, create, failure, mute_port, outcome, transport_error
@@ -96,7 +96,7 @@ def test_the_authorities_that_the_environment_names_are_trusted(
 ) -> None:
     """Both HTTP libraries read it, whatever they trust without it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
-    monkeypatch.setattr(tls, "_context", tls._context.__wrapped__)  # no context that this process has made already
+    monkeypatch.setattr(pools, "_context", pools._context.__wrapped__)  # no context that this process has made already
     connect(secure.url, extra={"verify": verify})
     assert create(ChatCompletionHook()).text == "Hello"
 
