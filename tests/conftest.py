@@ -159,7 +159,16 @@ def airflow(run_dag: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def server(chat_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> ChatServer:
+def nothing_learnt() -> None:
+    """Forget what this process has learnt of servers: another test's server may have had the same port."""
+    from airflow_chat_provider.transport import server_memory
+
+    server_memory._RUNGS.clear()
+    server_memory._WITHOUT_STREAM_OPTIONS.clear()
+
+
+@pytest.fixture
+def server(chat_server: ChatServer, nothing_learnt: None, monkeypatch: pytest.MonkeyPatch) -> ChatServer:
     """The plugin's server, without a connection to it: the test makes its own."""
     monkeypatch.delenv("AIRFLOW_CONN_CHAT_DEFAULT")
     return chat_server

@@ -94,7 +94,7 @@ class TestFailing:
     @pytest.mark.parametrize(
         ("content", "finish_reason", "says"),
         [
-            ("no json", "stop", "The answer is not JSON"),
+            ("no json", "stop", "the answer is not JSON"),
             ('{"a": ', "length", "finish_reason length"),
         ],
     )
