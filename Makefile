@@ -15,9 +15,9 @@ SHELL := bash
 
 export PYTHON
 BIN := .venv/bin
-# One process for each core runs the tests, each with an Airflow home and a database of its own; `make pytest WORKERS=0`
-# has them run in one. A file's tests stay together: they share what is slow to make, such as a whole Airflow.
-WORKERS ?= logical
+# So many processes run the tests, each with an Airflow home and a database of its own: one more than two cores, because
+# tests wait a lot. `make pytest WORKERS=0` has them run in one. A file's tests stay together: they share what is slow to make, such as a whole Airflow.
+WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile
 # Each test runs on the newest Airflow: the quick ones in `make test`, the rest in `make test-slow` and `make test-e2e`.
 QUICK := not slow and not e2e
