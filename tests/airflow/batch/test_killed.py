@@ -20,6 +20,17 @@ REFUSED_EACH = 50
 """Every such row is refused until the end, so that there are failed rows to ask for again, too."""
 
 
+@contextlib.contextmanager
+def alarm(seconds, end):
+    """Calls `end` as a signal handler, so many seconds from now."""
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 class Killed:
     """A batch in processes of its own."""
 
@@ -98,13 +109,8 @@ def test_a_task_that_is_ended_closes_its_sockets_and_keeps_what_came(batch):
     def end(*_):
         task.on_kill()
 
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        with pytest.raises(exceptions.AirflowException, match="and continues from here"):
-            batch.execute(task)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with alarm(1.0, end), pytest.raises(exceptions.AirflowException, match="and continues from here"):
+        batch.execute(task)
     assert batch.chat.wait_closed()
     assert len(batch.results) == 2
 
@@ -119,13 +125,8 @@ def test_a_timeout_of_the_task_ends_it_and_keeps_what_came(batch):
     batch.texts(4)
     batch.chat.script(replies.ok(), replies.ok())
     batch.chat.default = faults.hang()
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        with pytest.raises(TimeOut):
-            batch.run(max_concurrency=1)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with alarm(1.0, end), pytest.raises(TimeOut):
+        batch.run(max_concurrency=1)
     assert batch.chat.wait_closed()
     assert len(batch.results) == 2
 
@@ -141,13 +142,8 @@ def test_a_task_that_is_ended_while_a_row_is_asked_again_keeps_the_answer_that_d
         assert batch.chat.wait_requests(2, 30)
         task.on_kill()
 
-    before = signal.signal(signal.SIGALRM, end)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(exceptions.AirflowException, match="and continues from here"):
-            batch.execute(task)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with alarm(0.5, end), pytest.raises(exceptions.AirflowException, match="and continues from here"):
+        batch.execute(task)
     (line,) = batch.errors
     assert line["body"]["choices"][0]["message"]["content"] == "not JSON"
     assert line["usage"]["total_tokens"] == 11

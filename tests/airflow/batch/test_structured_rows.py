@@ -7,20 +7,11 @@ from pydantic import BaseModel
 
 from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.testing import replies
-from airflow_chat_provider.transport import server_memory
 from tests.support.batching import prompt_of
 
 
 class Verdict(BaseModel):
     good: bool
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    """What the process has learnt of servers."""
-    server_memory._RUNGS.clear()
-    yield
-    server_memory._RUNGS.clear()
 
 
 def test_each_row_has_its_value_and_an_answer_that_does_not_fit_is_asked_for_again(batch):

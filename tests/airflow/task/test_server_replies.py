@@ -16,7 +16,6 @@ from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.errors import IncompleteReply, InvalidRequest, RateLimited, StatusError
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.testing import ChatServer, Reply, replies
-from airflow_chat_provider.transport import server_memory
 from tests.support import cases, faults
 from tests.support.asking import ask
 from tests.support.batching import Batch
@@ -32,13 +31,6 @@ TOOLS = {"tools": [WEATHER, TIME]}
 STREAM = {"stream": True}
 ROME = [("get_weather", {"city": "Rome"})]
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is known of any server yet."""
-    monkeypatch.setattr(server_memory, "_RUNGS", {})
-    monkeypatch.setattr(server_memory, "_WITHOUT_STREAM_OPTIONS", set())
 
 
 def reply(name: str, **changes: str) -> Reply:

@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from airflow_chat_provider.errors import IncompleteReply, InvalidOutput, InvalidRequest, StatusError
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import replies
-from airflow_chat_provider.transport import server_memory
 from tests.support.asking import ask, sent
 
 SCHEMA = {
@@ -30,14 +29,6 @@ class Verdict(BaseModel):
 
 class NoSchema(BaseModel):
     call: Callable[[], None]
-
-
-@pytest.fixture(autouse=True)
-def forget():
-    """What the process has learnt of servers."""
-    server_memory._RUNGS.clear()
-    yield
-    server_memory._RUNGS.clear()
 
 
 class TestSchema:
