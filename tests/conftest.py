@@ -71,6 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its argument: gzip packs the time, and pytest 8 writes the whole value into the name."""
+    return argname if isinstance(val, str | bytes) and len(val) > 60 else None
+
+
 def _repeats(item: pytest.Item) -> bool:
     """Is this the second run of a test, in which its task defers?"""
     made_of = getattr(getattr(item, "callspec", None), "params", {})
