@@ -57,11 +57,23 @@ def test_the_hook_has_what_python_code_calls(name: str) -> None:
     assert hasattr(ChatCompletionHook, name)
 
 
-def test_a_reply_or_fault_of_the_test_server_that_the_readme_names_is_there(project: Path) -> None:
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, names in PUBLIC.items() for name in names])
+def test_a_public_name_is_in_the_reference(path: str, name: str, project: Path) -> None:
+    page = (project / "docs" / "reference" / f"{path}.md").read_text("utf-8")
+    assert re.search(rf"^::: airflow_chat_provider\.{path}\.{name}$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", HOOK)
+def test_the_reference_shows_what_python_code_calls(name: str, project: Path) -> None:
+    page = (project / "docs" / "reference" / "hooks.md").read_text("utf-8")
+    assert re.search(rf"members: \[.*\b{name}\b.*\]", page)
+
+
+def test_a_reply_or_fault_of_the_test_server_that_a_page_names_is_there(project: Path) -> None:
     from airflow_chat_provider.testing import faults, replies
 
-    readme = (project / "README.md").read_text("utf-8")
-    named = re.findall(r"\b(replies|faults)\.(\w+)", readme)
+    pages = [project / "README.md", *project.glob("docs/*.md")]
+    named = {name for page in pages for name in re.findall(r"\b(replies|faults)\.(\w+)", page.read_text("utf-8"))}
     assert named
     for module, name in named:
         assert hasattr({"replies": replies, "faults": faults}[module], name), f"{module}.{name}"
