@@ -77,7 +77,7 @@ def _distance(a: str, b: str) -> int:
     return min(row[-1], _FAR)
 
 
-def number_of(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
     """``1 row``, ``12,345 rows``: a count and what it counts, for nouns whose plural ends in s."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

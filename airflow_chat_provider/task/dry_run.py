@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.settings import is_secret_name
 from airflow_chat_provider.core.request.json_values import encode
+from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.server_memory import variants
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def curl(request: dict[str, Any], settings: Settings) -> str:
         *(f"  -H {header}" for header in headers),
         f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
     ]
-    summary = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
+    summary = f"# Not sent: model {sent.get('model')}, {plural(count, 'message')}, {plural(size, 'byte')}"
     return summary + "\n" + " \\\n".join(lines)
 
 

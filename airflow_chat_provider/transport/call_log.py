@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.core.server.scrub import printable
-from airflow_chat_provider.core.spelling import number_of
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.airflow_api.connections import Log
@@ -67,11 +67,11 @@ def _numbers(request: JSONObject, reply: Reply) -> list[str]:
     model, messages, tokens = request.get("model"), request.get("messages"), reply.tokens
     found = [
         f"model {printable(str(model)[:_LONGEST_MODEL])}" if model is not None else "",
-        number_of(len(messages) if isinstance(messages, list) else 0, "message"),
+        plural(len(messages) if isinstance(messages, list) else 0, "message"),
         f"status {reply.status}" if reply.status is not None else "no answer",
-        number_of(reply.attempts, "attempt"),
+        plural(reply.attempts, "attempt"),
         f"{reply.seconds:.2f} s",
-        number_of(tokens, "token") if tokens is not None and abs(tokens) < _ABSURD else "",
+        plural(tokens, "token") if tokens is not None and abs(tokens) < _ABSURD else "",
         f"request id {printable(str(reply.request_id))}" if reply.request_id is not None else "",
     ]
     return [part for part in found if part]

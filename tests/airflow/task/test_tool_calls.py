@@ -228,7 +228,7 @@ class TestDryRun:
         run = airflow.run()
         assert (run.state, run.xcoms(), chat.requests) == ("success", {}, [])
         printed = "".join(capfd.readouterr())
-        assert "# Not sent: model test-model, 1 messages, " in printed
+        assert "# Not sent: model test-model, 1 message, " in printed
         assert f"curl {chat.url}/chat/completions" in printed
         assert '-H "authorization: Bearer $CHAT_API_KEY"' in printed
         assert '"temperature": 0.5' in printed
