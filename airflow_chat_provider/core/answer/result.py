@@ -141,8 +141,7 @@ def _result(reply: Reply, result_format: ResultFormat, request: Mapping[str, Any
         raise incomplete_error(reply, reason)
     raise output_error(
         reply,
-        "Set response_schema, or response_format in the request, ask for JSON in the prompt, or use "
-        f"result_format='text': the answer is not JSON ({found.where})",
+        f"Ask for JSON with response_schema, or use result_format='text': the answer is not JSON ({found.where})",
     )
 
 
@@ -208,7 +207,7 @@ def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
     why = error.message if isinstance(error, ChatCompletionError) else type(error).__name__
     return output_error(
         reply,
-        f"Look at the answer in body, and loosen the schema or use result_format='raw': it could not be read ({why})",
+        f"Look at the answer in body: it could not be read ({why}). Loosen the schema, or use result_format='raw'",
     )
 
 
