@@ -195,8 +195,7 @@ def output_error(reply: Reply, message: str) -> InvalidOutput:
 
 def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:
     """The error of an answer that is not complete, for the ``reason`` that ``incomplete`` names."""
-    todo = remedy(reply.body, "accept it with on_incomplete='warn'")
-    return reply.as_error(IncompleteReply, f"{todo}: {reason}")
+    return reply.as_error(IncompleteReply, f"{remedy(reply.body)}: {reason}. on_incomplete='warn' accepts it")
 
 
 def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
