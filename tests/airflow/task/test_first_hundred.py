@@ -10,7 +10,7 @@ from airflow_chat_provider.durable import ledger
 from airflow_chat_provider.errors import ChatCompletionError, TransportError
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.task import handoff
-from airflow_chat_provider.testing import ChatServer, replies
+from airflow_chat_provider.testing import ChatServer, End, replies
 from tests.support import faults
 from tests.support.calling import deaf_port, free_port
 
@@ -55,7 +55,7 @@ FAILURES = {
     "closed": (faults.close(), {}, "the connection broke|Server disconnected"),
     "reset": (faults.reset(), {}, "the connection broke|Connection reset"),
     "half an answer": (faults.half_body(replies.ok().body), {}, "was cut off"),
-    "cut stream": (faults.cut_stream("Hel lo"), {"request": {"stream": True}}, "the stream ended"),
+    "cut stream": (faults.cut_stream("Hel lo", end=End.KEEP), {"request": {"stream": True}}, "the stream ended"),
     "timeout": (faults.hang(), {"timeout": 0.5}, "timeout|no answer within 0.5 s"),
     "deadline": (faults.hang(), {"deadline": 0.5}, "deadline|no answer within 0.5 s"),
     "incomplete": (CUT, {"on_incomplete": "fail"}, "cut off by its length limit"),
