@@ -76,8 +76,8 @@ class Job:
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
         if changed and self.on_changed == "fail":
             raise InvalidRequest(
-                "Name another output, or set on_changed='restart' to delete the results in "
-                f"{store.where(RESULTS)}: they were made with a different {' and '.join(changed)}",
+                f"Name another output: its results were made with a different {' and '.join(changed)}. Or set "
+                f"on_changed='restart' to delete {store.where(RESULTS)}",
                 path="output",
                 keyword="fingerprint",
             )
