@@ -43,8 +43,9 @@ def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for 
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
 
-def one_of(names: list[Any]) -> str:
+def one_of(names: list[Any] | str) -> str:
     """``a string or null``. In draft 3 schemas can stand among the types; they have no name."""
+    names = [names] if isinstance(names, str) else names  # the schema of schemas writes a single type as text
     words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
