@@ -155,7 +155,9 @@ def test_each_field_of_the_form_has_a_label_and_a_description_in_one_line_with_i
 
 
 @pytest.mark.parametrize(("name", "field"), fields.FIELDS.items())
-def test_the_page_of_the_connection_describes_each_extra_as_the_form_does(name: str, field: fields.Field, project: Path) -> None:
+def test_the_page_of_the_connection_describes_each_extra_as_the_form_does(
+    name: str, field: fields.Field, project: Path
+) -> None:
     default = f"`{field.shown_default}`" if field.kind == "string" and field.shown_default else field.shown_default
     row = f"| `{name}` | {field.help} | {default} |".replace("|  |", "| |")
     assert row in (project / "docs" / "connection.md").read_text("utf-8").splitlines()
