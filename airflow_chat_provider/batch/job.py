@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.batch.files import file_error
-from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, OWNER, RESULTS, read_own
+from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input import Source, Survey
-    from airflow_chat_provider.batch.output.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +40,21 @@ class Job:
         sent.
         """
         engine, store = self.engine, self.engine.store
-        _identity_in(store)  # raises before anything is made in a folder of somebody else's
+        identity_in(store)  # raises before anything is made in a folder of somebody else's
         store.open()
         try:
             batch_id = self._claim()
             engine.history.load(store, engine.tally, engine.requests)
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
+            spent = engine.tally.tokens
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
                 background.run(engine.run(batch_id, self.source.rows(engine.history.is_missing)))
             finally:
                 gc.unfreeze()
                 manifest = self._write_manifest()
+                self._log_end(manifest, spent)
             return manifest, engine.error or self._shortfall()
         finally:
             store.close()
@@ -70,7 +71,7 @@ class Job:
             "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
             "output": _digest([engine.shape, self.shard]),
         }
-        found = _identity_in(store)
+        found = identity_in(store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
         if changed and self.on_changed == "fail":
@@ -104,12 +105,30 @@ class Job:
             log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
+    def _log_end(self, manifest: dict[str, Any], spent: int) -> None:
+        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs."""
+        tally = self.engine.tally
+        counts = [
+            plural(manifest["total"], "row"),
+            f"{manifest['succeeded'] - tally.earlier:,} answered",
+            f"{sum(manifest['failed'].values()):,} failed",
+            f"{tally.earlier:,} reused",
+            f"{manifest['missing']:,} missing" if manifest["missing"] else "",
+            plural(tally.tokens - spent, "token"),
+            f"{spent:,} in earlier runs" if spent else "",
+            f"{manifest['seconds']:.1f} s",
+        ]
+        how = "stopped early" if manifest["missing"] else "ended"
+        log.info("Batch %s: %s, results in %s", how, ", ".join(filter(None, counts)), manifest["results"])
+
     def _shortfall(self) -> ChatCompletionError | None:
         """The error of a batch that came to its end with too many failed rows, or with rows missing."""
         tally = self.engine.tally
         if tally.stored.incomplete:
             log.warning(
-                "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
+                "Raise the token limit or change the prompt: %s of the answers %s incomplete",
+                f"{tally.stored.incomplete:,}",
+                "is" if tally.stored.incomplete == 1 else "are",
             )
         if tally.failures > self.engine.max_failures:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in tally.came.failed.most_common(5))
@@ -120,30 +139,10 @@ class Job:
             )
         if tally.missing:
             return ChatCompletionError(
-                f"Run the task again, and do not change the input meanwhile: {tally.missing:,} rows of "
+                f"Run the task again, and do not change the input meanwhile: {plural(tally.missing, 'row')} of "
                 f"{self.source.name} disappeared while it was read"
             )
         return None
-
-
-def _identity_in(store: Store) -> dict[str, Any] | None:
-    """What the folder says about the batch in it: {"id", "fingerprint", ...}. None where it holds no batch.
-
-    Raises InvalidRequest where the folder holds something else.
-    """
-    foreign = "belongs to something else; name another folder"
-    content = store.read(IDENTITY)
-    if content is None:
-        if store.holds(RESULTS) or store.holds(ERRORS) or store.read(MANIFEST) is not None:
-            raise file_error("output", store.where(RESULTS), "was not written by a batch; name another folder")
-        owner = store.read(OWNER)
-        if owner is not None and read_own(owner) is None:
-            raise file_error("output", store.where(OWNER), foreign)
-        return None
-    found = read_own(content)
-    if found is None or not isinstance(found.get("id"), str) or not isinstance(found.get("fingerprint"), dict):
-        raise file_error("output", store.where(IDENTITY), foreign)
-    return found
 
 
 def _digest(value: Any) -> str:

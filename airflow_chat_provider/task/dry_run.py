@@ -1,4 +1,4 @@
-"""What ``dry_run=True`` prints: the request as it would be sent, as a curl command, and its size."""
+"""What ``dry_run=True`` prints and returns: the request as it would be sent, as a curl command, and its size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.settings import is_secret_name
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.request.json_values import encode
+from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.server_memory import variants
 
 if TYPE_CHECKING:
@@ -17,19 +19,35 @@ if TYPE_CHECKING:
 _KEY = "CHAT_API_KEY"
 
 
-def curl(request: dict[str, Any], settings: Settings) -> str:
-    """The command. The key and any other secret header are shell variables in it."""
+def plan(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """What would be sent, as a value that XCom can keep. The key and any other secret header are variables in ``curl``.
+
+    ``bytes`` is the size of the request as it travels.
+    """
     sent = variants(request, settings.base_url)[0]
-    size, messages = len(encode(sent)), sent.get("messages")
-    count = len(messages) if isinstance(messages, list) else 0
-    headers = [shlex.quote("content-type: application/json"), *_headers(settings)]
+    messages = sent.get("messages")
     lines = [
         f"curl {shlex.quote(_url(settings))}",
-        *(f"  -H {header}" for header in headers),
+        *(f"  -H {header}" for header in (shlex.quote("content-type: application/json"), *_headers(settings))),
         f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
     ]
-    summary = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
-    return summary + "\n" + " \\\n".join(lines)
+    found = {
+        "dry_run": True,
+        "url": _url(settings),
+        "model": sent.get("model"),
+        "message_count": len(messages) if isinstance(messages, list) else 0,
+        "bytes": len(encode(sent)),
+        "request": sent,
+        "curl": " \\\n".join(lines),
+    }
+    return dict(sanitize(found)[0])
+
+
+def told(plan: dict[str, Any]) -> str:
+    """A plan for the log: one line, then the command."""
+    messages, size = plural(plan["message_count"], "message"), plural(plan["bytes"], "byte")
+    model = "" if plan["model"] is None else f"model {plan['model']}, "
+    return f"# Not sent: {model}{messages}, {size}\n{plan['curl']}"
 
 
 def _headers(settings: Settings) -> list[str]:

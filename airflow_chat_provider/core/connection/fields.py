@@ -1,4 +1,4 @@
-"""The extras of a connection, in one table: the reader, the form in Airflow's UI and README's table come from it.
+"""The extras of a connection, in one table: the reader, the form in Airflow's UI and the documentation come from it.
 
 Every Airflow component imports this module at its start, through ``provider_info``: so it imports next to nothing, and
 what only some values need is imported where they are read.

@@ -41,7 +41,7 @@ class TestRetries:
             ask(prompt="Hi", post_execute=fail_in_the_first_try, **AGAIN)
         run = airflow.run()
         assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 1)
-        assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+        assert set(run.xcoms()) == {"body", "status", "usage", "configuration", "messages", "return_value"}
         assert run.xcoms()["body"] == replies.completion()
 
     def test_all_answers_of_a_dialogue_in_which_one_did_not_fit_are_used(self, airflow, chat):
