@@ -93,9 +93,10 @@ test-servers: ## the same features against servers that others wrote, started he
 	AIRFLOW_CHAT_TEST_SERVERS="$(SERVERS)" AIRFLOW_CHAT_TEST_SERVERS_PAGE="$(call for_servers,all,docs/servers.md)" \
 		timeout --kill-after=60 3600 $(BIN)/pytest tests/system/servers --show-capture=no --tb=short -p no:cacheprovider
 
-wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
+wheel-test: .venv/.ready .venv-twine/.ready ## the wheel in a clean environment: does Airflow find the provider there? And the package's page
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	.venv-twine/bin/twine check --strict dist/*
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
 
@@ -126,6 +127,7 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra local --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
 	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
 	$(COMPILE) requirements/docs.in --output-file requirements/docs.lock
+	$(COMPILE) requirements/twine.in --output-file requirements/twine.lock
 	cd tests/system/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
 		--omit-lockfile-registry-resolved
 
@@ -183,6 +185,10 @@ $(UV): requirements/uv.txt
 
 .venv-docs/.ready: requirements/docs.lock .ci/venv | $(UV)
 	.ci/venv .venv-docs --requirement requirements/docs.lock
+	@touch $@
+
+.venv-twine/.ready: requirements/twine.lock .ci/venv | $(UV)
+	.ci/venv .venv-twine --requirement requirements/twine.lock
 	@touch $@
 
 # A server that cannot be had is left out, and its reason said: the rest is tried all the same.
