@@ -1,5 +1,7 @@
 """Airflow's UI shows the first hundred characters of an error: they hold what is wrong, whatever it is."""
 
+from typing import Any
+
 import pytest
 
 from airflow_chat_provider.airflow_api.compat import exceptions
@@ -23,6 +25,7 @@ AGAIN = {"output_retries": 0, "result_format": "json"}
 VERDICT = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
 NO_MODEL = f"The model `{MODEL}` does not exist or you do not have access to it."
 
+FAILURES: dict[str, tuple[Any, dict[str, Any], str]]
 # What the server answers, how the task asks, and what its error's beginning has to hold.
 FAILURES = {
     "wrong key": (replies.error(401, "Incorrect API key", "invalid_api_key"), {}, "API key|HTTP 401|invalid_api_key"),
@@ -83,7 +86,7 @@ def failure_of(**arguments):
         **{"messages": [{"role": "user", "content": "Hi"}], "model": MODEL, "max_attempts": 1, **arguments},
     )
     with pytest.raises((ChatCompletionError, exceptions.AirflowFailException)) as caught:
-        task.execute({"ti": None})
+        task.execute({"ti": None})  # type: ignore[typeddict-item]
     error = caught.value
     return error if isinstance(error, ChatCompletionError) else error.__cause__
 
@@ -132,7 +135,7 @@ def test_a_stream_that_stalls_is_told_by_the_time_that_ran_out():
 def test_a_deferred_call_that_was_lost_says_why(state, on_uncertain):
     from airflow_chat_provider.durable.entry import Deferred, Entry
 
-    deferred = Deferred({}, {}, None, 0.0, None, None, {"chat_conn_id": "chat_default"}, None)
+    deferred = Deferred({}, {}, None, 0, None, None, {"chat_conn_id": "chat_default"}, {})
     entry = Entry.from_deferred(deferred, "f0a6d2c4-8e36-4a9d-b1a7-0c4f6d4b8c11", []).sent("owner", "key", 1, 0.0)
     error = handoff._lost(handoff._WHY[state], state, entry, on_uncertain)
     held(handoff._WHY[state][:45], error)
