@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
+OutputArgument: TypeAlias = Any
+"""SchemaArgument, or a type: what ``A | B`` and a ``TypeAdapter`` are, no annotation says before Python 3.15."""
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 _LIMITS = ("timeout", "deadline", "max_attempts")
@@ -56,7 +58,7 @@ class ChatArguments(NamedTuple):
     request_schema: SchemaArgument = None
     names_schema: bool = False
     """True where the DAG's author gave ``request_schema``, even if it equals the default."""
-    response_schema: SchemaArgument | type = None
+    response_schema: OutputArgument = None
     output_retries: int = 1
     result_format: ResultFormat = "raw"
     check_status: bool = True

@@ -136,6 +136,7 @@ def _extra(extra: object, schema: Any, *, quote: bool) -> str:
 
 
 # Messages in a shape that is often taken for another: what to do about it is the start of the error.
+_NO_MESSAGES = "Give prompt or messages"
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
@@ -159,6 +160,8 @@ def _remedy(error: ValidationError) -> str | None:
     due: Any = error.validator_value
     path: list[Any] = [None, None, *error.absolute_path]
     key, last = path[-2:]
+    if last is None and error.validator == "required" and due == "messages":
+        return _NO_MESSAGES
     if isinstance(last, int):  # in a list of messages, or of parts
         if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
             return _JOIN
