@@ -17,6 +17,7 @@ from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
+from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError
@@ -62,6 +63,7 @@ class Engine:
     tokens_per_minute: float | None
     max_failures: float
     error: Exception | None = field(default=None, init=False)
+    reasons: Reasons = field(default_factory=Reasons, init=False)
 
     async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
@@ -171,6 +173,7 @@ class Engine:
         ended = self.history.ended_calls.get(row.index, 0) + spent.ended
         line = self.shape.failure(row, error, ended, self._usage(row, spent))
         stored = self.tally.failure(error, spent.usage)
+        self.reasons.note(error, row.place)
         if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)

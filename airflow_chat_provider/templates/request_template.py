@@ -17,6 +17,7 @@ from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request.coerce import Written, is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.templates.columns import ROW, Columns, pointing_to_row
 from airflow_chat_provider.templates.dag_templates import is_path, is_reference, no_path, read_file
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
 from airflow_chat_provider.templates.renderer import Leaf
@@ -28,19 +29,9 @@ if TYPE_CHECKING:
     from airflow_chat_provider.templates.dag_templates import IsTemplate
     from airflow_chat_provider.templates.renderer import Renderer
 
-ROW = "row"
-"""The variable by which a batch's templates see their row."""
 MUST_HAVE_VALUE = ("request", "messages", "prompt")
 """If a template for one of these gives None, an upstream task was skipped or failed. Leaving the argument out, as for
 any other None, would send and bill another request than the author meant."""
-
-
-class Columns(dict[str, Any]):
-    """A row in a template: ``row.items`` is the column of that name, and only without one the method of a dict."""
-
-    def __getattribute__(self, name: str) -> Any:
-        # Jinja's sandbox takes an attribute that begins with an underscore for Python's own, and looks no further.
-        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
 
 
 class Part(NamedTuple):
@@ -150,7 +141,8 @@ class RequestTemplate:
                 if leaf.may_use(ROW):
                     part = _row_template(leaf, value, leaf.variables(renderer.context), where)
                     return self._row_templates.setdefault(value, part)
-        return Part(renderer.render(value, where))
+        with pointing_to_row():
+            return Part(renderer.render(value, where))
 
     def set_data(self, name: str, value: Any) -> None:
         """Set an argument to what an upstream task left, or to what was set after rendering: it is not rendered.
@@ -256,7 +248,7 @@ def _row_template(leaf: Leaf, source: str, variables: dict[str, Any], where: str
 
     def fill(row: Columns) -> Any:
         variables[ROW] = row
-        with failing_at(where, source):
+        with failing_at(where, source), row.named(where, source):
             return leaf.value(variables)
 
     return Part(source, fill)
