@@ -22,7 +22,7 @@ from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import together
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
-from airflow_chat_provider.transport.session import AsyncSession, call_for
+from airflow_chat_provider.transport.session import AsyncSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.request.attachments import Attachments
 
 _ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
 _GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
@@ -139,8 +140,9 @@ class Engine:
     async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
         """The row's line and why its answer is incomplete (None: it is complete); or its error, whatever went wrong."""
         try:
-            dialogue = server_memory.begin(self.requests.for_row(row), self.wanted, self.settings)
-            reply = await self._drive(row, dialogue, spent)
+            request, files = self.requests.for_row(row)
+            dialogue = server_memory.begin(request, self.wanted, self.settings)
+            reply = await self._drive(row, dialogue, files, spent)
             server_memory.learn(dialogue, self.settings.base_url)
             if reply.error is not None:
                 return reply.error
@@ -154,14 +156,15 @@ class Engine:
         else:
             return line
 
-    async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
+    async def _drive(self, row: Row, dialogue: Dialogue, files: Attachments, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
         key = f"{self._batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
         async def send(dialogue: Dialogue) -> Reply:
             request = dialogue.request
             own_key = key if dialogue.call == 1 else f"{key}-{dialogue.call}"
-            return await self._caller.call(call_for(request, self.settings), request, own_key, spent)
+            call = await self.requests.call(row, request, files)
+            return await self._caller.call(call, request, own_key, spent)
 
         return await adrive(dialogue, send)
 

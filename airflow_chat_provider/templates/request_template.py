@@ -34,6 +34,10 @@ MUST_HAVE_VALUE = ("request", "messages", "prompt")
 any other None, would send and bill another request than the author meant."""
 
 
+ATTACHMENTS = "attachments"
+"""Rendered with the request, for each row as well, but never a part of it."""
+
+
 class Part(NamedTuple):
     """The value of an argument, or of a member in it."""
 
@@ -195,7 +199,7 @@ class RequestTemplate:
 
     def __bool__(self) -> bool:
         """False if every row has to be a request itself: a model alone is for the rows that lack one."""
-        return bool(self._parts.keys() - {"model"})
+        return bool(self._parts.keys() - {"model", ATTACHMENTS})
 
     def fill(self, schema: RequestSchema | None, row: Mapping[str, Any] | None = None) -> tuple[Any, list[str]]:
         """The request (for a row), each value in the type that the schema wants, and warnings about what was left out.
@@ -205,6 +209,8 @@ class RequestTemplate:
         columns = None if row is None else Columns(row)
         values = {}
         for name, part in self._parts.items():
+            if name == ATTACHMENTS:
+                continue
             values[name] = part.source if part.fill is None or columns is None else part.fill(columns)
             if values[name] is None and name in MUST_HAVE_VALUE:
                 raise InvalidRequest(
@@ -215,6 +221,11 @@ class RequestTemplate:
         empty: list[str] = []
         request = fold(values.pop("request", None), **values, empty=empty)
         return filled(request, schema, empty, self._written.nulls(request, values))
+
+    def attachments(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The argument ``attachments`` as it was written, and for a row. Raises InvalidRequest."""
+        part = self._parts.get(ATTACHMENTS, Part(None))
+        return part.source, part.source if part.fill is None else part.fill(Columns(row))
 
     def with_model(self, body: Any, row: Mapping[str, Any]) -> Any:
         """A row's own request, with the task's model if it names none, as in Mistral's batch files."""
