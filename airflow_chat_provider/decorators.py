@@ -61,6 +61,8 @@ class Arguments(TypedDict, total=False):
     model: str | None
     prompt: Any
     system_prompt: Any
+    attachments: Any
+    max_attachment_bytes: int
     chat_conn_id: str
     configuration: Any
     request_schema: SchemaArgument

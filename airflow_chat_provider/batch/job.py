@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.batch.files import file_error
-from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, OWNER, RESULTS, read_own
+from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input import Source, Survey
-    from airflow_chat_provider.batch.output.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class Job:
         sent.
         """
         engine, store = self.engine, self.engine.store
-        _identity_in(store)  # raises before anything is made in a folder of somebody else's
+        identity_in(store)  # raises before anything is made in a folder of somebody else's
         store.open()
         try:
             batch_id = self._claim()
@@ -70,7 +68,7 @@ class Job:
             "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
             "output": _digest([engine.shape, self.shard]),
         }
-        found = _identity_in(store)
+        found = identity_in(store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
         if changed and self.on_changed == "fail":
@@ -124,26 +122,6 @@ class Job:
                 f"{self.source.name} disappeared while it was read"
             )
         return None
-
-
-def _identity_in(store: Store) -> dict[str, Any] | None:
-    """What the folder says about the batch in it: {"id", "fingerprint", ...}. None where it holds no batch.
-
-    Raises InvalidRequest where the folder holds something else.
-    """
-    foreign = "belongs to something else; name another folder"
-    content = store.read(IDENTITY)
-    if content is None:
-        if store.holds(RESULTS) or store.holds(ERRORS) or store.read(MANIFEST) is not None:
-            raise file_error("output", store.where(RESULTS), "was not written by a batch; name another folder")
-        owner = store.read(OWNER)
-        if owner is not None and read_own(owner) is None:
-            raise file_error("output", store.where(OWNER), foreign)
-        return None
-    found = read_own(content)
-    if found is None or not isinstance(found.get("id"), str) or not isinstance(found.get("fingerprint"), dict):
-        raise file_error("output", store.where(IDENTITY), foreign)
-    return found
 
 
 def _digest(value: Any) -> str:

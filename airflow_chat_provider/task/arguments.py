@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments, paths_of
 from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
 
@@ -24,7 +25,7 @@ SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 _LIMITS = ("timeout", "deadline", "max_attempts")
-TEMPLATE_FIELDS = (*REQUEST_FIELDS, "chat_conn_id", "configuration", "request_schema", *_LIMITS)
+TEMPLATE_FIELDS = (*REQUEST_FIELDS, "attachments", "chat_conn_id", "configuration", "request_schema", *_LIMITS)
 _PACE = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
 BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures")
 ATTRIBUTES = {"output": "output_path", "dry_run": "_dry_run"}
@@ -68,6 +69,8 @@ class ChatArguments(NamedTuple):
     dry_run: bool = False
     multiple_outputs: bool = False
     do_xcom_push: bool = True
+    attachments: Any = None
+    max_attachment_bytes: int = MAX_BYTES
 
     @classmethod
     def from_task(cls, task: BaseOperator) -> ChatArguments:
@@ -81,6 +84,10 @@ class ChatArguments(NamedTuple):
 
         schema = output_schema(self.response_schema, self.dag)
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
+
+    def files(self) -> Attachments:
+        """The files that go out with the request. Raises InvalidRequest for what is no path."""
+        return Attachments(paths_of(self.attachments), self.max_attachment_bytes)
 
     def delivery(self) -> Delivery:
         """How the answer is to be left."""
@@ -101,6 +108,7 @@ class Try(NamedTuple):
     ledger: Ledger
     configuration: dict[str, Any]
     """What the task leaves under ``configuration``."""
+    attachments: Attachments = NO_ATTACHMENTS
 
 
 class Kind(NamedTuple):
@@ -212,6 +220,17 @@ def _retries(name: str, value: Any) -> None:
         raise wrong(name, "a number of 0 or more", value, "minimum")
 
 
+def _attachments(name: str, value: Any) -> None:
+    from airflow_chat_provider.task.attachments import check_paths
+
+    check_paths(name, value)
+
+
+def _size(name: str, value: Any) -> None:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise wrong(name, "a number of bytes, 1 or more", value, "minimum")
+
+
 def _branches(name: str, value: Any) -> None:
     from airflow_chat_provider.core.answer.choice import described
 
@@ -233,6 +252,8 @@ ARGUMENTS: dict[str, Kind] = {
     "model": Kind(text, optional=True),
     "prompt": Kind(_anything, optional=True),
     "system_prompt": Kind(_anything, optional=True),
+    "attachments": Kind(_attachments, optional=True),
+    "max_attachment_bytes": Kind(_size),
     "chat_conn_id": Kind(text),
     "configuration": Kind(_configuration, optional=True),
     "request_schema": Kind(_request_schema, optional=True),

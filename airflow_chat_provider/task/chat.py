@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.request.attachments import MAX_BYTES
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
@@ -37,6 +38,8 @@ class ChatCompletionOperator(RequestOperator):
     :param model: (templated) used instead of ``request["model"]``, the configuration's and the connection's
     :param prompt: (templated) a user message that is added at the end
     :param system_prompt: (templated) the one leading system message
+    :param attachments: (templated) paths or URLs of files that go into the last user message; see ``docs/files.md``
+    :param max_attachment_bytes: the most bytes that each of these files may have
     :param chat_conn_id: (templated) a connection of type ``chat``
     :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
@@ -68,6 +71,8 @@ class ChatCompletionOperator(RequestOperator):
         model: str | None = None,
         prompt: Any = None,
         system_prompt: Any = None,
+        attachments: Any = None,
+        max_attachment_bytes: int = MAX_BYTES,
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: SchemaArgument = DEFAULT_SCHEMA,
@@ -91,6 +96,8 @@ class ChatCompletionOperator(RequestOperator):
         self.model = model
         self.prompt = prompt
         self.system_prompt = system_prompt
+        self.attachments = attachments
+        self.max_attachment_bytes = max_attachment_bytes
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
         self._take_request_schema(request_schema)
@@ -149,6 +156,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
+        from airflow_chat_provider.task.attachments import located
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
@@ -162,7 +170,9 @@ class ChatCompletionOperator(RequestOperator):
             session = hook.session
             settings = session.settings
             schema = upstream.schema(arguments, settings)
-            request = session.prepare(upstream.with_model(request), schema)
+            files = arguments.files()
+            request = session.prepare(files.with_stand_ins(upstream.with_model(request)), schema)
+            request, files = files.noted(request)
             if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
                 from airflow_chat_provider.task.parse_checks import check_multiple_outputs
 
@@ -174,13 +184,13 @@ class ChatCompletionOperator(RequestOperator):
             if arguments.dry_run:
                 from airflow_chat_provider.task.dry_run import curl
 
-                print(curl(dialogue.request, settings))  # noqa: T201 - asked for; no other code shows a prompt
+                print(curl(dialogue.request, settings, located(files, arguments.dag)))  # noqa: T201 - asked for; no other code shows a prompt
                 return None
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
-                context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
+                context, files.identity(request), settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            this = Try(context, arguments, ledger, configuration)
+            this = Try(context, arguments, ledger, configuration, located(files, arguments.dag))
             reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
@@ -219,7 +229,8 @@ class ChatCompletionOperator(RequestOperator):
             if this.arguments.deferrable:
                 self._defer(this, session.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            key = this.ledger.key_of(dialogue.call, request)
+            replies.append(safe(session.send(request, idempotency_key=key, attachments=this.attachments)))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]
@@ -237,6 +248,7 @@ class ChatCompletionOperator(RequestOperator):
         delivery = this.arguments.delivery()._asdict() if why is None else None
         wanted = dialogue.wanted.to_dict()
         deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
+        deferred = deferred._replace(attachments=this.attachments.to_dict())
         handoff.hand_over(self, this, dialogue, deferred, replies)
 
     def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:

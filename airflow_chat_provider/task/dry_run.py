@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.settings import is_secret_name
+from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, shown
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.transport.server_memory import variants
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 _KEY = "CHAT_API_KEY"
 
 
-def curl(request: dict[str, Any], settings: Settings) -> str:
-    """The command. The key and any other secret header are shell variables in it."""
+def curl(request: dict[str, Any], settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> str:
+    """The command. The key and any other secret header are shell variables in it; attachments are named before it."""
     sent = variants(request, settings.base_url)[0]
     size, messages = len(encode(sent)), sent.get("messages")
     count = len(messages) if isinstance(messages, list) else 0
@@ -29,7 +30,17 @@ def curl(request: dict[str, Any], settings: Settings) -> str:
         f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
     ]
     summary = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
-    return summary + "\n" + " \\\n".join(lines)
+    return "\n".join((summary, *_files(attachments), " \\\n".join(lines)))
+
+
+def _files(attachments: Attachments) -> list[str]:
+    """A line for each file: the command has its path alone. Raises for a file that cannot be attached."""
+    if not attachments:
+        return []
+    from airflow_chat_provider.transport.attachments import look
+
+    lines = (f"#   {shown(one.path)}: {one.kind.media}, {one.size:,} bytes" for one in look(attachments))
+    return ["# A task sends these files where the command has only [attachment: path]:", *lines]
 
 
 def _headers(settings: Settings) -> list[str]:

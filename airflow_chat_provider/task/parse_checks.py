@@ -15,6 +15,7 @@ from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, Kind, check_values
+from airflow_chat_provider.task.attachments import check_user_message
 from airflow_chat_provider.templates.dag_templates import opened, output_schema, templates_of
 from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -74,6 +75,8 @@ def check_request(arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool
     if not templates_of(dag).is_template(source):
         schema = load_schema(opened(source, dag, "request_schema"))
         _warn(arguments.get("task_id"), check_known(request, schema, may_grow=may_grow))
+    if not mapped and not may_grow:
+        check_user_message(arguments, request)
     if arguments.get("result_format") == "tool_calls" and isinstance(request, dict):
         from airflow_chat_provider.core.answer.output_schema import Tools
 

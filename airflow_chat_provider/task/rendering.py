@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import BaseOperator
 
-_MUST_HAVE_VALUE = ("input", "output_path", "configuration")
+_MUST_HAVE_VALUE = ("input", "output_path", "configuration", "attachments")
 """Fields beside the request's whose templates must not give None: it means that an upstream task left nothing."""
 _CONTAINERS = (dict, list, tuple)
 

@@ -27,6 +27,7 @@ PUBLIC = {
     "operators": ["ChatCompletionBatchOperator", "ChatCompletionBranchOperator", "ChatCompletionOperator"],
     "provider_info": ["get_provider_info"],
     "retry_policy": ["ChatCompletionRetryPolicy"],
+    "results": ["read_errors", "read_results"],
     "schema": ["DEFAULT_SCHEMA", "SHIPPED", "check_rules", "validate_request"],
     "testing": ["ChatServer", "End", "Received", "Reply", "faults", "replies"],
     "tools": ["tool_message"],

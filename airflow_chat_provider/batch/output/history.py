@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.batch.files import file_error, readable
+from airflow_chat_provider.batch.files import readable
 from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
+from airflow_chat_provider.batch.output.scan import Scan
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, taking_up
 from airflow_chat_provider.core.answer.usage import counted
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.output.tally import Tally
     from airflow_chat_provider.batch.requests import Requests
-
-_SHOWN = 10  # places in a warning
 
 log = logging.getLogger(__name__)
 
@@ -98,29 +97,9 @@ class History:
             self.usage[recorded.index] = counted(recorded.usage)
 
     def _read(self, store: Store, kind: str) -> Iterator[Recorded]:
-        skipped, places = 0, list[str]()
-        for number, line in enumerate(store.lines(kind)):
-            try:
-                recorded = self._line(line)
-            except Foreign:
-                # The lines around it may belong to another batch too, and would then answer the wrong rows.
-                where = store.place(kind, number)
-                why = f"has a line that does not belong to this batch ({where}); move such lines out of the folder"
-                raise file_error("output", store.where(kind), why) from None
-            if recorded is not None:
-                yield recorded
-                continue
-            skipped += 1
-            if skipped <= _SHOWN:
-                places.append(store.place(kind, number))
-        if skipped:
-            self._stale |= kind == ERRORS
-            log.warning(
-                "Remove these damaged lines: %s%s. The batch asks again for rows that have no other line. A write that "
-                "was cut off, or a power loss, leaves such lines",
-                ", ".join(places),
-                f" and {skipped - len(places):,} more" if skipped > len(places) else "",
-            )
+        scan = Scan(store, kind, self._line, "The batch asks again for rows that have no other line")
+        yield from scan
+        self._stale |= kind == ERRORS and scan.skipped > 0
 
     def _line(self, line: bytes) -> Recorded | None:
         recorded = read_line(line)

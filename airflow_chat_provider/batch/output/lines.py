@@ -150,8 +150,8 @@ class Foreign(Exception):
     """A line that this batch did not write."""
 
 
-def read_line(line: bytes) -> Recorded | None:
-    """Read a line that a batch wrote; None for a damaged one. Raises Foreign for any other JSON object.
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """Parse a line that a batch wrote; None for a damaged one. Raises Foreign for any other JSON object.
 
     After a power loss, a disk leaves NUL bytes: also in front of a line that was written later.
     """
@@ -161,10 +161,23 @@ def read_line(line: bytes) -> Recorded | None:
         return None
     if not isinstance(value, dict):
         return None
-    index, asked = value.get("index"), value.get("asked")
+    index = value.get("index")
     if type(index) is not int or index < 0 or "id" not in value:
         raise Foreign
-    is_request_line, failed = "custom_id" in value, asked is not None
+    return value
+
+
+def has_failed(line: Mapping[str, Any]) -> bool:
+    """Is this the line of a row that failed?"""
+    return line.get("asked") is not None
+
+
+def read_line(line: bytes) -> Recorded | None:
+    """What the next run has to know of a line that a batch wrote; None for a damaged one. May raise Foreign."""
+    value = parse_line(line)
+    if value is None:
+        return None
+    is_request_line, failed, asked = "custom_id" in value, has_failed(value), value.get("asked")
     own_id = value["custom_id" if is_request_line else "id"]
     response = value.get("response") if is_request_line else value
     body = response.get("body") if isinstance(response, dict) else None
@@ -174,7 +187,7 @@ def read_line(line: bytes) -> Recorded | None:
         with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
             is_incomplete = incomplete(body) is not None
     return Recorded(
-        index,
+        value["index"],
         own_id if isinstance(own_id, str) else None,
         value.get("usage") or body.get("usage"),
         is_incomplete,

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from airflow_chat_provider.batch import files
 from airflow_chat_provider.batch.files import StoreError, file_error, readable
@@ -143,7 +143,7 @@ class LocalStore(Store):
         whole = 0
         with readable("output", self._path(kind)), self._path(kind).open("rb", buffering=1 << 20) as file:
             for line in file:
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n") or kind not in self._files:  # a folder that is only read stays as it is
                     whole += len(line)
                     yield line
                 elif _is_object(line):  # only its newline is missing: a crash or an editor dropped it
@@ -151,6 +151,10 @@ class LocalStore(Store):
                     yield line + b"\n"
                 else:
                     os.ftruncate(self._files[kind], whole)
+
+    def file(self, kind: str) -> IO[bytes]:
+        with readable("output", self._path(kind)):
+            return self._path(kind).open("rb")
 
     def add(self, kind: str, lines: list[bytes]) -> None:
         self.check()

@@ -6,11 +6,12 @@ import asyncio
 import bisect
 import io
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 from airflow_chat_provider.batch.files import readable, stored
 from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, OWNER, RESULTS, Store, TakenOver
@@ -101,6 +102,16 @@ class ObjectStore(Store):
                     for line in io.BytesIO(content):
                         number += 1
                         yield line if line.endswith(b"\n") else line + b"\n"
+
+    def file(self, kind: str) -> IO[bytes]:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it; it has no name and goes with this process
+        try:
+            file.writelines(self.lines(kind))
+            file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def add(self, kind: str, lines: list[bytes]) -> None:
         self.put(f"{kind}-{next(self._names)}", b"".join(lines))

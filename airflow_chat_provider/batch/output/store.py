@@ -14,9 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from airflow_chat_provider.batch.files import StoreError, reason, write_lines
+from airflow_chat_provider.batch.files import StoreError, file_error, reason, write_lines
 from airflow_chat_provider.core.json_text.nesting import loads
 
 IDENTITY, MANIFEST, OWNER, RESULTS, ERRORS = "batch.json", "manifest.json", "owner.json", "results", "errors"
@@ -74,7 +74,14 @@ class Store(ABC):
 
     @abstractmethod
     def lines(self, kind: str) -> Iterator[bytes]:
-        """All lines of a kind, in the order in which they were written, without half a line at the end."""
+        """All lines of a kind, in the order in which they were written.
+
+        A run that writes to the folder removes half a line at the end first.
+        """
+
+    @abstractmethod
+    def file(self, kind: str) -> IO[bytes]:
+        """All lines of a kind in one file, for a reader that goes back and forth in it."""
 
     @abstractmethod
     def add(self, kind: str, lines: list[bytes]) -> None:
@@ -132,6 +139,26 @@ class Store(ABC):
         where = (read_own(owner) or {}).get("where")
         who = f" ({where[:200]})" if isinstance(where, str) else ""
         return TakenOver(f"Let one run end before the next one begins: another run{who} now writes to {self._name}")
+
+
+def identity_in(store: Store) -> dict[str, Any] | None:
+    """What the folder says about the batch in it: {"id", "fingerprint", ...}. None where it holds no batch.
+
+    Raises InvalidRequest where the folder holds something else.
+    """
+    foreign = "belongs to something else; name another folder"
+    content = store.read(IDENTITY)
+    if content is None:
+        if store.holds(RESULTS) or store.holds(ERRORS) or store.read(MANIFEST) is not None:
+            raise file_error("output", store.where(RESULTS), "was not written by a batch; name another folder")
+        owner = store.read(OWNER)
+        if owner is not None and read_own(owner) is None:
+            raise file_error("output", store.where(OWNER), foreign)
+        return None
+    found = read_own(content)
+    if found is None or not isinstance(found.get("id"), str) or not isinstance(found.get("fingerprint"), dict):
+        raise file_error("output", store.where(IDENTITY), foreign)
+    return found
 
 
 def read_own(content: bytes) -> dict[str, Any] | None:

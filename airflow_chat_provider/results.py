@@ -1,0 +1,36 @@
+"""Reading the results of a batch, in a task or anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Literal
+
+from airflow_chat_provider.batch.output.reading import joined, outputs
+
+__all__ = ["read_errors", "read_results"]
+
+
+def read_results(
+    manifest: object, *, ordered: bool = False, on_unfinished: Literal["fail", "ignore"] = "fail"
+) -> Iterator[dict[str, Any]]:
+    """The lines of the rows that were answered, one dict for each row, read as they are asked for.
+
+    ``manifest`` is what ChatCompletionBatchOperator returned, or the path of its output folder, on this machine or in
+    an object store; or a list of them, as a mapped task returns it. With ``ordered=True``, lines come in the order of
+    the rows, those of several shards together: that takes 8 bytes a row, and a copy of an object store's lines in the
+    temporary folder. Otherwise the lines come as they lie there.
+
+    Damaged lines are skipped and named in the log. Raises InvalidRequest if there is no batch to read, and
+    ChatCompletionError if rows have neither a result nor an error yet; ``on_unfinished="ignore"`` reads what there is.
+    """
+    batches = outputs(manifest, on_unfinished)
+    if ordered:
+        return joined(batches, [batch.results_in_order() for batch in batches])
+    return chain.from_iterable(batch.results() for batch in batches)
+
+
+def read_errors(manifest: object, *, on_unfinished: Literal["fail", "ignore"] = "fail") -> Iterator[dict[str, Any]]:
+    """The lines of the rows that failed, one dict for each row, in the order of the rows; otherwise as read_results."""
+    batches = outputs(manifest, on_unfinished)
+    return joined(batches, [batch.errors() for batch in batches])
