@@ -35,7 +35,7 @@ class ChatCompletionBatchOperator(RequestOperator):
 
     :param input: (templated) the path of a .jsonl or .csv file, or a list of rows
     :param output: (templated) the folder for results, errors and manifest; one batch to a folder
-    :param response_schema: what an answer must fit: a JSON Schema, its path, or a type: a Pydantic model, ``list[Model]``
+    :param response_schema: what an answer must fit: a JSON Schema, its path, a Pydantic model, ``list[Model]``
     :param output_retries: how often to ask again if an answer does not fit
     :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the key under which to keep it ("response")
