@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.job import Job
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.core.errors import InvalidRequest
+    from airflow_chat_provider.task.arguments import OutputArgument
     from airflow_chat_provider.task.rendering import RenderedFields
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -37,7 +38,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param output: (templated) the folder for results, errors and manifest; one batch to a folder
     :param attachments: (templated) files for the row's last user message: ``["/data/{{ row.image }}"]``
     :param max_attachment_bytes: the most bytes that each of these files may have
-    :param response_schema: what an answer must fit: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: what an answer must fit: a JSON Schema, its path, a Pydantic model, ``list[Model]``
     :param output_retries: how often to ask again if an answer does not fit
     :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the key under which to keep it ("response")
@@ -76,7 +77,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
-        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        response_schema: OutputArgument = None,
         output_retries: int = 1,
         result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
         response_key: str | None = None,
