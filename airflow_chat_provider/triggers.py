@@ -181,6 +181,7 @@ class ChatCompletionTrigger(BaseTrigger):
             begun=entry.begun,
             note=partial(self._note, talk.key, entry.elapsed),
             guard=self.journal.acheck,
+            attachments=talk.attachments,
         )
         reply, dumped = await asafe_dump(reply)
         if not await self._keep(reply, dumped):

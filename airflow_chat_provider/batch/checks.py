@@ -167,7 +167,7 @@ def _response_key(name: str, value: object) -> None:
 _SHARED = (
     *REQUEST_FIELDS,
     *("chat_conn_id", "configuration", "request_schema", "response_schema", "output_retries", "result_format"),
-    *("on_incomplete", "timeout", "deadline", "max_attempts"),
+    *("attachments", "max_attachment_bytes", "on_incomplete", "timeout", "deadline", "max_attempts"),
 )
 ARGUMENTS: dict[str, Kind] = {
     **{name: CHAT_ARGUMENTS[name] for name in _SHARED},

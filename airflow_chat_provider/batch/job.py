@@ -132,11 +132,9 @@ class Job:
             )
         if tally.failures > self.engine.max_failures:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in tally.came.failed.most_common(5))
-            return ChatCompletionError(
-                f"Look at {self.engine.store.where(ERRORS)}, then run the task again; it asks only for rows that "
-                f"failed or are missing. {tally.failures:,} of {tally.total:,} rows failed (max_failures "
-                f"{self.max_failures}): {kinds}"
-            )
+            found = f"{tally.failures:,} of {tally.total:,} rows failed (max_failures {self.max_failures}): {kinds}"
+            where = f"See {self.engine.store.where(ERRORS)}"
+            return self.engine.reasons.error(found, where, self.engine.max_failures)
         if tally.missing:
             return ChatCompletionError(
                 f"Run the task again, and do not change the input meanwhile: {plural(tally.missing, 'row')} of "

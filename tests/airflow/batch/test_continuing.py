@@ -119,7 +119,7 @@ class TestFailures:
         batch.texts(20)
         batch.chat.default = refusing("row 1", "row 2")
         error = batch.error(max_failures="5%", max_concurrency=1)
-        assert not error.final
+        assert error.final
         assert "2 of 20 rows failed" in error.message
         assert "StatusError 400: 2" in error.message
         assert batch.pushed["return_value"]["failed"] == {"StatusError 400": 2}

@@ -18,15 +18,7 @@ from airflow_chat_provider.batch.output import store as output_store
 from airflow_chat_provider.batch.output.object_store import ObjectStore
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import replies
-from tests.support.batching import Batch, attach_store, in_order, lines, prompt_of
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The folder behind the store; Airflow takes no other one for it in this process."""
-    folder = tmp_path_factory.mktemp("store")
-    attach_store(folder)
-    return folder
+from tests.support.batching import Batch, in_order, lines, prompt_of
 
 
 @pytest.fixture
