@@ -12,7 +12,7 @@ from airflow_chat_provider.operators import ChatCompletionBatchOperator
 REQUESTS = Path(__file__).parent / "data" / "requests.jsonl"
 OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
 
-with DAG(dag_id="bulk_openai_file", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_openai_file", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     ask = ChatCompletionBatchOperator(
         task_id="ask",
         input=str(REQUESTS),

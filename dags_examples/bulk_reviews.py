@@ -19,7 +19,7 @@ VERDICT = {
     "additionalProperties": False,
 }
 
-with DAG(dag_id="bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     classify = ChatCompletionBatchOperator(
         task_id="classify",
         input=str(REVIEWS),

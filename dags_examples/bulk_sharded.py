@@ -18,7 +18,7 @@ REVIEWS = Path(__file__).parent / "data" / "reviews.csv"
 OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
 SHARDS = 3
 
-with DAG(dag_id="bulk_sharded", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_sharded", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     summarise = ChatCompletionBatchOperator.partial(
         task_id="summarise",
         input=str(REVIEWS),
