@@ -108,8 +108,8 @@ def _not_found(conn_id: str) -> str:
             "('/' is %2F, '#' is %23)"
         )
     return (
-        f"Create connection {conn_id!r} of type 'chat', or name another one in chat_conn_id: Airflow finds no "
-        "connection with that id that it can read"
+        f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "
+        "another one in chat_conn_id"
     )
 
 
