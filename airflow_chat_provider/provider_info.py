@@ -8,6 +8,8 @@ from typing import Any
 
 from airflow_chat_provider.core.connection.fields import FIELDS, Field
 
+_DOCUMENTATION = "https://airflow-chat-provider.readthedocs.io/"
+
 
 def get_provider_info() -> dict[str, Any]:
     """The provider info in the form of Airflow's ``provider_info.schema.json``."""
@@ -18,7 +20,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {
                 "integration-name": "Chat Completion",
-                "external-doc-url": "https://platform.openai.com/docs/api-reference/chat",
+                "external-doc-url": _DOCUMENTATION,
                 "tags": ["service"],  # one that every supported version of Airflow knows
             },
         ],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.job import Job
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.core.errors import InvalidRequest
+    from airflow_chat_provider.task.arguments import OutputArgument
     from airflow_chat_provider.task.rendering import RenderedFields
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -28,7 +29,7 @@ _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
 
 class ChatCompletionBatchOperator(RequestOperator):
-    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
+    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest, with its ``usage``.
 
     ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are as in ChatCompletionOperator; their
     templates see ``row``, whose values are data. A retry continues with the rows without a result, on any worker.
@@ -37,7 +38,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param output: (templated) the folder for results, errors and manifest; one batch to a folder
     :param attachments: (templated) files for the row's last user message: ``["/data/{{ row.image }}"]``
     :param max_attachment_bytes: the most bytes that each of these files may have
-    :param response_schema: what an answer must fit: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: what an answer must fit: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
     :param output_retries: how often to ask again if an answer does not fit
     :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the key under which to keep it ("response")
@@ -76,7 +77,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
-        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        response_schema: OutputArgument = None,
         output_retries: int = 1,
         result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
         response_key: str | None = None,
@@ -170,9 +171,11 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._check_filled()
             self._background = Background()
             manifest, error = self._job(template).run(self._background)
-            if error is not None:
-                if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+                context["ti"].xcom_push(key="usage", value=manifest["usage"])
+                if error is not None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
+            if error is not None:
                 raise error
             return manifest
 

@@ -8,12 +8,12 @@ from typing import Any
 class ChatCompletionError(Exception):
     """A chat completion that failed. ``message`` starts with what its reader can do.
 
-    ``status``      the HTTP status, if a response began
-    ``code``        the server's own error code
-    ``request_id``  the server's name for the request, which its support may ask for
-    ``retry_after`` seconds that the server asked to wait, if that wait was not made
-    ``body``        what was received (parsed JSON or text); never the request
-    ``final``       True if running the task again cannot help
+    - ``status``: the HTTP status, if a response began
+    - ``code``: the server's own error code
+    - ``request_id``: the server's name for the request, which its support may ask for
+    - ``retry_after``: seconds that the server asked to wait, if that wait was not made
+    - ``body``: what was received (parsed JSON or text); never the request
+    - ``final``: True if running the task again cannot help
     """
 
     final: bool = False

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
+OutputArgument: TypeAlias = Any
+"""SchemaArgument, or a type: what ``A | B`` and a ``TypeAdapter`` are, no annotation says before Python 3.15."""
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 _LIMITS = ("timeout", "deadline", "max_attempts")
@@ -56,7 +58,7 @@ class ChatArguments(NamedTuple):
     request_schema: SchemaArgument = None
     names_schema: bool = False
     """True where the DAG's author gave ``request_schema``, even if it equals the default."""
-    response_schema: SchemaArgument | type = None
+    response_schema: OutputArgument = None
     output_retries: int = 1
     result_format: ResultFormat = "raw"
     check_status: bool = True
@@ -209,13 +211,17 @@ def _request_schema(name: str, value: Any) -> None:
 
 
 def _response_schema(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping | str | os.PathLike | type):
-        is_instance = callable(getattr(value, "model_json_schema", None))
-        hint = f"; give the class {type(value).__name__}, not an instance of it" if is_instance else ""
-        what = "a JSON Schema (a dict), the path of a .json file, or a Pydantic model class"
-        raise wrong(name, what, value, hint=hint)
-    if value == "":
+    from airflow_chat_provider.core.answer import model_types
+
+    if isinstance(value, str):
         text(name, value)
+        if model_types.may_be_path(value):
+            return
+    elif isinstance(value, Mapping | os.PathLike) or model_types.is_type(value):
+        return
+    todo = model_types.instead_of(value, name) or f"Correct {name}, which is {shown(value)}"
+    what = "a JSON Schema (a dict), the path of a .json file, or a type (a Pydantic model, list[Model], A | B)"
+    raise InvalidRequest(f"{todo}: it must be {what}", path=name, keyword="type")
 
 
 def _retries(name: str, value: Any) -> None:
@@ -312,8 +318,16 @@ def arguments_of(task: BaseOperator) -> dict[str, Any]:
     return given
 
 
+def _is_type(value: object) -> bool:
+    from airflow_chat_provider.core.answer.model_types import is_type
+
+    return is_type(value)
+
+
 def _check_no_template(name: str, value: object, has_marks: IsTemplate) -> None:
     if isinstance(value, type) or not holds_template(value, has_marks):
+        return
+    if name == "response_schema" and _is_type(value):  # Annotated[Model, ...] has the model's methods, as `resolve`
         return
     hint = "; or put a schema with such marks in its texts into a .json file" if name == "response_schema" else ""
     raise InvalidRequest(

@@ -53,7 +53,12 @@ class RequestOperator(BaseOperator):
         return task
 
     def __init__(self, *, retry_policy: Any = DEFAULT_POLICY, **kwargs: Any) -> None:
-        # It is named here so that Airflow takes it from default_args, and takes our default for partial().
+        # retry_policy is named here so that Airflow takes it from default_args, and our default for partial().
+        from airflow_chat_provider.task.parse_checks import naming
+        from airflow_chat_provider.task.unknown_arguments import check_names
+
+        with naming(str(kwargs.get("task_id"))):
+            check_names(type(self), kwargs, above=RequestOperator)
         super().__init__(**policy_argument(retry_policy), **kwargs)
 
     @classmethod

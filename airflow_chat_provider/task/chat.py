@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, OutputArgument, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.transport.session import Session
 
@@ -44,7 +44,7 @@ class ChatCompletionOperator(RequestOperator):
     :param chat_conn_id: (templated) a connection of type ``chat``
     :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: the answer must fit it: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: the answer must fit it: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
     :param output_retries: how often an answer that does not fit is asked for again
     :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
@@ -77,7 +77,7 @@ class ChatCompletionOperator(RequestOperator):
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: SchemaArgument = DEFAULT_SCHEMA,
-        response_schema: SchemaArgument | type = None,
+        response_schema: OutputArgument = None,
         output_retries: int = 1,
         result_format: ResultFormat = "raw",
         check_status: bool = True,

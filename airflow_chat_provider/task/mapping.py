@@ -10,6 +10,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGro
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
 from airflow_chat_provider.task.parse_checks import naming
+from airflow_chat_provider.task.unknown_arguments import check_names
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, TaskGroup
@@ -22,6 +23,7 @@ def check_partial(operator: type[Any], given: Mapping[str, Any]) -> None:
     group = given.get("task_group") or (TaskGroupContext.get_current(dag) if dag is not None else None)
     task_id = given.get("task_id") or "?"
     with naming(group.child_id(task_id) if group is not None else task_id):
+        check_names(operator, given)
         arguments = {**_defaults(operator, dag, group, given), **given}
         operator._check_arguments(arguments, dag, mapped=True)  # noqa: SLF001 - an operator of ours
 
@@ -43,6 +45,7 @@ class Checked(OperatorPartial):
 
     def expand(self, **mapped_kwargs: Any) -> Any:
         """Airflow's own. Each value of a list that stands in the DAG is checked by itself."""
+        self._check_names(mapped_kwargs)
         for name, values in mapped_kwargs.items():
             for value in values if isinstance(values, list | tuple) else ():
                 self._check({name: value})
@@ -52,14 +55,21 @@ class Checked(OperatorPartial):
         """Airflow's own. Each dict of a list that stands in the DAG is checked."""
         for given in kwargs if isinstance(kwargs, Sequence) else ():
             if isinstance(given, Mapping):
+                self._check_names(given)
                 self._check(given)
         return super().expand_kwargs(kwargs, strict=strict)
 
-    def _check(self, given: Mapping[str, Any]) -> None:
-        operator: Any = self.operator_class
+    def _check_names(self, given: Mapping[str, Any]) -> None:
         self._expand_called = True  # if the check fails, Airflow would warn that nothing was expanded
         with naming(self.kwargs["task_id"]):
-            operator._check_each(given, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
+            check_names(self.operator_class, given)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        operator: Any = self.operator_class
+        self._expand_called = True  # as above
+        with naming(self.kwargs["task_id"]):
+            named = {"task_id": self.kwargs["task_id"], **given}
+            operator._check_each(named, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
 
 
 def checked_partial(partial: OperatorPartial) -> OperatorPartial:

@@ -23,7 +23,7 @@ def runtime(project: Path) -> list[Requirement]:
     return [Requirement(line) for line in declared["project"]["dependencies"]]
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "servers.lock", "engines.lock"])
+@pytest.mark.parametrize("lock", [*LOCKS, "servers.lock", "engines.lock", "docs.lock", "twine.lock"])
 def test_a_lock_pins_exact_versions_and_no_place_to_get_them_from(project: Path, lock: str) -> None:
     for requirement in requirements(project / "requirements" / lock):
         assert re.fullmatch(r"==[^*]+", str(requirement.specifier)), requirement

@@ -120,9 +120,27 @@ def test_a_form_that_was_left_empty_sets_nothing(connection_type: dict[str, Any]
     form = connection_type["conn-fields"]
     stored = {name: field["schema"].get("default") for name, field in form.items()}
 
-    for name, field in form.items():
-        jsonschema.validate(stored[name], field["schema"])
+    assert all("null" in field["schema"]["type"] for field in form.values())  # else Airflow takes it for required
     assert fields.read_extras(json.dumps(stored)) == {}
+
+
+def test_the_form_begins_with_the_model_and_offers_no_null_as_a_way_to_authenticate(
+    connection_type: dict[str, Any],
+) -> None:
+    form = connection_type["conn-fields"]
+    assert list(form)[:2] == ["model", "auth"]
+    assert form["auth"]["schema"]["enum"] == ["bearer", "api-key", "none"]
+
+
+def test_each_section_of_the_form_is_in_one_place_after_the_fields_without_one(
+    connection_type: dict[str, Any],
+) -> None:
+    # Airflow shows no extra at all if each has a section, and the large editors of JSON are not among the first fields.
+    schemas = [field["schema"] for field in connection_type["conn-fields"].values()]
+    sections = [schema.get("section", "") for schema in schemas]
+    assert sections[0] == ""
+    assert sections == sorted(sections, key=list(dict.fromkeys(sections)).index)
+    assert not [schema for schema in schemas if "object" in schema["type"] and "section" not in schema]
 
 
 def test_each_field_of_the_form_has_a_label_and_a_description_in_one_line_with_its_default(
@@ -137,10 +155,12 @@ def test_each_field_of_the_form_has_a_label_and_a_description_in_one_line_with_i
 
 
 @pytest.mark.parametrize(("name", "field"), fields.FIELDS.items())
-def test_readme_describes_each_extra_as_the_form_does(name: str, field: fields.Field, project: Path) -> None:
+def test_the_page_of_the_connection_describes_each_extra_as_the_form_does(
+    name: str, field: fields.Field, project: Path
+) -> None:
     default = f"`{field.shown_default}`" if field.kind == "string" and field.shown_default else field.shown_default
     row = f"| `{name}` | {field.help} | {default} |".replace("|  |", "| |")
-    assert row in (project / "README.md").read_text("utf-8").splitlines()
+    assert row in (project / "docs" / "connection.md").read_text("utf-8").splitlines()
 
 
 def test_the_defaults_of_settings_are_those_that_the_form_names() -> None:

@@ -299,7 +299,8 @@ class Reply(NamedTuple):
     is wrong with the reply, if anything. ``seconds`` is the time from the first attempt to the last byte. ``notes`` has
     a line for each attempt that was made again. ``changes`` says what was changed in ``body`` so that XCom can keep it,
     and ``doubts`` what was read otherwise than the server wrote it: sentences for a log, which quote nothing of the
-    answer.
+    answer. ``key``: the answer is an object around the value that was wanted, which stands under this key; a dialogue
+    finds that out.
     """
 
     status: int | None
@@ -312,6 +313,7 @@ class Reply(NamedTuple):
     notes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    key: str | None = None
 
     def __repr__(self) -> str:
         """Nothing of what was said: a reply may stand in a traceback or a log."""

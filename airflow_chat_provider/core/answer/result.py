@@ -136,7 +136,8 @@ def _result(reply: Reply, result_format: ResultFormat, request: Mapping[str, Any
     found = read_json(reply, request, may_be_hidden=True)
     doubts.extend(found.doubts)
     if found.where is None:
-        return found.value
+        value = found.value
+        return value[reply.key] if isinstance(value, dict) and reply.key in value else value
     if reason := incomplete(reply.body):
         raise incomplete_error(reply, reason)
     raise output_error(

@@ -1,4 +1,4 @@
-"""The extras of a connection, in one table: the reader, the form in Airflow's UI and README's table come from it.
+"""The extras of a connection, in one table: the reader, the form in Airflow's UI and the documentation come from it.
 
 Every Airflow component imports this module at its start, through ``provider_info``: so it imports next to nothing, and
 what only some values need is imported where they are read.
@@ -163,7 +163,8 @@ def _schema(value: object) -> str | dict[str, Any] | None:
 class Field(NamedTuple):
     """One extra of a connection.
 
-    ``label``, ``kind`` (a JSON type) and ``rule`` (further keywords of JSON Schema) describe its field in the form.
+    ``label``, ``kind`` (a JSON type) and ``rule`` (further keywords of JSON Schema, and Airflow's ``section``) describe
+    its field in the form.
     ``help`` is one line of Markdown, which does not name the default. ``read`` makes a given value what Settings has;
     ``default`` is what Settings has without one.
     """
@@ -183,8 +184,13 @@ class Field(NamedTuple):
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
 
-_ABOVE_0 = {"minimum": 0}
-_FROM_1 = {"minimum": 1}
+# A section of the form is closed until it is wanted. So the first fields are those that most connections need, and the
+# two editors of JSON, which are large, are out of the way. Airflow shows no field at all if each has a section.
+_REQUESTS = {"section": "Requests"}
+_LIMITS = {"section": "Times and limits"}
+_NETWORK = {"section": "Network"}
+_ABOVE_0 = {**_LIMITS, "minimum": 0}
+_FROM_1 = {**_LIMITS, "minimum": 1}
 
 FIELDS: Mapping[str, Field] = {
     "model": Field("Model", "string", "Used where neither the task nor its configuration names a model", _text),
@@ -194,19 +200,17 @@ FIELDS: Mapping[str, Field] = {
         "How the API key is sent: as a `bearer` token, in an `api-key` header (Azure), or not at all (`none`)",
         _auth,
         "bearer",
-        {"enum": ["bearer", "api-key", "none", None]},
+        {"enum": ["bearer", "api-key", "none"]},
     ),
     "organization": Field("Organization", "string", "Sent as the header `OpenAI-Organization`", _ascii),
     "project": Field("Project", "string", "Sent as the header `OpenAI-Project`", _ascii),
-    "headers": Field("Headers", "object", f"A JSON object of headers, sent with each request. {_MASKED}", _headers),
-    "query": Field(
-        "Query",
-        "object",
-        'A JSON object of query parameters, as `{"api-version": "..."}` for Azure; masked in logs as `headers` are',
-        _query,
-    ),
     "endpoint": Field(
-        "Endpoint", "string", "The path under the base URL", _endpoint, DEFAULT_ENDPOINT, {"minLength": 1}
+        "Endpoint",
+        "string",
+        "The path under the base URL",
+        _endpoint,
+        DEFAULT_ENDPOINT,
+        {**_REQUESTS, "minLength": 1},
     ),
     "request_schema": Field(
         "Request schema",
@@ -215,6 +219,21 @@ FIELDS: Mapping[str, Field] = {
         "the absolute path of a JSON Schema, or `none`",
         _schema,
         "2026-11",
+        _REQUESTS,
+    ),
+    "headers": Field(
+        "Headers",
+        "object",
+        f"A JSON object of headers, sent with each request. {_MASKED}",
+        _headers,
+        rule=_REQUESTS,
+    ),
+    "query": Field(
+        "Query",
+        "object",
+        'A JSON object of query parameters, as `{"api-version": "..."}` for Azure; masked in logs as `headers` are',
+        _query,
+        rule=_REQUESTS,
     ),
     "timeout": Field(
         "Timeout", "number", "Seconds for one attempt, from connecting to the last byte", _seconds, 600.0, _ABOVE_0
@@ -236,12 +255,27 @@ FIELDS: Mapping[str, Field] = {
         _FROM_1,
     ),
     "proxy": Field(
-        "Proxy", "string", "An `http://`, `https://` or `socks5://` URL, instead of the environment's", _proxy
+        "Proxy",
+        "string",
+        "An `http://`, `https://` or `socks5://` URL, instead of the environment's",
+        _proxy,
+        rule=_NETWORK,
     ),
-    "verify": Field("Verify TLS", "string", "`true`, `false`, or the path of a CA file or folder (PEM)", _verify, True),
-    "client_cert": Field("Client certificate", "string", "The path of a PEM file", _text),
+    "verify": Field(
+        "Verify TLS",
+        "string",
+        "`true`, `false`, or the path of a CA file or folder (PEM)",
+        _verify,
+        True,
+        _NETWORK,
+    ),
+    "client_cert": Field("Client certificate", "string", "The path of a PEM file", _text, rule=_NETWORK),
     "client_key": Field(
-        "Client key", "string", "The path of the certificate's key, if that is in another PEM file", _text
+        "Client key",
+        "string",
+        "The path of the certificate's key, if that is in another PEM file",
+        _text,
+        rule=_NETWORK,
     ),
 }
 

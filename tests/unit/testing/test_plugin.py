@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-# What the README tells a user to do, in an Airflow that was never used before.
-HEADING = "\n## Testing your DAGs\n"
+from tests.support.documents import blocks
 
 TESTS = """
 import json
@@ -66,21 +64,19 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 
 
 @pytest.mark.slow
-def test_the_example_in_the_readme(project: Path, user: Path, environment: dict[str, str]) -> None:
-    section = (project / "README.md").read_text("utf-8").partition(HEADING)[2].partition("\n## ")[0]
-    names = re.findall(r"`([\w/]+\.py)`", section)
-    files = re.findall(r"```python\n(.+?)```", section, re.DOTALL)
-    (commands,) = re.findall(r"```console\n(.+?)```", section, re.DOTALL)
-    for name, text in zip(names, files, strict=True):
-        (user / name).parent.mkdir(exist_ok=True)
-        (user / name).write_text(text, "utf-8")
+def test_the_page_about_testing_as_a_user_follows_it(project: Path, user: Path, environment: dict[str, str]) -> None:
+    page = blocks(project, project / "docs" / "testing.md")
+    for block in page:
+        if block.file is not None:
+            (user / block.file).parent.mkdir(exist_ok=True)
+            (user / block.file).write_text(block.text, "utf-8")
+    (commands,) = (block.text for block in page if block.language == "console")
 
     script = "".join(line.removeprefix("$ ") + "\n" for line in commands.splitlines())
     output = run(["bash", "-euc", script], user, environment)
 
-    assert names == ["dags/summary.py", "test_summary.py"]
-    assert len(files[1].splitlines()) == 10
-    assert "1 passed" in output
+    tests = sum(block.text.count("\ndef test_") for block in page)
+    assert f"{tests} passed" in output
 
 
 def test_the_connection_is_there_for_the_test_alone_and_nothing_is_imported_early(
