@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.decorator import TaskDecorator
 
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
-    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, OutputArgument, SchemaArgument
 
 
 class Arguments(TypedDict, total=False):
@@ -61,10 +61,12 @@ class Arguments(TypedDict, total=False):
     model: str | None
     prompt: Any
     system_prompt: Any
+    attachments: Any
+    max_attachment_bytes: int
     chat_conn_id: str
     configuration: Any
     request_schema: SchemaArgument
-    response_schema: SchemaArgument | type
+    response_schema: OutputArgument
     output_retries: int
     result_format: ResultFormat
     check_status: bool

@@ -47,15 +47,23 @@ def load_schema(source: SchemaSource | RequestSchema) -> RequestSchema | None:
     )
 
 
-def load_response_schema(source: SchemaSource | type) -> OutputSchema | None:
-    """The schema that ``response_schema`` names: a dict, a path to a JSON file, a Pydantic model class; None for None.
+def load_response_schema(source: Any) -> OutputSchema | None:
+    """The schema that ``response_schema`` names: a dict, a path to a JSON file, a type; None for None.
 
     Raises InvalidRequest for a schema that cannot be read or used.
     """
     from airflow_chat_provider.core.answer.output_schema import load_output, output_from_text
+    from airflow_chat_provider.core.request.schema_faults import check_shape
 
     if isinstance(source, str | os.PathLike):
-        return output_from_text(_read(str(source), "response_schema"), str(source))
+        name = str(source)
+        output = output_from_text(_read(name, "response_schema"), name)
+        why = check_shape(output.schema)
+        if why is not None:
+            raise schemas.bad_schema(name, "response_schema", why)
+        return output
+    if isinstance(source, Mapping) and (why := check_shape(source)) is not None:
+        raise schemas.bad_schema("response_schema", "response_schema", why)
     return load_output(source)
 
 

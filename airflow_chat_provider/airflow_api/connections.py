@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,11 +87,7 @@ def _readable(conn_id: str) -> Iterator[None]:
     except (exceptions.AirflowNotFoundException, ImportError) as error:
         if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
             raise
-        raise InvalidConnection(
-            f"Create connection {conn_id!r} of type 'chat', or name another one in chat_conn_id: Airflow finds no "
-            "connection with that id that it can read",
-            field="conn_id",
-        ) from None
+        raise InvalidConnection(_not_found(conn_id), field="conn_id") from None
     except (ValueError, TypeError):
         why = "Airflow can read it neither as a URI nor as JSON"
     except exceptions.AirflowException as error:
@@ -100,6 +97,20 @@ def _readable(conn_id: str) -> Iterator[None]:
     else:
         return
     raise InvalidConnection(f"Write connection {conn_id!r} anew: {why}", field="conn_id") from None
+
+
+def _not_found(conn_id: str) -> str:
+    """Airflow passes over a variable that it cannot read, and says that there is no such connection."""
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    if variable in os.environ:
+        return (
+            f"Correct {variable}: Airflow cannot read it. Write it as JSON, or percent-encode the key in its URI "
+            "('/' is %2F, '#' is %23)"
+        )
+    return (
+        f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "
+        "another one in chat_conn_id"
+    )
 
 
 def limited(settings: Settings, limits: Mapping[str, Any], log: Log) -> Settings:

@@ -15,7 +15,7 @@ from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, s
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.
-_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body")
+_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body", "calls")
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SHARD = re.compile(r"\s*(?:(?P<part>\d+)\s*/\s*(?P<of>\d+)|(?P<start>\d*)\s*:\s*(?P<stop>\d*))\s*")
@@ -167,7 +167,7 @@ def _response_key(name: str, value: object) -> None:
 _SHARED = (
     *REQUEST_FIELDS,
     *("chat_conn_id", "configuration", "request_schema", "response_schema", "output_retries", "result_format"),
-    *("on_incomplete", "timeout", "deadline", "max_attempts"),
+    *("attachments", "max_attachment_bytes", "on_incomplete", "timeout", "deadline", "max_attempts"),
 )
 ARGUMENTS: dict[str, Kind] = {
     **{name: CHAT_ARGUMENTS[name] for name in _SHARED},

@@ -17,11 +17,12 @@ from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
+from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
-from airflow_chat_provider.core.answer.usage import together
+from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
-from airflow_chat_provider.transport.session import AsyncSession, call_for
+from airflow_chat_provider.transport.session import AsyncSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.request.attachments import Attachments
 
 _ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
 _GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
@@ -62,6 +64,7 @@ class Engine:
     tokens_per_minute: float | None
     max_failures: float
     error: Exception | None = field(default=None, init=False)
+    reasons: Reasons = field(default_factory=Reasons, init=False)
 
     async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
         """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
@@ -126,7 +129,7 @@ class Engine:
             await self._failed(row, outcome, spent)
             return
         line, reason = outcome
-        count = self.tally.success(spent.usage, incomplete=reason is not None)
+        count = self.tally.success(spent.took, incomplete=reason is not None)
 
         def stored() -> None:
             self.history.done[row.index] = 1
@@ -137,13 +140,14 @@ class Engine:
     async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
         """The row's line and why its answer is incomplete (None: it is complete); or its error, whatever went wrong."""
         try:
-            dialogue = server_memory.begin(self.requests.for_row(row), self.wanted, self.settings)
-            reply = await self._drive(row, dialogue, spent)
+            request, files = self.requests.for_row(row)
+            dialogue = server_memory.begin(request, self.wanted, self.settings)
+            reply = await self._drive(row, dialogue, files, spent)
             server_memory.learn(dialogue, self.settings.base_url)
             if reply.error is not None:
                 return reply.error
             warnings: list[str] = []
-            line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
+            line = self.shape.success(row, dialogue.question, reply, self._took(row, spent), warnings)
             self.requests.warn(warnings, row.place)
         except (Stopped, Hopeless):
             raise
@@ -152,25 +156,27 @@ class Engine:
         else:
             return line
 
-    async def _drive(self, row: Row, dialogue: Dialogue, spent: Spent) -> Reply:
+    async def _drive(self, row: Row, dialogue: Dialogue, files: Attachments, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
         key = f"{self._batch_id}-{row.index}-{self.history.ended_calls.get(row.index, 0)}"
 
         async def send(dialogue: Dialogue) -> Reply:
             request = dialogue.request
             own_key = key if dialogue.call == 1 else f"{key}-{dialogue.call}"
-            return await self._caller.call(call_for(request, self.settings), request, own_key, spent)
+            call = await self.requests.call(row, request, files)
+            return await self._caller.call(call, request, own_key, spent)
 
         return await adrive(dialogue, send)
 
-    def _usage(self, row: Row, spent: Spent) -> Any:
-        """The usage of all calls for the row, in earlier runs too."""
-        return together(self.history.usage.get(row.index), spent.usage)
+    def _took(self, row: Row, spent: Spent) -> Spending:
+        """What all calls for the row took, in earlier runs too."""
+        return self.history.took.get(row.index, Spending()).plus(spent.took)
 
     async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
         ended = self.history.ended_calls.get(row.index, 0) + spent.ended
-        line = self.shape.failure(row, error, ended, self._usage(row, spent))
-        stored = self.tally.failure(error, spent.usage)
+        line = self.shape.failure(row, error, ended, self._took(row, spent))
+        stored = self.tally.failure(error, spent.took)
+        self.reasons.note(error, row.place)
         if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
         await self._write(ERRORS, line, stored)

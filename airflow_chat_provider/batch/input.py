@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from hashlib import blake2b
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple
 
+from airflow_chat_provider.batch.csv_places import places
 from airflow_chat_provider.batch.files import file_error, local_path, readable, stored
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, fault, loads
@@ -24,6 +26,9 @@ _OPENAI_LINE = frozenset({"custom_id", "method", "url", "body"})
 _BARE_LINE = frozenset({"custom_id", "body"})
 _MAX_LINE = 1 << 28  # bytes; a file with a longer line is not a file of rows
 _MARK = codecs.BOM_UTF8
+_A_LIST = "a JSON list begins here; put each object on a line of its own, without brackets and commas around it"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,9 @@ def _has_messages(body: Any) -> bool:
     return isinstance(messages, list) and all(isinstance(one, Mapping) and "role" in one for one in messages)
 
 
-def row_error(place: str, why: str, keyword: str = "row") -> InvalidRequest:
-    """The error of a row that is not sent."""
-    return InvalidRequest(f"Correct {place}: {why}", path=place, keyword=keyword)
+def row_error(place: str, why: str, keyword: str = "row", at: str | None = None) -> InvalidRequest:
+    """The error of a row that is not sent; ``at`` is the place in the row, if that is known."""
+    return InvalidRequest(f"Correct {at or place}: {why}", path=place, keyword=keyword)
 
 
 def body_of(line: dict[str, Any], place: str, endpoint: str) -> Any:
@@ -164,8 +169,16 @@ class _File:
     def _decoded(self, line: bytes, number: int, encoding: str = "utf-8") -> str:
         try:
             return line.decode(encoding)
-        except UnicodeDecodeError:
-            raise file_error("input", self.path, f"is not UTF-8 (line {number}): save it as UTF-8") from None
+        except UnicodeDecodeError as error:
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise self._broken("1:1", "it is UTF-16; save it as UTF-8") from None
+            column = len(error.object[: error.start].decode()) + 1
+            raise self._broken(f"{number}:{column}", "this is not UTF-8; save the file as UTF-8") from None
+
+    def _broken(self, place: object, why: str) -> InvalidRequest:
+        """The error of a file in which something is wrong at ``place``: a line, or a line and a column."""
+        where = f"{self.name}:{place}"
+        return InvalidRequest(f"Correct {where}: {why} (input {str(self.path)!r})", path="input", keyword="file")
 
 
 class JsonLines(_File):
@@ -179,8 +192,7 @@ class JsonLines(_File):
                 digest.update(line)
                 count += not _is_blank(line)
                 if len(line) == _MAX_LINE:
-                    why = f"has a line of more than {_MAX_LINE >> 20} MiB (line {number})"
-                    raise file_error("input", self.path, why)
+                    raise self._broken(number, f"the line is longer than {_MAX_LINE >> 20} MiB")
                 self._decoded(line, number)
         if not count and self.name.endswith(".gz"):
             with readable("input", self.path):
@@ -208,7 +220,10 @@ def _parsed(line: bytes, index: int, place: str) -> Row:
     try:
         return _checked(Row(index, place, loads(line.decode("utf-8-sig")), size=len(line)))
     except json.JSONDecodeError as error:
-        why = "it is not JSON: {0} at column {2}".format(*fault(error))
+        words, _, column = fault(error)
+        is_list = index == 0 and line.decode("utf-8-sig").strip() == "["
+        why = _A_LIST if is_list else f"it is not JSON: {words}"
+        return Row(index, place, error=row_error(place, why, "json", f"{place}:{column}"))
     except TooDeep:
         why = f"it is nested too deeply ({LEVELS})"
     except ValueError:
@@ -231,10 +246,14 @@ class Csv(_File):
     def __init__(self, path: object, delimiter: str) -> None:
         super().__init__(path)
         self._delimiter = delimiter
+        self._record: list[str] = []
 
     def survey(self) -> Survey:
         digest = blake2b(digest_size=16)
-        with self._table(digest.update) as (_, table):
+        with self._table(digest.update) as (header, table):
+            if len(header) == 1 and any(sign in header[0] for sign in ";\t|"):
+                words = "Save %s with commas (or with tabs, as .tsv): its first line names one column only, %r"
+                log.warning(words, self.name, header[0][:100])
             return Survey(sum(1 for _ in table), digest.hexdigest())
 
     def rows(self, is_wanted: Callable[[int], bool]) -> Iterator[Row]:
@@ -246,9 +265,14 @@ class Csv(_File):
                 if len(cells) == len(header):
                     yield Row(index, place, dict(zip(header, cells, strict=True)), size=sum(map(len, cells)))
                 else:
-                    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-                    why = f"it has {count}, but the header has {len(header)}"
-                    yield Row(index, place, error=row_error(place, why))
+                    yield Row(index, place, error=self._miscounted(place, number, cells, header))
+
+    def _miscounted(self, place: str, number: int, cells: list[str], header: list[str]) -> InvalidRequest:
+        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        why = f"the row has {count}, but the header has {len(header)}"
+        found = places(self._record, self._delimiter)
+        line, column = found.cells[len(header)] if len(found.cells) > len(header) else found.end
+        return row_error(place, why, at=f"{self.name}:{number + line}:{column}")
 
     @contextmanager
     def _table(
@@ -274,20 +298,27 @@ class Csv(_File):
     def _lines(self, file: IO[bytes], seen: Callable[[bytes], object]) -> Iterator[str]:
         for number, line in enumerate(file, 1):
             seen(line)
-            yield self._decoded(line, number, "utf-8-sig" if number == 1 else "utf-8")
+            text = self._decoded(line, number, "utf-8-sig" if number == 1 else "utf-8")
+            self._record.append(text)
+            yield text
 
     def _cells(self, reader: Any) -> Iterator[tuple[int, list[str]]]:
         number = reader.line_num + 1
+        self._record.clear()
         while (cells := self._next(reader)) is not None:
             if cells:  # an empty line is not a row
                 yield number, cells
             number = reader.line_num + 1
+            self._record.clear()
 
     def _next(self, reader: Any) -> list[str] | None:
         try:
             return next(reader, None)
         except csv.Error as error:
-            raise file_error("input", self.path, f"is not valid CSV (line {reader.line_num}): {error}") from None
+            found = places(self._record, self._delimiter)
+            line, column = found.stray or found.opened or found.end
+            first = reader.line_num - len(self._record) + 1
+            raise self._broken(f"{first + line}:{column}", f"it is not valid CSV: {error}") from None
 
 
 Source = Rows | JsonLines | Csv

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input import Source, Survey
+    from airflow_chat_provider.batch.output.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Job:
         try:
             batch_id = self._claim()
             engine.history.load(store, engine.tally, engine.requests)
+            if engine.tally.stored.succeeded:
+                engine.tally.note_model(_model_in(store))
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
             spent = engine.tally.tokens
@@ -76,8 +80,8 @@ class Job:
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
         if changed and self.on_changed == "fail":
             raise InvalidRequest(
-                "Name another output, or set on_changed='restart' to delete the results in "
-                f"{store.where(RESULTS)}: they were made with a different {' and '.join(changed)}",
+                f"Name another output: its results were made with a different {' and '.join(changed)}. Or set "
+                f"on_changed='restart' to delete {store.where(RESULTS)}",
                 path="output",
                 keyword="fingerprint",
             )
@@ -132,17 +136,25 @@ class Job:
             )
         if tally.failures > self.engine.max_failures:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in tally.came.failed.most_common(5))
-            return ChatCompletionError(
-                f"Look at {self.engine.store.where(ERRORS)}, then run the task again; it asks only for rows that "
-                f"failed or are missing. {tally.failures:,} of {tally.total:,} rows failed (max_failures "
-                f"{self.max_failures}): {kinds}"
-            )
+            found = f"{tally.failures:,} of {tally.total:,} rows failed (max_failures {self.max_failures}): {kinds}"
+            where = f"See {self.engine.store.where(ERRORS)}"
+            return self.engine.reasons.error(found, where, self.engine.max_failures)
         if tally.missing:
             return ChatCompletionError(
                 f"Run the task again, and do not change the input meanwhile: {plural(tally.missing, 'row')} of "
                 f"{self.source.name} disappeared while it was read"
             )
         return None
+
+
+def _model_in(store: Store) -> str | None:
+    """The model that answered in earlier runs, as the manifest of the last one says, if that was written."""
+    try:
+        manifest = loads(store.read(MANIFEST) or b"null")
+        model = manifest["usage"]["model"]
+    except (ValueError, LookupError, TypeError):  # there is none, or somebody has changed it
+        return None
+    return model if isinstance(model, str) else None
 
 
 def _digest(value: Any) -> str:

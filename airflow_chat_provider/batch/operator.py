@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.airflow_api.compat import final_errors
 from airflow_chat_provider.batch.checks import ARGUMENTS
+from airflow_chat_provider.core.request.attachments import MAX_BYTES, check_turn
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
 from airflow_chat_provider.task.base import RequestOperator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.job import Job
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.core.errors import InvalidRequest
+    from airflow_chat_provider.task.arguments import OutputArgument
     from airflow_chat_provider.task.rendering import RenderedFields
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -27,14 +29,16 @@ _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
 
 class ChatCompletionBatchOperator(RequestOperator):
-    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
+    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest, with its ``usage``.
 
     ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are as in ChatCompletionOperator; their
     templates see ``row``, whose values are data. A retry continues with the rows without a result, on any worker.
 
     :param input: (templated) the path of a .jsonl or .csv file, or a list of rows
     :param output: (templated) the folder for results, errors and manifest; one batch to a folder
-    :param response_schema: what an answer must fit: a JSON Schema, its path, or a Pydantic model class
+    :param attachments: (templated) files for the row's last user message: ``["/data/{{ row.image }}"]``
+    :param max_attachment_bytes: the most bytes that each of these files may have
+    :param response_schema: what an answer must fit: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
     :param output_retries: how often to ask again if an answer does not fit
     :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the key under which to keep it ("response")
@@ -68,10 +72,12 @@ class ChatCompletionBatchOperator(RequestOperator):
         model: str | None = None,
         prompt: Any = None,
         system_prompt: Any = None,
+        attachments: Any = None,
+        max_attachment_bytes: int = MAX_BYTES,
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: Mapping[str, Any] | str | Path | None = DEFAULT_SCHEMA,
-        response_schema: Mapping[str, Any] | str | Path | type | None = None,
+        response_schema: OutputArgument = None,
         output_retries: int = 1,
         result_format: Literal["raw", "message", "text", "json", "tool_calls"] = "raw",
         response_key: str | None = None,
@@ -100,6 +106,8 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.model = model
         self.prompt = prompt
         self.system_prompt = system_prompt
+        self.attachments = attachments
+        self.max_attachment_bytes = max_attachment_bytes
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
         self._take_request_schema(request_schema)
@@ -134,12 +142,14 @@ class ChatCompletionBatchOperator(RequestOperator):
         given = (name for name in REQUEST_FIELDS if name != "model")  # a model alone is for rows that are requests
         if any(arguments.get(name) is not None for name in given):
             check_request(arguments, dag, mapped=mapped)
+        elif arguments.get("attachments") is not None and not mapped:
+            check_turn(None)  # a row that is a request itself is sent as it is
 
     def _render_request(self, fields: list[str], context: Any, env: Any, data: frozenset[str]) -> InvalidRequest | None:
         from airflow_chat_provider.task.rendering import RenderedFields
 
         # A subclass may have left fields out of template_fields; in a batch, those of the request are templates still.
-        self._rendered = RenderedFields.render(self, (*fields, *REQUEST_FIELDS), context, env, data)
+        self._rendered = RenderedFields.render(self, (*fields, *RenderedFields.own_fields), context, env, data)
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -155,14 +165,17 @@ class ChatCompletionBatchOperator(RequestOperator):
         with final_errors():
             if self._rendered is None:
                 env = self.get_template_env()
-                self._rendered = RenderedFields.render(self, REQUEST_FIELDS, context, env, frozenset())
+                own = RenderedFields.own_fields
+                self._rendered = RenderedFields.render(self, own, context, env, frozenset())
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
             manifest, error = self._job(template).run(self._background)
-            if error is not None:
-                if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+                context["ti"].xcom_push(key="usage", value=manifest["usage"])
+                if error is not None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
+            if error is not None:
                 raise error
             return manifest
 
@@ -199,7 +212,9 @@ class ChatCompletionBatchOperator(RequestOperator):
         checks.allow_sockets(at_once)
         engine = Engine(
             settings=settings,
-            requests=Requests(template, settings, schema, self.id_key, survey.rows),
+            requests=Requests(
+                template, settings, schema, self.id_key, survey.rows, chat.max_attachment_bytes, chat.dag
+            ),
             wanted=wanted,
             shape=Shape(self.id_key, chat.result_format, self.response_key, chat.on_incomplete, self.keep_row),
             store=self._store(at_once),

@@ -9,13 +9,19 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.batch.attachments import files_of
 from airflow_chat_provider.batch.input import Row, body_of, row_error
 from airflow_chat_provider.batch.pace import Hopeless
-from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments
+from airflow_chat_provider.task.attachments import located
 from airflow_chat_provider.templates.failures import FROM_AIRFLOW
-from airflow_chat_provider.transport.session import prepared
+from airflow_chat_provider.transport.session import acall_for, prepared
 
 if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
     from airflow_chat_provider.templates.request_template import RequestTemplate
@@ -37,6 +43,8 @@ class Requests:
     schema: RequestSchema | None
     id_key: str
     rows: int
+    max_attachment_bytes: int = MAX_BYTES
+    dag: DAG | None = None
     _warned: set[str] = field(default_factory=set, init=False)
 
     @cached_property
@@ -47,23 +55,44 @@ class Requests:
         """Note that the row ``index`` has this id. Returns the index of another row that has it, or None."""
         return self._seen.add(own_id, index)
 
-    def for_row(self, row: Row) -> dict[str, Any]:
-        """The row's request as it will be sent, checked. Raises InvalidRequest, which names the row's place.
+    def for_row(self, row: Row) -> tuple[dict[str, Any], Attachments]:
+        """The row's request as it will be sent, checked, and the files that go out with it; they are not read yet.
+
+        Raises InvalidRequest, which names the row's place.
 
         Raises Hopeless where a Variable or a Connection is missing, since no row can do without it.
         """
         if row.error is not None:
             raise row.error
         try:
-            proved, warnings = prepared(self._made(row), self.settings, self.schema)
+            made = self._made(row)
+            files = self._files(row)
+            proved, warnings = prepared(files.with_stand_ins(made), self.settings, self.schema)
             self.warn(warnings)
+            proved, files = files.noted(proved)
         except InvalidRequest as error:
             if error.keyword in FROM_AIRFLOW:
                 raise Hopeless(error) from None
             if error.path != row.place:
                 error.reword(f"{row.place}: {error.message}")
             raise
-        return proved
+        return proved, located(files, self.dag)
+
+    def _files(self, row: Row) -> Attachments:
+        if row.is_request_line:  # it is sent as it is
+            return NO_ATTACHMENTS
+        return files_of(self.template, row.value, self.max_attachment_bytes)
+
+    async def call(self, row: Row, request: dict[str, Any], files: Attachments) -> Call:
+        """The call for a row's request. Files are read now, in a thread.
+
+        Raises InvalidRequest for a file that cannot be attached, and TransportError for one that may be readable later.
+        """
+        try:
+            return await acall_for(request, self.settings, files)
+        except ChatCompletionError as error:
+            error.reword(f"{row.place}: {error.message}")
+            raise
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line

@@ -22,6 +22,7 @@ from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.answer.result import Delivery, Outcome, outcome
 from airflow_chat_provider.core.call.steps import Begun
+from airflow_chat_provider.core.request.attachments import Attachments
 from airflow_chat_provider.durable.ledger import key_of_call
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Deferred(NamedTuple):
     delivery: dict[str, Any] | None
     configuration: dict[str, Any]
     ledger: dict[str, Any]
+    attachments: dict[str, Any] | None = None
+    """The paths of files (see ``Attachments``). Whoever sends reads them."""
 
     def __repr__(self) -> str:
         return f"Deferred({self.conn_id!r})"  # without the prompt
@@ -218,6 +221,10 @@ class Conversation:
         if self.dialogue is None:
             return self._key
         return key_of_call(self._deferred.idempotency_key, self.dialogue.call, self.request)
+
+    @property
+    def attachments(self) -> Attachments:
+        return Attachments.from_dict(self._deferred.attachments)
 
     def take(self, reply: Reply) -> Reply | None:
         """See ``Dialogue.take``."""

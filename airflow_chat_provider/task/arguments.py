@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments, paths_of
 from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
 
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 OnUncertain: TypeAlias = Literal["fail", "resend"]
 SchemaArgument: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str] | None"
+OutputArgument: TypeAlias = Any
+"""SchemaArgument, or a type: what ``A | B`` and a ``TypeAdapter`` are, no annotation says before Python 3.15."""
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 _LIMITS = ("timeout", "deadline", "max_attempts")
-TEMPLATE_FIELDS = (*REQUEST_FIELDS, "chat_conn_id", "configuration", "request_schema", *_LIMITS)
+TEMPLATE_FIELDS = (*REQUEST_FIELDS, "attachments", "chat_conn_id", "configuration", "request_schema", *_LIMITS)
 _PACE = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
 BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures")
 ATTRIBUTES = {"output": "output_path", "dry_run": "_dry_run"}
@@ -55,7 +58,7 @@ class ChatArguments(NamedTuple):
     request_schema: SchemaArgument = None
     names_schema: bool = False
     """True where the DAG's author gave ``request_schema``, even if it equals the default."""
-    response_schema: SchemaArgument | type = None
+    response_schema: OutputArgument = None
     output_retries: int = 1
     result_format: ResultFormat = "raw"
     check_status: bool = True
@@ -69,6 +72,8 @@ class ChatArguments(NamedTuple):
     dry_run: bool = False
     multiple_outputs: bool = False
     do_xcom_push: bool = True
+    attachments: Any = None
+    max_attachment_bytes: int = MAX_BYTES
 
     @classmethod
     def from_task(cls, task: BaseOperator) -> ChatArguments:
@@ -82,6 +87,10 @@ class ChatArguments(NamedTuple):
 
         schema = output_schema(self.response_schema, self.dag)
         return Wanted(schema, self.result_format == "tool_calls", self.output_retries, self.result_format)
+
+    def files(self) -> Attachments:
+        """The files that go out with the request. Raises InvalidRequest for what is no path."""
+        return Attachments(paths_of(self.attachments), self.max_attachment_bytes)
 
     def delivery(self) -> Delivery:
         """How the answer is to be left."""
@@ -104,6 +113,7 @@ class Try(NamedTuple):
     """What the task leaves under ``configuration``."""
     replies: list[Reply]
     """Those of all calls so far, oldest first, with the answers that an earlier try received."""
+    attachments: Attachments = NO_ATTACHMENTS
 
 
 class Kind(NamedTuple):
@@ -201,18 +211,33 @@ def _request_schema(name: str, value: Any) -> None:
 
 
 def _response_schema(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping | str | os.PathLike | type):
-        is_instance = callable(getattr(value, "model_json_schema", None))
-        hint = f"; give the class {type(value).__name__}, not an instance of it" if is_instance else ""
-        what = "a JSON Schema (a dict), the path of a .json file, or a Pydantic model class"
-        raise wrong(name, what, value, hint=hint)
-    if value == "":
+    from airflow_chat_provider.core.answer import model_types
+
+    if isinstance(value, str):
         text(name, value)
+        if model_types.may_be_path(value):
+            return
+    elif isinstance(value, Mapping | os.PathLike) or model_types.is_type(value):
+        return
+    todo = model_types.instead_of(value, name) or f"Correct {name}, which is {shown(value)}"
+    what = "a JSON Schema (a dict), the path of a .json file, or a type (a Pydantic model, list[Model], A | B)"
+    raise InvalidRequest(f"{todo}: it must be {what}", path=name, keyword="type")
 
 
 def _retries(name: str, value: Any) -> None:
     if type(value) is not int or value < 0:
         raise wrong(name, "a number of 0 or more", value, "minimum")
+
+
+def _attachments(name: str, value: Any) -> None:
+    from airflow_chat_provider.task.attachments import check_paths
+
+    check_paths(name, value)
+
+
+def _size(name: str, value: Any) -> None:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
+        raise wrong(name, "a number of bytes, 1 or more", value, "minimum")
 
 
 def _branches(name: str, value: Any) -> None:
@@ -236,6 +261,8 @@ ARGUMENTS: dict[str, Kind] = {
     "model": Kind(text, optional=True),
     "prompt": Kind(_anything, optional=True),
     "system_prompt": Kind(_anything, optional=True),
+    "attachments": Kind(_attachments, optional=True),
+    "max_attachment_bytes": Kind(_size),
     "chat_conn_id": Kind(text),
     "configuration": Kind(_configuration, optional=True),
     "request_schema": Kind(_request_schema, optional=True),
@@ -291,8 +318,16 @@ def arguments_of(task: BaseOperator) -> dict[str, Any]:
     return given
 
 
+def _is_type(value: object) -> bool:
+    from airflow_chat_provider.core.answer.model_types import is_type
+
+    return is_type(value)
+
+
 def _check_no_template(name: str, value: object, has_marks: IsTemplate) -> None:
     if isinstance(value, type) or not holds_template(value, has_marks):
+        return
+    if name == "response_schema" and _is_type(value):  # Annotated[Model, ...] has the model's methods, as `resolve`
         return
     hint = "; or put a schema with such marks in its texts into a .json file" if name == "response_schema" else ""
     raise InvalidRequest(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.request.attachments import MAX_BYTES
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.request.attachments import Attachments
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.task import rendering
-    from airflow_chat_provider.task.arguments import OnUncertain, SchemaArgument
+    from airflow_chat_provider.task.arguments import OnUncertain, OutputArgument, SchemaArgument
     from airflow_chat_provider.task.handoff import Found
     from airflow_chat_provider.transport.session import Session
 
@@ -37,10 +39,12 @@ class ChatCompletionOperator(RequestOperator):
     :param model: (templated) used instead of ``request["model"]``, the configuration's and the connection's
     :param prompt: (templated) a user message that is added at the end
     :param system_prompt: (templated) the one leading system message
+    :param attachments: (templated) paths or URLs of files that go into the last user message; see ``docs/files.md``
+    :param max_attachment_bytes: the most bytes that each of these files may have
     :param chat_conn_id: (templated) a connection of type ``chat``
     :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: the answer must fit it: a JSON Schema, its path, or a Pydantic model class
+    :param response_schema: the answer must fit it: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
     :param output_retries: how often an answer that does not fit is asked for again
     :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds
@@ -68,10 +72,12 @@ class ChatCompletionOperator(RequestOperator):
         model: str | None = None,
         prompt: Any = None,
         system_prompt: Any = None,
+        attachments: Any = None,
+        max_attachment_bytes: int = MAX_BYTES,
         chat_conn_id: str = "chat_default",
         configuration: Mapping[str, Any] | None = None,
         request_schema: SchemaArgument = DEFAULT_SCHEMA,
-        response_schema: SchemaArgument | type = None,
+        response_schema: OutputArgument = None,
         output_retries: int = 1,
         result_format: ResultFormat = "raw",
         check_status: bool = True,
@@ -91,6 +97,8 @@ class ChatCompletionOperator(RequestOperator):
         self.model = model
         self.prompt = prompt
         self.system_prompt = system_prompt
+        self.attachments = attachments
+        self.max_attachment_bytes = max_attachment_bytes
         self.chat_conn_id = chat_conn_id
         self.configuration = configuration
         self._take_request_schema(request_schema)
@@ -149,6 +157,7 @@ class ChatCompletionOperator(RequestOperator):
 
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
+        from airflow_chat_provider.task.attachments import located
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
@@ -162,7 +171,9 @@ class ChatCompletionOperator(RequestOperator):
             session = hook.session
             settings = session.settings
             schema = upstream.schema(arguments, settings)
-            request = session.prepare(upstream.with_model(request), schema)
+            files = arguments.files()
+            request = session.prepare(files.with_stand_ins(upstream.with_model(request)), schema)
+            request, files = files.noted(request)
             if arguments.multiple_outputs:  # of a mapped task, only now is all known that decides
                 from airflow_chat_provider.task.parse_checks import check_multiple_outputs
 
@@ -172,23 +183,23 @@ class ChatCompletionOperator(RequestOperator):
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
             self._show(dialogue.request, settings.base_url)
             if arguments.dry_run:
-                return self._plan(dialogue.request, settings)
+                return self._plan(dialogue.request, settings, located(files, arguments.dag))
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
-                context, request, settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
+                context, files.identity(request), settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            this = Try(context, arguments, ledger, configuration, replies)
+            this = Try(context, arguments, ledger, configuration, replies, located(files, arguments.dag))
             reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
         finally:
             hook.close()
 
-    def _plan(self, request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    def _plan(self, request: dict[str, Any], settings: Settings, attachments: Attachments) -> dict[str, Any]:
         """Print and return what a dry run would send."""
         from airflow_chat_provider.task.dry_run import plan, told
 
-        found = plan(request, settings)
+        found = plan(request, settings, attachments)
         print(told(found))  # noqa: T201 - asked for; no other code shows a prompt
         self.multiple_outputs = False  # the plan has none of the keys that tasks downstream wait for
         return found
@@ -225,7 +236,8 @@ class ChatCompletionOperator(RequestOperator):
             if this.arguments.deferrable:
                 self._defer(this, session.settings.limits, dialogue, replies)
             request = dialogue.request
-            replies.append(safe(session.send(request, idempotency_key=this.ledger.key_of(dialogue.call, request))))
+            key = this.ledger.key_of(dialogue.call, request)
+            replies.append(safe(session.send(request, idempotency_key=key, attachments=this.attachments)))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]
@@ -243,6 +255,7 @@ class ChatCompletionOperator(RequestOperator):
         delivery = this.arguments.delivery()._asdict() if why is None else None
         wanted = dialogue.wanted.to_dict()
         deferred = Deferred(limits, {}, None, dialogue.began, wanted, delivery, this.configuration, this.ledger.state)
+        deferred = deferred._replace(attachments=this.attachments.to_dict())
         handoff.hand_over(self, this, dialogue, deferred, replies)
 
     def _conclude(self, this: Try, question: dict[str, Any], reply: Reply) -> Any:

@@ -9,6 +9,7 @@ from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.settings import is_secret_name
 from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, shown
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.server_memory import variants
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 _KEY = "CHAT_API_KEY"
 
 
-def plan(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+def plan(request: dict[str, Any], settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> dict[str, Any]:
     """What would be sent, as a value that XCom can keep. The key and any other secret header are variables in ``curl``.
 
-    ``bytes`` is the size of the request as it travels.
+    ``bytes`` is the size of the request as it travels, without attachments; those have their own. Raises for a file
+    that cannot be attached.
     """
     sent = variants(request, settings.base_url)[0]
     messages = sent.get("messages")
@@ -40,6 +42,12 @@ def plan(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
         "request": sent,
         "curl": " \\\n".join(lines),
     }
+    if attachments:
+        from airflow_chat_provider.transport.attachments import look
+
+        found["attachments"] = [
+            {"path": shown(one.path), "type": one.kind.media, "bytes": one.size} for one in look(attachments)
+        ]
     return dict(sanitize(found)[0])
 
 
@@ -47,7 +55,11 @@ def told(plan: dict[str, Any]) -> str:
     """A plan for the log: one line, then the command."""
     messages, size = plural(plan["message_count"], "message"), plural(plan["bytes"], "byte")
     model = "" if plan["model"] is None else f"model {plan['model']}, "
-    return f"# Not sent: {model}{messages}, {size}\n{plan['curl']}"
+    attached = plan.get("attachments", ())
+    files = "".join(f"#   {one['path']}: {one['type']}, {plural(one['bytes'], 'byte')}\n" for one in attached)
+    if files:
+        files = "# A task sends these files where the command has only [attachment: path]:\n" + files
+    return f"# Not sent: {model}{messages}, {size}\n{files}{plan['curl']}"
 
 
 def _headers(settings: Settings) -> list[str]:

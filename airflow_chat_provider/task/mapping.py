@@ -68,7 +68,8 @@ class Checked(OperatorPartial):
         operator: Any = self.operator_class
         self._expand_called = True  # as above
         with naming(self.kwargs["task_id"]):
-            operator._check_each(given, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
+            named = {"task_id": self.kwargs["task_id"], **given}
+            operator._check_each(named, self.kwargs.get("dag"))  # noqa: SLF001 - an operator of ours
 
 
 def checked_partial(partial: OperatorPartial) -> OperatorPartial:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, Kind, check_values
+from airflow_chat_provider.task.attachments import check_user_message
 from airflow_chat_provider.templates.dag_templates import opened, output_schema, templates_of
 from airflow_chat_provider.templates.request_template import RequestTemplate
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 _TOLD: set[str] = set()
 _MOST_TOLD = 100
+_TEXT_FILE = r"[\w./\\~-]+\.(?:md|markdown|txt|text|rst|jinja2?|j2|prompt|prompty|tmpl|html?|json|ya?ml|sql)"
+_LONGEST_PATH = 200
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +50,7 @@ def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: 
     """Check each argument by itself, and the Jinja of the template fields. Raises InvalidRequest."""
     templates = templates_of(dag)
     check_values(arguments, kinds, templates.options)
+    _warn(arguments.get("task_id"), _paths_as_texts(arguments))
     if dag is not None or current_context() is None:  # nothing renders an operator that a running task makes
         for field in fields:
             name = ARGUMENT_OF.get(field, field)
@@ -55,6 +62,16 @@ def check_each(arguments: Mapping[str, Any], kinds: Mapping[str, Kind], fields: 
     if not templates.is_template(source := arguments.get("request_schema")):
         load_schema(opened(source, dag, "request_schema"))
     output_schema(arguments.get("response_schema"), dag)
+
+
+def _paths_as_texts(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """A warning for each prompt that is nothing but the path of a file: other operators would read it."""
+    for name in ("prompt", "system_prompt"):
+        value = arguments.get(name)
+        text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if isinstance(text, str) and len(text) <= _LONGEST_PATH and re.fullmatch(_TEXT_FILE, text.strip()):
+            include = f"{{% include {text.strip()!r} %}}"
+            yield f"Write {name}={json.dumps(include)} to send what is in the file: now its path is sent as the prompt"
 
 
 def check_request(arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool, may_grow: bool = False) -> Any:
@@ -74,6 +91,8 @@ def check_request(arguments: Mapping[str, Any], dag: DAG | None, *, mapped: bool
     if not templates_of(dag).is_template(source):
         schema = load_schema(opened(source, dag, "request_schema"))
         _warn(arguments.get("task_id"), check_known(request, schema, may_grow=may_grow))
+    if not mapped and not may_grow:
+        check_user_message(arguments, request)
     if arguments.get("result_format") == "tool_calls" and isinstance(request, dict):
         from airflow_chat_provider.core.answer.output_schema import Tools
 

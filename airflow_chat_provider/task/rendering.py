@@ -13,13 +13,13 @@ from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 from airflow_chat_provider.templates.dag_templates import dag_of, no_path, opened
 from airflow_chat_provider.templates.failures import left_nothing
 from airflow_chat_provider.templates.renderer import Renderer, schema_from_data
-from airflow_chat_provider.templates.request_template import RequestTemplate, request_from_data
+from airflow_chat_provider.templates.request_template import ATTACHMENTS, RequestTemplate, request_from_data
 
 if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import BaseOperator
 
-_MUST_HAVE_VALUE = ("input", "output_path", "configuration")
+_MUST_HAVE_VALUE = ("input", "output_path", "configuration", "attachments")
 """Fields beside the request's whose templates must not give None: it means that an upstream task left nothing."""
 _CONTAINERS = (dict, list, tuple)
 
@@ -35,6 +35,8 @@ class RenderedFields:
 
     has_rows: ClassVar[bool] = True
     """True if templates of the request may wait for a row."""
+    own_fields: ClassVar[tuple[str, ...]] = (*REQUEST_FIELDS, ATTACHMENTS)
+    """The fields that are rendered into the template."""
 
     def __init__(
         self, task: BaseOperator, template: RequestTemplate, errors: Mapping[str, InvalidRequest] | None = None
@@ -59,13 +61,13 @@ class RenderedFields:
         What fails is kept, so that ``execute()`` raises it.
         """
         renderer, own = Renderer(environment, context), list(fields)
-        given = {name: getattr(task, name) for name in REQUEST_FIELDS}
+        given = {name: getattr(task, name) for name in cls.own_fields}
         template = RequestTemplate(given, renderer.is_template, lambda: environment)
         errors: dict[str, InvalidRequest] = {}
-        for name in dict.fromkeys((*own, *REQUEST_FIELDS)):
+        for name in dict.fromkeys((*own, *cls.own_fields)):
             try:
                 if name not in own or name in data:  # a subclass may have left a field out of template_fields
-                    _take_data(task, name, template)
+                    cls._take_data(task, name, template)
                 elif getattr(task, name) is not None:
                     cls._render_field(task, name, template, renderer)
             except InvalidRequest as error:
@@ -77,7 +79,7 @@ class RenderedFields:
     @classmethod
     def _render_field(cls, task: BaseOperator, name: str, template: RequestTemplate, renderer: Renderer) -> None:
         value = getattr(task, name)
-        if name in REQUEST_FIELDS:
+        if name in cls.own_fields:
             rendered = template.render(name, renderer, has_rows=cls.has_rows)
         elif name == "input":
             rendered = renderer.rows(value)
@@ -89,6 +91,16 @@ class RenderedFields:
         if rendered is None and name in _MUST_HAVE_VALUE:
             raise left_nothing(name)
 
+    @classmethod
+    def _take_data(cls, task: BaseOperator, name: str, template: RequestTemplate) -> None:
+        """A field that is data. Raises InvalidRequest for the path of a file, or for a request that is not JSON."""
+        value = getattr(task, name)
+        if name in cls.own_fields:
+            template.set_data(name, value)
+            setattr(task, name, template.value(name))
+        elif name == "request_schema":
+            schema_from_data(value)
+
     @property
     def error(self) -> InvalidRequest | None:
         """The error of the first template that failed."""
@@ -96,7 +108,7 @@ class RenderedFields:
 
     def note(self) -> None:
         """Take the fields for what was rendered, as they are now: nobody has set them."""
-        for name in (*REQUEST_FIELDS, *self._errors):
+        for name in (*self.own_fields, *self._errors):
             value = getattr(self._task, name)
             self._seen[name] = outline(value) if type(value) in _CONTAINERS else value
 
@@ -110,7 +122,7 @@ class RenderedFields:
         for name, error in self._errors.items():
             if name not in changed:
                 raise error
-        changed = {name: value for name, value in changed.items() if name in REQUEST_FIELDS}
+        changed = {name: value for name, value in changed.items() if name in self.own_fields}
         return self._template.replaced(self._replacements(changed)) if changed else self._template
 
     def _replacements(self, changed: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +144,7 @@ class RenderedRequest(RenderedFields):
     """
 
     has_rows = False
+    own_fields = REQUEST_FIELDS
     _filled: tuple[Any, list[str]] | None = None
 
     @classmethod
@@ -182,16 +195,6 @@ class RenderedRequest(RenderedFields):
             else:
                 settled += ["messages", "prompt", "system_prompt"]
         return {**dict.fromkeys(settled), **changed, "request": request}
-
-
-def _take_data(task: BaseOperator, name: str, template: RequestTemplate) -> None:
-    """A field that is data. Raises InvalidRequest for the path of a file, or for a request that is not JSON."""
-    value = getattr(task, name)
-    if name in REQUEST_FIELDS:
-        template.set_data(name, value)
-        setattr(task, name, template.value(name))
-    elif name == "request_schema":
-        schema_from_data(value)
 
 
 def outline(value: Any) -> Any:

@@ -66,7 +66,8 @@ def _failed(error: Exception, where: str, source: str, what: str) -> InvalidRequ
     words = _words(error, source)
     why = f"{type(error).__name__}: {words[:200]}" if words else type(error).__name__
     remedy = "Try again" if _is_temporary(error) else f"Correct the {what.partition(' ')[0]}"
-    failure = InvalidRequest(f"{remedy}: {where}: the {what} fails{place}: {why}", path=where, keyword="template")
+    keyword = "undefined" if words.endswith(" is undefined") else "template"
+    failure = InvalidRequest(f"{remedy}: {where}: the {what} fails{place}: {why}", path=where, keyword=keyword)
     failure.final = not _is_temporary(error)
     return failure
 

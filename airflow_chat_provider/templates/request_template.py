@@ -17,6 +17,7 @@ from airflow_chat_provider.core.paths import step
 from airflow_chat_provider.core.request.coerce import Written, is_blank
 from airflow_chat_provider.core.request.prepare import filled, fold, mask_templates, parse_text
 from airflow_chat_provider.core.request.validator import UNKNOWN
+from airflow_chat_provider.templates.columns import ROW, Columns, pointing_to_row
 from airflow_chat_provider.templates.dag_templates import is_path, is_reference, no_path, read_file
 from airflow_chat_provider.templates.failures import failing_at, left_nothing
 from airflow_chat_provider.templates.renderer import Leaf
@@ -28,19 +29,13 @@ if TYPE_CHECKING:
     from airflow_chat_provider.templates.dag_templates import IsTemplate
     from airflow_chat_provider.templates.renderer import Renderer
 
-ROW = "row"
-"""The variable by which a batch's templates see their row."""
 MUST_HAVE_VALUE = ("request", "messages", "prompt")
 """If a template for one of these gives None, an upstream task was skipped or failed. Leaving the argument out, as for
 any other None, would send and bill another request than the author meant."""
 
 
-class Columns(dict[str, Any]):
-    """A row in a template: ``row.items`` is the column of that name, and only without one the method of a dict."""
-
-    def __getattribute__(self, name: str) -> Any:
-        # Jinja's sandbox takes an attribute that begins with an underscore for Python's own, and looks no further.
-        return self[name] if name[:1] != "_" and name in self else super().__getattribute__(name)
+ATTACHMENTS = "attachments"
+"""Rendered with the request, for each row as well, but never a part of it."""
 
 
 class Part(NamedTuple):
@@ -150,7 +145,8 @@ class RequestTemplate:
                 if leaf.may_use(ROW):
                     part = _row_template(leaf, value, leaf.variables(renderer.context), where)
                     return self._row_templates.setdefault(value, part)
-        return Part(renderer.render(value, where))
+        with pointing_to_row():
+            return Part(renderer.render(value, where))
 
     def set_data(self, name: str, value: Any) -> None:
         """Set an argument to what an upstream task left, or to what was set after rendering: it is not rendered.
@@ -203,7 +199,7 @@ class RequestTemplate:
 
     def __bool__(self) -> bool:
         """False if every row has to be a request itself: a model alone is for the rows that lack one."""
-        return bool(self._parts.keys() - {"model"})
+        return bool(self._parts.keys() - {"model", ATTACHMENTS})
 
     def fill(self, schema: RequestSchema | None, row: Mapping[str, Any] | None = None) -> tuple[Any, list[str]]:
         """The request (for a row), each value in the type that the schema wants, and warnings about what was left out.
@@ -213,6 +209,8 @@ class RequestTemplate:
         columns = None if row is None else Columns(row)
         values = {}
         for name, part in self._parts.items():
+            if name == ATTACHMENTS:
+                continue
             values[name] = part.source if part.fill is None or columns is None else part.fill(columns)
             if values[name] is None and name in MUST_HAVE_VALUE:
                 raise InvalidRequest(
@@ -223,6 +221,11 @@ class RequestTemplate:
         empty: list[str] = []
         request = fold(values.pop("request", None), **values, empty=empty)
         return filled(request, schema, empty, self._written.nulls(request, values))
+
+    def attachments(self, row: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The argument ``attachments`` as it was written, and for a row. Raises InvalidRequest."""
+        part = self._parts.get(ATTACHMENTS, Part(None))
+        return part.source, part.source if part.fill is None else part.fill(Columns(row))
 
     def with_model(self, body: Any, row: Mapping[str, Any]) -> Any:
         """A row's own request, with the task's model if it names none, as in Mistral's batch files."""
@@ -256,7 +259,7 @@ def _row_template(leaf: Leaf, source: str, variables: dict[str, Any], where: str
 
     def fill(row: Columns) -> Any:
         variables[ROW] = row
-        with failing_at(where, source):
+        with failing_at(where, source), row.named(where, source):
             return leaf.value(variables)
 
     return Part(source, fill)

@@ -43,7 +43,7 @@ def warn(wanted: Wanted) -> None:
     """Say why no server can hold the model to the schema, if none can."""
     why = wanted.schema.response_format[1] if wanted.schema is not None else None
     if why:
-        log.warning("Servers cannot enforce this response_schema, so the task checks the answers by itself: %s", why)
+        log.warning("Servers cannot enforce this response_schema, so only the task checks the answers: %s", why)
 
 
 def begin(request: JSONObject, wanted: Wanted, settings: Settings) -> Dialogue:

@@ -16,9 +16,11 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.exchange import exchange, salvaged
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
-from airflow_chat_provider.core.errors import InvalidRequest, TransportError
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, TransportError
+from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, encoded, quotable
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
@@ -29,7 +31,6 @@ from airflow_chat_provider.transport.server_memory import note_refusal, variants
 
 if TYPE_CHECKING:
     from airflow_chat_provider.airflow_api.connections import Log
-    from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
     from airflow_chat_provider.core.types import JSONObject
@@ -61,17 +62,44 @@ def _with_model(request: Any, settings: Settings, schema: RequestSchema | None) 
     )
 
 
-def call_for(request: JSONObject, settings: Settings) -> Call:
-    """A prepared request for ``exchange``. Raises InvalidRequest if it holds text that UTF-8 cannot encode."""
-    contents = tuple(map(encode, variants(request, settings.base_url)))
-    choices = request.get("n")
-    return Call(settings, contents, choices if isinstance(choices, int) else 1, request)
+def call_for(request: JSONObject, settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> Call:
+    """A prepared request for ``exchange``, with its attachments, which are read now.
+
+    Raises InvalidRequest if it holds text that UTF-8 cannot encode, or if a file cannot be attached; TransportError if
+    another try may be able to read it.
+    """
+    forms, choices, shown = variants(request, settings.base_url), request.get("n"), request
+    if attachments:
+        from airflow_chat_provider.transport.attachments import read
+
+        files = read(attachments)
+        contents = tuple(encoded(form, attachments, files) for form in forms)
+        shown = quotable(request, attachments, files)
+    else:
+        contents = tuple(map(encode, forms))
+    return Call(settings, contents, choices if isinstance(choices, int) else 1, shown)
+
+
+async def acall_for(request: JSONObject, settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> Call:
+    """``call_for`` for an event loop: attachments are read in a thread, which may talk to Airflow."""
+    if not attachments:
+        return call_for(request, settings)
+    from airflow_chat_provider.airflow_api.compat import in_thread
+
+    return await in_thread(call_for, request, settings, attachments)
 
 
 def call_headers(request: JSONObject, idempotency_key: str | None) -> dict[str, str]:
     """The headers of all attempts of one call: what may be answered, and a key, made up if none is given."""
     own = {"idempotency-key": idempotency_key or str(uuid.uuid4())}
     return {**own, "accept": "text/event-stream, application/json"} if request.get("stream") else own
+
+
+def _unsent(error: ChatCompletionError, attachments: Attachments) -> Reply:
+    """The reply to a request whose attachments could not be read. Without attachments the error is raised."""
+    if not attachments:
+        raise error
+    return Reply(None, None, error=error)
 
 
 class _BaseSession:
@@ -98,8 +126,8 @@ class _BaseSession:
             self._log.warning("%s", doubt)
         return reply
 
-    def _exchange(self, request: JSONObject, begun: Begun = AFRESH) -> Exchange:
-        return exchange(call_for(request, self.settings), begun)
+    def _exchange(self, request: JSONObject) -> Exchange:
+        return exchange(call_for(request, self.settings))
 
 
 class Session(_BaseSession):
@@ -109,9 +137,19 @@ class Session(_BaseSession):
         super().__init__(settings, log)
         self.client = Client(settings)
 
-    def send(self, request: JSONObject, *, idempotency_key: str | None = None) -> Reply:
+    def send(
+        self,
+        request: JSONObject,
+        *,
+        idempotency_key: str | None = None,
+        attachments: Attachments = NO_ATTACHMENTS,
+    ) -> Reply:
         """One call of a prepared request. The Reply carries its error; nothing is raised for it."""
-        reply = self.run(self._exchange(request), call_headers(request, idempotency_key), self._call_log)
+        try:
+            call = call_for(request, self.settings, attachments)
+        except ChatCompletionError as error:
+            return _unsent(error, attachments)
+        reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log)
         self.finished(request, reply)
         return reply
 
@@ -151,13 +189,18 @@ class AsyncSession(_BaseSession):
         begun: Begun = AFRESH,
         note: Note | None = None,
         guard: Guard | None = None,
+        attachments: Attachments = NO_ATTACHMENTS,
     ) -> Reply:
         """``Session.send`` for an event loop. ``begun``: how far the call had come with an earlier driver."""
-        steps, headers = self._exchange(request, begun), call_headers(request, idempotency_key)
-        call = AsyncStream(self._client, steps, headers, self._call_log, note, guard)
-        await call.open(hand_over=False)
-        self.finished(request, call.reply)
-        return call.reply
+        try:
+            call = await acall_for(request, self.settings, attachments)
+        except ChatCompletionError as error:
+            return _unsent(error, attachments)
+        headers = call_headers(request, idempotency_key)
+        stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard)
+        await stream.open(hand_over=False)
+        self.finished(request, stream.reply)
+        return stream.reply
 
     async def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
         """Make the attempts and waits of an exchange in silence: a batch has a line for many calls."""

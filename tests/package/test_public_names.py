@@ -1,5 +1,6 @@
 """What users import, from where they import it. A name that is taken away here breaks a DAG somewhere."""
 
+import inspect
 import re
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY
+from airflow_chat_provider.operators import ChatCompletionOperator
 
 PUBLIC = {
     "decorators": ["chat_completion", "chat_completion_branch"],
@@ -68,6 +70,34 @@ def test_a_public_name_is_in_the_reference(path: str, name: str, project: Path) 
 def test_the_reference_shows_what_python_code_calls(name: str, project: Path) -> None:
     page = (project / "docs" / "reference" / "hooks.md").read_text("utf-8")
     assert re.search(rf"members: \[.*\b{name}\b.*\]", page)
+
+
+@pytest.mark.parametrize(
+    ("operator", "page"),
+    [
+        ("ChatCompletionOperator", "operator.md"),
+        ("ChatCompletionBranchOperator", "branching.md"),
+        ("ChatCompletionBatchOperator", "batch.md"),
+    ],
+)
+def test_the_page_of_an_operator_has_each_argument_and_says_which_are_templates(
+    operator: str, page: str, project: Path
+) -> None:
+    cls = getattr(import_module("airflow_chat_provider.operators"), operator)
+    section = (project / "docs" / page).read_text("utf-8").partition("| Argument |")[2].partition("\n\n")[0]
+    rows = [line.split("|") for line in section.splitlines()[2:]]
+    told = {name: cells[2].strip() for cells in rows for name in re.findall(r"`(\w+)`", cells[1])}
+    taken = {
+        name
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    # What both take is described once.
+    shared = inspect.signature(ChatCompletionOperator.__init__).parameters if page == "batch.md" else {}
+    assert set(told) == taken - set(shared)
+    if page != "branching.md":
+        templates = {"output" if name == "output_path" else name for name in cls.template_fields}
+        assert {name for name, mark in told.items() if mark == "T"} == templates & set(told)
 
 
 def test_a_reply_or_fault_of_the_test_server_that_a_page_names_is_there(project: Path) -> None:

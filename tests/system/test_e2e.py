@@ -185,7 +185,7 @@ def test_a_triggerer_that_ends_with_requests_in_flight_pays_for_none_twice(airfl
     assert [task["try_number"] for task in careful.tasks] == [1] * MANY, "no retry of Airflow's sends it either"
     logs = airflow.logs_of(careful)
     for key in once:
-        assert f"Find out whether the server answered (Idempotency-Key {key}), then clear the task" in logs
+        assert f"The request may have been paid for (Idempotency-Key {key}). To send it again, clear the task" in logs
 
 
 def test_a_triggerer_that_is_killed_between_journal_and_event_sends_nothing_again(airflow, model_server):

@@ -80,6 +80,7 @@ class Dialogue:
         self._usage: JSON = None
         self._refused: tuple[Reply, Why] | None = None
         self._unfit: list[Reply] = []
+        self._key: str | None = None
 
     @property
     def request(self) -> JSONObject:
@@ -128,13 +129,16 @@ class Dialogue:
     def _judged(self, reply: Reply) -> Reply | None:
         self._answers += 1
         self._usage = together(self._usage, reply.body.get("usage"))
+        self._key = None
         problem = self._problem(reply)
+        if problem is None:
+            reply = reply._replace(key=self._key)
         if problem is None or isinstance(problem, ChatCompletionError):
             return self._ended(reply, problem)
         if self._answers > self.wanted.retries:
             many = self._answers > 1
             found = f"none of {self._answers} answers fits; the last" if many else "the answer does not fit"
-            todo = "Raise output_retries, change the prompt, or loosen the schema"
+            todo = "Change the prompt, the schema or output_retries"
             return self._ended(reply, output_error(reply, f"{todo}: {found}: {problem.said}"))
         self._unfit.append(reply)
         self._turns = self._correction(reply, problem.told)
@@ -199,9 +203,10 @@ class Dialogue:
         if message.get("tool_calls") and wanted.result_format in ("raw", "message"):
             return None  # the model calls a tool before it answers
         found = read_json(reply, {} if self._turns else self.question, may_be_hidden=wanted.result_format == "json")
-        return (
-            Problem.from_text(f"it is not JSON ({found.where})") if found.where else wanted.schema.problem(found.value)
-        )
+        if found.where:
+            return Problem.from_text(f"it is not JSON ({found.where})")
+        problem, self._key = wanted.schema.judge(found.value)
+        return problem
 
     def _correction(self, reply: Reply, problem: str) -> list[JSONObject]:
         """The answer and what is wrong with it, as the next messages of the request.

@@ -4,88 +4,83 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol, cast, get_args
+from typing import Any, NamedTuple
 
+from airflow_chat_provider.core.answer.model_types import ModelClass, problem_of_model, schema_of_type
+from airflow_chat_provider.core.answer.object_root import key_for, with_object_root, wrapped
 from airflow_chat_provider.core.json_text.nesting import LEVELS, TooDeep, loads
 from airflow_chat_provider.core.messages import called, read_arguments
-from airflow_chat_provider.core.paths import join_known
-from airflow_chat_provider.core.request.schema import (
-    Problem,
-    RequestSchema,
-    bad_schema,
-    load_user_schema,
-    text_of_schema,
-)
+from airflow_chat_provider.core.request.schema import Problem, RequestSchema, load_user_schema, text_of_schema
 from airflow_chat_provider.core.request.validator import holds_unknown
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 _ARGUMENT = "response_schema"
 _PARAMETERS = "The parameters of tool"
 _BAD_NAME = r"[^a-zA-Z0-9_-]+"
+_TO_BE_STRICT = "change that, and servers can enforce the schema"
 _LONGEST_NAME = 64  # characters; of a schema and of a tool in OpenAI's API
-_MOST_ERRORS = 5  # of a model class that are told
-# What Pydantic's messages take from the class alone. Others quote the input, or what a validator of the user's says.
-_OF_THE_CLASS = frozenset(
-    {
-        *("actual_length", "class", "class_name", "decimal_places", "discriminator", "encoding", "expected"),
-        *("expected_plural", "expected_schemes", "expected_tags", "expected_version", "field_type", "ge", "gt"),
-        *("le", "lt", "max_digits", "max_length", "min_length", "multiple_of", "pattern", "tz_expected"),
-        "whole_digits",
-    }
-)
 
 
-class ModelClass(Protocol):
-    """A Pydantic model class, or another with these two methods."""
-
-    __name__: str
-
-    def model_json_schema(self) -> JSONObject:
-        """The JSON Schema of its instances."""
-
-    def model_validate(self, value: JSON) -> object:
-        """Make an instance; raises ValueError, mostly Pydantic's ValidationError."""
-
-
-Schema = Mapping[str, Any] | type | None
+# A JSON Schema; or a type that Pydantic knows, which need not be a ``type``: list[Model], A | B, a TypeAdapter.
+Schema = Any
 
 
 class OutputSchema:
-    """A JSON Schema, or a class with one (Pydantic's), that an answer has to fit.
+    """A JSON Schema, or a type with one (Pydantic's), that an answer has to fit.
 
     A class's own validators, and its patterns with ``regex_engine="python-re"``, may take any time: nothing here can
     bound it.
     """
 
-    def __init__(self, schema: JSONObject, validator: RequestSchema, model: ModelClass | None = None) -> None:
+    def __init__(
+        self, schema: JSONObject, validator: RequestSchema, model: ModelClass | None = None, name: str = "answer"
+    ) -> None:
         self.schema = schema
-        self.name = re.sub(_BAD_NAME, "_", str(schema.get("title") or "answer"))[:_LONGEST_NAME] or "answer"
+        self.name = re.sub(_BAD_NAME, "_", str(schema.get("title") or name)).strip("_")[:_LONGEST_NAME] or "answer"
         self._validator = validator
         self._model = model
+        self._root = with_object_root(schema)
+        self.key = key_for(self._root)
+        """The only key of the object that servers are asked for, if the schema is not an object's; else None."""
 
     @property
     def is_class(self) -> bool:
         """Does a class check the answer? Only a process that has the DAG's code has it."""
         return self._model is not None
 
-    def problem(self, value: JSON) -> Problem | None:
-        """Where ``value`` does not fit; None if it fits."""
-        found = self._validator.problem(value)
+    def problem(self, answer: JSON) -> Problem | None:
+        """Where ``answer``, the JSON that came, does not fit; None if it fits."""
+        return self.judge(answer)[0]
+
+    def judge(self, answer: JSON) -> tuple[Problem | None, str | None]:
+        """Where ``answer`` does not fit; and the key of what the schema is about, if it came in an object as asked."""
+        if self.key is None or not isinstance(answer, dict) or answer.keys() != {self.key}:
+            return self._problem(answer), None
+        found = self._problem(answer[self.key], (self.key,))
+        if found is not None and self._problem(answer) is None:  # the server has passed over the object
+            return None, None
+        return found, self.key
+
+    def _problem(self, value: JSON, under: tuple[str, ...] = ()) -> Problem | None:
+        found = self._validator.problem(value, under)
         if found is not None or self._model is None:
             return found
-        return _problem_of_model(self._model, value, self._validator.names)
+        return problem_of_model(self._model, value, self._validator.names, under)
 
     @cached_property
     def response_format(self) -> tuple[JSONObject, str | None]:
         """The request's ``response_format``, strict if servers take this schema so; and why it is not strict."""
         # A class has no optional properties: one with a default may stand in every answer.
-        schema = _closed(self.schema) if self._model is not None else self.schema
-        why = _not_strict(schema)
-        json_schema = {"name": self.name, "schema": self.schema if why else schema, "strict": why is None}
+        schema = _closed(self._root) if self._model is not None else self._root
+        why = _not_strict(schema, has_object=self.key is not None or schema.get("type") == "object")
+        json_schema = {"name": self.name, "schema": self._asked(self._root if why else schema), "strict": why is None}
         return {"type": "json_schema", "json_schema": json_schema}, why
+
+    def _asked(self, schema: JSONObject) -> JSONObject:
+        return schema if self.key is None else wrapped(schema, self.key)
 
     @cached_property
     def digest(self) -> str:
@@ -96,19 +91,22 @@ class OutputSchema:
     @cached_property
     def prompt(self) -> str:
         """The instruction for a server that takes no schema."""
-        text = json.dumps(self.schema, ensure_ascii=False)
+        text = json.dumps(self._asked(self.schema), ensure_ascii=False)
         return f"Answer in JSON, with nothing before or after it, that fits this JSON Schema:\n{text}"
 
 
 def load_output(source: Schema | OutputSchema) -> OutputSchema | None:
-    """The schema that ``response_schema`` is: a JSON Schema or a Pydantic model class; None for None.
+    """The schema that ``response_schema`` is: a JSON Schema, or a type that Pydantic knows; None for None.
 
     Raises InvalidRequest for a schema that cannot be used.
     """
     if source is None or isinstance(source, OutputSchema):
         return source
-    if isinstance(source, type):
-        return _from_class(source)
+    if not isinstance(source, Mapping):
+        name, schema, model = schema_of_type(source, _ARGUMENT)
+        text = text_of_schema(schema, name, _ARGUMENT)
+        # A type matches its patterns itself, by Python's engine if it says so.
+        return OutputSchema(schema, load_user_schema(text, name, _ARGUMENT, all_patterns=False), model, name)
     text = text_of_schema(source, _ARGUMENT, _ARGUMENT)
     return OutputSchema(dict(source), load_user_schema(text, _ARGUMENT, _ARGUMENT))
 
@@ -119,30 +117,19 @@ def output_from_text(text: str, name: str) -> OutputSchema:
     return OutputSchema(loads(text), validator)
 
 
-def _from_class(source: type) -> OutputSchema:
-    name = source.__name__
-    if not all(callable(getattr(source, method, None)) for method in ("model_json_schema", "model_validate")):
-        raise bad_schema(name, _ARGUMENT, "it is a class without model_json_schema; use a Pydantic model")
-    model = cast("ModelClass", source)
-    try:
-        schema = model.model_json_schema()
-    except Exception as error:  # noqa: BLE001 - Pydantic has errors of its own
-        raise bad_schema(name, _ARGUMENT, f"it has no JSON Schema ({type(error).__name__})") from None
-    text = text_of_schema(schema, name, _ARGUMENT)
-    # The class matches its patterns itself, by Python's engine if it says so.
-    return OutputSchema(schema, load_user_schema(text, name, _ARGUMENT, all_patterns=False), model)
+def _not_strict(schema: JSONObject, *, has_object: bool) -> str | None:
+    """Why servers do not take a schema as a strict one, and where; None if they do.
 
-
-def _not_strict(schema: JSONObject) -> str | None:
-    """Why servers do not take a schema as a strict one, and where; None if they do."""
+    ``has_object``: they are asked for an object.
+    """
     from airflow_chat_provider.core.request.rules.report import Report
     from airflow_chat_provider.core.request.rules.tools import check_schema
     from airflow_chat_provider.core.servers import server_at
 
     report = Report(server_at(None))
-    if schema.get("type") != "object":
-        return "response_schema is not an object at its root."
-    check_schema(schema, _ARGUMENT, report, strict=True)
+    if not has_object:
+        return 'response_schema has no type at its root; write "type": "object" there'
+    check_schema(schema, _ARGUMENT, report, strict=True, remedy=_TO_BE_STRICT)
     return next(iter(report.warnings()), None)
 
 
@@ -160,57 +147,6 @@ def _closed(node: Any) -> Any:
         closed["required"] = list(node["properties"])
         closed.setdefault("additionalProperties", False)
     return closed
-
-
-def _problem_of_model(model: ModelClass, value: JSON, names: Container[object]) -> Problem | None:
-    """Where ``value`` does not fit a model class; ``names``: the properties that its schema names.
-
-    The model is told Pydantic's own messages. Logs get those that quote neither the answer nor the user's code.
-    """
-    try:
-        model.model_validate(value)
-    except ValueError as error:  # Pydantic's ValidationError is one
-        errors = getattr(error, "errors", None)
-        if not callable(errors):
-            return Problem.from_text("the model class refuses it")
-        found = errors(include_input=False, include_url=False)[:_MOST_ERRORS]
-        told = [f"{'.'.join(map(str, one['loc'])) or '$'}: {one['msg']}" for one in found]
-        said = [f"{_place(one['loc'], value, names)}: {_words(one)}" for one in found]
-        return Problem("; ".join(told), "; ".join(said))
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of a validator of the user's
-        return Problem.from_text(f"the model class fails on it ({type(error).__name__})")
-    return None
-
-
-def _place(loc: tuple[int | str, ...], value: JSON, names: Container[object]) -> str:
-    """The path of an error. Pydantic's has names of types and validators in between, which lead nowhere."""
-    keys: list[int | str] = []
-    here: Any = value
-    for step in loc:
-        leads = isinstance(here, dict) and step in here
-        leads = leads or (isinstance(here, list) and isinstance(step, int) and step < len(here))
-        if leads:
-            here = here[step]
-        if leads or step in names:  # the last one, if it is missing
-            keys.append(step)
-    return join_known(keys, names)
-
-
-def _words(error: Mapping[str, Any]) -> str:
-    """Pydantic's message, if it has nothing in it but what the class says."""
-    from pydantic_core import PydanticKnownError
-    from pydantic_core.core_schema import ErrorType
-
-    kind, given = str(error["type"]), error.get("ctx") or {}
-    if not given.keys() <= _OF_THE_CLASS:
-        return f"breaks a rule of the model class ({kind if kind in get_args(ErrorType) else 'its own'})"
-    try:
-        # By the type alone, whose words are Pydantic's: a validator of the user's could name any type and say anything.
-        return PydanticKnownError(kind, given or None).message()  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError):
-        return "breaks a rule of the model class (its own)"
 
 
 class ToolCall(NamedTuple):

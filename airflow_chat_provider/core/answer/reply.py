@@ -127,12 +127,11 @@ def incomplete(body: JSONObject) -> str | None:
     return None
 
 
-def remedy(body: JSONObject, *more: str) -> str:
-    """What the reader of an incomplete answer can do, in the imperative; ``more``: what else there is to do."""
+def remedy(body: JSONObject) -> str:
+    """What the reader of an incomplete answer can do, in the imperative."""
     each = (one.ended or (Ended.REFUSAL if _refuses(one.message) else None) for one in _endings(body))
     ended = next(filter(None, each), None) or (Ended.LENGTH if body.get("choices") else Ended.FILTER)
-    *first, last = *ended.todo, *more
-    todo = ", ".join(first) + (", or " if len(first) > 1 else " or ") + last if first else last
+    todo = " or ".join(ended.todo)
     return todo[0].upper() + todo[1:]
 
 
@@ -300,7 +299,8 @@ class Reply(NamedTuple):
     is wrong with the reply, if anything. ``seconds`` is the time from the first attempt to the last byte. ``notes`` has
     a line for each attempt that was made again. ``changes`` says what was changed in ``body`` so that XCom can keep it,
     and ``doubts`` what was read otherwise than the server wrote it: sentences for a log, which quote nothing of the
-    answer.
+    answer. ``key``: the answer is an object around the value that was wanted, which stands under this key; a dialogue
+    finds that out.
     """
 
     status: int | None
@@ -313,6 +313,7 @@ class Reply(NamedTuple):
     notes: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    key: str | None = None
 
     def __repr__(self) -> str:
         """Nothing of what was said: a reply may stand in a traceback or a log."""

@@ -136,13 +136,13 @@ def _result(reply: Reply, result_format: ResultFormat, request: Mapping[str, Any
     found = read_json(reply, request, may_be_hidden=True)
     doubts.extend(found.doubts)
     if found.where is None:
-        return found.value
+        value = found.value
+        return value[reply.key] if isinstance(value, dict) and reply.key in value else value
     if reason := incomplete(reply.body):
         raise incomplete_error(reply, reason)
     raise output_error(
         reply,
-        "Set response_schema, or response_format in the request, ask for JSON in the prompt, or use "
-        f"result_format='text': the answer is not JSON ({found.where})",
+        f"Ask for JSON with response_schema, or use result_format='text': the answer is not JSON ({found.where})",
     )
 
 
@@ -196,8 +196,7 @@ def output_error(reply: Reply, message: str) -> InvalidOutput:
 
 def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:
     """The error of an answer that is not complete, for the ``reason`` that ``incomplete`` names."""
-    todo = remedy(reply.body, "accept it with on_incomplete='warn'")
-    return reply.as_error(IncompleteReply, f"{todo}: {reason}")
+    return reply.as_error(IncompleteReply, f"{remedy(reply.body)}: {reason}. on_incomplete='warn' accepts it")
 
 
 def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
@@ -208,7 +207,7 @@ def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
     why = error.message if isinstance(error, ChatCompletionError) else type(error).__name__
     return output_error(
         reply,
-        f"Look at the answer in body, and loosen the schema or use result_format='raw': it could not be read ({why})",
+        f"Look at the answer in body: it could not be read ({why}). Loosen the schema, or use result_format='raw'",
     )
 
 

@@ -6,7 +6,6 @@ asynchronous client drive the same generator.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping
 
 from airflow_chat_provider.core.answer.refusal import refuses_unknown_field
@@ -52,7 +51,7 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
             return reply
         if result.aborted:
             break
-        if len(contents) > 1 and elapsed < settings.deadline and _refuses_stream_options(result, reply, contents[1]):
+        if len(contents) > 1 and elapsed < settings.deadline and _refuses_stream_options(result, reply, call):
             contents = contents[1:]  # a refusal costs nothing: the next attempt is made at once, and is not counted
             continue
         delay = next_delay(settings, reply.error, attempt=attempt, elapsed=elapsed, jitter=result.jitter)
@@ -89,18 +88,14 @@ def next_delay(
     return delay if elapsed + delay < settings.deadline else None
 
 
-def _refuses_stream_options(result: Result, reply: Reply, without: bytes) -> bool:
-    """Does the server refuse the field that the user never wrote? ``without``: the request as the user wrote it."""
+def _refuses_stream_options(result: Result, reply: Reply, call: Call) -> bool:
+    """Does the server refuse the field that the user never wrote?"""
     if not isinstance(result.outcome, Response) or result.outcome.status not in (400, 422):
         return False
     said = result.outcome.content[:_REFUSAL]
     if b"stream_options" in said or b"include_usage" in said:
         return True
-    try:
-        request = json.loads(without)
-    except ValueError:
-        request = None
-    return refuses_unknown_field(reply.body, request)
+    return refuses_unknown_field(reply.body, call.request or {})
 
 
 def salvaged(outcome: Response | TransportError | None, error: Exception, attempts: int) -> Reply:

@@ -132,15 +132,18 @@ class RequestSchema:
             keyword=str(found[0].validator),
         )
 
-    def problem(self, answer: JSON) -> Problem | None:
-        """The first errors of ``answer``, each with its path; None if it fits the schema."""
+    def problem(self, answer: JSON, under: tuple[str, ...] = ()) -> Problem | None:
+        """The first errors of ``answer``, each with its path; None if it fits the schema.
+
+        ``under``: where it stands in what the model wrote.
+        """
         try:
             found = self._errors(answer)
         except (RecursionError, TooMuchWork):
             return Problem.from_text("it is too large or nested too deep to be checked")
         if not found:
             return None
-        told = [f"{join(error.absolute_path)}: {describe(error)}" for error in found]
+        told = [f"{join((*under, *error.absolute_path))}: {describe(error)}" for error in found]
         said = [f"{join_known(error.absolute_path, self.names)}: {describe(error, quote=False)}" for error in found]
         return Problem(_first(told), _first(said))
 
@@ -232,12 +235,14 @@ def load_user_schema(text: str, name: str, argument: str = ARGUMENT, *, all_patt
     compiled = _compiled(text, all_patterns)
     if isinstance(compiled, str):
         raise bad_schema(name, argument, compiled)
+    if isinstance(compiled, tuple):
+        raise bad_schema(name, argument, compiled[1], compiled[0])
     return compiled.labelled(name, argument)
 
 
 @lru_cache(maxsize=64)
-def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FBT001 - a key of the cache
-    """The schema, compiled once for each text; or why it cannot be used."""
+def _compiled(text: str, all_patterns: bool) -> RequestSchema | str | tuple[str, str]:  # noqa: FBT001 - a key of the cache
+    """The schema, compiled once for each text; or why it cannot be used, or the place of a fault and what it is."""
     from airflow_chat_provider.core.request.links import BadSchema, link  # which shipped schemas do not need
 
     try:
@@ -254,7 +259,9 @@ def _compiled(text: str, all_patterns: bool) -> RequestSchema | str:  # noqa: FB
     except json.JSONDecodeError as error:
         return "it is not JSON ({} at line {}, column {})".format(*fault(error))
     except SchemaError as error:
-        return f"it is not a JSON Schema at {join(error.absolute_path)}: {describe(error)}"
+        from airflow_chat_provider.core.request.schema_faults import fault_of
+
+        return fault_of(error)
     except BadSchema as error:
         return str(error)
     except TooDeep:
@@ -272,12 +279,16 @@ def text_of_schema(schema: object, name: str, argument: str) -> str:
     try:
         return json.dumps(schema, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
-        raise bad_schema(name, argument, "it holds a value that JSON cannot hold") from None
+        from airflow_chat_provider.core.request.schema_faults import not_json
+
+        raise bad_schema(name, argument, not_json(schema)) from None
 
 
-def bad_schema(name: str, argument: str, why: str) -> InvalidRequest:
-    """The error for a schema that cannot be used. ``argument`` is the argument that gave it."""
-    return InvalidRequest(f"{_label(name, argument)} cannot be used: {why}", path=argument, keyword="schema")
+def bad_schema(name: str, argument: str, why: str, place: str = "") -> InvalidRequest:
+    """The error for a schema that cannot be used. ``argument`` is the argument that gave it; ``place`` is in it."""
+    label = _label(name, argument)
+    what = f"{place} {why}" if place else why
+    return InvalidRequest(f"Correct {label[:1].lower()}{label[1:]}: {what}", path=argument, keyword="schema")
 
 
 def _label(name: str, argument: str) -> str:

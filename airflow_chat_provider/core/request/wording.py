@@ -43,8 +43,9 @@ def _number(value: int | float) -> str:  # noqa: PYI041 - mypy takes an int for 
     return str(value) if isinstance(value, float) or abs(value) < 10**30 else "a huge integer"
 
 
-def one_of(names: list[Any]) -> str:
+def one_of(names: list[Any] | str) -> str:
     """``a string or null``. In draft 3 schemas can stand among the types; they have no name."""
+    names = [names] if isinstance(names, str) else names  # the schema of schemas writes a single type as text
     words = [f"{_ARTICLE.get(name, 'a')} {name}".strip() for name in names if isinstance(name, str)]
     return " or ".join(([", ".join(words[:-1])] if words[:-1] else []) + words[-1:])
 
@@ -135,6 +136,7 @@ def _extra(extra: object, schema: Any, *, quote: bool) -> str:
 
 
 # Messages in a shape that is often taken for another: what to do about it is the start of the error.
+_NO_MESSAGES = "Give prompt or messages"
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
@@ -158,6 +160,8 @@ def _remedy(error: ValidationError) -> str | None:
     due: Any = error.validator_value
     path: list[Any] = [None, None, *error.absolute_path]
     key, last = path[-2:]
+    if last is None and error.validator == "required" and due == "messages":
+        return _NO_MESSAGES
     if isinstance(last, int):  # in a list of messages, or of parts
         if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
             return _JOIN

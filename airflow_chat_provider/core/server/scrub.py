@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from airflow_chat_provider.core.connection.settings import maskable
 from airflow_chat_provider.core.types import JSON
@@ -36,9 +37,7 @@ class Scrubber:
 
     def __call__(self, text: str) -> str:
         cut = len(text) > _LOOKED_AT
-        text = printable(self._without_secrets(text))
-        for escape, plain in _ESCAPED:  # a quotation in JSON
-            text = text.replace(escape, plain)
+        text = _unescaped(printable(self._without_secrets(text)))  # it may be a quotation in JSON
         text = _Blanks(text).without(_texts(self._request))
         if cut:  # a quotation that was cut off may be too short to be known as one
             before, blank, tail = text.rpartition("***")
@@ -74,7 +73,7 @@ def printable(text: str) -> str:
 
 def _texts(request: JSON) -> Iterator[str]:
     """Each text of the request that a server might quote: contents and arguments, not roles and models."""
-    stack: list[JSON] = []
+    stack: list[Any] = []
     if isinstance(request, dict):
         messages = request.get("messages")
         stack = [*(messages if isinstance(messages, list) else ()), request.get("prediction")]
@@ -92,6 +91,14 @@ def _texts(request: JSON) -> Iterator[str]:
             stack.extend(item)
         elif isinstance(item, str):
             yield item
+        elif isinstance(item, bytes):  # of an attachment: base64, or text with JSON's escapes
+            yield _unescaped(item.decode())
+
+
+def _unescaped(text: str) -> str:
+    for escape, plain in _ESCAPED:
+        text = text.replace(escape, plain)
+    return text
 
 
 class _Blanks:

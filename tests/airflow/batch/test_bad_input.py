@@ -34,7 +34,7 @@ class TestInput:
 
     def test_an_input_that_is_not_utf_8_is_refused(self, batch):
         batch.input.write_bytes(b'{"text": "a"}\n' * 100 + '{"text": "ä"}\n'.encode("latin-1"))
-        assert "is not UTF-8 (line 101)" in refused(batch)
+        assert re.match(r"Correct rows.jsonl:101:11: this is not UTF-8; save the file as UTF-8", refused(batch))
 
     def test_an_input_of_an_unknown_kind_is_refused(self, batch, tmp_path):
         assert "must be the path of a .jsonl or .csv file" in refused(batch, input=str(tmp_path / "rows.xlsx"))
@@ -60,7 +60,9 @@ class TestInput:
             ("", "is empty"),
             ("text,text\na,b\n", "two columns named 'text'"),
             ("text,\na,b\n", "a column without a name"),
-            ('text\n"a\n', "is not valid CSV (line 2)"),
+            ('text\n"a\n', "Correct rows.csv:2:1: it is not valid CSV: unexpected end of data"),
+            ('text,b\n1,2\n3,"a"b\n', "Correct rows.csv:3:6: it is not valid CSV"),
+            ('text,b\n1,"a\nb"\n3,"a\n5,6\n', "Correct rows.csv:4:3: it is not valid CSV: unexpected end of data"),
         ],
     )
     def test_a_csv_file_that_is_not_a_table_is_refused(self, batch, tmp_path, content, told):
@@ -70,7 +72,7 @@ class TestInput:
     def test_a_record_with_too_few_cells_fails_alone(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("text,b\n1,2\n3\n5,6\n")
         assert batch.run(input=str(tmp_path / "rows.csv"), max_failures=1)["failed"] == {"InvalidRequest": 1}
-        assert "rows.csv:3: it has 1 cell, but the header has 2" in batch.errors[0]["error"]["message"]
+        assert batch.errors[0]["error"]["message"] == "Correct rows.csv:3:2: the row has 1 cell, but the header has 2"
 
     def test_a_byte_order_mark_is_not_part_of_the_first_column(self, batch, tmp_path):
         (tmp_path / "rows.csv").write_text("\ufefftext\na\n", "utf-8")

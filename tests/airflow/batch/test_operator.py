@@ -36,7 +36,8 @@ def test_rows_of_an_upstream_task_are_data_and_the_manifest_is_the_return_value(
     manifest = run.xcoms("bulk")["return_value"]
     assert (manifest["succeeded"], manifest["total"]) == (2, 2)
     assert sorted(map(prompt_of, chat.requests)) == ["plain", "{{ run_id }}"]
-    assert set(run.xcoms("bulk")) == {"return_value"}
+    assert set(run.xcoms("bulk")) == {"return_value", "usage"}
+    assert run.xcoms("bulk")["usage"] == manifest["usage"]
 
 
 def test_the_rendered_fields_show_the_run_and_leave_what_looks_at_a_row(airflow, chat, tmp_path):
@@ -88,16 +89,23 @@ def test_a_mapped_task_takes_its_templates_from_partial_and_its_data_from_upstre
 
 
 def test_a_retry_of_the_task_asks_for_what_is_missing_and_failed(airflow, chat, tmp_path):
-    chat.script(*[replies.ok()] * 3, replies.error(400, "no"))
+    chat.script(*[replies.ok()] * 3, replies.error(500, "no"))
+    rows = [{"text": str(index)} for index in range(10)]
     with airflow.dag():
-        bulk(
-            tmp_path, input=[{"text": str(index)} for index in range(10)], retries=1, max_failures=0, max_concurrency=1
-        )
+        bulk(tmp_path, input=rows, retries=1, max_failures=0, max_concurrency=1, max_attempts=1)
     run = airflow.run()
     assert (run.state, run.tries("bulk")) == ("success", 2)
     assert len(chat.requests) == 11
     (results,) = tmp_path.glob("*/results.jsonl")
     assert [line["index"] for line in lines(results)] == list(range(10))
+
+
+def test_no_retry_is_used_up_if_too_many_rows_would_fail_again(airflow, chat, tmp_path):
+    chat.script(replies.ok(), replies.error(400, "no"))
+    with airflow.dag():
+        bulk(tmp_path, input=[{"text": "a"}, {"text": "b"}], retries=1, max_failures=0, max_concurrency=1)
+    run = airflow.run()
+    assert (run.state, run.tries("bulk"), len(chat.requests)) == ("failed", 1, 2)
 
 
 def test_too_many_failures_leave_the_manifest_in_xcom_and_fail_the_task(airflow, chat, tmp_path):

@@ -11,15 +11,7 @@ from airflow_chat_provider.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.results import read_errors, read_results
 from airflow_chat_provider.testing import replies
-from tests.support.batching import Batch, attach_store, prompt_of
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder behind the object store ``memory://``."""
-    folder = tmp_path_factory.mktemp("store")
-    attach_store(folder)
-    return folder
+from tests.support.batching import Batch, prompt_of
 
 
 @pytest.fixture(params=["local", "object store"])

@@ -169,4 +169,4 @@ def test_a_file_with_lines_of_all_kinds_is_one_batch(batch: Batch) -> None:
     assert "rows.jsonl:6" in messages[1]
     assert "must be an object" in messages[1]
     assert "rows.jsonl:7" in messages[2]
-    assert "the template fails" in messages[2]
+    assert "the row has no column 'text'; it has 'no'" in messages[2]

@@ -30,6 +30,13 @@ def test_each_row_has_its_value_and_an_answer_that_does_not_fit_is_asked_for_aga
     assert len({request.headers["idempotency-key"] for request in batch.chat.requests}) == 4
 
 
+def test_a_list_of_models_is_kept_without_the_object_that_the_server_was_asked_for(batch):
+    batch.texts(2)
+    batch.chat.default = replies.ok('{"items": [{"good": true}]}')
+    batch.run(response_schema=list[Verdict], result_format="json", response_key="verdicts")
+    assert [line["verdicts"] for line in batch.results] == [[{"good": True}]] * 2
+
+
 def test_a_row_whose_answers_never_fit_fails_alone_and_keeps_the_last(batch):
     batch.texts(2)
     batch.chat.default = lambda request: replies.ok(

@@ -179,6 +179,15 @@ def test_a_malformed_connection_is_refused_without_its_key(
     assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}" + logged
 
 
+@pytest.mark.parametrize("key", ["sk-a/b", "sk-a#b", "sk-a?b"])
+def test_a_key_that_breaks_its_uri_is_refused_with_the_way_to_write_it(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    with pytest.raises(InvalidConnection, match=r"Correct AIRFLOW_CONN_CHAT_TEST: .* percent-encode the key") as caught:
+        settings_of(monkeypatch, f"chat://:{key}@api.example.com/v1?model=m")
+    assert key not in repr(caught.value)
+
+
 @pytest.mark.parametrize("written", MALFORMED)
 def test_where_airflow_lets_its_own_error_through_that_is_no_other(written: str) -> None:
     """Airflow tries the next backend after a failure, but not where it keeps connections in its cache."""

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import IncompleteReply, InvalidOutput, InvalidRequest, StatusError
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import replies
@@ -25,6 +26,14 @@ GOOD, BAD = '{"sentiment": "good"}', '{"sentiment": "so so"}'
 class Verdict(BaseModel):
     sentiment: Literal["good", "bad"]
     stars: int = 3
+
+
+class Tally(BaseModel):
+    count: int
+
+
+class Plain:
+    """Pydantic knows nothing of it."""
 
 
 class NoSchema(BaseModel):
@@ -351,7 +360,7 @@ class TestSpoiltAnswers:
 class TestBadSchemas:
     @pytest.mark.parametrize(
         "schema",
-        [{"type": "objekt"}, {"properties": []}, {"enum": {1, 2}}, "no/such.json", int, NoSchema],
+        [{"type": "objekt"}, {"properties": []}, {"enum": {1, 2}}, "no/such.json", Plain, NoSchema],
         ids=["type", "properties", "no JSON", "file", "class", "a field without a schema"],
     )
     def test_what_is_no_schema_breaks_the_import(self, airflow, schema):
@@ -376,7 +385,8 @@ class TestBadSchemas:
             ask(prompt="Judge", response_schema=loose)
         assert airflow.run().state == "success"
         assert sent(chat)["response_format"]["json_schema"]["strict"] is False
-        assert "response_schema is an object of a strict schema without additionalProperties" in caplog.text
+        assert "response_schema is an object without additionalProperties: false" in caplog.text
+        assert "strict out" not in caplog.text  # nobody wrote `strict`
 
     def test_one_that_refers_to_itself_checks_as_deep_as_the_answer_goes(self, airflow, chat):
         tree = {
@@ -393,6 +403,82 @@ class TestBadSchemas:
     def test_one_that_refers_to_itself_without_end_breaks_the_import(self, airflow):
         with airflow.dag(), pytest.raises(InvalidRequest, match="without end"):
             ask(prompt="Judge", response_schema={"$ref": "#"})
+
+
+class TestTypes:
+    """Lists, unions and other types are asked for as an object, and the task returns what is in it."""
+
+    @pytest.mark.parametrize(
+        ("schema", "value", "key"),
+        [
+            (list[Verdict], [{"sentiment": "good"}], "items"),
+            (TypeAdapter(list[Verdict]), [{"sentiment": "bad", "stars": 1}], "items"),
+            (Verdict | Tally, {"count": 3}, "answer"),
+            (Literal["good", "bad"], "good", "answer"),
+            ({"type": "array", "items": SCHEMA}, [{"sentiment": "good"}], "items"),
+        ],
+        ids=["list", "adapter", "union", "literal", "JSON Schema"],
+    )
+    def test_the_value_comes_back_without_the_object_that_the_server_was_asked_for(
+        self, airflow, chat, schema, value, key
+    ):
+        chat.script(replies.ok(json.dumps({key: 5})), replies.ok(json.dumps({key: value})))
+        with airflow.dag():
+            ask(prompt="Judge", response_schema=schema, result_format="json")
+        xcoms = airflow.run().xcoms()
+        assert xcoms["return_value"] == value
+        assert xcoms["messages"][-1]["content"] == json.dumps({key: value})
+        asked = sent(chat, 0)["response_format"]["json_schema"]
+        assert asked["strict"] is True
+        assert asked["schema"]["required"] == [key]
+        assert f"$.{key}: must " in sent(chat)["messages"][-1]["content"] or key == "answer"
+
+    def test_a_decorated_function_takes_them_and_its_annotation_means_nothing(self, airflow, chat):
+        chat.default = replies.ok('{"items": [{"sentiment": "good"}]}')
+        with airflow.dag():
+
+            @chat_completion(response_schema=list[Verdict], result_format="json")
+            def judge(text: str) -> list[str]:
+                return [{"role": "user", "content": text}]  # type: ignore[list-item]
+
+            @chat_completion(result_format="text")
+            def plain(text: str) -> Verdict:
+                return text  # type: ignore[return-value]
+
+            judge("a") >> plain("b")
+        run = airflow.run()
+        assert run.xcoms("judge")["return_value"] == [{"sentiment": "good"}]
+        assert "response_format" not in sent(chat)
+
+    def test_a_mapped_task_takes_them_too(self, airflow, chat):
+        chat.default = replies.ok('{"items": [{"sentiment": "good"}]}')
+        with airflow.dag():
+            ChatCompletionOperator.partial(task_id="ask", response_schema=list[Verdict], result_format="json").expand(
+                prompt=["a", "b"]
+            )
+        assert airflow.run().xcoms(map_index=1)["return_value"] == [{"sentiment": "good"}]
+
+    def test_they_have_no_keys_for_multiple_outputs(self, airflow):
+        with airflow.dag(), pytest.raises(InvalidRequest, match="does not describe an object"):
+            ask(prompt="Judge", response_schema=list[Verdict], result_format="json", multiple_outputs=True)
+
+    @pytest.mark.parametrize(
+        ("schema", "says"),
+        [
+            (Verdict(sentiment="good"), "Give response_schema the class Verdict, not an instance of it"),
+            ([Verdict], "Write response_schema=list[Verdict] instead"),
+            ((Verdict, Tally), "Write response_schema=Verdict | Tally"),
+            ('{"type": "object"}', "Give response_schema as a dict, json.loads(text)"),
+            ("Verdict", "which is 'Verdict': it must be a JSON Schema (a dict)"),
+            (5, "which is 5: it must be a JSON Schema (a dict)"),
+        ],
+        ids=["instance", "a list", "a tuple", "JSON text", "a name", "a number"],
+    )
+    def test_what_is_none_is_told_what_to_write(self, airflow, schema, says):
+        with airflow.dag(), pytest.raises(InvalidRequest) as caught:
+            ask(prompt="Judge", response_schema=schema)
+        assert says in caught.value.message[:110]
+        assert caught.value.path == "response_schema"
 
 
 @pytest.mark.parametrize("retries", [-1, 1.5, "2", True])

@@ -63,7 +63,8 @@ def drive(
     """Each attempt takes ``took`` seconds of a clock that the test keeps; a wait takes exactly what was asked."""
     steps: list[Send | Sleep] = []
     clock, answers = 0.0, iter(outcomes)
-    conversation = exchange(Call(settings or Settings(), contents=contents), begun, retries=retries)
+    request = json.loads(contents[-1] or b"{}")
+    conversation = exchange(Call(settings or Settings(), contents, request=request), begun, retries=retries)
     step = next(conversation)
     while True:
         steps.append(step)
@@ -157,8 +158,8 @@ def test_without_retries_one_attempt_is_made_and_the_error_tells_when_to_come_ba
 
 def test_without_retries_a_server_may_still_refuse_stream_options() -> None:
     refused = received(400, {"error": {"message": "Unknown parameter: stream_options"}})
-    steps, reply = drive([refused, OK], contents=(b"with", b"without"), retries=False)
-    assert [step.content for step in steps if isinstance(step, Send)] == [b"with", b"without"]
+    steps, reply = drive([refused, OK], contents=(b"{}", b"[]"), retries=False)
+    assert [step.content for step in steps if isinstance(step, Send)] == [b"{}", b"[]"]
     assert reply.error is None
 
 

@@ -50,11 +50,11 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"items": {"$ref": "#/required"}, "required": ["x"]}, "leads to a value that is not a schema"),
     (
         {"items": {"$ref": "#/x-shared/city"}, "x-shared": {"city": {"type": "objekt"}}},
-        "it is not a JSON Schema at $.type",
+        """$.type is 'objekt', which is not a type: write "object"; the types are 'array', 'boolean', 'integer',""",
     ),
     (
         {"$schema": DRAFT_7, "items": {"$ref": "#/$defs/a"}, "$defs": {"a": {"type": 5}}},
-        "it is not a JSON Schema at $.type",
+        "type must be one of 'array', 'boolean', 'integer',",
     ),
     (
         {"oneOf": [{}], "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/components/schemas/Cat"}}},
@@ -84,7 +84,7 @@ def test_a_reference_that_leads_nowhere_or_to_no_end_is_refused_when_the_schema_
 
 
 def test_an_unusable_schema_of_a_tool_is_named_by_the_tool() -> None:
-    with pytest.raises(InvalidRequest, match="The parameters of tool 'weather' cannot be used: its reference '#/x'"):
+    with pytest.raises(InvalidRequest, match="Correct the parameters of tool 'weather': its reference '#/x'"):
         of_tool({"$ref": "#/x"})
 
 

@@ -202,9 +202,9 @@ BAD_SCHEMAS = [
     ("2024-01", "does not exist"),
     ("gpt.yaml", "does not exist"),
     ("/nonexistent/schema.json", "the file cannot be read (No such file or directory)"),
-    ({"type": "strnig"}, "it is not a JSON Schema at $.type"),
+    ({"type": "strnig"}, "$.type is 'strnig', which is not a type: write \"string\""),
     ({"pattern": "["}, "its pattern '[' at $.pattern"),
-    ({"enum": {1, 2}}, "holds a value that JSON cannot hold"),
+    ({"enum": {1, 2}}, "$.enum is a set, which JSON cannot hold"),
 ]
 
 

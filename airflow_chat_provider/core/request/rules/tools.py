@@ -174,13 +174,15 @@ def check_parameters(function: dict[str, Any], path: str, report: Report) -> Non
     check_schema(parameters, path, report, strict=function.get("strict") is True)
 
 
-def check_schema(schema: dict[str, Any], path: str, report: Report, *, strict: bool) -> None:
+def check_schema(
+    schema: dict[str, Any], path: str, report: Report, *, strict: bool, remedy: str = _STRICT_REMEDY
+) -> None:
     for node, trail in _subschemas(schema):
         if _is(node, "array") and "items" not in node and "prefixItems" not in node:
-            problem, remedy = "is an array without items", "say what the array holds"
-            report.refused_by_openai("array_without_items", _at(path, trail), problem, remedy)
+            what = "say what the array holds"
+            report.refused_by_openai("array_without_items", _at(path, trail), "is an array without items", what)
         if strict and (_is(node, "object") or "properties" in node):
-            _check_strict(node, _at(path, trail), report)
+            _check_strict(node, _at(path, trail), report, remedy)
 
 
 def _check_root(parameters: dict[str, Any], path: str, report: Report) -> None:
@@ -194,18 +196,18 @@ def _check_root(parameters: dict[str, Any], path: str, report: Report) -> None:
         report.warn("parameters_properties", path, problem, remedy)
 
 
-def _check_strict(node: dict[str, Any], path: str, report: Report) -> None:
+def _check_strict(node: dict[str, Any], path: str, report: Report, remedy: str) -> None:
     if node.get("additionalProperties") is not False and not unsure(node.get("additionalProperties")):
-        problem = "is an object of a strict schema without additionalProperties: false"
-        report.refused_by_openai("strict_schema", path, problem, _STRICT_REMEDY)
+        problem = "is an object without additionalProperties: false, which a strict schema needs"
+        report.refused_by_openai("strict_schema", path, problem, remedy)
     if unsure(node.get("required"), *as_list(node.get("required"))):
         return
     required = {name for name in as_list(node.get("required")) if isinstance(name, str)}
     missing = next((name for name in as_dict(node.get("properties")) if name not in required), None)
     if missing is not None:
-        problem = "is a property of a strict schema that is not in required"
+        problem = "is a property that is not in required, where a strict schema has them all"
         place = child(f"{path}.properties", missing)
-        report.refused_by_openai("strict_schema", place, problem, _STRICT_REMEDY)
+        report.refused_by_openai("strict_schema", place, problem, remedy)
 
 
 def _is(node: dict[str, Any], kind: str) -> bool:
