@@ -90,8 +90,8 @@ def connect(server: ChatServer, monkeypatch: pytest.MonkeyPatch, changes: Mappin
 
 def said(error: BaseException, server: ChatServer) -> str:
     """A message as the page has it."""
-    text = str(error).replace(server.connection["host"], BASE)
-    return re.sub(r"^Task '?\w+'?: ", "", text)
+    host: str = server.connection["host"]
+    return re.sub(r"^Task '?\w+'?: ", "", str(error).replace(host, BASE))
 
 
 def row_of(message: str) -> str:
