@@ -19,7 +19,7 @@ from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
-from airflow_chat_provider.core.answer.usage import together
+from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.session import AsyncSession
@@ -129,7 +129,7 @@ class Engine:
             await self._failed(row, outcome, spent)
             return
         line, reason = outcome
-        count = self.tally.success(spent.usage, incomplete=reason is not None)
+        count = self.tally.success(spent.took, incomplete=reason is not None)
 
         def stored() -> None:
             self.history.done[row.index] = 1
@@ -147,7 +147,7 @@ class Engine:
             if reply.error is not None:
                 return reply.error
             warnings: list[str] = []
-            line = self.shape.success(row, dialogue.question, reply, self._usage(row, spent), warnings)
+            line = self.shape.success(row, dialogue.question, reply, self._took(row, spent), warnings)
             self.requests.warn(warnings, row.place)
         except (Stopped, Hopeless):
             raise
@@ -168,14 +168,14 @@ class Engine:
 
         return await adrive(dialogue, send)
 
-    def _usage(self, row: Row, spent: Spent) -> Any:
-        """The usage of all calls for the row, in earlier runs too."""
-        return together(self.history.usage.get(row.index), spent.usage)
+    def _took(self, row: Row, spent: Spent) -> Spending:
+        """What all calls for the row took, in earlier runs too."""
+        return self.history.took.get(row.index, Spending()).plus(spent.took)
 
     async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
         ended = self.history.ended_calls.get(row.index, 0) + spent.ended
-        line = self.shape.failure(row, error, ended, self._usage(row, spent))
-        stored = self.tally.failure(error, spent.usage)
+        line = self.shape.failure(row, error, ended, self._took(row, spent))
+        stored = self.tally.failure(error, spent.took)
         self.reasons.note(error, row.place)
         if self.tally.came.failed[self.tally.kind(error)] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input import Source, Survey
+    from airflow_chat_provider.batch.output.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Job:
         try:
             batch_id = self._claim()
             engine.history.load(store, engine.tally, engine.requests)
+            if engine.tally.stored.succeeded:
+                engine.tally.note_model(_model_in(store))
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
             spent = engine.tally.tokens
@@ -141,6 +145,16 @@ class Job:
                 f"{self.source.name} disappeared while it was read"
             )
         return None
+
+
+def _model_in(store: Store) -> str | None:
+    """The model that answered in earlier runs, as the manifest of the last one says, if that was written."""
+    try:
+        manifest = loads(store.read(MANIFEST) or b"null")
+        model = manifest["usage"]["model"]
+    except (ValueError, LookupError, TypeError):  # there is none, or somebody has changed it
+        return None
+    return model if isinstance(model, str) else None
 
 
 def _digest(value: Any) -> str:

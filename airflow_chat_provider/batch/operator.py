@@ -29,7 +29,7 @@ _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
 
 class ChatCompletionBatchOperator(RequestOperator):
-    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest of the results.
+    """Send a chat completion request for each row of ``input``; ``return_value`` is the manifest, with its ``usage``.
 
     ``request``, ``messages``, ``model``, ``prompt`` and ``system_prompt`` are as in ChatCompletionOperator; their
     templates see ``row``, whose values are data. A retry continues with the rows without a result, on any worker.
@@ -171,9 +171,11 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._check_filled()
             self._background = Background()
             manifest, error = self._job(template).run(self._background)
-            if error is not None:
-                if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
+                context["ti"].xcom_push(key="usage", value=manifest["usage"])
+                if error is not None:
                     context["ti"].xcom_push(key="return_value", value=manifest)
+            if error is not None:
                 raise error
             return manifest
 

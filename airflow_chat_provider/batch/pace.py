@@ -9,14 +9,14 @@ import math
 import random
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input import row_error
 from airflow_chat_provider.batch.pace_log import PaceLog
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
-from airflow_chat_provider.core.answer.usage import together
+from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.call.exchange import concerns_all, exchange, next_delay
 from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
@@ -52,14 +52,13 @@ class Spent:
 
     reply: Reply | None = None
     paid: Reply | None = None
-    usage: Any = None
+    took: Spending = field(default_factory=Spending)
 
     def take(self, reply: Reply) -> None:
         self.reply = reply
-        usage = reply.body.get("usage") if isinstance(reply.body, dict) else None
-        if isinstance(usage, dict):
-            self.usage = together(self.usage, usage)
-        if reply.error is None or (isinstance(usage, dict) and usage):
+        took = Spending.of_attempt(reply)
+        self.took = self.took.plus(took)
+        if reply.error is None or took.usage:
             self.paid = reply
 
     @property

@@ -95,7 +95,8 @@ def deliver(task: BaseOperator, this: Try, request: dict[str, Any], reply: Reply
 
     Where somebody executes the operator without a running task, nothing is pushed.
     """
-    arguments, ti = this.arguments, this.context.get("ti")
+    arguments = this.arguments
+    ti: Any = this.context.get("ti")
     left = outcome(arguments.delivery(), request, reply, this.configuration, this.replies)
     for warning in left.warnings:
         task.log.warning("%s", warning)

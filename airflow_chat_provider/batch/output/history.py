@@ -7,13 +7,13 @@ import logging
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_chat_provider.batch.files import readable
 from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_id, read_line
 from airflow_chat_provider.batch.output.scan import Scan
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, taking_up
-from airflow_chat_provider.core.answer.usage import counted
+from airflow_chat_provider.core.answer.usage import Spending, counted
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class History:
     """``done[index]`` is 1 for a row that has a result.
 
     ``rows`` are the indices of this shard's rows. For a row without a result, ``ended_calls`` is how many calls
-    for it came to an end, and ``usage`` what they cost.
+    for it came to an end, and ``took`` what they took.
     """
 
     def __init__(self, total: int, rows: range) -> None:
         self.done = bytearray(total)
         self.rows = rows
         self.ended_calls: dict[int, int] = {}
-        self.usage: dict[int, Any] = {}
+        self.took: dict[int, Spending] = {}
         self._stale = False
 
     def is_missing(self, index: int) -> bool:
@@ -51,7 +51,7 @@ class History:
             if recorded.failed:  # somebody has joined the files
                 self._note(recorded)
             elif self.done[recorded.index]:
-                tally.spent(recorded.usage)
+                tally.spent(recorded.took)
             else:
                 self._count(recorded, tally, requests)
         for recorded in self._read(store, ERRORS):
@@ -59,15 +59,15 @@ class History:
             self._note(recorded)
         for path in store.spill.earlier():
             self._take_up(path, store, tally, requests)
-        for index, usage in list(self.usage.items()):
-            if self.done[index]:  # its result holds the usage of all its calls
-                del self.usage[index]
+        for index, took in list(self.took.items()):
+            if self.done[index]:  # its result holds what all its calls took
+                del self.took[index]
             else:
-                tally.spent(usage)
+                tally.spent(took)
 
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
-        tally.recorded(recorded.usage, incomplete=recorded.incomplete)
+        tally.recorded(recorded.took, incomplete=recorded.incomplete)
         if recorded.own_id not in (None, default_id(recorded.index)):
             requests.note_id(str(recorded.own_id), recorded.index)
 
@@ -95,8 +95,8 @@ class History:
         """Note a failed row. Its last line counts: it includes what the lines before it say."""
         if recorded.asked:
             self.ended_calls[recorded.index] = recorded.asked
-        if recorded.usage:
-            self.usage[recorded.index] = counted(recorded.usage)
+        if recorded.took.usage or any(recorded.took.calls):
+            self.took[recorded.index] = recorded.took._replace(usage=counted(recorded.took.usage))
 
     def _read(self, store: Store, kind: str) -> Iterator[Recorded]:
         scan = Scan(store, kind, self._line, "The batch asks again for rows that have no other line")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.batch.input import Row
 from airflow_chat_provider.core.answer.reply import Reply, doubts, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
+from airflow_chat_provider.core.answer.usage import LARGEST, Calls, Spending
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.json_text.writing import sanitize
@@ -34,11 +35,11 @@ class Shape(NamedTuple):
     keep_row: bool = True
 
     def success(
-        self, row: Row, request: Mapping[str, Any], reply: Reply, usage: Any, warnings: list[str]
+        self, row: Row, request: Mapping[str, Any], reply: Reply, took: Spending, warnings: list[str]
     ) -> tuple[bytes, str | None]:
         """The line for a reply without an error, and why the reply is incomplete (None: it is complete).
 
-        ``usage`` is that of all the row's calls; ``warnings`` takes what is doubtful about the reply.
+        ``took`` is what all the row's calls took; ``warnings`` takes what is doubtful about the reply.
         Raises IncompleteReply (on_incomplete="fail"), and InvalidOutput if the answer does not have the form that the
         user wants.
         """
@@ -51,17 +52,17 @@ class Shape(NamedTuple):
             line |= {"response": _response(reply.status, reply.request_id, reply.body), "error": None}
             if self.response_key:
                 line[self.response_key] = result(reply, self.result_format, request, warnings)
-            if usage and usage != reply.body.get("usage"):
-                line["usage"] = usage
+            if took.usage and took.usage != reply.body.get("usage"):
+                line["usage"] = took.usage
         else:
             line[self.response_key or "response"] = result(reply, self.result_format, request, warnings)
-            line |= {"usage": usage}
+            line |= {"usage": took.usage}
             if reason is not None:
                 line["incomplete"] = reason
-        return encode_line(line), reason
+        return encode_line({**line, **_counted(took.calls, _ONE)}), reason
 
-    def failure(self, row: Row, error: ChatCompletionError, asked: int, usage: Any) -> bytes:
-        """The line for a row that failed. ``asked``: how many calls for it came to an end; ``usage``: theirs in all."""
+    def failure(self, row: Row, error: ChatCompletionError, asked: int, took: Spending) -> bytes:
+        """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took."""
         line, code = self._head(row), error.code
         failure = {
             "class": type(error).__name__,
@@ -76,15 +77,23 @@ class Shape(NamedTuple):
             line["error"] = failure
             if error.body is not None:
                 line["body"] = error.body
-        if usage:
-            line["usage"] = usage
-        return encode_line({**line, "asked": asked})
+        if took.usage:
+            line["usage"] = took.usage
+        return encode_line({**line, **_counted(took.calls, Calls(attempts=asked)), "asked": asked})
 
     def _head(self, row: Row) -> dict[str, Any]:
         if row.is_request_line:
             return {"index": row.index, "id": f"batch_req_{row.index}", "custom_id": row.value["custom_id"]}
         kept = {"row": row.value} if self.keep_row and row.value is not None else {}
         return {"index": row.index, "id": row.own_id(self.id_key) or default_id(row.index), **kept}
+
+
+_ONE = Calls(requests=1, attempts=1)
+
+
+def _counted(calls: Calls, usual: Calls) -> dict[str, Any]:
+    """The counts of a row's calls, for the next run of the batch. Most rows have the usual ones, which are left out."""
+    return {} if calls == usual else {"took": calls._asdict()}
 
 
 def _response(status: int | None, request_id: str | None, body: Any) -> dict[str, Any]:
@@ -140,7 +149,7 @@ class Recorded:
 
     index: int
     own_id: str | None
-    usage: Any
+    took: Spending
     incomplete: bool
     failed: bool
     asked: int
@@ -186,11 +195,21 @@ def read_line(line: bytes) -> Recorded | None:
     if is_request_line and not failed and body.get("choices"):
         with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
             is_incomplete = incomplete(body) is not None
+    asked = asked if type(asked) is int and 0 < asked <= LARGEST else 0
+    calls = _calls(value.get("took"), Calls(attempts=asked) if failed else _ONE)
     return Recorded(
         value["index"],
         own_id if isinstance(own_id, str) else None,
-        value.get("usage") or body.get("usage"),
+        Spending(value.get("usage") or body.get("usage"), calls),
         is_incomplete,
         failed,
-        asked if type(asked) is int and asked > 0 else 0,
+        asked,
     )
+
+
+def _calls(counts: Any, usual: Calls) -> Calls:
+    """The counts of a line; the usual ones where it has none, or somebody has changed them."""
+    if not isinstance(counts, dict):
+        return usual
+    found: list[Any] = [counts.get(name) for name in Calls._fields]
+    return Calls(*found) if all(type(one) is int and 0 <= one <= LARGEST for one in found) else usual

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import tokens_of
-from airflow_chat_provider.core.answer.usage import LARGEST, add, counted
+from airflow_chat_provider.core.answer.usage import LARGEST, Spending, Usage
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
@@ -34,13 +34,15 @@ class Tally:
     """The counts of one run. ``total`` is how many rows the batch has.
 
     ``came`` counts a row as soon as it is answered or has failed; ``stored`` and ``usage`` count it when its line
-    survives a crash. ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
+    survives a crash. ``models`` are those that answered, two at most. ``earlier`` rows had a result when this run
+    began, at ``began`` (seconds of a monotonic clock).
     """
 
     total: int
     came: Counts = field(default_factory=Counts)
     stored: Counts = field(default_factory=Counts)
-    usage: dict[str, Any] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    models: set[str] = field(default_factory=set)
     tokens: int = 0
     earlier: int = 0
     began: float = 0.0
@@ -48,35 +50,44 @@ class Tally:
     def begin(self, now: float) -> None:
         """Begin this run: what was counted so far comes from earlier runs, and is stored."""
         self.came = copy.deepcopy(self.stored)
-        self.tokens = _tokens(self.usage)
+        self.tokens = int(self.usage.sums.get("total_tokens", 0))
         self.earlier, self.began = self.came.succeeded, now
 
-    def recorded(self, usage: Any, *, incomplete: bool) -> None:
+    def recorded(self, took: Spending, *, incomplete: bool) -> None:
         """Count a row whose result is stored."""
         self.stored.success(incomplete=incomplete)
-        self.spent(usage)
+        self.spent(took)
 
-    def spent(self, usage: Any) -> None:
-        """Count tokens that are paid for and stored."""
-        add(self.usage, counted(usage))
+    def spent(self, took: Spending) -> None:
+        """Count what is paid for and stored."""
+        self.usage.take(took.usage, took.calls)
 
-    def success(self, usage: Any, *, incomplete: bool) -> Callable[[], None]:
+    def success(self, took: Spending, *, incomplete: bool) -> Callable[[], None]:
         """Count an answered row. The function that it returns is to be called when the row's line is stored."""
         self.came.success(incomplete=incomplete)
-        self.tokens += _tokens(usage)
-        return lambda: self.recorded(usage, incomplete=incomplete)
+        self._came(took)
+        return lambda: self.recorded(took, incomplete=incomplete)
 
-    def failure(self, error: ChatCompletionError, usage: Any) -> Callable[[], None]:
+    def failure(self, error: ChatCompletionError, took: Spending) -> Callable[[], None]:
         """Count a failed row, in the same way."""
         kind = self.kind(error)
         self.came.failed[kind] += 1
-        self.tokens += _tokens(usage)
+        self._came(took)
 
         def stored() -> None:
             self.stored.failed[kind] += 1
-            self.spent(usage)
+            self.spent(took)
 
         return stored
+
+    def _came(self, took: Spending) -> None:
+        self.tokens += _tokens(took.usage)
+        self.note_model(took.model)
+
+    def note_model(self, model: str | None) -> None:
+        """Note the model that an answer names, for the usage."""
+        if model is not None and len(self.models) < 2:
+            self.models.add(model)
 
     def kind(self, error: ChatCompletionError) -> str:
         """The name under which an error is counted."""
@@ -107,15 +118,20 @@ class Tally:
         )
 
     def manifest(self, now: float) -> dict[str, Any]:
-        """The outcome so far, as far as it is stored, in plain values that XCom takes."""
+        """The outcome so far, as far as it is stored, in plain values that XCom takes.
+
+        ``usage`` is the XCom of that name: the sums of all rows in all runs, but the seconds of this run.
+        """
+        seconds = now - self.began
+        model = next(iter(self.models)) if len(self.models) == 1 else None
         return {
             "total": self.total,
             "succeeded": self.stored.succeeded,
             "failed": dict(self.stored.failed),
             "missing": self.missing,
             "incomplete": self.stored.incomplete,
-            "usage": self.usage,
-            "seconds": round(now - self.began, 3),
+            "usage": self.usage.to_dict(model=model, seconds=seconds),
+            "seconds": round(seconds, 3),
             "rows_per_second": round(self.speed(now), 2),
         }
 

@@ -184,6 +184,27 @@ class Calls(NamedTuple):
         return type(self)(*(min(_LARGEST_SUM, one + other) for one, other in zip(self, more, strict=True)))
 
 
+class Spending(NamedTuple):
+    """What a row of a batch took: a ``usage`` as servers state it, the calls, and the model of the last answer."""
+
+    usage: Any = None
+    calls: Calls = Calls()
+    model: str | None = None
+
+    @classmethod
+    def of_attempt(cls, reply: Reply) -> Self:
+        """What one attempt brought, which need not be the first of its call."""
+        body = reply.body if isinstance(reply.body, dict) else {}
+        usage = body.get("usage")
+        calls = Calls.of(reply)._replace(attempts=1)
+        return cls(usage if isinstance(usage, dict) else None, calls, _text(body.get("model")))
+
+    def plus(self, more: Spending) -> Self:
+        """The sum of both."""
+        usage = together(self.usage, more.usage)
+        return type(self)(usage, self.calls.plus(more.calls), more.model or self.model)
+
+
 def _tool_calls(choice: JSON) -> int:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):

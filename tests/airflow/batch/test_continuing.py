@@ -20,7 +20,8 @@ class TestAgain:
         first = batch.run()
         again = batch.run()
         assert batch.asked == ["row 0", "row 1", "row 2"]
-        assert (again["succeeded"], again["usage"]) == (first["succeeded"], first["usage"])
+        assert again["succeeded"] == first["succeeded"]
+        assert again["usage"] == first["usage"] | {"seconds": again["seconds"]}
 
     def test_only_failed_and_missing_rows_are_asked_for(self, batch):
         batch.texts(10)
@@ -203,7 +204,21 @@ class TestManifest:
             "failed": {},
             "missing": 0,
             "incomplete": 0,
-            "usage": {"prompt_tokens": 27, "completion_tokens": 6, "total_tokens": 33},
+            "usage": {
+                "requests": 3,
+                "input_tokens": 27,
+                "output_tokens": 6,
+                "total_tokens": 33,
+                "cache_read_tokens": None,
+                "cache_write_tokens": None,
+                "reasoning_tokens": None,
+                "tool_calls": 0,
+                "cost": None,
+                "model": "test-model",
+                "attempts": 3,
+                "seconds": manifest["seconds"],
+                "request_id": None,
+            },
             "seconds": 0,
             "rows_per_second": 0,
         }

@@ -199,7 +199,7 @@ def test_reading_any_line_gives_a_record_none_or_foreign(line):
         return
     if recorded is not None:
         assert recorded.index >= 0
-        counted(recorded.usage)
+        counted(recorded.took.usage)
 
 
 class TestIds:

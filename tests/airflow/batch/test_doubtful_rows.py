@@ -3,6 +3,7 @@
 import logging
 
 from airflow_chat_provider.batch.output.tally import Tally
+from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.testing import replies
 
 CALL = {"id": "", "type": None, "function": {"name": "f", "arguments": {"a": 1}}}
@@ -72,5 +73,5 @@ def test_answers_that_were_cut_count_as_incomplete_by_any_word(batch):
 
 def test_tokens_without_a_total_count_in_the_progress():
     tally = Tally(1)
-    tally.success({"prompt_tokens": 3, "completion_tokens": 4}, incomplete=False)
+    tally.success(Spending({"prompt_tokens": 3, "completion_tokens": 4}), incomplete=False)
     assert tally.progress(1.0).endswith(" 7 tokens")

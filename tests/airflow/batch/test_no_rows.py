@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import task
 
+from airflow_chat_provider.core.answer.usage import KEYS
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from tests.support.batching import lines
@@ -26,10 +27,12 @@ FILES = {
 
 
 def counts(manifest):
-    return {name: manifest[name] for name in ("total", "succeeded", "failed", "missing", "incomplete", "usage")}
+    found = {name: manifest[name] for name in ("total", "succeeded", "failed", "missing", "incomplete", "usage")}
+    return {**found, "usage": {**found["usage"], "seconds": 0}}
 
 
-NOTHING = {"total": 0, "succeeded": 0, "failed": {}, "missing": 0, "incomplete": 0, "usage": {}}
+NO_USAGE = {**dict.fromkeys(KEYS), "requests": 0, "attempts": 0, "tool_calls": 0, "seconds": 0}
+NOTHING = {"total": 0, "succeeded": 0, "failed": {}, "missing": 0, "incomplete": 0, "usage": NO_USAGE}
 
 
 @pytest.mark.parametrize("name", FILES)

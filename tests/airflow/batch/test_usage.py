@@ -10,6 +10,8 @@ from airflow_chat_provider.core.answer.usage import add, counted
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
 
+NOTHING = {"requests": 0, "attempts": 0, "tool_calls": 0}
+
 
 class Verdict(BaseModel):
     good: bool
@@ -121,11 +123,8 @@ def test_nested_counts_and_fractions_are_summed(batch):
     usage = {"total_tokens": 11, "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0}, "cost": 0.25}
     batch.texts(4)
     batch.chat.default = replies.ok(usage=usage)
-    assert batch.run()["usage"] == {
-        "total_tokens": 44,
-        "prompt_tokens_details": {"cached_tokens": 12, "audio_tokens": 0},
-        "cost": 1.0,
-    }
+    found = batch.run()["usage"]
+    assert (found["total_tokens"], found["cache_read_tokens"], found["cost"]) == (44, 12, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,11 @@ def test_a_usage_that_is_not_a_count_is_left_out(batch, usage):
     batch.chat.default = replies.ok(usage=usage)
     for _ in range(2):
         manifest = batch.run(tokens_per_minute=600_000)
-        assert (manifest["succeeded"], manifest["usage"]) == (2, {})
+        said = manifest["usage"]
+        assert said.pop("model") == "test-model"
+        assert said.pop("seconds") > 0
+        found = {name: value for name, value in said.items() if value is not None}
+        assert (manifest["succeeded"], found) == (2, NOTHING | {"requests": 2, "attempts": 2})
     assert len(batch.chat.requests) == 2
 
 
@@ -173,3 +176,66 @@ def test_a_name_that_is_a_number_and_then_an_object_stays_a_number():
     total = {"a": 1, "b": {"c": 1}}
     add(total, {"a": {"c": 1}, "b": 1})
     assert total == {"a": 1, "b": {"c": 1}}
+
+
+def test_calls_attempts_and_tool_calls_are_counted_over_all_runs(batch):
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    batch.texts(3)
+    batch.chat.script(
+        replies.error(404, "no"),
+        replies.ok("not JSON"),
+        replies.ok('{"a": 1}'),
+        replies.status(500),
+        replies.ok("not JSON"),
+        replies.ok("not JSON"),
+    )
+    schema = {"type": "object", "required": ["a"]}
+    given = {"response_schema": schema, "max_failures": None, "max_concurrency": 1, "max_attempts": 2}
+    first = batch.run(**given)["usage"]
+    assert (first["requests"], first["attempts"], first["total_tokens"]) == (4, 6, 44)
+    assert [line.get("took") for line in batch.errors] == [None, {"requests": 2, "attempts": 3, "tool_calls": 0}]
+    assert batch.results[0]["took"] == {"requests": 2, "attempts": 2, "tool_calls": 0}
+    batch.chat.script(replies.ok('{"a": 1}', tool_calls=[call, call]), replies.ok('{"a": 1}'))
+    second = batch.run(**given)["usage"]
+    assert (second["requests"], second["attempts"], second["tool_calls"], second["total_tokens"]) == (6, 8, 2, 66)
+    calls = [line.get("took") for line in batch.results]
+    assert calls[0] == {"requests": 1, "attempts": 2, "tool_calls": 2}
+    assert calls[2] == {"requests": 3, "attempts": 4, "tool_calls": 0}
+    third = batch.run(**given)["usage"]
+    assert third == second | {"seconds": third["seconds"]}
+
+
+@pytest.mark.parametrize("wrong", [None, [], {}, {"requests": -1}, {"requests": True, "attempts": 1, "tool_calls": 0}])
+def test_counts_that_somebody_has_changed_are_those_of_one_call(batch, wrong):
+    batch.texts(1)
+    batch.run()
+    (line,) = batch.results
+    (batch.output / "results.jsonl").write_text(json.dumps({**line, "took": wrong}) + "\n")
+    usage = batch.run()["usage"]
+    assert (usage["requests"], usage["attempts"], usage["tool_calls"]) == (1, 1, 0)
+
+
+def test_a_line_that_needs_no_counts_has_none(batch):
+    batch.texts(2)
+    batch.run()
+    assert not any("took" in line for line in batch.results)
+
+
+def test_the_model_is_the_one_that_answered_all_rows_of_the_run(batch):
+    batch.texts(2)
+    batch.chat.default = lambda request: replies.ok(model=f"model-{number(request)}")
+    assert batch.run()["usage"]["model"] is None
+    batch.texts(3)
+    manifest = batch.run(on_changed="restart", max_concurrency=1, shard="2:3")
+    assert manifest["usage"]["model"] == "model-2"
+
+
+def test_usage_is_an_xcom_of_its_own_even_if_the_batch_fails(batch):
+    batch.texts(2)
+    batch.chat.script(replies.error(400, "no"))
+    batch.error(max_failures=0, max_concurrency=1)
+    assert batch.pushed["usage"] == batch.pushed["return_value"]["usage"]
+    assert batch.pushed["usage"]["attempts"] >= 1
+    batch.pushed.clear()
+    manifest = batch.run()
+    assert batch.pushed == {"usage": manifest["usage"]}
