@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from airflow_chat_provider.airflow_api.compat import exceptions, in_thread, loop_reaches_airflow, uncut
 from airflow_chat_provider.core.connection.settings import Settings, settings_from
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 CONN_TYPE = "chat"
 # Airflow 3.1, in a process without a supervisor, fails to import this after it has looked into the environment.
 _NO_SUPERVISOR = "airflow.sdk.execution_time.task_runner"
+_NO_PORT = "Port could not be cast"
+"""How Python's error begins, which quotes the key, if a character of that ends the part of a URI with the port."""
+_ENCODED = "/ as %2F, ? as %3F, # as %23"
 
 
 class Source(Protocol):
@@ -87,9 +92,17 @@ def _readable(conn_id: str) -> Iterator[None]:
     except (exceptions.AirflowNotFoundException, ImportError) as error:
         if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
             raise
-        raise InvalidConnection(_not_found(conn_id), field="conn_id") from None
-    except (ValueError, TypeError):
+        if (fault := _fault_in_environment(conn_id)) is not None:
+            raise fault from None
+        raise InvalidConnection(
+            f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "
+            "another one in chat_conn_id",
+            field="conn_id",
+        ) from None
+    except (ValueError, TypeError) as error:
         why = "Airflow can read it neither as a URI nor as JSON"
+        if str(error).startswith(_NO_PORT):
+            why = f"its URI has no port where one must be; if the API key is not percent-encoded, do that ({_ENCODED})"
     except exceptions.AirflowException as error:
         if not str(error).startswith("Invalid connection string"):
             raise
@@ -99,18 +112,23 @@ def _readable(conn_id: str) -> Iterator[None]:
     raise InvalidConnection(f"Write connection {conn_id!r} anew: {why}", field="conn_id") from None
 
 
-def _not_found(conn_id: str) -> str:
-    """Airflow passes over a variable that it cannot read, and says that there is no such connection."""
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    if variable in os.environ:
-        return (
-            f"Correct {variable}: Airflow cannot read it. Write it as JSON, or percent-encode the key in its URI "
-            "('/' is %2F, '#' is %23)"
-        )
-    return (
-        f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "
-        "another one in chat_conn_id"
-    )
+def _fault_in_environment(conn_id: str) -> InvalidConnection | None:
+    """Why Airflow passed over the connection in the environment, as if there was none; None if there is none."""
+    name = f"AIRFLOW_CONN_{conn_id.upper()}"
+    text = os.environ.get(name)
+    if not text:
+        return None
+    uri = re.sub(r"^\s*\w+://(?=https?://)", "", text)
+    with contextlib.suppress(ValueError):  # brackets
+        authority = urlsplit(uri).netloc
+        if "@" in uri and authority and "@" not in authority and uri.count("://") == 1:
+            return InvalidConnection(
+                f"Percent-encode the API key in the URI of connection {conn_id!r} ({_ENCODED}), or write it as JSON"
+                ": the first of these characters ends the part of the URI that has key, host and port",
+                field="password",
+            )
+    why = f"Airflow cannot read what the environment has in {name}"
+    return InvalidConnection(f"Write connection {conn_id!r} anew: {why}", field="conn_id")
 
 
 def limited(settings: Settings, limits: Mapping[str, Any], log: Log) -> Settings:

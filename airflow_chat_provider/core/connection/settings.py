@@ -193,6 +193,8 @@ def read_base_url(host: str | None, port: int | None, schema: str | None, endpoi
     text, schema = (host or "").strip(), (schema or "").strip()
     if not text and not port and not schema:
         return DEFAULT_BASE_URL
+    if "@" in schema:  # Airflow takes the end of a key for the path: chat://:1/2@host/v1 has the port 1
+        raise field_error("password", "has a slash in it: percent-encode the key in the connection's URI (/ as %2F)")
     _check_text(text)
     scheme, path = (schema.lower(), "") if schema.lower() in ("http", "https") else ("", schema)
     if "://" not in text:

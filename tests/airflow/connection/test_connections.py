@@ -168,6 +168,37 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"chat://:{KEY}/rest@api.example.com/v1",
+        f"chat://:{KEY}?rest@api.example.com/v1",
+        f"chat://:{KEY}#rest@api.example.com/v1",
+        f"chat://:12/{KEY}@api.example.com/v1",
+        f"chat://{KEY}/rest@api.example.com/v1",
+    ],
+)
+def test_a_uri_whose_key_is_not_percent_encoded_says_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, log: Log, written: str
+) -> None:
+    with pytest.raises(InvalidConnection) as caught:
+        settings_of(monkeypatch, written)
+    assert caught.value.field == "password"
+    assert "ercent-encode" in caught.value.message
+    assert "/ as %2F" in caught.value.message
+    logged = "" if BEFORE_3_2 else log.text
+    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}" + logged
+
+
+def test_a_slash_that_is_percent_encoded_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_of(monkeypatch, "chat://:sk%2Frest@api.example.com/v1").api_key == "sk/rest"
+
+
+def test_a_connection_in_the_environment_that_airflow_passes_over_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidConnection, match="read what the environment has in AIRFLOW_CONN_CHAT_TEST"):
+        settings_of(monkeypatch, '{"conn_type": "chat"')
+
+
 @pytest.mark.parametrize("written", MALFORMED)
 def test_a_malformed_connection_is_refused_without_its_key(
     monkeypatch: pytest.MonkeyPatch, log: Log, written: str
@@ -183,7 +214,7 @@ def test_a_malformed_connection_is_refused_without_its_key(
 def test_a_key_that_breaks_its_uri_is_refused_with_the_way_to_write_it(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    with pytest.raises(InvalidConnection, match=r"Correct AIRFLOW_CONN_CHAT_TEST: .* percent-encode the key") as caught:
+    with pytest.raises(InvalidConnection, match="Percent-encode the API key in the URI of connection") as caught:
         settings_of(monkeypatch, f"chat://:{key}@api.example.com/v1?model=m")
     assert key not in repr(caught.value)
 
