@@ -99,7 +99,7 @@ def row_of(message: str) -> str:
     assert QUOTED
     rows = [row for row in QUOTED if message.startswith(row)]
     assert len(rows) == 1, f"docs/errors.md has {len(rows)} rows that quote the beginning of: {message}"
-    return rows[0]
+    return str(rows[0])
 
 
 def message_of_call(server: ChatServer) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 PROJECT = Path(__file__).parents[2]
 PAGES = sorted(path.relative_to(PROJECT / "docs").as_posix() for path in PROJECT.glob("docs/**/*.md"))
