@@ -19,7 +19,7 @@ HOME = ROOT / ".airflow-demo"
 DATABASE = HOME / "airflow.db"
 LOG = HOME / "demo.log"
 MIGRATED = HOME / "migrated-to"  # the version of Airflow that made the database: to migrate takes seconds
-DAG_ID = "chained"
+DAG_ID = "example_chat_chained"
 
 # The demonstration reads the database itself: it made it, and to ask Airflow takes seconds for each value.
 TASKS = """

@@ -17,9 +17,9 @@ def read_results(
     """The lines of the rows that were answered, one dict for each row, read as they are asked for.
 
     ``manifest`` is what ChatCompletionBatchOperator returned, or the path of its output folder, on this machine or in
-    an object store; or a list of them, as a mapped task returns it. With ``ordered=True``, lines come in the order of
-    the rows, those of several shards together: that takes 8 bytes a row, and a copy of an object store's lines in the
-    temporary folder. Otherwise the lines come as they lie there.
+    an object store; or a list of them, as a mapped task returns it. The lines come as they lie there; with
+    ``ordered=True`` in the order of the rows, those of several shards together: for that, lines of an object store are
+    copied into the temporary folder. A reader keeps 8 bytes for each row.
 
     Damaged lines are skipped and named in the log. Raises InvalidRequest if there is no batch to read, and
     ChatCompletionError if rows have neither a result nor an error yet; ``on_unfinished="ignore"`` reads what there is.

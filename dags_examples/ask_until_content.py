@@ -23,7 +23,9 @@ def content(*, loop: Any) -> Any:
 
 
 if hasattr(sdk, "LoopDecision"):
-    with DAG(dag_id="ask_until_content", schedule=None, params={"topic": "data pipelines"}, doc_md=__doc__):
+    with DAG(
+        dag_id="example_chat_ask_until_content", schedule=None, params={"topic": "data pipelines"}, doc_md=__doc__
+    ):
 
         @task_group
         def refine() -> None:

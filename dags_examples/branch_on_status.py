@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 from airflow_chat_provider.operators import ChatCompletionOperator
 
 with DAG(
-    dag_id="branch_on_status",
+    dag_id="example_chat_branch_on_status",
     schedule=None,
     params={"text": "Airflow runs tasks in the order that their dependencies ask for."},
     doc_md=__doc__,

@@ -1,6 +1,5 @@
 """A file made for OpenAI's Batch API, run at once against any endpoint; the results are in that API's format."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
+from airflow_chat_provider.results import read_results
 
 REQUESTS = Path(__file__).parent / "data" / "requests.jsonl"
 OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
 
-with DAG(dag_id="bulk_openai_file", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_openai_file", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     ask = ChatCompletionBatchOperator(
         task_id="ask",
         input=str(REQUESTS),
@@ -22,8 +22,9 @@ with DAG(dag_id="bulk_openai_file", schedule=None, params={"output": str(OUTPUT)
 
     @task
     def answers(manifest: dict[str, Any]) -> dict[str, str]:
-        lines = Path(manifest["results"]).read_text("utf-8").split("\n")[:-1]
-        found = map(json.loads, lines)
-        return {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in found}
+        return {
+            line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"]
+            for line in read_results(manifest)
+        }
 
     answers(ask.output)

@@ -1,6 +1,5 @@
 """The reviews of a CSV file classified to JSON: one task, a request for each row, results beside their rows."""
 
-import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
+from airflow_chat_provider.results import read_results
 
 REVIEWS = Path(__file__).parent / "data" / "reviews.csv"
 OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
@@ -19,7 +19,7 @@ VERDICT = {
     "additionalProperties": False,
 }
 
-with DAG(dag_id="bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     classify = ChatCompletionBatchOperator(
         task_id="classify",
         input=str(REVIEWS),
@@ -36,7 +36,6 @@ with DAG(dag_id="bulk_reviews", schedule=None, params={"output": str(OUTPUT)}, d
 
     @task
     def count(manifest: dict[str, Any]) -> dict[str, int]:
-        lines = Path(manifest["results"]).read_text("utf-8").split("\n")[:-1]
-        return dict(Counter(json.loads(line)["verdict"]["sentiment"] for line in lines))
+        return dict(Counter(line["verdict"]["sentiment"] for line in read_results(manifest)))
 
     count(classify.output)

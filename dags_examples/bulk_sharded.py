@@ -13,12 +13,13 @@ from typing import Any
 from airflow.sdk import DAG, task
 
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
+from airflow_chat_provider.results import read_results
 
 REVIEWS = Path(__file__).parent / "data" / "reviews.csv"
 OUTPUT = Path(tempfile.gettempdir()) / "airflow_chat_examples"
 SHARDS = 3
 
-with DAG(dag_id="bulk_sharded", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
+with DAG(dag_id="example_chat_bulk_sharded", schedule=None, params={"output": str(OUTPUT)}, doc_md=__doc__):
     summarise = ChatCompletionBatchOperator.partial(
         task_id="summarise",
         input=str(REVIEWS),
@@ -35,12 +36,12 @@ with DAG(dag_id="bulk_sharded", schedule=None, params={"output": str(OUTPUT)}, d
 
     @task
     def merge(manifests: list[dict[str, Any]], output: str) -> int:
-        """One file, in the order of the rows. On an object store: ``ObjectStoragePath`` and its ``glob``."""
-        paths = [Path(manifest["results"]) for manifest in manifests]
-        lines = [json.loads(line) for path in paths for line in path.read_text("utf-8").split("\n")[:-1]]
-        lines.sort(key=lambda line: line["index"])
+        """One file, in the order of the rows."""
+        rows = 0
         with Path(output).open("w", encoding="utf-8") as merged:
-            merged.writelines(json.dumps(line) + "\n" for line in lines)
-        return len(lines)
+            for line in read_results(manifests, ordered=True):
+                merged.write(json.dumps(line) + "\n")
+                rows += 1
+        return rows
 
     merge(summarise.output, "{{ params.output }}/{{ run_id }}/sharded/merged.jsonl")

@@ -20,7 +20,7 @@ VERDICT = {
     "additionalProperties": False,
 }
 
-with DAG(dag_id="chained", schedule=None, params={"review": REVIEW}, doc_md=__doc__):
+with DAG(dag_id="example_chat_chained", schedule=None, params={"review": REVIEW}, doc_md=__doc__):
     extract = ChatCompletionOperator(
         task_id="extract",
         system_prompt="You help a shop to read its customers' reviews.",

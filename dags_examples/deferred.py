@@ -7,7 +7,7 @@ from airflow.sdk import DAG
 from airflow_chat_provider.operators import ChatCompletionOperator
 
 with DAG(
-    dag_id="deferred",
+    dag_id="example_chat_deferred",
     schedule=None,
     doc_md=__doc__,
     params={"topic": "data pipelines"},

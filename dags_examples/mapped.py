@@ -4,7 +4,7 @@ from airflow.sdk import DAG, task
 
 from airflow_chat_provider.operators import ChatCompletionOperator
 
-with DAG(dag_id="mapped", schedule=None, doc_md=__doc__):
+with DAG(dag_id="example_chat_mapped", schedule=None, doc_md=__doc__):
 
     @task
     def reviews() -> list[str]:

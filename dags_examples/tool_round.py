@@ -27,7 +27,9 @@ TOOLS = [
     }
 ]
 
-with DAG(dag_id="tool_round", schedule=None, params={"question": "Is the desk lamp in stock?"}, doc_md=__doc__):
+with DAG(
+    dag_id="example_chat_tool_round", schedule=None, params={"question": "Is the desk lamp in stock?"}, doc_md=__doc__
+):
     ask = ChatCompletionOperator(
         task_id="ask",
         prompt="{{ params.question }}",

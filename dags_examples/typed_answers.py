@@ -15,7 +15,7 @@ class Verdict(BaseModel):
 
 LETTER = "The kettle leaks. I want my money back, and please answer this time."
 
-with DAG(dag_id="typed_answers", schedule=None, params={"letter": LETTER}, doc_md=__doc__):
+with DAG(dag_id="example_chat_typed_answers", schedule=None, params={"letter": LETTER}, doc_md=__doc__):
 
     @chat_completion(
         response_schema=Verdict,

@@ -15,7 +15,7 @@ from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, s
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.
-_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body", "calls")
+_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body", "took")
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SHARD = re.compile(r"\s*(?:(?P<part>\d+)\s*/\s*(?P<of>\d+)|(?P<start>\d*)\s*:\s*(?P<stop>\d*))\s*")

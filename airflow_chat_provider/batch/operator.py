@@ -38,7 +38,7 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param output: (templated) the folder for results, errors and manifest; one batch to a folder
     :param attachments: (templated) files for the row's last user message: ``["/data/{{ row.image }}"]``
     :param max_attachment_bytes: the most bytes that each of these files may have
-    :param response_schema: what an answer must fit: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
+    :param response_schema: what an answer must fit: a JSON Schema, its path, a Pydantic model, ``list[Model]``
     :param output_retries: how often to ask again if an answer does not fit
     :param result_format: what to keep of an answer: raw, message, text, json (the text parsed), tool_calls
     :param response_key: the key under which to keep it ("response")

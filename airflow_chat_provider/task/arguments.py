@@ -90,7 +90,9 @@ class ChatArguments(NamedTuple):
 
     def files(self) -> Attachments:
         """The files that go out with the request. Raises InvalidRequest for what is no path."""
-        return Attachments(paths_of(self.attachments), self.max_attachment_bytes)
+        if self.attachments is None:
+            return NO_ATTACHMENTS
+        return Attachments(tuple(paths_of(self.attachments)), self.max_attachment_bytes)
 
     def delivery(self) -> Delivery:
         """How the answer is to be left."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.attachments import (
     Attachments,
     check_name,
@@ -25,18 +24,10 @@ def check_paths(name: str, value: Any) -> None:
     """Check the paths as far as no template hides them. Raises InvalidRequest."""
     is_template = markers()
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
-    for index, item in enumerate(value) if several else ((None, value),):
-        if not is_path_object(item) and holds_template(item, is_template):
-            continue
-        try:
-            for path in paths_of(item):
+    for place, item in ((f"{name}[{i}]", one) for i, one in enumerate(value)) if several else ((name, value),):
+        if is_path_object(item) or not holds_template(item, is_template):
+            for path in paths_of(item, place):
                 check_name(path)
-            if item is None:
-                paths_of([item])
-        except InvalidRequest as error:
-            if index is not None and error.message.startswith(f"{name} must"):
-                error.reword(error.message.replace(name, f"{name}[{index}]", 1))
-            raise
 
 
 def check_user_message(arguments: Mapping[str, Any], request: Any) -> None:

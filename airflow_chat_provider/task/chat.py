@@ -44,7 +44,7 @@ class ChatCompletionOperator(RequestOperator):
     :param chat_conn_id: (templated) a connection of type ``chat``
     :param configuration: (templated) the XCom ``configuration`` of an upstream task
     :param request_schema: (templated) "2026-11", "2023-12", "open", a JSON Schema or its path; None sends unchecked
-    :param response_schema: the answer must fit it: a JSON Schema, its path, or a type (Pydantic, ``list[Model]``)
+    :param response_schema: the answer must fit it: a JSON Schema, its path, a Pydantic model, ``list[Model]``
     :param output_retries: how often an answer that does not fit is asked for again
     :param result_format: the form of ``return_value``: raw (body and status), message, text, json (parsed), tool_calls
     :param check_status: False: a final 4xx or 5xx is data, and the task succeeds

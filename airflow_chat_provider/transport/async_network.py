@@ -17,6 +17,7 @@ from airflow_chat_provider.core.call.attempt import TRAILERS, Head, HeadError
 from airflow_chat_provider.transport.http_library import httpcore
 
 _PIECE = 1 << 15  # bytes that one read returns at most
+_WRITTEN = 1 << 18  # bytes that are written in one step
 _WITHOUT_DATA = 1 << 13  # bytes that may bring nothing of the body, such as chunk sizes; only trailers are longer
 _READ_AHEAD = 1 << 18  # bytes that are received before they are read; then the server has to wait
 _HAPPY_EYEBALLS = 0.25  # seconds after which the host's next address is tried beside the first (RFC 8305)
@@ -145,10 +146,16 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._head, self._idle = Head(), 0
-        self._transport.write(buffer)
-        while self._full and not self._over:
-            self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
+        # In pieces: the transport copies what the socket does not take at once, and over TLS encrypts all of it in one
+        # step of the loop.
+        view = memoryview(buffer)
+        for start in range(0, len(buffer), _WRITTEN):
+            self._transport.write(view[start : start + _WRITTEN])
+            while self._full and not self._over:
+                self._writer = asyncio.get_running_loop().create_future()
+                await self._writer
+            if self._over:
+                break
         if self._error is not None:
             raise httpcore.WriteError(self._error) from self._error
 

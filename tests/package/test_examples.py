@@ -33,13 +33,13 @@ def run(project, run_dag, model_server, monkeypatch):
                 "AIRFLOW_CONN_CHAT_DEFAULT",
                 json.dumps({"conn_type": "chat", "host": chat.url, "extra": {"model": "m"}}),
             )
-        return Run(run_dag(load_dag(project / "dags_examples" / f"{name}.py", name), run_conf=conf))
+        return Run(run_dag(load_dag(project / "dags_examples" / f"{name}.py", f"example_chat_{name}"), run_conf=conf))
 
     return go
 
 
 def test_every_example_is_run_here(project):
-    tested = Path(__file__).read_text("utf-8")
+    tested = "".join(file.read_text("utf-8") for file in Path(__file__).parent.glob("test_examples*.py"))
     for file in (project / "dags_examples").glob("*.py"):
         assert f'run("{file.stem}"' in tested
 
@@ -151,7 +151,7 @@ def test_ask_until_content_asks_until_the_judge_is_content(run, chat):
 
 def test_ask_until_content_can_be_imported_on_an_airflow_without_loops_too(project):
     dags = load_dags(project / "dags_examples" / "ask_until_content.py")
-    assert list(dags) == (["ask_until_content"] if hasattr(sdk, "LoopDecision") else [])
+    assert list(dags) == (["example_chat_ask_until_content"] if hasattr(sdk, "LoopDecision") else [])
 
 
 @pytest.mark.parametrize(

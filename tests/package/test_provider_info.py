@@ -179,8 +179,9 @@ def test_the_info_imports_next_to_nothing_because_every_component_of_airflow_rea
     assert not loaded & {"airflow", "dataclasses", "httpx", "inspect", "json", "jsonschema", "urllib.parse"}
 
 
-def test_the_wheel_holds_every_file_of_the_package(unpacked: Path, project: Path) -> None:
-    assert files_of(unpacked / "airflow_chat_provider") == files_of(project / "airflow_chat_provider")
+def test_the_wheel_holds_every_file_of_the_package_and_the_examples(unpacked: Path, project: Path) -> None:
+    examples = {Path("example_dags", path) for path in files_of(project / "dags_examples")}
+    assert files_of(unpacked / "airflow_chat_provider") == files_of(project / "airflow_chat_provider") | examples
 
 
 def files_of(folder: Path) -> set[Path]:

@@ -44,9 +44,6 @@ def like(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "way", ["AIRFLOW_CONN_CHAT_DEFAULT='{", "airflow connections add"], ids=["variable", "command"]
-)
 def test_the_quickstart_ends_with_the_answer_on_the_screen(
     project: Path, tmp_path: Path, chat_server: ChatServer
 ) -> None:
@@ -88,7 +85,7 @@ def run(script: str, folder: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout
     return done.stdout

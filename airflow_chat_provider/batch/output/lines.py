@@ -93,7 +93,7 @@ _ONE = Calls(requests=1, attempts=1)
 
 def _counted(calls: Calls, usual: Calls) -> dict[str, Any]:
     """The counts of a row's calls, for the next run of the batch. Most rows have the usual ones, which are left out."""
-    return {} if calls == usual else {"calls": calls._asdict()}
+    return {} if calls == usual else {"took": calls._asdict()}
 
 
 def _response(status: int | None, request_id: str | None, body: Any) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def read_line(line: bytes) -> Recorded | None:
         with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
             is_incomplete = incomplete(body) is not None
     asked = asked if type(asked) is int and 0 < asked <= LARGEST else 0
-    calls = _calls(value.get("calls"), Calls(attempts=asked) if failed else _ONE)
+    calls = _calls(value.get("took"), Calls(attempts=asked) if failed else _ONE)
     return Recorded(
         value["index"],
         own_id if isinstance(own_id, str) else None,

@@ -54,9 +54,10 @@ def outcome(
         warnings.append(f"The reply was changed so that XCom can keep it: {'; '.join(reply.changes)}")
     warnings.extend(reply.doubts)
     if reply.status is not None:
-        usage = summary(replies or (reply,), request)
-        xcoms |= {"body": reply.body, "status": reply.status, "usage": usage}
+        xcoms |= {"body": reply.body, "status": reply.status}
     try:
+        if reply.status is not None:
+            xcoms["usage"] = summary(replies or (reply,), request)
         value = _value(how, request, reply, configuration, xcoms, warnings)
     except BaseException as error:
         if isinstance(error, ChatCompletionError):

@@ -27,6 +27,7 @@ from airflow_chat_provider.core.server.waits import retry_after
 from airflow_chat_provider.core.types import JSON
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
+_QUICK = 1 << 17  # bytes of a request in which quotations are found in a few milliseconds, after each attempt
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 _SHORTEST = 0.001  # seconds: an attempt is never made with a timeout of zero or less
 _BASE, _CAP = 0.5, 60.0  # seconds of the exponential waits: they double, up to a minute
@@ -57,7 +58,8 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
         delay = next_delay(settings, reply.error, attempt=attempt, elapsed=elapsed, jitter=result.jitter)
         if delay is None or not retries:
             break
-        with_server_words(reply, call)
+        if len(contents[0]) < _QUICK:
+            with_server_words(reply, call)
         waited = yield Sleep(delay, attempt, reply.error)
         elapsed = begun.elapsed + waited.elapsed
         if waited.aborted or elapsed >= settings.deadline:  # the driver slept for longer than it was asked to
@@ -153,7 +155,7 @@ def judge(outcome: Response | TransportError | None, call: Call, *, now: float) 
 def with_server_words(reply: Reply, call: Call) -> Reply:
     """The same Reply, whose error now ends with what the server says, without secrets and quotations of the request.
 
-    Done once a call, for the last attempt: looking for quotations takes time.
+    Done for the last attempt of a call, and for the others if that is quick: looking for quotations takes time.
     """
     error = reply.error
     if isinstance(error, StatusError) or (isinstance(error, ProtocolError) and _may_hold_error(reply.body)):

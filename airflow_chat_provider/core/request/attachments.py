@@ -11,12 +11,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.json_values import encode
+from airflow_chat_provider.core.request.prepare import parse_text
 from airflow_chat_provider.core.spelling import with_article
 from airflow_chat_provider.core.types import JSONObject
 
 MAX_BYTES = 20_000_000
 """The most bytes that one file may have, unless its task says otherwise."""
-HEAD = 16
+HEAD = 1024
 """Bytes at the beginning of a file by which its kind is known."""
 ALLOWED = "PNG, JPEG, WebP, GIF, PDF, WAV, MP3, or text (.txt, .md, .csv, .json and their like)"
 Form: TypeAlias = Literal["image", "document", "audio", "text"]
@@ -118,6 +119,8 @@ def kind_of(path: str, head: bytes) -> Kind:
         raise wrong_file("Attach a file with content", path, "is empty")
     if found is None and named is _MP3 and head[0] == 0xFF and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         return _MP3  # without tags, a file begins with a frame, whose first 11 bits are set
+    if found is None and named is _PDF and b"%PDF-" in head:
+        return _PDF  # some programs write something before it, and readers allow for that
     if found is None and named is TEXT:
         return TEXT
     if found is None and named is None:
@@ -144,15 +147,11 @@ def _by_content(head: bytes) -> Kind | None:
     return {b"WEBP": _WEBP, b"WAVE": _WAV}.get(head[8:12]) if head.startswith(b"RIFF") else None
 
 
-def paths_of(value: Any) -> tuple[str, ...]:
+def paths_of(value: Any, where: str = "attachments") -> list[str]:
     """The argument ``attachments``: a path or a list, with lists in it that its templates gave. Raises InvalidRequest.
 
     A path is text, a ``pathlib.Path`` or an ``ObjectStoragePath``.
     """
-    return () if value is None else tuple(_paths(value, "attachments"))
-
-
-def _paths(value: Any, where: str) -> list[str]:
     if isinstance(value, str) or is_path_object(value):
         text = str(value)
         if not text.strip():
@@ -161,7 +160,7 @@ def _paths(value: Any, where: str) -> list[str]:
             raise InvalidRequest(f"Correct {where}: a path holds no NUL", path=where, keyword="file")
         return [text]
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return [path for index, item in enumerate(value) for path in _paths(item, f"{where}[{index}]")]
+        return [path for index, item in enumerate(value) for path in paths_of(item, f"{where}[{index}]")]
     kind = "None" if value is None else with_article(type(value).__name__)
     raise InvalidRequest(f"{where} must be a path, or a list of paths, not {kind}", path=where, keyword="type")
 
@@ -200,6 +199,8 @@ class Attachments(NamedTuple):
         """
         if not self.paths:
             return request
+        if isinstance(messages := request.get("messages"), str):
+            request = {**request, "messages": parse_text(messages, "messages")}
         kinds = [_BY_SUFFIX.get(_suffix(path), TEXT) for path in self.paths]
         parts = [kind.part(file_name(path), "AAAA") for kind, path in zip(kinds, self.paths, strict=True)]
         return _with_parts(request, parts, None, 0)

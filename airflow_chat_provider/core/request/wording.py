@@ -140,8 +140,8 @@ _NO_MESSAGES = "Give prompt or messages"
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
 _AS_CONTENT = 'Put the parts into a message, {"role": "user", "content": [...]}'
-_WAY_OUT = ", or send it as it is with request_schema='open'"
-_AS_IT_IS = " (request_schema='open' sends it as it is)"
+_SENT = "; nothing was sent"
+_AS_IT_IS = "; nothing was sent, and request_schema='open' sends it as it is"
 
 
 def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
@@ -149,10 +149,7 @@ def with_remedy(error: ValidationError, wrong: str, *, may_pass: bool) -> str:
 
     ``may_pass``: some servers accept such a request.
     """
-    found = _remedy(error)
-    if found is None:
-        return f"Correct the request{_WAY_OUT if may_pass else ''}; nothing was sent: {wrong}"
-    return f"{found}; nothing was sent: {wrong}" + (_AS_IT_IS if may_pass else "")
+    return f"{_remedy(error) or 'Correct the request'}: {wrong}{_AS_IT_IS if may_pass else _SENT}"
 
 
 def _remedy(error: ValidationError) -> str | None:

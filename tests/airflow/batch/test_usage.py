@@ -193,12 +193,12 @@ def test_calls_attempts_and_tool_calls_are_counted_over_all_runs(batch):
     given = {"response_schema": schema, "max_failures": None, "max_concurrency": 1, "max_attempts": 2}
     first = batch.run(**given)["usage"]
     assert (first["requests"], first["attempts"], first["total_tokens"]) == (4, 6, 44)
-    assert [line.get("calls") for line in batch.errors] == [None, {"requests": 2, "attempts": 3, "tool_calls": 0}]
-    assert batch.results[0]["calls"] == {"requests": 2, "attempts": 2, "tool_calls": 0}
+    assert [line.get("took") for line in batch.errors] == [None, {"requests": 2, "attempts": 3, "tool_calls": 0}]
+    assert batch.results[0]["took"] == {"requests": 2, "attempts": 2, "tool_calls": 0}
     batch.chat.script(replies.ok('{"a": 1}', tool_calls=[call, call]), replies.ok('{"a": 1}'))
     second = batch.run(**given)["usage"]
     assert (second["requests"], second["attempts"], second["tool_calls"], second["total_tokens"]) == (6, 8, 2, 66)
-    calls = [line.get("calls") for line in batch.results]
+    calls = [line.get("took") for line in batch.results]
     assert calls[0] == {"requests": 1, "attempts": 2, "tool_calls": 2}
     assert calls[2] == {"requests": 3, "attempts": 4, "tool_calls": 0}
     third = batch.run(**given)["usage"]
@@ -210,7 +210,7 @@ def test_counts_that_somebody_has_changed_are_those_of_one_call(batch, wrong):
     batch.texts(1)
     batch.run()
     (line,) = batch.results
-    (batch.output / "results.jsonl").write_text(json.dumps({**line, "calls": wrong}) + "\n")
+    (batch.output / "results.jsonl").write_text(json.dumps({**line, "took": wrong}) + "\n")
     usage = batch.run()["usage"]
     assert (usage["requests"], usage["attempts"], usage["tool_calls"]) == (1, 1, 0)
 
@@ -218,7 +218,7 @@ def test_counts_that_somebody_has_changed_are_those_of_one_call(batch, wrong):
 def test_a_line_that_needs_no_counts_has_none(batch):
     batch.texts(2)
     batch.run()
-    assert not any("calls" in line for line in batch.results)
+    assert not any("took" in line for line in batch.results)
 
 
 def test_the_model_is_the_one_that_answered_all_rows_of_the_run(batch):

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk import ObjectStoragePath, task
 
+from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
-from tests.support.asking import ask, sent, user
+from tests.support.asking import ask, sent, setting, user
 from tests.support.batching import attach_store
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5
@@ -219,3 +220,132 @@ class TestWhatIsKept:
             ChatCompletionOperator(task_id="on", messages=first.output["messages"], prompt="And?")
         airflow.run()
         assert sent(chat)["messages"][0] == user([text("Look"), note(folder / "a.png")])
+
+
+def told(airflow, chat, **arguments: Any) -> Any:
+    """The error of a task with these attachments, which sends nothing."""
+    with airflow.dag():
+        ask(prompt="Look", **arguments)
+    assert airflow.run().state == "failed"
+    assert not chat.requests
+    return airflow.error()
+
+
+class TestWhatCannotBeAttached:
+    def test_a_missing_file_fails_the_task_before_anything_is_sent(self, airflow, chat, tmp_path):
+        error = told(airflow, chat, attachments=str(tmp_path / "none.png"))
+        assert isinstance(error, InvalidRequest)
+        assert error.message == f"Correct the path: the attachment {str(tmp_path / 'none.png')!r} does not exist"
+        assert (error.path, error.final) == ("attachments", True)
+
+    def test_a_file_that_is_too_large_fails_it_likewise(self, airflow, chat, folder):
+        error = told(airflow, chat, attachments=folder / "a.png", max_attachment_bytes=100)
+        assert error.message.endswith(f"has {len(PNG):,} bytes, and 100 are allowed")
+
+    def test_what_an_upstream_task_left_has_to_be_paths(self, airflow, chat):
+        @task
+        def files(found):
+            return found
+
+        for found, words in (
+            (None, "attachments"),
+            ([None], "attachments[0] must be a path, or a list of paths, not None"),
+            ([1], "attachments[0] must be a path"),
+            ([["a.png", ""]], "attachments[0][1]"),
+            ({"a": 1}, "attachments must be a path, or a list of paths, not a dict"),
+        ):
+            with airflow.dag():
+                ask(prompt="Look", attachments=files(found))
+            assert airflow.run().state == "failed"
+            assert words in airflow.error().message
+        assert not chat.requests
+
+    def test_a_server_that_quotes_a_file_is_not_quoted(self, airflow, chat, folder):
+        quoted = TEXT.replace("\n", "\\n")
+        chat.script(replies.error(400, f"cannot read {quoted}"), replies.error(400, f"what is {coded(PNG)[:80]}?"))
+        for name in ("a.csv", "a.png"):
+            with airflow.dag():
+                ask(prompt="Look", attachments=folder / name)
+            airflow.run()
+            assert "***" in airflow.error().message
+            assert "Köln" not in airflow.error().message
+            assert coded(PNG)[20:60] not in airflow.error().message
+
+
+class TestWhenTheDagIsParsed:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (
+                {"prompt": "Look", "attachments": "a.docx"},
+                "Save it as PDF or text: the attachment 'a.docx' ends in .docx",
+            ),
+            ({"prompt": "Look", "attachments": ["a.png", "b.heic"]}, "Save it as PNG: the attachment 'b.heic'"),
+            ({"prompt": "Look", "attachments": ["a.png", 3]}, "attachments[1] must be a path, or a list of paths"),
+            ({"prompt": "Look", "attachments": [None]}, "attachments[0] must be a path, or a list of paths, not None"),
+            ({"prompt": "Look", "attachments": b"a.png"}, "attachments must be a path"),
+            ({"prompt": "Look", "attachments": {"a": 1}}, "attachments must be a path"),
+            ({"prompt": "Look", "attachments": ""}, "Give attachments a path: it is empty"),
+            ({"prompt": "Look", "max_attachment_bytes": 0}, "max_attachment_bytes must be a number of bytes"),
+            ({"prompt": "Look", "max_attachment_bytes": "1"}, "max_attachment_bytes must be a number of bytes"),
+            (
+                {"messages": [{"role": "system", "content": "x"}], "attachments": "a.png"},
+                "Give a prompt: attachments go",
+            ),
+            ({"system_prompt": "x", "attachments": "{{ params.a }}"}, "Give a prompt: attachments go"),
+            ({"prompt": "Look", "attachments": "{{ params.a"}, "attachments"),
+        ],
+    )
+    def test_what_is_surely_wrong_breaks_the_import(self, arguments, words):
+        with pytest.raises(InvalidRequest, match="Task 'ask'") as caught:
+            ask(**arguments)
+        assert words in caught.value.message
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"prompt": "Look", "attachments": []},
+            {"system_prompt": "x", "messages": "{{ params.m }}", "attachments": "a.png"},
+            {"messages": [{"role": "{{ params.r }}", "content": "x"}], "attachments": "a.png"},
+            {"prompt": "Look", "attachments": ["{{ params.a }}.docx", Path("not there yet.png"), "s3://b/no-suffix"]},
+        ],
+    )
+    def test_what_only_a_run_can_tell_waits_for_it(self, arguments):
+        ask(**arguments)
+
+    def test_a_run_without_a_user_message_fails_before_anything_is_read(self, airflow, chat):
+        with airflow.dag(params={"m": [{"role": "system", "content": "x"}]}):
+            ask(messages="{{ params.m }}", attachments="/not/there.png")
+        airflow.run()
+        assert airflow.error().message.startswith("Give a prompt: attachments go into the last user message")
+
+    def test_a_schema_that_knows_no_such_part_refuses_it_before_it_is_read(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Look", attachments="/not/there.pdf", request_schema="2023-12")
+        airflow.run()
+        assert airflow.error().path == "$.messages[0].content[1].type"
+
+
+def test_dry_run_names_the_files_and_their_sizes_and_prints_no_contents(airflow, chat, folder, capsys):
+    with airflow.dag():
+        ask(prompt="Look", attachments=[folder / "a.png", folder / "a.csv"], dry_run=True)
+    assert airflow.run().state == "success"
+    shown = capsys.readouterr().out
+    assert f"{folder / 'a.png'}: image/png, {len(PNG):,} bytes" in shown
+    assert f"[attachment: {folder / 'a.csv'}]" in shown
+    assert coded(PNG)[:40] not in shown
+    assert not chat.requests
+
+
+def test_messages_that_are_json_text_and_go_unchecked_take_attachments(airflow, chat, folder):
+    with airflow.dag():
+        ask(messages=json.dumps([user("Look")]), attachments=folder / "a.png", request_schema=None)
+    assert airflow.run().state == "success"
+    assert sent(chat)["messages"] == [user([text("Look"), PARTS["a.png"][1]])]
+
+
+def test_what_pre_execute_sets_is_attached(airflow, chat, folder):
+    with airflow.dag():
+        ask(prompt="Look", pre_execute=setting(attachments=[str(folder / "a.png")]))
+    assert airflow.run().state == "success"
+    assert sent(chat)["messages"] == [user([text("Look"), PARTS["a.png"][1]])]

@@ -13,6 +13,7 @@ from airflow_chat_provider.decorators import chat_completion, chat_completion_br
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import faults, replies
 from tests.support.asking import ask
+from tests.support.running import Airflow
 
 SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {}}, "additionalProperties": False}
 DETAILED = {
@@ -208,9 +209,8 @@ def noting_messages():
 LEFT = ("body", "status", "usage", "configuration", "messages", "return_value")
 
 
-def test_a_plain_task_tells_airflow_six_xcoms_and_nothing_else(run_dag, chat, airflow):
-    if airflow.deferrable:
-        pytest.skip("a deferred task has a journal in XCom, too")
+def test_a_plain_task_tells_airflow_six_xcoms_and_nothing_else(run_dag, chat):
+    airflow = Airflow(run_dag)  # a deferred task has a journal in XCom, too
     with airflow.dag():
         ask(prompt="Hi")
     with noting_messages() as told:
@@ -219,9 +219,8 @@ def test_a_plain_task_tells_airflow_six_xcoms_and_nothing_else(run_dag, chat, ai
 
 
 @retries
-def test_only_a_try_that_another_can_follow_keeps_its_answer(chat, airflow):
-    if airflow.deferrable:
-        pytest.skip("its answer is kept by the worker that takes it up")
+def test_only_a_try_that_another_can_follow_keeps_its_answer(run_dag, chat):
+    airflow = Airflow(run_dag)
     chat.script(replies.ok("no JSON"), replies.ok("{}"))
     with airflow.dag():
         ask(prompt="Hi", result_format="json", retries=1, retry_delay=0)

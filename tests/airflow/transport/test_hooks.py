@@ -102,7 +102,7 @@ def test_what_openai_refuses_is_not_sent_to_it(
     server: ChatServer, connect: Connect, create: Create, more: dict[str, Any]
 ) -> None:
     connect("http://api.openai.com/v1", extra={"proxy": server.url.removesuffix("/v1")})
-    with pytest.raises(InvalidRequest, match="or send it as it is with request_schema='open'"):
+    with pytest.raises(InvalidRequest, match="request_schema='open' sends it as it is"):
         create(ChatCompletionHook(), {**REQUEST, **more})
     assert server.requests == []
 

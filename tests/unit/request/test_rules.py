@@ -15,7 +15,7 @@ from tests.support.rule_requests import AZURE, OPENAI, VLLM, Case
 CASES = [*rule_cases_messages.CASES, *rule_cases_tools.CASES, *rule_cases_parameters.CASES]
 OPENAIS = [OPENAI, AZURE, "api.openai.com", "https://eu.api.openai.com:443/v1"]
 OTHERS = [VLLM, "https://api.openai.com.example.org/v1", "http://[", "?"]
-WAY_OUT = "or send it as it is with request_schema='open'"
+WAY_OUT = "; request_schema='open' sends it as it is"
 
 
 def label(case: Case) -> str:

@@ -80,7 +80,7 @@ def test_a_misspelt_name_is_a_warning_in_the_open_form_and_nothing_unchecked() -
 
 
 def test_an_error_of_a_misspelt_name_says_how_to_send_it_all_the_same() -> None:
-    remedy = r"^Rename or remove the key, or send it as it is with request_schema='open': \$\.tempreture is not"
+    remedy = r"^Rename or remove the key: \$\.tempreture is not .*; request_schema='open' sends it as it is\.$"
     with pytest.raises(InvalidRequest, match=remedy):
         check_names({"tempreture": 1})
 

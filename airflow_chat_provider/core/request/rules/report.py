@@ -11,7 +11,7 @@ from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.core.servers import Server
 
 _LONGEST = 64
-WAY_OUT = "or send it as it is with request_schema='open'"
+WAY_OUT = "; request_schema='open' sends it as it is"
 
 
 class Report:
@@ -31,7 +31,7 @@ class Report:
     def refuse(self, rule: str, path: str, problem: str, remedy: str) -> None:
         """For what this server refuses, and for what is nearly always a mistake. The user can still send it."""
         if not self._is_open:
-            raise InvalidRequest(error_text(path, problem, f"{remedy}, {WAY_OUT}"), path=path, keyword=rule)
+            raise InvalidRequest(error_text(path, problem + WAY_OUT, remedy), path=path, keyword=rule)
         self.warn(rule, path, problem, remedy)
 
     def warn(self, rule: str, path: str, problem: str, remedy: str) -> None:

@@ -1,0 +1,125 @@
+"""The example DAGs that need a server with scripted answers, run by the real Airflow."""
+
+import re
+import sqlite3
+from base64 import b64encode
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_chat_provider.testing import replies
+from tests.support.obliging import obliging
+from tests.support.running import Run, load_dag, load_dags
+
+
+@pytest.fixture
+def run(project, run_dag, chat):
+    """Run an example by its name."""
+
+    def go(name, conf=None):
+        dag = load_dag(project / "dags_examples" / f"{name}.py", f"example_chat_{name}")
+        return Run(run_dag(dag, run_conf=conf))
+
+    return go
+
+
+@pytest.fixture
+def obliging_chat(chat):
+    """What answers in whichever form is asked for."""
+    chat.default = obliging
+    return chat
+
+
+def test_tickets_sql_writes_the_categories_back_and_asks_for_new_tickets_only(run, obliging_chat, tmp_path):
+    for asked, state in ((3, "success"), (3, "success")):  # in the second run nothing is new
+        finished = run("tickets_sql", {"output": str(tmp_path)})
+        assert (finished.state, len(obliging_chat.requests)) == (state, asked)
+    with closing(sqlite3.connect(tmp_path / "tickets.db")) as connection:
+        rows = connection.execute("SELECT id, category, urgent FROM tickets ORDER BY id").fetchall()
+    assert rows == [(1, "billing", 1), (2, "billing", 1), (3, "billing", 1), (4, "other", 0)]
+
+
+def test_tickets_sql_leaves_a_ticket_whose_answer_did_not_come_for_the_next_run(run, obliging_chat, tmp_path):
+    def refuses_the_second(request):
+        return replies.error(400, "no") if "parcel" in request.body.decode() else obliging(request)
+
+    obliging_chat.default = refuses_the_second
+    assert run("tickets_sql", {"output": str(tmp_path)}).xcoms("write_back")["return_value"] == 2
+    obliging_chat.default = obliging
+    assert run("tickets_sql", {"output": str(tmp_path)}).xcoms("write_back")["return_value"] == 1
+
+
+def test_invoices_sends_each_picture_and_adds_up_what_was_read(run, chat, project):
+    totals = {"1041": 193.5, "1042": 64.7, "1043": 998.0}
+    files = {name: project / "dags_examples" / "data" / "invoices" / f"invoice-{name}.png" for name in totals}
+    pictures = {name: f"data:image/png;base64,{b64encode(file.read_bytes()).decode()}" for name, file in files.items()}
+
+    def reads(request):
+        picture = request.json["messages"][-1]["content"][-1]["image_url"]["url"]
+        name = next(name for name, data in pictures.items() if picture == data)
+        return replies.ok_json({"number": name, "seller": "A shop", "total": totals[name], "currency": "EUR"})
+
+    chat.default = reads
+    finished = run("invoices")
+    assert finished.state == "success"
+    assert finished.xcoms("total")["return_value"] == {"EUR": 1256.2}
+
+
+def test_report_map_reduce_asks_for_each_product_and_once_for_all(run, chat):
+    chat.default = lambda request: replies.ok(f"About {len(chat.requests)}.")
+    finished = run("report_map_reduce")
+    assert finished.state == "success"
+    asked = [request.json["messages"][-1]["content"] for request in chat.requests]
+    assert len(asked) == 5
+    assert asked[-1].endswith("- About 1.\n- About 2.\n- About 3.\n- About 4.")
+    assert finished.xcoms("report")["return_value"] == "About 5."
+
+
+@pytest.mark.parametrize(("choice", "state"), [("Approve", "success"), ("Reject", "skipped")])
+def test_approved_answer_is_sent_only_if_a_person_approves_it(run, chat, monkeypatch, choice, state):
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    seen = []
+
+    def click(self, context):
+        """Stands for the person: Airflow waits for a click in its UI, which `dag.test()` does not have."""
+        seen.append(self.body)
+        at = datetime.now(UTC)
+        answer = {"chosen_options": [choice], "params_input": {}, "responded_at": at, "responded_by_user": None}
+        return self.execute_complete(context, answer)
+
+    monkeypatch.setattr(ApprovalOperator, "execute", click)
+    chat.script(replies.ok("We are sorry."))
+    finished = run("approved_answer")
+    assert (finished.state, finished.states()["send"]) == ("success", state)
+    assert seen[0].endswith("The answer:\n\n> We are sorry.")
+
+
+def test_failure_digest_counts_the_failures_of_the_batches_and_asks_once(run, chat, tmp_path):
+    chat.default = replies.error(400, "The picture is broken", code="bad_picture")
+    assert run("bulk_reviews", {"output": str(tmp_path)}).state == "failed"
+    chat.requests.clear()
+    chat.default = replies.ok("Look at the pictures.")
+    finished = run("failure_digest", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    (request,) = chat.requests
+    told = request.json["messages"][-1]["content"].splitlines()
+    assert re.fullmatch(r"\d x reviews: StatusError, status 400, bad_picture", told[-1])
+
+
+def test_failure_digest_asks_nothing_where_nothing_failed(run, chat, tmp_path):
+    finished = run("failure_digest", {"output": str(tmp_path)})
+    assert (finished.state, finished.states()["digest"], chat.requests) == ("success", "skipped", [])
+
+
+def test_the_page_of_examples_has_each_of_them_once(project):
+    page = (project / "docs" / "examples.md").read_text("utf-8")
+    named = re.findall(r"^\| `(\w+\.py)` \| ", page, re.MULTILINE)
+    assert sorted(named) == sorted(file.name for file in (project / "dags_examples").glob("*.py"))
+
+
+def test_no_example_has_the_id_of_a_dag_that_a_user_may_have(project):
+    """Airflow shows the examples beside the user's own DAGs, and takes two with one id for the same."""
+    for file in (project / "dags_examples").glob("*.py"):
+        assert [dag_id for dag_id in load_dags(file) if dag_id != f"example_chat_{file.stem}"] == []
