@@ -24,6 +24,7 @@ from airflow_chat_provider.durable.entry import KEY, VERSION, Conversation, Endi
 from airflow_chat_provider.durable.journal import Journal, Overtaken
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
+from airflow_chat_provider.transport.call_log import duration
 from airflow_chat_provider.transport.open_files import allow_all
 from airflow_chat_provider.transport.server_memory import learn
 from airflow_chat_provider.transport.session import AsyncSession
@@ -194,7 +195,11 @@ class ChatCompletionTrigger(BaseTrigger):
         await self.journal.acheck()
         await self.journal.awrite(entry.waiting(self.owner, entry.elapsed, entry.until))
         self.journal.doubt()
-        await asyncio.sleep(max(0.0, min(entry.until - time.time(), longest)))
+        left = max(0.0, min(entry.until - time.time(), longest))
+        self.log.info(
+            "Attempt %d begins in %s: an earlier triggerer began this wait", entry.begun.attempt, duration(left)
+        )
+        await asyncio.sleep(left)
 
     async def _note(self, key: str, before: float, step: Send | Sleep, elapsed: float) -> None:
         """Write into the journal, before each step, what whoever goes on from there has to know.
@@ -240,7 +245,8 @@ class ChatCompletionTrigger(BaseTrigger):
                     )
                 raise
             except Exception as error:  # noqa: BLE001 - whatever the reason, the reply is paid for
-                self.log.warning("Airflow could not store the reply in XCom (%s)", type(error).__name__)
+                then = "a worker takes over" if pause is None else f"the next try is in {duration(pause)}"
+                self.log.warning("Airflow could not store the reply in XCom (%s): %s", type(error).__name__, then)
                 if pause is None:
                     return False
                 await asyncio.sleep(pause)

@@ -87,8 +87,8 @@ def _readable(conn_id: str) -> Iterator[None]:
         if isinstance(error, ImportError) and error.name != _NO_SUPERVISOR:
             raise
         raise InvalidConnection(
-            f"Create connection {conn_id!r} of type 'chat', or name another one in chat_conn_id: Airflow finds no "
-            "connection with that id that it can read",
+            f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "
+            "another one in chat_conn_id",
             field="conn_id",
         ) from None
     except (ValueError, TypeError):

@@ -52,7 +52,7 @@ def readable(argument: str, path: object) -> Iterator[None]:
         if argument == "output" and error.errno in (*NO_ROOM, errno.EIO):
             # The task is not to blame, so Airflow may retry it.
             raise StoreError(
-                f"Repair the output, then run the task again: {path} cannot be used ({error.strerror})"
+                f"Repair the output, then run the task again: it cannot be used ({error.strerror}): {path}"
             ) from None
         why = error.strerror or str(error)[:200] or type(error).__name__
         raise file_error(argument, path, f"cannot be used ({why})") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
@@ -46,12 +47,14 @@ class Job:
             engine.history.load(store, engine.tally, engine.requests)
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
+            spent = engine.tally.tokens
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
                 background.run(engine.run(batch_id, self.source.rows(engine.history.is_missing)))
             finally:
                 gc.unfreeze()
                 manifest = self._write_manifest()
+                self._log_end(manifest, spent)
             return manifest, engine.error or self._shortfall()
         finally:
             store.close()
@@ -73,8 +76,8 @@ class Job:
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
         if changed and self.on_changed == "fail":
             raise InvalidRequest(
-                "Name another output, or set on_changed='restart' to delete the results in "
-                f"{store.where(RESULTS)}: they were made with a different {' and '.join(changed)}",
+                f"Name another output: its results were made with a different {' and '.join(changed)}. Or set "
+                f"on_changed='restart' to delete {store.where(RESULTS)}",
                 path="output",
                 keyword="fingerprint",
             )
@@ -102,12 +105,30 @@ class Job:
             log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
+    def _log_end(self, manifest: dict[str, Any], spent: int) -> None:
+        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs."""
+        tally = self.engine.tally
+        counts = [
+            plural(manifest["total"], "row"),
+            f"{manifest['succeeded'] - tally.earlier:,} answered",
+            f"{sum(manifest['failed'].values()):,} failed",
+            f"{tally.earlier:,} reused",
+            f"{manifest['missing']:,} missing" if manifest["missing"] else "",
+            plural(tally.tokens - spent, "token"),
+            f"{spent:,} in earlier runs" if spent else "",
+            f"{manifest['seconds']:.1f} s",
+        ]
+        how = "stopped early" if manifest["missing"] else "ended"
+        log.info("Batch %s: %s, results in %s", how, ", ".join(filter(None, counts)), manifest["results"])
+
     def _shortfall(self) -> ChatCompletionError | None:
         """The error of a batch that came to its end with too many failed rows, or with rows missing."""
         tally = self.engine.tally
         if tally.stored.incomplete:
             log.warning(
-                "Raise the token limit or change the prompt: %d answers are incomplete", tally.stored.incomplete
+                "Raise the token limit or change the prompt: %s of the answers %s incomplete",
+                f"{tally.stored.incomplete:,}",
+                "is" if tally.stored.incomplete == 1 else "are",
             )
         if tally.failures > self.engine.max_failures:
             kinds = ", ".join(f"{kind}: {count:,}" for kind, count in tally.came.failed.most_common(5))
@@ -116,7 +137,7 @@ class Job:
             return self.engine.reasons.error(found, where, self.engine.max_failures)
         if tally.missing:
             return ChatCompletionError(
-                f"Run the task again, and do not change the input meanwhile: {tally.missing:,} rows of "
+                f"Run the task again, and do not change the input meanwhile: {plural(tally.missing, 'row')} of "
                 f"{self.source.name} disappeared while it was read"
             )
         return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input import row_error
+from airflow_chat_provider.batch.pace_log import PaceLog
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
 from airflow_chat_provider.core.answer.usage import together
@@ -110,12 +111,14 @@ class Caller:
                 raise Hopeless(error)
             if held_up:  # the gate waits, for all rows; such an attempt is not counted against this one
                 self._check_hope(error, attempts)
+                self._gate.log.failed(error)
                 continue
             elapsed = reply.seconds
             jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
             delay = next_delay(self._settings, error, attempt=attempt, elapsed=elapsed, jitter=jitter)
             if delay is None:
                 return reply
+            self._gate.log.failed(error)
             await self._gate.sleep(delay)
             attempt, elapsed = attempt + 1, elapsed + delay
 
@@ -179,6 +182,7 @@ class Gate:
         self._tokens = Bucket(tokens_per_minute, now) if tokens_per_minute else None
         self._guess = Guess()
         self._warned = False
+        self.log = PaceLog()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._inside = 0
@@ -220,6 +224,7 @@ class Gate:
             self.concurrency.overloaded(ticket.sent_at, now, wait, jitter=jitter)
         else:
             self.concurrency.went_well(now, reply.headers)
+        self.log.pauses(now, now + self.concurrency.wait(now), reply.error if overloaded else None)
 
     def _used(self, tokens: int | None, most: float) -> float | None:
         """The tokens that an answer takes from the bucket: at most ``most``, or a wrong count could stop the batch."""

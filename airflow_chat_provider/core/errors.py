@@ -17,6 +17,8 @@ class ChatCompletionError(Exception):
     """
 
     final: bool = False
+    why: str = ""
+    """What went wrong, without the advice; empty where ``message`` has no better part. It is lost in a pickle."""
     fields: tuple[str, ...] = ("status", "code", "request_id", "retry_after", "body")
 
     def __init__(self, message: str, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Words for errors: what a name or a value may be a misspelling of, and the article before a name.
+"""Words for errors: what a name or a value may be a misspelling of, and what stands before a name.
 
 ``close_to`` only suggests, so it may be generous. ``misspelling`` decides: a request with a misspelt top-level name is
 refused, so it must not catch a parameter that a server really has.
@@ -75,6 +75,11 @@ def _distance(a: str, b: str) -> int:
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 row[j] = min(row[j], last[j - 2] + 1)
     return min(row[-1], _FAR)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 row``, ``12,345 rows``: a count and what it counts, for nouns whose plural ends in s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def with_article(name: str) -> str:

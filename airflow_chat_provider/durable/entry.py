@@ -202,12 +202,13 @@ class Conversation:
         self._key = entry.key
         self.dialogue: Dialogue | None = None
         self.final: Reply | None = None
+        self._replies = entry.received()
         if deferred.wanted is not None:
             question = deferred.question or deferred.request
             self.dialogue = Dialogue(question, Wanted.from_dict(deferred.wanted), deferred.rung)
-            self.final = self.dialogue.replay(entry.received())
+            self.final = self.dialogue.replay(self._replies)
         elif entry.state == "done":
-            self.final = entry.received()[-1]
+            self.final = self._replies[-1]
 
     @property
     def request(self) -> JSONObject:
@@ -227,6 +228,7 @@ class Conversation:
 
     def take(self, reply: Reply) -> Reply | None:
         """See ``Dialogue.take``."""
+        self._replies.append(reply)
         self.final = reply if self.dialogue is None else self.dialogue.take(reply)
         return self.final
 
@@ -235,5 +237,5 @@ class Conversation:
         if self.final is None or self.dialogue is None or self._deferred.delivery is None:
             return None
         how = Delivery(**self._deferred.delivery)
-        found = outcome(how, self.dialogue.question, self.final, self._deferred.configuration)
+        found = outcome(how, self.dialogue.question, self.final, self._deferred.configuration, self._replies)
         return found if found.error is None else None

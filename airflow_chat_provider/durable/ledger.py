@@ -276,18 +276,16 @@ def key_of_call(idempotency_key: str, call: int, request: JSONObject) -> str:
 
 
 def _uncertain(key: JSON, on_uncertain: str) -> None:
-    what = (
-        f"an earlier try handed the call to a trigger (Idempotency-Key {str(key)[:64]}) and ended before a worker had "
-        "taken up the answer"
-    )
+    what = "an earlier try handed the call to a trigger and ended before a worker had taken up the answer"
+    name = f"(Idempotency-Key {str(key)[:64]})"
     if on_uncertain != "resend":
         raise TransportError(
-            "Find out whether the server answered, then clear the task to send it again, or set on_uncertain='resend': "
-            f"the request may have been paid for: {what}",
+            f"Find out whether the server answered: {what}. The request may have been paid for {name}. To send it "
+            "again, clear the task, or set on_uncertain='resend'",
             sent=True,
             final=True,
         )
-    log.warning("The task sends the request again and may pay for it twice: %s", what)
+    log.warning("The task sends the request again and may pay for it twice: %s %s", what, name)
 
 
 def _dumped(replies: list[Reply]) -> list[str]:

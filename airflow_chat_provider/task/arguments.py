@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
 
     from airflow_chat_provider.core.answer.dialogue import Wanted
+    from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.answer.result import Delivery
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.ledger import Ledger
@@ -112,6 +113,8 @@ class Try(NamedTuple):
     ledger: Ledger
     configuration: dict[str, Any]
     """What the task leaves under ``configuration``."""
+    replies: list[Reply]
+    """Those of all calls so far, oldest first, with the answers that an earlier try received."""
     attachments: Attachments = NO_ATTACHMENTS
 
 

@@ -137,7 +137,9 @@ class ChatCompletionBranchOperator(ChatCompletionOperator, BranchMixIn):
 
     def _execute(self, context: Context) -> Any:
         value = super()._execute(context)
-        if self._dry_run:  # nothing was picked
+        if self._dry_run:  # nothing was picked, and no task may run that a model did not pick
+            if self.do_xcom_push and context.get("ti") is not None:  # here, because do_branch raises
+                context["ti"].xcom_push(key="return_value", value=value)
             self.do_branch(context, [])
         return value
 

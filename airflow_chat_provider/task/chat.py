@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.core.request.attachments import Attachments
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
@@ -31,7 +32,7 @@ _ENDING = ("execute_complete", "resume_execution", "post_execute", "_conclude", 
 
 
 class ChatCompletionOperator(RequestOperator):
-    """Send one chat completion request; push ``body``, ``status``, ``configuration`` and ``messages``.
+    """Send one chat completion request; push ``body``, ``status``, ``usage``, ``configuration`` and ``messages``.
 
     :param request: (templated) the API's request: a dict, its JSON text, or the path of a ``.json`` file
     :param messages: (templated) used instead of ``request["messages"]``; an upstream task's ``messages`` continues it
@@ -54,7 +55,7 @@ class ChatCompletionOperator(RequestOperator):
     :param max_attempts: (templated) attempts of a call
     :param deferrable: wait for the answer in the triggerer, which takes no worker slot
     :param on_uncertain: fail or resend if a triggerer ended while the (deferred) request was under way
-    :param dry_run: render and check the request, print it as a curl command without the key, and send nothing
+    :param dry_run: send nothing: check the request, print it as a curl command without the key, and return it
     """
 
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
@@ -182,20 +183,26 @@ class ChatCompletionOperator(RequestOperator):
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
             self._show(dialogue.request, settings.base_url)
             if arguments.dry_run:
-                from airflow_chat_provider.task.dry_run import curl
-
-                print(curl(dialogue.request, settings, located(files, arguments.dag)))  # noqa: T201 - asked for; no other code shows a prompt
-                return None
+                return self._plan(dialogue.request, settings, located(files, arguments.dag))
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
                 context, files.identity(request), settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            this = Try(context, arguments, ledger, configuration, located(files, arguments.dag))
+            this = Try(context, arguments, ledger, configuration, replies, located(files, arguments.dag))
             reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
         finally:
             hook.close()
+
+    def _plan(self, request: dict[str, Any], settings: Settings, attachments: Attachments) -> dict[str, Any]:
+        """Print and return what a dry run would send."""
+        from airflow_chat_provider.task.dry_run import plan, told
+
+        found = plan(request, settings, attachments)
+        print(told(found))  # noqa: T201 - asked for; no other code shows a prompt
+        self.multiple_outputs = False  # the plan has none of the keys that tasks downstream wait for
+        return found
 
     def _wanted(self, arguments: ChatArguments) -> Wanted:
         """What an answer has to be."""
@@ -256,7 +263,7 @@ class ChatCompletionOperator(RequestOperator):
         from airflow_chat_provider.task.xcoms import deliver
 
         try:
-            return deliver(self, this.arguments, this.context.get("ti"), question, reply, this.configuration)
+            return deliver(self, this, question, reply)
         except ChatCompletionError as error:
             this.ledger.close(error)
             raise
@@ -289,7 +296,7 @@ class ChatCompletionOperator(RequestOperator):
         base_url = deferred.configuration["base_url"]
         self._show(deferred.request, base_url)
         ledger = Ledger.resume(context, deferred.ledger)
-        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration)
+        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration, found.replies)
         if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:

@@ -1,4 +1,4 @@
-"""What ``dry_run=True`` prints: the request as it would be sent, as a curl command, and its size."""
+"""What ``dry_run=True`` prints and returns: the request as it would be sent, as a curl command, and its size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from airflow_chat_provider.core.connection.settings import is_secret_name
+from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, shown
 from airflow_chat_provider.core.request.json_values import encode
+from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.server_memory import variants
 
 if TYPE_CHECKING:
@@ -18,29 +20,46 @@ if TYPE_CHECKING:
 _KEY = "CHAT_API_KEY"
 
 
-def curl(request: dict[str, Any], settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> str:
-    """The command. The key and any other secret header are shell variables in it; attachments are named before it."""
+def plan(request: dict[str, Any], settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> dict[str, Any]:
+    """What would be sent, as a value that XCom can keep. The key and any other secret header are variables in ``curl``.
+
+    ``bytes`` is the size of the request as it travels, without attachments; those have their own. Raises for a file
+    that cannot be attached.
+    """
     sent = variants(request, settings.base_url)[0]
-    size, messages = len(encode(sent)), sent.get("messages")
-    count = len(messages) if isinstance(messages, list) else 0
-    headers = [shlex.quote("content-type: application/json"), *_headers(settings)]
+    messages = sent.get("messages")
     lines = [
         f"curl {shlex.quote(_url(settings))}",
-        *(f"  -H {header}" for header in headers),
+        *(f"  -H {header}" for header in (shlex.quote("content-type: application/json"), *_headers(settings))),
         f"  --data-binary {shlex.quote(json.dumps(sent, ensure_ascii=False, indent=1))}",
     ]
-    summary = f"# Not sent: model {sent.get('model')}, {count} messages, {size:,} bytes"
-    return "\n".join((summary, *_files(attachments), " \\\n".join(lines)))
+    found = {
+        "dry_run": True,
+        "url": _url(settings),
+        "model": sent.get("model"),
+        "message_count": len(messages) if isinstance(messages, list) else 0,
+        "bytes": len(encode(sent)),
+        "request": sent,
+        "curl": " \\\n".join(lines),
+    }
+    if attachments:
+        from airflow_chat_provider.transport.attachments import look
+
+        found["attachments"] = [
+            {"path": shown(one.path), "type": one.kind.media, "bytes": one.size} for one in look(attachments)
+        ]
+    return dict(sanitize(found)[0])
 
 
-def _files(attachments: Attachments) -> list[str]:
-    """A line for each file: the command has its path alone. Raises for a file that cannot be attached."""
-    if not attachments:
-        return []
-    from airflow_chat_provider.transport.attachments import look
-
-    lines = (f"#   {shown(one.path)}: {one.kind.media}, {one.size:,} bytes" for one in look(attachments))
-    return ["# A task sends these files where the command has only [attachment: path]:", *lines]
+def told(plan: dict[str, Any]) -> str:
+    """A plan for the log: one line, then the command."""
+    messages, size = plural(plan["message_count"], "message"), plural(plan["bytes"], "byte")
+    model = "" if plan["model"] is None else f"model {plan['model']}, "
+    attached = plan.get("attachments", ())
+    files = "".join(f"#   {one['path']}: {one['type']}, {plural(one['bytes'], 'byte')}\n" for one in attached)
+    if files:
+        files = "# A task sends these files where the command has only [attachment: path]:\n" + files
+    return f"# Not sent: {model}{messages}, {size}\n{files}{plan['curl']}"
 
 
 def _headers(settings: Settings) -> list[str]:

@@ -155,7 +155,7 @@ def _read(event: Any) -> tuple[str, str | None]:
 
 
 def _strange(reply: Reply, state: str) -> ChatCompletionError:
-    message = f"Read the reply in XCom (body, status), then clear the task to send the request again: {_WHY[state]}"
+    message = f"Read the reply in XCom (body, status): {_WHY[state]}. To send the request again, clear the task"
     error = ChatCompletionError(message, status=reply.status, request_id=reply.request_id, body=reply.body)
     error.final = True
     return error
@@ -179,7 +179,7 @@ def _lost(why: str, state: str, entry: Entry | None, on_uncertain: str) -> Trans
     if on_uncertain == "resend":
         return TransportError(f"Try again: {why}; the request may have been paid for{key}", sent=True)
     message = (
-        f"Find out whether the server answered{key}, then clear the task to send the request again, or set "
-        f"on_uncertain='resend': the request may have been paid for, and {why}"
+        f"Find out whether the server answered: {why}. The request may have been paid for{key}. To send it again, "
+        "clear the task, or set on_uncertain='resend'"
     )
     return TransportError(message, sent=True, final=True)

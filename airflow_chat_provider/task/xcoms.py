@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.schema import SchemaSource
-    from airflow_chat_provider.task.arguments import ChatArguments
+    from airflow_chat_provider.task.arguments import ChatArguments, Try
 
 # ``outcome`` and what it needs are imported with this module, before a request is sent: once an answer is here, a first
 # import may find no file descriptor left.
@@ -90,19 +90,13 @@ class Upstream(NamedTuple):
         }
 
 
-def deliver(
-    task: BaseOperator,
-    arguments: ChatArguments,
-    ti: Any,
-    request: dict[str, Any],
-    reply: Reply,
-    configuration: dict[str, Any],
-) -> Any:
+def deliver(task: BaseOperator, this: Try, request: dict[str, Any], reply: Reply) -> Any:
     """Push what a sanitised reply leaves, and return its value. Raises what is wrong with it, once it is pushed.
 
-    ``ti`` is None where somebody executes the operator without a running task: then nothing is pushed.
+    Where somebody executes the operator without a running task, nothing is pushed.
     """
-    left = outcome(arguments.delivery(), request, reply, configuration)
+    arguments, ti = this.arguments, this.context.get("ti")
+    left = outcome(arguments.delivery(), request, reply, this.configuration, this.replies)
     for warning in left.warnings:
         task.log.warning("%s", warning)
     pushes = arguments.do_xcom_push and ti is not None

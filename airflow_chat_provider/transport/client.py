@@ -22,6 +22,7 @@ from airflow_chat_provider.core.call.steps import Response, Send
 from airflow_chat_provider.core.errors import TransportError
 from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.async_network import Socket
+from airflow_chat_provider.transport.call_log import LONG
 from airflow_chat_provider.transport.http_library import httpx
 from airflow_chat_provider.transport.pools import Rack, Transport, parsed
 from airflow_chat_provider.transport.sync_network import Backend, Clock, failure
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 Chunks: TypeAlias = list[dict[str, Any]]
 Guard: TypeAlias = Callable[[], Awaitable[None]]
 """Awaited when a connection is there, before the first byte of the request leaves; raises to hold it back."""
+StillWaits: TypeAlias = Callable[[], None] | None
+"""Called once if the response has not begun after ``LONG`` seconds."""
 
 _TURN = 0.002  # seconds after which the loop's other tasks have their turn
 _SLICE = 0.2  # seconds in which an abort ends a wait
@@ -102,10 +105,17 @@ class Client(_BaseClient):
         return self._http
 
     def open(
-        self, send: Send, headers: dict[str, str], method: str = "POST", path: str | None = None
+        self,
+        send: Send,
+        headers: dict[str, str],
+        method: str = "POST",
+        path: str | None = None,
+        still_waits: StillWaits = None,
     ) -> Live | TransportError:
         """Send a request, to the endpoint unless ``path`` says otherwise, and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
+        if still_waits is not None:
+            clock.remind(LONG, still_waits)
         transport = self._transport  # which checks the URL, too
         request = self._request(method, path, attempt.content, headers)
         request.extensions["trace"] = partial(_trace, attempt)
@@ -114,6 +124,7 @@ class Client(_BaseClient):
                 response = transport.handle_request(request)
         except Exception as error:  # noqa: BLE001 - the HTTP library has assertions about servers and proxies, too
             return failure(attempt, error)
+        clock.forget()
         attempt.begin(response.status_code, response.headers)
         return Live(response, attempt, clock, self._settings.stall_timeout)
 
@@ -147,13 +158,16 @@ class AsyncClient(_BaseClient):
         super().__init__(settings)
         self._rack: Rack | None = None
 
-    async def open(self, send: Send, headers: dict[str, str], guard: Guard | None = None) -> AsyncLive | TransportError:
+    async def open(
+        self, send: Send, headers: dict[str, str], guard: Guard | None = None, still_waits: StillWaits = None
+    ) -> AsyncLive | TransportError:
         """Send a request and read as far as the response's headers."""
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
         rack = self._rack = self._rack or Rack.join(self._settings)
         transport, answered = rack.take(), False  # which checks the URL, too
         request = self._request("POST", None, attempt.content, headers)
         request.extensions["trace"] = partial(_atrace, attempt, guard)
+        reminder = asyncio.get_running_loop().call_later(LONG, still_waits) if still_waits is not None else None
         try:
             async with asyncio.timeout(send.timeout):
                 response = await transport.handle_async_request(request)
@@ -161,6 +175,8 @@ class AsyncClient(_BaseClient):
         except Exception as error:  # noqa: BLE001 - as above
             return failure(attempt, error)
         finally:
+            if reminder is not None:
+                reminder.cancel()
             if not answered:
                 await rack.give(transport)
         attempt.begin(response.status_code, response.headers)

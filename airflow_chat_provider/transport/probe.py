@@ -10,6 +10,7 @@ from airflow_chat_provider.core.connection.settings import root_hint
 from airflow_chat_provider.core.errors import TransportError, TransportTimeout
 from airflow_chat_provider.core.server.error_body import read_error
 from airflow_chat_provider.core.server.scrub import printable
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
@@ -95,7 +96,7 @@ def _told(settings: Settings, data: list[Any]) -> str:
     listed = ", ".join(printable(name[:64]) for name in names[:5]) + (", ..." if len(names) > 5 else "")
     if settings.model and names and settings.model not in names:
         return f"{settings.base_url} answers, but does not list the model {settings.model!r}; it has {listed}"
-    return f"{settings.base_url} answers with {len(names)} models: {listed}"
+    return f"{settings.base_url} answers with {plural(len(names), 'model')}: {listed}"
 
 
 def _told_without_list(settings: Settings, models: Reply, completion: Reply) -> str:

@@ -23,9 +23,9 @@ from airflow_chat_provider.core.errors import ChatCompletionError, InvalidReques
 from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, encoded, quotable
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
-from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.transport.aside import by_size
+from airflow_chat_provider.transport.call_log import CallLog
 from airflow_chat_provider.transport.client import AsyncClient, AsyncLive, Client, Guard, Live
 from airflow_chat_provider.transport.server_memory import note_refusal, variants
 
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 Exchange: TypeAlias = "Generator[Send | Sleep, Result, Reply]"
 Note: TypeAlias = Callable[[Send | Sleep, float], Awaitable[None]]
 """Awaited before each step of an exchange, with the seconds since it began."""
-
-_LONGEST_MODEL = 200  # characters of a model's name in the log
 
 
 def prepared(request: Any, settings: Settings, schema: RequestSchema | None) -> tuple[JSONObject, list[str]]:
@@ -108,6 +106,7 @@ class _BaseSession:
     def __init__(self, settings: Settings, log: Log | None = None) -> None:
         self.settings = settings
         self._log = log or logging.getLogger(__name__)
+        self._call_log = CallLog(settings, self._log)
 
     def prepare(self, request: Any, schema: Any) -> JSONObject:
         """``prepared``, for what ``load_schema`` takes as a schema; warnings are logged. Raises InvalidRequest."""
@@ -117,19 +116,9 @@ class _BaseSession:
         return proved
 
     def finished(self, request: JSONObject, reply: Reply) -> None:
-        """Remember what the reply shows of the server, and write the one line that a call has in the log."""
+        """Remember what the reply shows of the server, and log the end of the call."""
         note_refusal(reply, self.settings.base_url)
-        messages = request.get("messages")
-        self._log.info(
-            "Chat completion: model %s, %s messages, status %s, %s attempts, %.2f s, %s tokens, request id %s",
-            printable(str(request.get("model"))[:_LONGEST_MODEL]),
-            len(messages) if isinstance(messages, list) else 0,
-            reply.status,
-            reply.attempts,
-            reply.seconds,
-            reply.tokens,
-            printable(str(reply.request_id)),
-        )
+        self._call_log.ended(request, reply)
 
     def log_doubts(self, reply: Reply) -> Reply:
         """Log what was read otherwise than it was written. A task has that among the warnings of its outcome."""
@@ -160,20 +149,20 @@ class Session(_BaseSession):
             call = call_for(request, self.settings, attachments)
         except ChatCompletionError as error:
             return _unsent(error, attachments)
-        reply = self.run(exchange(call), call_headers(request, idempotency_key))
+        reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log)
         self.finished(request, reply)
         return reply
 
-    def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
-        """Make the attempts and waits of an exchange."""
-        call = Stream(self.client, steps, headers)
+    def run(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> Reply:
+        """Make the attempts and waits of an exchange; without ``log``, in silence."""
+        call = Stream(self.client, steps, headers, log)
         call.open(hand_over=False)
         return call.reply
 
     @contextlib.contextmanager
     def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> Iterator[Stream]:
         """One call of a prepared request whose chunks are wanted as they come. Raises the error of a failed call."""
-        call = Stream(self.client, self._exchange(request), call_headers(request, idempotency_key))
+        call = Stream(self.client, self._exchange(request), call_headers(request, idempotency_key), self._call_log)
         try:
             call.open()
             if call.over:
@@ -207,22 +196,23 @@ class AsyncSession(_BaseSession):
             call = await acall_for(request, self.settings, attachments)
         except ChatCompletionError as error:
             return _unsent(error, attachments)
-        reply = await self.run(exchange(call, begun), call_headers(request, idempotency_key), note, guard)
-        self.finished(request, reply)
-        return reply
+        headers = call_headers(request, idempotency_key)
+        stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard)
+        await stream.open(hand_over=False)
+        self.finished(request, stream.reply)
+        return stream.reply
 
-    async def run(
-        self, steps: Exchange, headers: dict[str, str], note: Note | None = None, guard: Guard | None = None
-    ) -> Reply:
-        """Make the attempts and waits of an exchange."""
-        call = AsyncStream(self._client, steps, headers, note, guard)
+    async def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
+        """Make the attempts and waits of an exchange in silence: a batch has a line for many calls."""
+        call = AsyncStream(self._client, steps, headers)
         await call.open(hand_over=False)
         return call.reply
 
     @contextlib.asynccontextmanager
     async def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> AsyncIterator[AsyncStream]:
         """``Session.stream`` for an event loop."""
-        call = AsyncStream(self._client, self._exchange(request), call_headers(request, idempotency_key))
+        headers = call_headers(request, idempotency_key)
+        call = AsyncStream(self._client, self._exchange(request), headers, self._call_log)
         try:
             await call.open()
             if call.over:
@@ -239,9 +229,10 @@ class AsyncSession(_BaseSession):
 
 
 class _Driver:
-    """Drives one exchange. ``reply`` is there when it is over."""
+    """Drives one exchange. ``reply`` is there when it is over. ``log``, if any, is told of failures and waits."""
 
-    def __init__(self, steps: Exchange, headers: dict[str, str]) -> None:
+    def __init__(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> None:
+        self._log = log
         self._steps = steps
         self._headers = headers
         self._began = time.monotonic()
@@ -271,15 +262,21 @@ class _Driver:
         except Exception as error:  # noqa: BLE001 - whatever it is, the bytes that came are kept
             self._reply = salvaged(outcome, error, self._attempt)
             return None
-        self._attempt = step.attempt if isinstance(step, Send) else self._attempt
+        self._attempt = step.attempt
+        if isinstance(step, Sleep) and self._log is not None:
+            self._log.failed(step)
         return step
+
+    def _still_waits(self, step: Send) -> Callable[[], None] | None:
+        """To be called when an attempt has brought nothing for a long time."""
+        return None if self._log is None else partial(self._log.waits, step)
 
 
 class Stream(_Driver):
     """Iterate for the chunks of a call; raises ChatCompletionError where the stream breaks. Then ``reply`` is there."""
 
-    def __init__(self, client: Client, steps: Exchange, headers: dict[str, str]) -> None:
-        super().__init__(steps, headers)
+    def __init__(self, client: Client, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> None:
+        super().__init__(steps, headers, log)
         self._client = client
         self._live: Live | None = None
         self._chunks: Iterator[dict[str, Any]]
@@ -295,7 +292,7 @@ class Stream(_Driver):
             if isinstance(step, Sleep):
                 self._client.sleep(step.seconds)
             else:
-                live = self._client.open(step, self._headers)
+                live = self._client.open(step, self._headers, still_waits=self._still_waits(step))
                 if isinstance(live, Live) and self._begins(live, hand_over=hand_over):
                     return
                 outcome = live.outcome if isinstance(live, Live) else live
@@ -330,10 +327,11 @@ class AsyncStream(_Driver):
         client: AsyncClient,
         steps: Exchange,
         headers: dict[str, str],
+        log: CallLog | None = None,
         note: Note | None = None,
         guard: Guard | None = None,
     ) -> None:
-        super().__init__(steps, headers)
+        super().__init__(steps, headers, log)
         self._client = client
         self._note = note
         self._guard = guard
@@ -351,7 +349,7 @@ class AsyncStream(_Driver):
             if isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
             else:
-                live = await self._client.open(step, self._headers, self._guard)
+                live = await self._client.open(step, self._headers, self._guard, self._still_waits(step))
                 if isinstance(live, AsyncLive) and await self._begins(live, hand_over=hand_over):
                     return
                 outcome = live.outcome if isinstance(live, AsyncLive) else live

@@ -23,6 +23,8 @@ from airflow_chat_provider.core.call.attempt import TOO_LONG, TOO_MANY, TOO_OFTE
 from airflow_chat_provider.transport.http_library import httpcore, httpx
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_chat_provider.core.call.attempt import Attempt
     from airflow_chat_provider.core.errors import TransportError
 
@@ -65,12 +67,32 @@ class Clock:
     def __init__(self, seconds: float) -> None:
         self.expires = time.monotonic() + seconds
         self.quiet = math.inf
+        self._remind_at = math.inf
+        self._remind: Callable[[], None] | None = None
         self._token: Token[Clock | None] | None = None
 
     @property
     def left(self) -> float:
         """Seconds."""
         return self.expires - time.monotonic()
+
+    def remind(self, seconds: float, call: Callable[[], None]) -> None:
+        """Make a call if a read waits for longer than until then, unless it is forgotten before."""
+        self._remind_at, self._remind = time.monotonic() + seconds, call
+
+    def forget(self) -> None:
+        self._remind_at, self._remind = math.inf, None
+
+    def until_reminder(self) -> float:
+        """Seconds, infinite if there is none."""
+        return max(0.001, self._remind_at - time.monotonic())
+
+    def run_out(self) -> None:
+        """Make the call for which ``remind`` asked."""
+        call = self._remind
+        self.forget()
+        if call is not None:
+            call()
 
     def __enter__(self) -> Self:
         self._token = _clock.set(self)
@@ -198,12 +220,22 @@ class _Stream(httpcore.NetworkStream):
         self._head = Head()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        data = self._read(max_bytes, timeout)
         try:
             self._head.take(data)
         except HeadError as error:
             raise httpcore.RemoteProtocolError(str(error)) from None
         return data
+
+    def _read(self, max_bytes: int, timeout: float | None) -> bytes:
+        left, clock = _left(timeout, httpcore.ReadTimeout), _clock.get()
+        soon = math.inf if clock is None else clock.until_reminder()
+        if clock is None or (left is not None and left <= soon) or soon == math.inf:
+            return self._inner.read(max_bytes, left)
+        with contextlib.suppress(httpcore.ReadTimeout):
+            return self._inner.read(max_bytes, soon)
+        clock.run_out()
+        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._head = Head()

@@ -185,7 +185,7 @@ def test_a_triggerer_that_ends_with_requests_in_flight_pays_for_none_twice(airfl
     assert [task["try_number"] for task in careful.tasks] == [1] * MANY, "no retry of Airflow's sends it either"
     logs = airflow.logs_of(careful)
     for key in once:
-        assert f"Find out whether the server answered (Idempotency-Key {key}), then clear the task" in logs
+        assert f"The request may have been paid for (Idempotency-Key {key}). To send it again, clear the task" in logs
 
 
 def test_a_triggerer_that_is_killed_between_journal_and_event_sends_nothing_again(airflow, model_server):
@@ -325,7 +325,7 @@ def test_a_task_that_is_killed_once_it_has_the_reply_uses_it_in_its_next_try(air
     assert run.task["try_number"] == 2
     assert len(keys(model_server, name)) == 1
     xcoms = run.xcoms()
-    assert set(xcoms) == {"body", "status", "configuration", "messages", "return_value"}
+    assert set(xcoms) == {"body", "status", "usage", "configuration", "messages", "return_value"}
     assert xcoms["return_value"] == ANSWER
     run.clear()
     until(lambda: run.task["try_number"] == 3 and run.task["state"] == "success", "the clear asks nothing")
@@ -355,7 +355,7 @@ def test_neither_key_nor_prompt_nor_answer_is_in_a_log_a_trigger_or_an_event(air
 def test_what_is_left_of_a_deferred_call_is_what_is_left_of_any_other(airflow):
     run = airflow.trigger("journalled")
     assert run.wait_state() == "success"
-    assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+    assert set(run.xcoms()) == {"body", "status", "usage", "configuration", "messages", "return_value"}
 
 
 @pytest.mark.skipif(not FINAL_BY_POLICY, reason="it prepares a database as Airflow 3.3 has it")

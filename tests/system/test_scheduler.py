@@ -106,7 +106,7 @@ def test_a_task_succeeds_and_the_rest_api_has_its_xcoms(start, model_server):
     assert run.wait_state() == "success"
     xcoms = run.xcoms()
     assert request.headers["authorization"] == f"Bearer {KEY}"
-    assert set(xcoms) == {"body", "status", "configuration", "messages", "return_value"}
+    assert set(xcoms) == {"body", "status", "usage", "configuration", "messages", "return_value"}
     assert xcoms["status"] == 200
     assert xcoms["return_value"] == ANSWER
     assert xcoms["body"]["choices"][0]["message"]["content"] == ANSWER
@@ -118,7 +118,9 @@ def test_an_error_that_no_log_and_no_database_can_hold_as_it_is_fails_the_task_i
     run, _ = start("unsafe")
     assert run.wait_state() == "failed"
     error = {"message": "a\ufffdb\ufffd", "code": "c\ufffd\ufffd", "n": "nan", "big": "99999999999999999999"}
-    assert run.xcoms() == {"status": 400, "body": {"error": error}}
+    xcoms = run.xcoms()
+    assert xcoms.pop("usage")["requests"] == 0
+    assert xcoms == {"status": 400, "body": {"error": error}}
     assert "Correct the request (HTTP 400, c" in run.airflow.logs
 
 

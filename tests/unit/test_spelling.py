@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from airflow_chat_provider.core.spelling import close_to, misspelling, with_article
+from airflow_chat_provider.core.spelling import close_to, misspelling, plural, with_article
 
 NAMES = ["function", "image_url", "max_tokens", "user", "system", "assistant", "top_p", "auto"]
 
@@ -56,3 +56,10 @@ def test_many_long_names_take_no_time() -> None:
 @pytest.mark.parametrize(("name", "words"), [("int", "an int"), ("str", "a str"), ("Array", "an Array")])
 def test_a_class_has_its_article(name: str, words: str) -> None:
     assert with_article(name) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (12345, "12,345 rows"), (-1, "-1 rows")]
+)
+def test_a_count_has_its_noun_in_the_right_number(count: int, text: str) -> None:
+    assert plural(count, "row") == text

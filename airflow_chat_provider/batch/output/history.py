@@ -14,6 +14,7 @@ from airflow_chat_provider.batch.output.lines import Foreign, Recorded, default_
 from airflow_chat_provider.batch.output.scan import Scan
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS, taking_up
 from airflow_chat_provider.core.answer.usage import counted
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
@@ -87,7 +88,8 @@ class History:
             for kind, some in lines.items():
                 if some:
                     store.add(kind, some)
-        log.info("Picked up %d results and %d errors from %s", len(lines[RESULTS]), len(lines[ERRORS]), path)
+        results, errors = plural(len(lines[RESULTS]), "result"), plural(len(lines[ERRORS]), "error")
+        log.info("Picked up %s and %s from %s", results, errors, path)
 
     def _note(self, recorded: Recorded) -> None:
         """Note a failed row. Its last line counts: it includes what the lines before it say."""

@@ -120,7 +120,7 @@ class Store(ABC):
 
     def _refuse(self, error: Exception) -> None:
         """From now on nothing goes into the folder, because of this error."""
-        cannot = f"Repair the output, then run the task again: {self._name} cannot be written ({reason(error)})"
+        cannot = f"Repair the output, then run the task again: it cannot be written ({reason(error)}): {self._name}"
         self._why_refused = error.message if isinstance(error, StoreError) else cannot
 
     def _spill(self, lines: list[bytes]) -> None:
@@ -129,13 +129,13 @@ class Store(ABC):
 
     def _note_bug(self, error: Exception) -> None:
         """The writer itself has failed: nothing more can be written."""
-        why = f"Run the task again: writing to {self._name} failed ({reason(error)})"
+        why = f"Run the task again: writing failed ({reason(error)}), to {self._name}"
         self.error = self.error or StoreError(why)
 
     def _taken_over(self, owner: bytes | None) -> TakenOver:
         """The error of a run whose folder now has another owner, or (None) none."""
         if owner is None:
-            return TakenOver(f"Leave the output alone while a batch runs: {self._name} was removed or emptied")
+            return TakenOver(f"Leave the output alone while a batch runs: it was removed or emptied: {self._name}")
         where = (read_own(owner) or {}).get("where")
         who = f" ({where[:200]})" if isinstance(where, str) else ""
         return TakenOver(f"Let one run end before the next one begins: another run{who} now writes to {self._name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import tokens_of
 from airflow_chat_provider.core.answer.usage import LARGEST, add, counted
+from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.errors import ChatCompletionError
@@ -101,8 +102,8 @@ class Tally:
         left = (self.total - through) / speed if speed else 0.0  # seconds
         eta = "unknown" if not speed else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
         return (
-            f"{through:,} of {self.total:,} rows ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
-            f"{self.tokens:,} tokens"
+            f"{through:,} of {plural(self.total, 'row')} ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
+            f"{plural(self.tokens, 'token')}"
         )
 
     def manifest(self, now: float) -> dict[str, Any]:

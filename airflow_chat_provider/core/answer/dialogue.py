@@ -138,7 +138,7 @@ class Dialogue:
         if self._answers > self.wanted.retries:
             many = self._answers > 1
             found = f"none of {self._answers} answers fits; the last" if many else "the answer does not fit"
-            todo = "Raise output_retries, change the prompt, or loosen the schema"
+            todo = "Change the prompt, the schema or output_retries"
             return self._ended(reply, output_error(reply, f"{todo}: {found}: {problem.said}"))
         self._unfit.append(reply)
         self._turns = self._correction(reply, problem.told)

@@ -127,12 +127,11 @@ def incomplete(body: JSONObject) -> str | None:
     return None
 
 
-def remedy(body: JSONObject, *more: str) -> str:
-    """What the reader of an incomplete answer can do, in the imperative; ``more``: what else there is to do."""
+def remedy(body: JSONObject) -> str:
+    """What the reader of an incomplete answer can do, in the imperative."""
     each = (one.ended or (Ended.REFUSAL if _refuses(one.message) else None) for one in _endings(body))
     ended = next(filter(None, each), None) or (Ended.LENGTH if body.get("choices") else Ended.FILTER)
-    *first, last = *ended.todo, *more
-    todo = ", ".join(first) + (", or " if len(first) > 1 else " or ") + last if first else last
+    todo = " or ".join(ended.todo)
     return todo[0].upper() + todo[1:]
 
 

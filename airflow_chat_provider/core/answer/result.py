@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer.reply import Reply, hidden_text, incomplete, remedy, stopped
 from airflow_chat_provider.core.answer.reply import doubts as doubts_about
+from airflow_chat_provider.core.answer.usage import summary
 from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
 from airflow_chat_provider.core.json_text.nesting import is_panic
 from airflow_chat_provider.core.json_text.writing import sanitize
@@ -38,10 +39,13 @@ class Outcome(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def outcome(how: Delivery, request: JSONObject, reply: Reply, configuration: JSONObject) -> Outcome:
+def outcome(
+    how: Delivery, request: JSONObject, reply: Reply, configuration: JSONObject, replies: Sequence[Reply] = ()
+) -> Outcome:
     """What becomes of a reply whose body XCom can keep (``safe``).
 
-    Body and status are among the XComs whatever is wrong with the reply, and whatever goes wrong while it is read: it
+    ``replies``: those of all calls of the dialogue that it ended, for their usage; itself if it was the only one. Body,
+    status and usage are among the XComs whatever is wrong with the reply, and whatever goes wrong while it is read: it
     is paid for.
     """
     xcoms: dict[str, Any] = {}
@@ -50,7 +54,8 @@ def outcome(how: Delivery, request: JSONObject, reply: Reply, configuration: JSO
         warnings.append(f"The reply was changed so that XCom can keep it: {'; '.join(reply.changes)}")
     warnings.extend(reply.doubts)
     if reply.status is not None:
-        xcoms |= {"body": reply.body, "status": reply.status}
+        usage = summary(replies or (reply,), request)
+        xcoms |= {"body": reply.body, "status": reply.status, "usage": usage}
     try:
         value = _value(how, request, reply, configuration, xcoms, warnings)
     except BaseException as error:
@@ -137,8 +142,7 @@ def _result(reply: Reply, result_format: ResultFormat, request: Mapping[str, Any
         raise incomplete_error(reply, reason)
     raise output_error(
         reply,
-        "Set response_schema, or response_format in the request, ask for JSON in the prompt, or use "
-        f"result_format='text': the answer is not JSON ({found.where})",
+        f"Ask for JSON with response_schema, or use result_format='text': the answer is not JSON ({found.where})",
     )
 
 
@@ -192,8 +196,7 @@ def output_error(reply: Reply, message: str) -> InvalidOutput:
 
 def incomplete_error(reply: Reply, reason: str) -> IncompleteReply:
     """The error of an answer that is not complete, for the ``reason`` that ``incomplete`` names."""
-    todo = remedy(reply.body, "accept it with on_incomplete='warn'")
-    return reply.as_error(IncompleteReply, f"{todo}: {reason}")
+    return reply.as_error(IncompleteReply, f"{remedy(reply.body)}: {reason}. on_incomplete='warn' accepts it")
 
 
 def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
@@ -204,7 +207,7 @@ def unreadable(reply: Reply, error: BaseException) -> InvalidOutput:
     why = error.message if isinstance(error, ChatCompletionError) else type(error).__name__
     return output_error(
         reply,
-        f"Look at the answer in body, and loosen the schema or use result_format='raw': it could not be read ({why})",
+        f"Look at the answer in body: it could not be read ({why}). Loosen the schema, or use result_format='raw'",
     )
 
 

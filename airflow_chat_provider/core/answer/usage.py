@@ -1,11 +1,17 @@
-"""The tokens that servers say an answer took, and their sums: small and plain, whatever servers send."""
+"""What calls took, and the sums of it: tokens as servers count them, small and plain, whatever servers send."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
+from typing import Any, NamedTuple, Self
 
+from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.json_text.writing import sanitize
+from airflow_chat_provider.core.server.error_body import failed_generation
 from airflow_chat_provider.core.types import JSON, JSONObject
 
 LARGEST = 2**53
@@ -63,3 +69,174 @@ def together(one: JSON, other: JSON) -> JSON:
     add(total, counted(one))
     add(total, counted(other))
     return total
+
+
+# Where servers state each count, the usual place first. Servers that speak two dialects at once may leave 0 in one of
+# the places, so the first count above 0 is taken.
+_PLACES = {
+    "input_tokens": ("prompt_tokens", "input_tokens"),
+    "output_tokens": ("completion_tokens", "output_tokens"),
+    "total_tokens": ("total_tokens",),
+    "cache_read_tokens": (
+        "prompt_tokens_details.cached_tokens",  # OpenAI, OpenRouter, Groq, Gemini, xAI, vLLM
+        "input_tokens_details.cached_tokens",  # gateways to OpenAI's Responses API
+        "cache_read_input_tokens",  # Anthropic, LiteLLM
+        "prompt_cache_hit_tokens",  # DeepSeek
+        "cached_tokens",  # Moonshot
+    ),
+    "cache_write_tokens": (
+        "prompt_tokens_details.cache_write_tokens",  # OpenAI, OpenRouter
+        "input_tokens_details.cache_write_tokens",
+        "prompt_tokens_details.cache_creation_tokens",  # LiteLLM
+        "cache_creation_input_tokens",  # Anthropic, LiteLLM
+    ),
+    "reasoning_tokens": (
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+        "reasoning_tokens",  # Perplexity, Together
+    ),
+    "cost": ("cost", "cost.total_cost"),  # OpenRouter; Perplexity
+}
+_ANTHROPIC = ("cache_read_input_tokens", "cache_creation_input_tokens")
+KEYS = (
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "tool_calls",
+    "cost",
+    "model",
+    "attempts",
+    "seconds",
+    "request_id",
+)
+"""The keys of the XCom ``usage``, always all of them. apache-airflow-providers-common-ai has eight of them too."""
+_LONGEST_NAME = 256  # characters of a model's name
+_PRECISION = 12  # digits of a cost behind the point: sums of fractions are inexact beyond
+
+
+def read_usage(usage: JSON) -> dict[str, int | float]:
+    """The counts and the cost that a server's ``usage`` states, by the names in KEYS; nothing that is not a count."""
+    if not isinstance(usage, dict):
+        return {}
+    found: dict[str, int | float] = {}
+    for name, places in _PLACES.items():
+        counts = [count for place in places if (count := _count(usage, place, whole=name != "cost")) is not None]
+        if counts:
+            found[name] = next(filter(None, counts), 0)
+    if "input_tokens" in found and not found.get("total_tokens") and "prompt_tokens" not in usage:
+        # Anthropic's own count of the input leaves out what its cache took part in.
+        found["input_tokens"] += sum(_count(usage, name) or 0 for name in _ANTHROPIC)
+    parts = [found[name] for name in ("input_tokens", "output_tokens") if name in found]
+    if parts and not found.get("total_tokens"):
+        found["total_tokens"] = sum(parts)
+    return found
+
+
+def _count(usage: JSONObject, place: str, *, whole: bool = True) -> Any:
+    value: Any = usage
+    for name in place.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if type(value) is float and whole and value.is_integer():
+        value = int(value)
+    return value if (type(value) is int or (type(value) is float and not whole)) and 0 <= value <= LARGEST else None
+
+
+def usage_in(body: JSON) -> JSON:
+    """The ``usage`` of an answer, or what llama.cpp's ``timings`` say in its place; None if it has neither."""
+    if not isinstance(body, dict):
+        return None
+    usage, timings = body.get("usage"), body.get("timings")
+    if read_usage(usage) or not isinstance(timings, dict):
+        return usage
+    read, cached, written = (_count(timings, name) for name in ("prompt_n", "cache_n", "predicted_n"))
+    if read is None and written is None:
+        return usage
+    details = {} if cached is None else {"prompt_tokens_details": {"cached_tokens": cached}}
+    return {"prompt_tokens": (read or 0) + (cached or 0), "completion_tokens": written or 0, **details}
+
+
+class Calls(NamedTuple):
+    """How many calls the model answered, with how many attempts (one POST each), and the tool calls in the answers.
+
+    An answer counts whether or not it is used: a cut or unfit one is paid for. A call that was refused has attempts.
+    """
+
+    requests: int = 0
+    attempts: int = 0
+    tool_calls: int = 0
+
+    @classmethod
+    def of(cls, reply: Reply) -> Self:
+        """What one call came to."""
+        body = reply.body if isinstance(reply.body, dict) else {}
+        choices = body.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        is_answer = bool(reply.error is None or choices or read_usage(usage_in(body)) or failed_generation(body))
+        attempts = reply.attempts if type(reply.attempts) is int and 0 < reply.attempts <= LARGEST else 1
+        return cls(int(is_answer), attempts, sum(map(_tool_calls, choices)))
+
+    def plus(self, more: Calls) -> Self:
+        """The sum of both."""
+        return type(self)(*(min(_LARGEST_SUM, one + other) for one, other in zip(self, more, strict=True)))
+
+
+def _tool_calls(choice: JSON) -> int:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return 0
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        return sum(isinstance(call, dict) for call in calls)
+    return int(isinstance(message.get("function_call"), dict))
+
+
+@dataclass(eq=False, repr=False)
+class Usage:
+    """Sums over many calls. A count that no answer states is None in ``to_dict``, not 0."""
+
+    calls: Calls = field(default_factory=Calls)
+    sums: JSONObject = field(default_factory=dict)
+
+    def take(self, usage: JSON, calls: Calls) -> None:
+        """Add what ``calls`` took: ``usage`` is a server's, or the sum of several."""
+        add(self.sums, read_usage(usage))
+        self.calls = self.calls.plus(calls)
+
+    def to_dict(self, *, model: JSON, seconds: float, request_id: JSON = None) -> JSONObject:
+        """The value of the XCom ``usage``."""
+        cost = self.sums.get("cost")
+        found = {
+            **self.sums,
+            **self.calls._asdict(),
+            "cost": round(cost, _PRECISION) if cost is not None else None,
+            "model": _text(model),
+            "seconds": round(seconds, 3),
+            "request_id": _text(request_id),
+        }
+        return {key: found.get(key) for key in KEYS}
+
+
+def summary(replies: Sequence[Reply], request: Mapping[str, Any]) -> JSONObject:
+    """The XCom ``usage`` of a dialogue, whose calls came to ``replies`` in this order.
+
+    ``model`` is the one that the last answer names, or else the request's; ``request_id`` is the last response's.
+    ``seconds`` are those of all calls, waits between attempts included. Answers that an earlier try received, and that
+    this one goes on from, are counted too. Never raises, whatever servers sent.
+    """
+    usage, seconds, model, request_id = Usage(), 0.0, None, None
+    for reply in replies:
+        usage.take(usage_in(reply.body), Calls.of(reply))
+        if type(reply.seconds) in (int, float) and 0 <= reply.seconds <= LARGEST:
+            seconds += reply.seconds
+        model = _text(reply.body.get("model") if isinstance(reply.body, dict) else None) or model
+        if reply.status is not None:
+            request_id = reply.request_id
+    return usage.to_dict(model=model or request.get("model"), seconds=seconds, request_id=request_id)
+
+
+def _text(value: JSON) -> str | None:
+    return str(sanitize(value[:_LONGEST_NAME])[0]) if isinstance(value, str) and value else None

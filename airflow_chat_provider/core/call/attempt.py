@@ -182,16 +182,16 @@ class Attempt:
         base, conn_id = self._settings.base_url, self._settings.conn_id
         other = self._other_scheme(why)
         if self._status is not None:
-            message = f"Try again: the answer from {base} (HTTP {self._status}) was cut off ({why})"
+            todo, came = "Try again", f"the answer (HTTP {self._status}) was cut off ({why}), from {base}"
         elif self.sent:
-            message = f"Try again: the connection to {base} broke before an answer came ({why})"
+            todo, came = "Try again", f"the connection broke ({why}) before an answer came from {base}"
         elif other is not None and why in _NO_TLS:
-            who = f"the server at {base}" if other.whose == "server" else "the proxy"
-            message = f"Write {other.scheme} in the {other.field} of connection {conn_id!r}: {who} does not speak TLS"
-            return self._error(TransportError, f"{message} ({why})")
+            todo, came = f"Write {other.scheme} in the {other.field}", f"the {other.whose} does not speak TLS ({why})"
+            return self._error(TransportError, todo, f"{came}; connection {conn_id!r}, {base}")
         else:
-            message = f"Check the base URL {base} of connection {conn_id!r}, and its proxy and TLS extras ({why})"
-        return self._error(TransportError, message + _if_so(other))
+            todo = "Check the base URL, proxy and TLS extras"
+            came = f"no connection ({why}) to {base} of connection {conn_id!r}"
+        return self._error(TransportError, todo, came + _if_so(other))
 
     def _other_scheme(self, why: str = "") -> _Scheme | None:
         """The scheme to write instead, if the server or the proxy may speak the other one."""
@@ -213,23 +213,25 @@ class Attempt:
         """
         base, conn_id, seconds = self._settings.base_url, self._settings.conn_id, self._send.timeout
         if stalled:
-            quiet = self._settings.stall_timeout
-            message = f"Raise stall_timeout, or try again: the stream from {base} sent nothing for {quiet:.4g} s"
-            return self._error(TransportTimeout, message)
+            came = f"the stream sent nothing for {self._settings.stall_timeout:.4g} s, from {base}"
+            return self._error(TransportTimeout, "Raise stall_timeout, or try again", came)
         limit = "timeout" if seconds >= self._settings.timeout else "deadline"
         if self.sent:
             got = "no answer" if self._status is None else "no complete answer"
-            message = f"Raise {limit}, or ask for fewer tokens: {got} from {base} within {seconds:.4g} s"
-            return self._error(TransportTimeout, message)
+            todo, came = f"Raise {limit}, or ask for fewer tokens", f"{got} within {seconds:.4g} s from {base}"
+            return self._error(TransportTimeout, todo, came)
         if connecting and self._settings.connect_timeout < seconds:
             limit, seconds = "connect_timeout", self._settings.connect_timeout
-        message = f"Check that {base} of connection {conn_id!r} can be reached: no connection within {seconds:.4g} s"
-        return self._error(TransportTimeout, f"{message} ({limit}){_if_so(self._other_scheme())}")
+        came = f"no connection within {seconds:.4g} s ({limit}) to {base} of connection {conn_id!r}"
+        todo = "Check that the server can be reached"
+        return self._error(TransportTimeout, todo, came + _if_so(self._other_scheme()))
 
-    def _error(self, cls: type[_E], message: str) -> _E:
+    def _error(self, cls: type[_E], todo: str, why: str) -> _E:
         body = self._body.stream.body() if self._body.stream is not None else None
         content = self._content()
         if body is None and content:
             kind, limit = self._headers.get("content-type", ""), self._settings.max_response_bytes
             body = parse_body(content, kind, limit).body
-        return cls(message, status=self._status, body=body, sent=self.sent)
+        error = cls(f"{todo}: {why}", status=self._status, body=body, sent=self.sent)
+        error.why = why
+        return error

@@ -21,12 +21,13 @@ from airflow_chat_provider.core.errors import (
     TransportError,
 )
 from airflow_chat_provider.core.server.error_body import ServerError, holds_error, read_error
-from airflow_chat_provider.core.server.remedy import advice
+from airflow_chat_provider.core.server.remedy import advice, what_came
 from airflow_chat_provider.core.server.verdict import Words, blames_answer, is_spoilt, why_final
 from airflow_chat_provider.core.server.waits import retry_after
 from airflow_chat_provider.core.types import JSON
 
 NO_STREAM_OPTIONS = "the server refuses stream_options"
+_QUICK = 1 << 17  # bytes of a request in which quotations are found in a few milliseconds, after each attempt
 _REFUSAL = 1 << 16  # bytes of a refusal that are looked at
 _SHORTEST = 0.001  # seconds: an attempt is never made with a timeout of zero or less
 _BASE, _CAP = 0.5, 60.0  # seconds of the exponential waits: they double, up to a minute
@@ -57,7 +58,9 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
         delay = next_delay(settings, reply.error, attempt=attempt, elapsed=elapsed, jitter=result.jitter)
         if delay is None or not retries:
             break
-        waited = yield Sleep(delay)
+        if len(contents[0]) < _QUICK:
+            with_server_words(reply, call)
+        waited = yield Sleep(delay, attempt, reply.error)
         elapsed = begun.elapsed + waited.elapsed
         if waited.aborted or elapsed >= settings.deadline:  # the driver slept for longer than it was asked to
             break
@@ -141,8 +144,8 @@ def judge(outcome: Response | TransportError | None, call: Call, *, now: float) 
     if holds_error(body):
         return reply._replace(error=_held_error(reply, problem, call, now))
     if problem:
-        message = f"Try again, or ask for a shorter answer: {problem}"
-        return reply._replace(error=_protocol_error(message, reply, broken=isinstance(problem, Cut)))
+        todo, broken = "Try again, or ask for a shorter answer", isinstance(problem, Cut)
+        return reply._replace(error=_protocol_error(todo, problem, reply, broken=broken))
     why = flaw(body, is_json=is_json)
     if why is None:
         return reply
@@ -152,13 +155,15 @@ def judge(outcome: Response | TransportError | None, call: Call, *, now: float) 
 def with_server_words(reply: Reply, call: Call) -> Reply:
     """The same Reply, whose error now ends with what the server says, without secrets and quotations of the request.
 
-    Done once a call, for the last attempt: looking for quotations takes time.
+    Done for the last attempt of a call, and for the others if that is quick: looking for quotations takes time.
     """
     error = reply.error
     if isinstance(error, StatusError) or (isinstance(error, ProtocolError) and _may_hold_error(reply.body)):
         said = read_error(reply.body)
         if said.message:
-            error.reword(f"{error.message}: {call.scrub(said.message)}")
+            words = call.scrub(said.message)
+            error.reword(f"{error.message}: {words}")
+            error.why = f"{error.why}: {words}" if error.why else ""
     return reply
 
 
@@ -199,12 +204,12 @@ def _held_error(reply: Reply, problem: str | None, call: Call, now: float) -> Ch
     if said.status is not None or why_final(reply.status or 0, said.codes, words, None):
         return _status_error(reply, call, now)
     if problem:
-        message = f"Try again, or ask for a shorter answer: {problem}"
+        todo, why = "Try again, or ask for a shorter answer", problem
     else:
         where = "beside" if isinstance(reply.body, dict) and reply.body.get("choices") else "instead of"
-        message = f"Read what the server says, then try again later: HTTP {reply.status} came with an error {where}"
-        message += " a completion"
-    error = _protocol_error(message, reply, broken=isinstance(problem, Cut))
+        todo = "Read what the server says, then try again later"
+        why = f"HTTP {reply.status} came with an error {where} a completion"
+    error = _protocol_error(todo, why, reply, broken=isinstance(problem, Cut))
     error.code = _clean(said, call).code
     return error
 
@@ -217,15 +222,16 @@ def _flaw_error(why: str, reply: Reply, call: Call, *, is_json: bool, is_stream:
     if isinstance(body, dict) and "choices" in body:
         # Of a stream, all chunks came, and the last one says that the answer broke: the next attempt may bring it.
         broken = is_stream and bool(body["choices"])
-        return _protocol_error(f"Look at the answer in body, then try again: {came} {why}", reply, broken=broken)
+        return _protocol_error("Look at the answer in body, then try again", f"{came} {why}", reply, broken=broken)
     cut = None if is_json else _cut(reply)
     if cut is not None:
-        message = f"Try again: the server at {base}, or a gateway in front of it, gave up: {came} {cut}"
+        todo, why = "Try again", f"{came} {cut}; the server at {base}, or a gateway in front of it, gave up"
     else:
-        message = f"Check that {base} of connection {call.settings.conn_id!r} is a chat completions API: {came} {why}"
+        todo = "Check the base URL"
+        why = f"{came} {why}; {base} of connection {call.settings.conn_id!r} may not be a chat completions API"
     if not isinstance(body, dict) and (hint := root_hint(base)):
-        message += f"; {hint}"
-    error = _protocol_error(message, reply, broken=cut is not None)
+        why += f"; {hint}"
+    error = _protocol_error(todo, why, reply, broken=cut is not None)
     error.code = _clean(read_error(body), call).code if _may_hold_error(body) else None
     return error
 
@@ -240,8 +246,9 @@ def _cut(reply: Reply) -> str | None:
     return "nothing but blank lines" if reply.body else "an empty body"
 
 
-def _protocol_error(message: str, reply: Reply, *, broken: bool) -> ProtocolError:
-    error = reply.as_error(ProtocolError, message)
+def _protocol_error(todo: str, why: str, reply: Reply, *, broken: bool) -> ProtocolError:
+    error = reply.as_error(ProtocolError, f"{todo}: {why}")
+    error.why = why
     error.broken = broken and _should_retry(reply.headers) is not False
     return error
 
@@ -278,8 +285,9 @@ def _status_error(reply: Reply, call: Call, now: float) -> StatusError:
         location=call.scrub.name(location) if location else "",
         judged=judged if judged != status else None,
         reason=reason,
+        model=_model(call),
     )
-    return (RateLimited if judged in _OVERLOADED and not reason else StatusError)(
+    error = (RateLimited if judged in _OVERLOADED and not reason else StatusError)(
         message,
         status=status,
         code=said.code,
@@ -289,3 +297,11 @@ def _status_error(reply: Reply, call: Call, now: float) -> StatusError:
         # An error that blames one answer of the model is not final: another answer may be better.
         final=is_final(judged, reply.headers, hopeless=bool(reason)) and not is_spoilt(said.codes, said.message),
     )
+    error.why = what_came(status, said, judged if judged != status else None)
+    return error
+
+
+def _model(call: Call) -> str:
+    """The model that was asked for, as an error may show it; empty if there is none."""
+    model = (call.request or {}).get("model")
+    return call.scrub.name(model[:_LONGEST_ID]) if isinstance(model, str) else ""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from airflow_chat_provider.core.connection.settings import Settings
-from airflow_chat_provider.core.errors import TransportError
+from airflow_chat_provider.core.errors import ChatCompletionError, TransportError
 from airflow_chat_provider.core.server.scrub import Scrubber
 from airflow_chat_provider.core.types import JSON, JSONObject
 
@@ -38,9 +38,11 @@ class Send(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Wait, without holding anything up."""
+    """Wait, without holding anything up. ``error`` is that of the attempt before, whose number is ``attempt``."""
 
     seconds: float
+    attempt: int
+    error: ChatCompletionError
 
 
 class Response(NamedTuple):

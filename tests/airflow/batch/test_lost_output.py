@@ -96,7 +96,7 @@ def test_where_nothing_has_room_the_batch_ends_and_names_each_place_that_was_tri
     batch.chat.default = Large(batch)
     batch.output = small_disk / "out"
     message = ended(batch, max_concurrency=8, output=str(batch.output))
-    assert f"{batch.output} cannot be written (No space left on device)" in message
+    assert f"it cannot be written (No space left on device): {batch.output}" in message
     assert f"{full_disk} (No space left on device)" in message
     lost = len(batch.chat.requests) - len(batch.results)
     assert f"{lost} lines were lost" in message

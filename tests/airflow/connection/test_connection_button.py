@@ -16,7 +16,7 @@ from tests.support.calling import KEY, free_port
 Connect = Callable[..., str]
 
 CONNECTION_TESTS: dict[str, tuple[Reply, bool, str]] = {
-    "found": (replies.json_reply(200, {"data": [{"id": "m"}]}), True, "{url} answers with 1 models: m"),
+    "found": (replies.json_reply(200, {"data": [{"id": "m"}]}), True, "{url} answers with 1 model: m"),
     "many": (
         replies.json_reply(200, {"data": [{"id": f"m{number}"} for number in range(9)] + [{}, 7]}),
         True,

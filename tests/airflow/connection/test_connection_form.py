@@ -168,7 +168,7 @@ def test_the_rest_api_masks_the_key_and_the_extras_that_are_secret_by_their_name
 @pytest.mark.parametrize(
     ("extra", "works", "says"),
     [
-        ({"model": "test-model"}, True, "answers with 1 models: test-model"),
+        ({"model": "test-model"}, True, "answers with 1 model: test-model"),
         ({"model": "other"}, True, "does not list the model 'other'; it has test-model"),
         ({"modle": "m"}, False, "did you mean 'model'"),
         ({"timeout": "soon"}, False, "timeout must be a number of seconds above 0"),
@@ -192,7 +192,7 @@ def test_the_test_button_says_why_a_key_was_refused_and_not_the_key(api, server)
 def test_the_test_button_shows_a_list_of_models_that_cannot_be_printed_as_it_is(api, server):
     server._models = replies.text(200, r'{"data": [{"id": "a\u0000b\ud800c\u001b[2J"}]}', "application/json")
     found = api.post("/api/v2/connections/test", json=connection(host=server.url))
-    assert found.json() == {"status": True, "message": f"{server.url} answers with 1 models: a b c [2J"}
+    assert found.json() == {"status": True, "message": f"{server.url} answers with 1 model: a b c [2J"}
 
 
 def test_the_test_button_tests_a_stored_connection_with_its_own_key(api, server, store):

@@ -119,8 +119,8 @@ class TestWhatIsStored:
 
     def test_the_journal_is_gone_when_the_task_is_done_well_or_not(self, deferred, chat):
         chat.script(replies.ok(), replies.error(401, "no"))
-        assert set(deferred()[0].xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
-        assert set(deferred()[0].xcoms()) == {"body", "status"}
+        assert set(deferred()[0].xcoms()) == {"body", "status", "usage", "configuration", "messages", "return_value"}
+        assert set(deferred()[0].xcoms()) == {"body", "status", "usage"}
 
     def test_the_worker_validates_before_it_defers(self, airflow, chat):
         with airflow.dag(params={"t": "hot"}):
@@ -154,7 +154,7 @@ class TestWhatIsStored:
         run = airflow.run()
         assert chat.requests[0].json["messages"][0]["content"] == text
         assert run.xcoms()["return_value"] == text
-        assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+        assert set(run.xcoms()) == {"body", "status", "usage", "configuration", "messages", "return_value"}
         journal = [length for key, length in written.items() if key.startswith(KEY)]
         assert len(journal) > 10, "é takes six characters of ASCII"
         assert max(journal) < 3 * PIECE
@@ -192,7 +192,9 @@ class TestRestarts:
         assert run.tries() == 1
         assert isinstance(error, TransportError)
         assert (error.sent, error.final) == (True, True)
-        assert error.message.startswith("Find out whether the server answered (Idempotency-Key ")
+        assert error.message.startswith(
+            "Find out whether the server answered: the triggerer ended while the request was"
+        )
         assert "the triggerer ended while the request was under way" in error.message
 
     def test_on_uncertain_resend_sends_it_again_by_the_same_key(self, deferred, chat):
@@ -277,7 +279,9 @@ class TestBadInput:
         assert isinstance(error, ChatCompletionError)
         assert says in error.message
         assert error.final
-        assert run.xcoms() == {"body": replies.completion(), "status": 200}
+        xcoms = run.xcoms()
+        assert xcoms.pop("usage")["total_tokens"] == 11
+        assert xcoms == {"body": replies.completion(), "status": 200}
         assert len(chat.requests) == 1
 
     def test_an_unreadable_event_without_a_reply_is_an_error_too(self, deferred, chat):

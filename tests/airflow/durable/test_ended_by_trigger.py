@@ -27,7 +27,8 @@ class Answer(BaseModel):
 
 
 def without_names(xcoms: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in xcoms.items() if key != "configuration"}
+    usage = {name: value for name, value in xcoms["usage"].items() if name != "seconds"}
+    return {key: value for key, value in xcoms.items() if key != "configuration"} | {"usage": usage}
 
 
 class Own(ChatCompletionOperator):
@@ -149,7 +150,7 @@ def test_a_worker_ends_a_task_that_fails(ask, chat, arguments, reply, kind):
     event, run, error = ask(**arguments)
     assert event.payload["state"] == "done"
     assert isinstance(error, kind)
-    assert set(run.xcoms()) >= {"body", "status"}
+    assert set(run.xcoms()) >= {"body", "status", "usage"}
 
 
 def test_a_trigger_asks_again_until_the_answer_fits(ask, chat):
@@ -204,7 +205,7 @@ def test_with_an_xcom_backend_of_the_users_the_trigger_leaves_its_xcoms_by_it(ru
         ChatCompletionOperator(task_id="ask", prompt="Hi")
     with noting_events(events):
         assert airflow.run().state == "success"
-    assert {"body", "status", "configuration", "messages", "return_value"} <= set(written)
+    assert {"body", "status", "usage", "configuration", "messages", "return_value"} <= set(written)
 
 
 def test_a_decorated_function_ends_in_its_trigger_too(run_dag, chat):

@@ -41,7 +41,7 @@ class TestRetries:
             ask(prompt="Hi", post_execute=fail_in_the_first_try, **AGAIN)
         run = airflow.run()
         assert (run.state, run.tries(), len(chat.requests)) == ("success", 2, 1)
-        assert set(run.xcoms()) == {"body", "status", "configuration", "messages", "return_value"}
+        assert set(run.xcoms()) == {"body", "status", "usage", "configuration", "messages", "return_value"}
         assert run.xcoms()["body"] == replies.completion()
 
     def test_all_answers_of_a_dialogue_in_which_one_did_not_fit_are_used(self, airflow, chat):
@@ -243,7 +243,9 @@ class TestHandedOver:
         error = airflow.error()
         assert isinstance(error, TransportError)
         assert (error.sent, error.final) == (True, True)
-        assert error.message.startswith("Find out whether the server answered, then clear the task")
+        assert error.message.startswith(
+            "Find out whether the server answered: an earlier try handed the call to a trigger"
+        )
         assert keys(chat)[0] in error.message
 
     def test_with_resend_it_is_asked_again_by_the_same_key_and_said(self, airflow, chat, caplog):

@@ -238,7 +238,7 @@ def test_the_journal_of_a_task_is_gone_before_its_trigger_ends_it(xcom, chat):
         return event
 
     assert state(asyncio.run(scene())) == "success"
-    assert set(xcom) == {"body", "status", "configuration", "messages", "return_value"}
+    assert set(xcom) == {"body", "status", "usage", "configuration", "messages", "return_value"}
 
 
 @pytest.mark.parametrize("after", ["sent", "done", "body", "messages", "return_value", "configuration"])

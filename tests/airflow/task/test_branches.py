@@ -223,11 +223,14 @@ class TestFollowed:
         assert Downstream(ask).possible == {"a"}
 
 
-def test_a_dry_run_picks_nothing(airflow, chat):
+def test_a_dry_run_picks_nothing_and_returns_its_plan(airflow, chat):
     with airflow.dag():
         choose(dry_run=True) >> [leaf("a"), leaf("b")]
     run = airflow.run()
     assert (run.state, run.states()["a"], run.states()["b"]) == ("success", "skipped", "skipped")
+    plan = run.xcoms()["return_value"]
+    assert (plan["dry_run"], plan["model"]) == (True, "test-model")
+    assert plan["request"]["response_format"]["type"] == "json_schema"
     assert chat.requests == []
 
 
@@ -235,5 +238,5 @@ def test_a_branch_leaves_what_it_says_and_no_journal(airflow, chat):
     told(chat, "a")
     with airflow.dag():
         with_teardown()
-    left = {"body", "status", "configuration", "messages", "return_value", "arguments", "skipmixin_key"}
+    left = {"body", "status", "usage", "configuration", "messages", "return_value", "arguments", "skipmixin_key"}
     assert set(airflow.run().xcoms()) == left

@@ -12,13 +12,13 @@ from tests.support.asking import ask, failing, killed, sent
 
 
 class TestXComs:
-    def test_a_task_leaves_body_status_configuration_messages_and_return_value(self, airflow, chat):
+    def test_a_task_leaves_body_status_usage_configuration_messages_and_return_value(self, airflow, chat):
         with airflow.dag():
             ask(prompt="Hi")
         run = airflow.run()
         xcoms = run.xcoms()
         assert run.state == "success"
-        assert set(xcoms) == {"body", "status", "configuration", "messages", "return_value"}
+        assert set(xcoms) == {"body", "status", "usage", "configuration", "messages", "return_value"}
         assert xcoms["status"] == 200
         assert xcoms["body"]["choices"][0]["message"]["content"] == "Hello"
         assert xcoms["return_value"] == {"body": xcoms["body"], "status": 200}
@@ -61,7 +61,7 @@ class TestXComs:
             ask(prompt="Hi")
         run = airflow.run()
         assert run.state == "failed"
-        assert set(run.xcoms()) == {"body", "status"}
+        assert set(run.xcoms()) == {"body", "status", "usage"}
         assert run.xcoms()["status"] == 401
         assert run.xcoms()["body"]["error"]["message"] == "who are you?"
 
@@ -84,7 +84,9 @@ class TestXComs:
             ask(prompt="Hi", max_attempts=1)
         run = airflow.run()
         assert run.state == "failed"
-        assert run.xcoms() == {"body": body, "status": status}
+        xcoms = run.xcoms()
+        assert xcoms.pop("usage")["attempts"] == 1
+        assert xcoms == {"body": body, "status": status}
 
     def test_a_reply_that_the_database_would_refuse_is_kept_made_safe(self, airflow, chat):
         text = (

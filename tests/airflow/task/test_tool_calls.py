@@ -8,7 +8,7 @@ from airflow.sdk import task
 from airflow_chat_provider.errors import IncompleteReply, InvalidOutput, InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator
 from airflow_chat_provider.testing import replies
-from tests.support.asking import ask, sent
+from tests.support.asking import ask, sent, user
 
 WEATHER = {
     "type": "function",
@@ -226,13 +226,37 @@ class TestDryRun:
         with airflow.dag(params={"t": 0.5}):
             ask(prompt="It's {{ params.t }}", request={"temperature": "{{ params.t }}"}, dry_run=True)
         run = airflow.run()
-        assert (run.state, run.xcoms(), chat.requests) == ("success", {}, [])
+        assert (run.state, set(run.xcoms()), chat.requests) == ("success", {"return_value"}, [])
         printed = "".join(capfd.readouterr())
-        assert "# Not sent: model test-model, 1 messages, " in printed
+        assert "# Not sent: model test-model, 1 message, " in printed
         assert f"curl {chat.url}/chat/completions" in printed
         assert '-H "authorization: Bearer $CHAT_API_KEY"' in printed
         assert '"temperature": 0.5' in printed
         assert "sk-test-1234567890" not in printed
+
+    def test_it_returns_what_it_prints(self, airflow, chat, capfd):
+        with airflow.dag():
+            ask(prompt="Hi \x00", request={"model": "m", "n": 2}, dry_run=True)
+        plan = airflow.run().xcoms()["return_value"]
+        command = plan.pop("curl")
+        printed = "".join(capfd.readouterr())
+        assert f"# Not sent: model m, 1 message, {plan['bytes']:,} bytes\n{command}\n" in printed
+        assert "sk-test-1234567890" not in command
+        assert plan == {
+            "dry_run": True,
+            "url": f"{chat.url}/chat/completions",
+            "model": "m",
+            "message_count": 1,
+            "bytes": plan["bytes"],
+            "request": {"model": "m", "n": 2, "messages": [user("Hi \ufffd")]},
+        }
+        assert 60 < plan["bytes"] < 90
+
+    def test_its_plan_is_not_taken_for_the_answer_of_multiple_outputs(self, airflow, chat):
+        with airflow.dag():
+            ask(prompt="Hi", result_format="json", multiple_outputs=True, dry_run=True)
+        run = airflow.run()
+        assert (run.state, set(run.xcoms())) == ("success", {"return_value"})
 
     def test_the_command_does_what_the_task_would(self, airflow, chat, capfd, tmp_path):
         import subprocess

@@ -28,7 +28,7 @@ def test_a_call_is_one_line_of_log_with_its_numbers_and_no_words(
     )
     create(ChatCompletionHook())
     (line,) = log.lines("Chat completion")
-    for part in "model test-model", "1 messages", "status 200", "2 attempts", "11 tokens", "request id req-7", " s, ":
+    for part in "model test-model", "1 message", "status 200", "2 attempts", "11 tokens", "request id req-7", " s, ":
         assert part in line
     assert log.text.count("[info") + len(caplog.records) == 1
     for secret in KEY, PROMPT, "canary":

@@ -103,7 +103,7 @@ def test_a_proxy_that_is_not_there_is_an_error_before_anything_is_sent(
     connect(server.url, extra={"proxy": f"http://127.0.0.1:{free_port()}", "max_attempts": 1})
     error = transport_error(create, ChatCompletionHook())
     assert not error.sent
-    assert "its proxy" in error.message
+    assert "proxy" in error.message
     assert server.requests == []
 
 

@@ -52,7 +52,7 @@ def test_a_fault_is_the_same_typed_error_for_both_clients(
     assert first == second
     assert first["error"] == kind.__name__
     assert words in first["message"]
-    assert first["status"] == (None if "broke before" in first["message"] else reply.status)
+    assert first["status"] == (None if "connection broke" in first["message"] else reply.status)
     assert len(chat.requests) == 2, "nothing is sent a second time"
     assert KEY not in str(first)
 

@@ -27,8 +27,8 @@ Connect = Callable[..., str]
 ROOT = "most servers want /v1 at the end of the base URL"
 NGINX = "<html><center><h1>400 Bad Request</h1></center><center>The plain HTTP request was sent to HTTPS port</center>"
 APACHE = "<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />Instead use the HTTPS scheme</p>"
-WRITE_HTTP = "Write http:// in the base URL (host) of connection 'chat_default': the server at https://"
-WRITE_HTTPS = "Write https:// in the base URL (host) of connection 'chat_default': the server at http://"
+WRITE_HTTP = "Write http:// in the base URL (host): the server does not speak TLS (TLS: "
+WRITE_HTTPS = "Write https:// in the base URL (host): the server expects TLS (HTTP 400"
 IF_HTTP = "; if the server speaks plain http, write http:// in the base URL (host)"
 IF_HTTPS = "; if the server speaks TLS, write https:// in the base URL (host)"
 
@@ -93,7 +93,7 @@ class TestScheme:
             connect(f"https://127.0.0.1:{port}/v1", password=KEY, extra={"max_attempts": 1})
             for message in said(create), button():
                 assert message.startswith(WRITE_HTTP)
-                assert message.endswith("does not speak TLS (TLS: WRONG_VERSION_NUMBER)")
+                assert "the server does not speak TLS (TLS: WRONG_VERSION_NUMBER)" in message
 
     @both
     @pytest.mark.parametrize(
@@ -119,7 +119,8 @@ class TestScheme:
     ) -> None:
         connect(server.url.replace("http:", "https:"), extra={"max_attempts": 1, "timeout": 0.5})
         for message in said(create), button():
-            assert message.endswith(f"no connection within 0.5 s (timeout){IF_HTTP}")
+            assert "no connection within 0.5 s (timeout)" in message
+            assert message.endswith(IF_HTTP)
         assert server.requests == []
 
     @both
@@ -128,7 +129,9 @@ class TestScheme:
         self, connect: Connect, create: Create, host: str
     ) -> None:
         connect(host.format(port=free_port()), extra={"max_attempts": 1})
-        assert said(create).endswith("(Connection refused)")
+        message = said(create)
+        assert "(Connection refused)" in message
+        assert "speaks" not in message
 
     @both
     def test_http_to_a_server_with_tls_says_so(
@@ -164,7 +167,7 @@ class TestScheme:
         with ChatServer(models=answer) as server:
             server.default = answer
             connect(server.url, password=KEY, extra={"max_attempts": 3})
-            assert said(create, StatusError).startswith(f"{WRITE_HTTPS}127.0.0.1")
+            assert said(create, StatusError).startswith(WRITE_HTTPS)
             assert len(server.requests) == 1
             assert button().startswith(WRITE_HTTPS)
 
@@ -175,9 +178,7 @@ class TestScheme:
         with python_server() as port, ForwardProxy() as proxy:
             connect(server.url, extra={"max_attempts": 1, "proxy": f"https://127.0.0.1:{port}"})
             message = said(create)
-            assert message.startswith(
-                "Write http:// in the extra 'proxy' of connection 'chat_default': the proxy does not"
-            )
+            assert message.startswith("Write http:// in the extra 'proxy': the proxy does not")
             connect(f"https://127.0.0.1:{port}/v1", extra={"max_attempts": 1, "proxy": proxy.url})
             assert said(create).startswith(WRITE_HTTP)
 
@@ -228,11 +229,14 @@ class TestRedirects:
     @pytest.mark.parametrize(
         ("to", "words"),
         [
-            ("https://api.example.com{path}", "Write https://api.example.com/v1 in the base URL (host) of connection"),
+            (
+                "https://api.example.com{path}",
+                "Write https://api.example.com/v1 in the base URL (host): the server redirects there",
+            ),
             ("https://api.example.com/api{path}", "Write https://api.example.com/api/v1 in the base URL (host)"),
             ("//api.example.com/v1/chat/completions", "Write http://api.example.com/v1 in the base URL (host)"),
-            ("/openai/v1/chat/completions", "/openai/v1 in the base URL (host) of connection"),
-            ("/v1/chat/completions/", "Write /chat/completions/ in the extra 'endpoint' of connection"),
+            ("/openai/v1/chat/completions", "/openai/v1 in the base URL (host): the server redirects there"),
+            ("/v1/chat/completions/", "Write /chat/completions/ in the extra 'endpoint': the server redirects there"),
             (
                 "https://sso.example.com/login?next={path}",
                 "it redirects to https://sso.example.com, and redirects are not",
@@ -252,13 +256,16 @@ class TestRedirects:
         connect(server.url, password=KEY)
         message = said(create, StatusError)
         assert words in message
-        assert message.endswith("redirects are not followed (HTTP 301)")
+        assert "(HTTP 301)" in message
+        assert "redirects are not followed" in message
         assert len(server.requests) == 1
 
     def test_the_test_button_names_it_too(self, connect: Connect) -> None:
         with ChatServer(models=faults.redirect("https://api.example.com/v1/models", 308)) as server:
             connect(server.url, password=KEY)
-            assert button().startswith("Write https://api.example.com/v1 in the base URL (host) of connection")
+            assert button().startswith(
+                "Write https://api.example.com/v1 in the base URL (host): the server redirects there"
+            )
 
 
 @pytest.mark.parametrize(

@@ -167,10 +167,10 @@ def test_a_later_choice_may_lack_a_message() -> None:
 @pytest.mark.parametrize(
     ("reason", "todo"),
     [
-        ("length", "Raise the token limit, change the prompt, or accept it"),
-        ("SAFETY", "Change the prompt or accept it"),
-        ("network_error", "Ask again or accept it"),
-        ("MALFORMED_FUNCTION_CALL", "Ask again, simplify the tools, or accept it"),
+        ("length", "Raise the token limit or change the prompt: "),
+        ("SAFETY", "Change the prompt: "),
+        ("network_error", "Ask again: "),
+        ("MALFORMED_FUNCTION_CALL", "Ask again or simplify the tools: "),
     ],
 )
 def test_the_error_of_an_incomplete_answer_starts_with_the_remedy(reason: str, todo: str) -> None:

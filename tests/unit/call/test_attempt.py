@@ -91,7 +91,7 @@ def test_a_response_that_has_not_begun_cannot_end() -> None:
 def test_a_failed_connection_points_at_the_base_url_and_extras() -> None:
     error = attempt().failed("refused")
     assert str(error) == (
-        "Check the base URL https://h/v1 of connection 'mine', and its proxy and TLS extras (refused)"
+        "Check the base URL, proxy and TLS extras: no connection (refused) to https://h/v1 of connection 'mine'"
     )
     assert (type(error), error.sent, error.status, error.body) == (TransportError, False, None, None)
 
@@ -100,7 +100,7 @@ def test_a_connection_that_broke_before_an_answer_says_try_again() -> None:
     made = attempt()
     made.sent = True
     error = made.failed("reset")
-    assert str(error) == "Try again: the connection to https://h/v1 broke before an answer came (reset)"
+    assert str(error) == "Try again: the connection broke (reset) before an answer came from https://h/v1"
     assert error.sent
 
 
@@ -109,23 +109,24 @@ def test_an_answer_that_was_cut_off_is_kept_as_far_as_it_came(sent: bytes, body:
     made = begun({"content-type": "application/json"})
     feed(made, sent)
     error = made.failed("reset")
-    assert str(error) == "Try again: the answer from https://h/v1 (HTTP 200) was cut off (reset)"
+    assert str(error) == "Try again: the answer (HTTP 200) was cut off (reset), from https://h/v1"
     assert (error.sent, error.status, error.body) == (True, 200, body)
 
 
 MORE_TIME = "Raise timeout, or ask for fewer tokens: "
-UNREACHED = "Check that https://h/v1 of connection 'mine' can be reached: no connection within "
+UNREACHED = "Check that the server can be reached: no connection within "
+THERE = " to https://h/v1 of connection 'mine'"
 
 
 @pytest.mark.parametrize(
     ("timeout", "sent", "status", "connecting", "text"),
     [
-        (600.0, True, None, False, f"{MORE_TIME}no answer from https://h/v1 within 600 s"),
-        (600.0, True, 200, False, f"{MORE_TIME}no complete answer from https://h/v1 within 600 s"),
-        (7.25, True, None, False, "Raise deadline, or ask for fewer tokens: no answer from https://h/v1 within 7.25 s"),
-        (600.0, False, None, True, f"{UNREACHED}5 s (connect_timeout)"),
-        (2.0, False, None, True, f"{UNREACHED}2 s (deadline)"),
-        (600.0, False, None, False, f"{UNREACHED}600 s (timeout)"),
+        (600.0, True, None, False, f"{MORE_TIME}no answer within 600 s from https://h/v1"),
+        (600.0, True, 200, False, f"{MORE_TIME}no complete answer within 600 s from https://h/v1"),
+        (7.25, True, None, False, "Raise deadline, or ask for fewer tokens: no answer within 7.25 s from https://h/v1"),
+        (600.0, False, None, True, f"{UNREACHED}5 s (connect_timeout){THERE}"),
+        (2.0, False, None, True, f"{UNREACHED}2 s (deadline){THERE}"),
+        (600.0, False, None, False, f"{UNREACHED}600 s (timeout){THERE}"),
     ],
 )
 def test_a_timeout_names_the_clock_that_ran_out(
@@ -199,7 +200,7 @@ def test_a_stalled_stream_names_stall_timeout() -> None:
     made = begun({"content-type": EVENTS}, stall_timeout=7.5)
     feed(made, event(PART))
     error = made.timed_out(stalled=True)
-    assert str(error) == "Raise stall_timeout, or try again: the stream from https://h/v1 sent nothing for 7.5 s"
+    assert str(error) == "Raise stall_timeout, or try again: the stream sent nothing for 7.5 s, from https://h/v1"
     assert error.body["choices"][0]["message"]["content"] == "Hi"
 
 

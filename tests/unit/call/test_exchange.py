@@ -180,7 +180,9 @@ def test_a_wait_that_the_deadline_has_no_room_for_is_handed_on() -> None:
 def test_nothing_is_sent_after_the_deadline_by_a_driver_that_overslept() -> None:
     conversation = exchange(Call(Settings(deadline=10)))
     next(conversation)
-    assert conversation.send(Result(error(500), 1.0, jitter=0.5)) == Sleep(0.5)
+    wait = conversation.send(Result(error(500), 1.0, jitter=0.5))
+    assert isinstance(wait, Sleep)
+    assert (wait.seconds, wait.attempt, getattr(wait.error, "status", None)) == (0.5, 1, 500)
     with pytest.raises(StopIteration) as end:
         conversation.send(Result(None, 60.0))
     assert (end.value.value.status, end.value.value.attempts) == (500, 1)
@@ -247,25 +249,25 @@ def test_a_response_becomes_this_error_final_or_not(outcome: Response, kind: typ
     assert (type(found), found.final) == (kind, final)
 
 
-HERE = "Check that https://h/v1 of connection 'mine' is a chat completions API: HTTP 200 came with "
-PAY = "Raise the quota or pay the bill of the account behind connection 'mine'; waiting does not help "
+HERE = "Check the base URL: HTTP 200 came with {}; https://h/v1 of connection 'mine' may not be a chat completions API"
+PAY = "Raise the quota or pay the bill {}, for the account behind connection 'mine'; waiting does not help"
 LOOK = "Look at the answer in body, then try again: HTTP 200 came with "
 SAYS = "Read what the server says, then try again later: HTTP 200 came with "
-GAVE_UP = "Try again: the server at https://h/v1, or a gateway in front of it, gave up: HTTP 200 came with "
+GAVE_UP = "Try again: HTTP 200 came with {}; the server at https://h/v1, or a gateway in front of it, gave up"
 
 
 @pytest.mark.parametrize(
     ("outcome", "text", "code"),
     [
-        (received(204, b""), HERE.replace("200", "204") + "an empty body", None),
-        (received(200, b""), GAVE_UP + "an empty body", None),
-        (received(200, b"\n\r\n \n"), GAVE_UP + "nothing but blank lines", None),
-        (received(200, b'{"choices": [{"message": {"content": "Hel'), GAVE_UP + "JSON that was cut off", None),
-        (received(200, b"<html>" + PROMPT.encode()), HERE + "text that is not JSON", None),
-        (received(200, {"object": "list"}), HERE + "a body without choices", None),
+        (received(204, b""), HERE.replace("200", "204").format("an empty body"), None),
+        (received(200, b""), GAVE_UP.format("an empty body"), None),
+        (received(200, b"\n\r\n \n"), GAVE_UP.format("nothing but blank lines"), None),
+        (received(200, b'{"choices": [{"message": {"content": "Hel'), GAVE_UP.format("JSON that was cut off"), None),
+        (received(200, b"<html>" + PROMPT.encode()), HERE.format("text that is not JSON"), None),
+        (received(200, {"object": "list"}), HERE.format("a body without choices"), None),
         (received(200, {"choices": []}), LOOK + "a body without choices", None),
         (received(200, ENDED), LOOK + "choices[0] that ended in an error", None),
-        (received(200, [GOOD]), HERE + "JSON that is not an object (a list)", None),
+        (received(200, [GOOD]), HERE.format("JSON that is not an object (a list)"), None),
         (
             received(200, {"error": {"code": "odd", "message": f"upstream: {PROMPT}"}}),
             SAYS + "an error instead of a completion: upstream: ***",
@@ -301,7 +303,7 @@ def test_an_error_of_more_values_than_errors_have_is_kept_as_text() -> None:
     assert (found.status, found.body, str(found)) == (
         500,
         content.decode(),
-        "Try again later; the server at https://h/v1 failed (HTTP 500)",
+        "Try again later: the server failed (HTTP 500), at https://h/v1",
     )
 
 
@@ -336,13 +338,13 @@ def test_what_an_earlier_driver_spent_counts_against_the_deadline() -> None:
     ("code", "kind", "says"),
     [
         (429, RateLimited, "Wait, or lower the rate of requests: it is a rate limit (HTTP 200 with the error 429): No"),
-        (502, StatusError, "Try again later; the server at https://h/v1 failed (HTTP 200 with the error 502): No"),
+        (502, StatusError, "Try again later: the server failed (HTTP 200 with the error 502), at https://h/v1: No"),
         (401, StatusError, "Check the API key (password) of connection 'mine' (HTTP 200 with the error 401): No"),
         (402, StatusError, "Add credit to the account behind connection 'mine' (HTTP 200 with the error 402): No"),
         (
             "insufficient_quota",
             StatusError,
-            PAY + "(HTTP 200 with the error insufficient_quota): No",
+            PAY.format("(HTTP 200 with the error insufficient_quota)") + ": No",
         ),
     ],
 )
