@@ -112,7 +112,7 @@ def test_a_damaged_line_is_skipped_and_named_in_the_log(batch: Batch, log: Any, 
     whole = file.read_bytes()
     file.write_bytes(b'{"index": 0, "id\n' + whole + b'{"index": 1, "i')
     assert sorted(indices(read_results(manifest, ordered=ordered))) == [0, 1, 2]
-    (line,) = log.lines("damaged")
+    (line,) = log.lines("these damaged lines")
     assert "results.jsonl:1" in line
     assert "results.jsonl:5" in line
     assert file.read_bytes().startswith(b'{"index": 0, "id\n'), "reading must not change the folder"
