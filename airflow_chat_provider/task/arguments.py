@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
-from airflow_chat_provider.core.spelling import with_article
-from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
+from airflow_chat_provider.core.spelling import misspelling, with_article
+from airflow_chat_provider.templates.dag_templates import (
+    IsTemplate,
+    dag_of,
+    holds_template,
+    is_path,
+    markers,
+    output_schema,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
@@ -137,6 +145,17 @@ def shown(value: object) -> str:
     return with_article(type(value).__name__)
 
 
+# What other operators and libraries call a value of ours.
+_MEANT = {"str": "text", "string": "text", "content": "text", "dict": "json", "object": "json", "parsed": "json"} | {
+    "error": "fail",
+    "raise": "fail",
+    "warning": "warn",
+    "skip": "ignore",
+    "retry": "resend",
+    "tools": "tool_calls",
+}
+
+
 def switch(name: str, value: Any) -> None:
     """True or False, and nothing else that Python takes for one of them."""
     if not isinstance(value, bool):
@@ -149,7 +168,11 @@ def choice(*allowed: str) -> Kind:
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in allowed:
-            raise wrong(name, f"one of {', '.join(map(repr, allowed))}", value, "enum")
+            meant = _MEANT.get(value.lower()) or misspelling(value, allowed) if isinstance(value, str) else None
+            hint = f"; did you mean {meant!r}?" if meant in allowed else ""
+            if name == "result_format" and isinstance(value, type):
+                hint = "; give the class as response_schema, with result_format='json'"
+            raise wrong(name, f"one of {', '.join(map(repr, allowed))}", value, "enum", hint)
 
     return Kind(check, allowed=allowed)
 
@@ -161,7 +184,8 @@ def limit(name: str, value: Any) -> None:
     try:
         read_extra(name, value)
     except InvalidConnection as error:
-        raise InvalidRequest(f"{error.message}, not {shown(value)}", path=name, keyword="minimum") from None
+        hint = f"; write {value.total_seconds():g}" if isinstance(value, timedelta) else ""
+        raise InvalidRequest(f"{error.message}, not {shown(value)}{hint}", path=name, keyword="minimum") from None
 
 
 def text(name: str, value: Any) -> None:
@@ -172,19 +196,57 @@ def text(name: str, value: Any) -> None:
         raise InvalidRequest(f"Give {name} a value: it is empty", path=name, keyword="minLength")
 
 
+def _conn_id(name: str, value: Any) -> None:
+    """The id of a connection, and not what stands in one."""
+    text(name, value)
+    if "://" in value or value.startswith("sk-"):
+        what, place = ("a URL", "host") if "://" in value else ("an API key", "password")  # which no error may show
+        raise InvalidRequest(
+            f"Put {what} into a connection, as its {place}, and name the connection in {name}: it is {what}",
+            path=name,
+            keyword="type",
+        )
+
+
+def _request(name: str, value: Any) -> None:
+    """Whatever may be meant as a request: the schema judges it."""
+    if isinstance(value, os.PathLike):
+        raise InvalidRequest(
+            f"Give {name} the path as text, {os.fspath(value)!r}: it is a Path", path=name, keyword="type"
+        )
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "role" in item for item in value):
+        raise InvalidRequest(
+            f"Give the list as messages: {name} is the whole request, a dict", path=name, keyword="type"
+        )
+    if isinstance(value, str) and value.strip() and value.strip()[0] not in '{["' and not is_path(value):
+        raise InvalidRequest(
+            f"Give a text as prompt: {name} is a dict, its JSON text, or the path of a .json file",
+            path=name,
+            keyword="json",
+        )
+
+
 def _anything(name: str, value: Any) -> None:
     """Anything: the request's schema judges it."""
 
 
 def _messages(name: str, value: Any) -> None:
     if isinstance(value, bytes | bytearray) or not isinstance(value, str | Sequence):
-        raise wrong(name, "a list of messages, or its JSON text", value)
+        hint = "; put the message into a list" if isinstance(value, Mapping) and "role" in value else ""
+        raise wrong(name, "a list of messages, or its JSON text", value, hint=hint)
+    if isinstance(value, str) and value.strip() and value.strip()[0] not in "[{":
+        if is_path(value):
+            todo = 'Name the file in request, with the messages in it as {"messages": [...]}'
+        else:
+            todo = "Give a text as prompt"
+        raise InvalidRequest(f"{todo}: {name} is a list, or its JSON text", path=f"$.{name}", keyword="type")
 
 
 def _configuration(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         kind = with_article(type(value).__name__)
-        raise InvalidRequest(f"configuration must be a mapping, not {kind}", path=name, keyword="type")
+        hint = "; pass what an upstream task left, task.output['configuration']"
+        raise InvalidRequest(f"configuration must be a mapping, not {kind}{hint}", path=name, keyword="type")
     unknown = sorted(str(key) for key in value if key not in _CONFIGURATION)
     if unknown:
         raise InvalidRequest(
@@ -195,6 +257,12 @@ def _configuration(name: str, value: Any) -> None:
 
 
 def _request_schema(name: str, value: Any) -> None:
+    if isinstance(value, type):
+        raise InvalidRequest(
+            f"Give the class {value.__name__} as response_schema: {name} is what the request must fit",
+            path=name,
+            keyword="type",
+        )
     if not isinstance(value, Mapping | str | os.PathLike):
         raise wrong(name, "the name of a shipped schema, 'open', a dict, or the path of a .json file", value)
 
@@ -234,12 +302,12 @@ def _branches(name: str, value: Any) -> None:
 
 _SWITCH = Kind(switch, allowed=(True, False))
 ARGUMENTS: dict[str, Kind] = {
-    "request": Kind(_anything, optional=True),
+    "request": Kind(_request, optional=True),
     "messages": Kind(_messages, optional=True),
     "model": Kind(text, optional=True),
     "prompt": Kind(_anything, optional=True),
     "system_prompt": Kind(_anything, optional=True),
-    "chat_conn_id": Kind(text),
+    "chat_conn_id": Kind(_conn_id),
     "configuration": Kind(_configuration, optional=True),
     "request_schema": Kind(_request_schema, optional=True),
     "response_schema": Kind(_response_schema, optional=True),
