@@ -40,8 +40,8 @@ def load_schema(source: SchemaSource | RequestSchema) -> RequestSchema | None:
     if name.endswith(".json"):
         return schemas.load_user_schema(_read(name), name)
     raise InvalidRequest(
-        f"Use {', '.join(map(repr, NAMES))}, a dict, the path of a .json file, or None to send unchecked: "
-        f"request_schema {name!r} does not exist",
+        f"Correct request_schema: {name[:64]!r} does not exist; use {', '.join(map(repr, NAMES))}, a dict, the path of "
+        "a .json file, or None to send unchecked",
         path=ARGUMENT,
         keyword="schema",
     )

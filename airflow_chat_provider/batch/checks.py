@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.core.errors import InvalidRequest
+from airflow_chat_provider.task.argument_kinds import Kind, choice, switch, text, wrong
 from airflow_chat_provider.task.arguments import ARGUMENTS as CHAT_ARGUMENTS
-from airflow_chat_provider.task.arguments import REQUEST_FIELDS, Kind, choice, switch, text, wrong
+from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from airflow_chat_provider.core.connection.fields import read_extra
-from airflow_chat_provider.core.errors import InvalidConnection, InvalidRequest
+from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments, paths_of
-from airflow_chat_provider.core.spelling import with_article
-from airflow_chat_provider.templates.dag_templates import IsTemplate, dag_of, holds_template, markers, output_schema
+from airflow_chat_provider.task import argument_kinds
+from airflow_chat_provider.task.argument_kinds import Kind, choice, switch, text
+from airflow_chat_provider.templates.dag_templates import (
+    IsTemplate,
+    dag_of,
+    holds_template,
+    markers,
+    output_schema,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator, Context
@@ -37,9 +43,6 @@ ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
 """The argument of an attribute, where they have different names."""
 XCOMS = ("body", "status", "configuration", "usage", "messages", "arguments", "return_value")
 """The keys of the XComs that a task leaves."""
-_CONFIGURATION = ("chat_conn_id", "model", "base_url", "request_schema")
-_LARGEST = 10**18
-_SIMPLE = (str, bool)
 _TEMPLATED = {*TEMPLATE_FIELDS, *BATCH_FIELDS}
 
 
@@ -118,167 +121,29 @@ class Try(NamedTuple):
     attachments: Attachments = NO_ATTACHMENTS
 
 
-class Kind(NamedTuple):
-    """What an argument may be: None if it is ``optional``, and any value for which ``check`` does not raise.
-
-    ``allowed`` has texts and switches that need no check.
-    """
-
-    check: Callable[[str, Any], object]
-    optional: bool = False
-    allowed: Collection[str | bool] = ()
-
-    def judge(self, name: str, value: Any) -> None:
-        """Raise InvalidRequest if the argument may not be this."""
-        if not (value is None and self.optional) and not (type(value) in _SIMPLE and value in self.allowed):
-            self.check(name, value)
-
-
-def wrong(name: str, what: str, value: object, keyword: str = "type", hint: str = "") -> InvalidRequest:
-    """The error for an argument that must be ``what``."""
-    return InvalidRequest(f"{name} must be {what}, not {shown(value)}{hint}", path=name, keyword=keyword)
-
-
-def shown(value: object) -> str:
-    """A wrong value, for its author; only the type of a long or large one."""
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**64):
-        return repr(value)
-    if isinstance(value, str):
-        return repr(value[:64])
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return with_article(type(value).__name__)
-
-
-def switch(name: str, value: Any) -> None:
-    """True or False, and nothing else that Python takes for one of them."""
-    if not isinstance(value, bool):
-        hint = "; write it without quotes" if str(value).strip().lower() in ("true", "false") else ""
-        raise wrong(name, "True or False", value, hint=hint)
-
-
-def choice(*allowed: str) -> Kind:
-    """One of a few values."""
-
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in allowed:
-            raise wrong(name, f"one of {', '.join(map(repr, allowed))}", value, "enum")
-
-    return Kind(check, allowed=allowed)
-
-
-def limit(name: str, value: Any) -> None:
-    """A limit that the connection has as well: it is read as the connection's extra is."""
-    if isinstance(value, int) and abs(value) > _LARGEST:
-        raise wrong(name, "a number that a clock or a counter can hold", value, "maximum")
-    try:
-        read_extra(name, value)
-    except InvalidConnection as error:
-        raise InvalidRequest(f"{error.message}, not {shown(value)}", path=name, keyword="minimum") from None
-
-
-def text(name: str, value: Any) -> None:
-    """A text that is not empty."""
-    if not isinstance(value, str):
-        raise wrong(name, "text", value)
-    if not value.strip():
-        raise InvalidRequest(f"Give {name} a value: it is empty", path=name, keyword="minLength")
-
-
-def _anything(name: str, value: Any) -> None:
-    """Anything: the request's schema judges it."""
-
-
-def _messages(name: str, value: Any) -> None:
-    if isinstance(value, bytes | bytearray) or not isinstance(value, str | Sequence):
-        raise wrong(name, "a list of messages, or its JSON text", value)
-
-
-def _configuration(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        kind = with_article(type(value).__name__)
-        raise InvalidRequest(f"configuration must be a mapping, not {kind}", path=name, keyword="type")
-    unknown = sorted(str(key) for key in value if key not in _CONFIGURATION)
-    if unknown:
-        raise InvalidRequest(
-            f"Remove the key {unknown[0][:64]!r} from configuration: it may only have {', '.join(_CONFIGURATION)}",
-            path=name,
-            keyword="additionalProperties",
-        )
-
-
-def _request_schema(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping | str | os.PathLike):
-        raise wrong(name, "the name of a shipped schema, 'open', a dict, or the path of a .json file", value)
-
-
-def _response_schema(name: str, value: Any) -> None:
-    from airflow_chat_provider.core.answer import model_types
-
-    if isinstance(value, str):
-        text(name, value)
-        if model_types.may_be_path(value):
-            return
-    elif isinstance(value, Mapping | os.PathLike) or model_types.is_type(value):
-        return
-    todo = model_types.instead_of(value, name) or f"Correct {name}, which is {shown(value)}"
-    what = "a JSON Schema (a dict), the path of a .json file, or a type (a Pydantic model, list[Model], A | B)"
-    raise InvalidRequest(f"{todo}: it must be {what}", path=name, keyword="type")
-
-
-def _retries(name: str, value: Any) -> None:
-    if type(value) is not int or value < 0:
-        raise wrong(name, "a number of 0 or more", value, "minimum")
-
-
-def _attachments(name: str, value: Any) -> None:
-    from airflow_chat_provider.task.attachments import check_paths
-
-    check_paths(name, value)
-
-
-def _size(name: str, value: Any) -> None:
-    if type(value) is not int or not 1 <= value <= _LARGEST:
-        raise wrong(name, "a number of bytes, 1 or more", value, "minimum")
-
-
-def _branches(name: str, value: Any) -> None:
-    from airflow_chat_provider.core.answer.choice import described
-
-    if not isinstance(value, Mapping) and (isinstance(value, str | bytes) or not isinstance(value, Sequence)):
-        raise wrong(name, "a list of task ids, or a dict with a description for each", value)
-    if not value:
-        why = f"Name tasks in {name}, or leave it out for all tasks directly downstream: it is empty"
-        raise InvalidRequest(why, path=name, keyword="minItems")
-    strange = next((task for task in value if not isinstance(task, str) or not task), None)
-    if strange is not None:
-        raise wrong(name, "the ids of tasks (text)", strange)
-    described(value)
-
-
 _SWITCH = Kind(switch, allowed=(True, False))
 ARGUMENTS: dict[str, Kind] = {
-    "request": Kind(_anything, optional=True),
-    "messages": Kind(_messages, optional=True),
+    "request": Kind(argument_kinds.request, optional=True),
+    "messages": Kind(argument_kinds.messages, optional=True),
     "model": Kind(text, optional=True),
-    "prompt": Kind(_anything, optional=True),
-    "system_prompt": Kind(_anything, optional=True),
-    "attachments": Kind(_attachments, optional=True),
-    "max_attachment_bytes": Kind(_size),
-    "chat_conn_id": Kind(text),
-    "configuration": Kind(_configuration, optional=True),
-    "request_schema": Kind(_request_schema, optional=True),
-    "response_schema": Kind(_response_schema, optional=True),
-    "output_retries": Kind(_retries),
+    "prompt": Kind(argument_kinds.anything, optional=True),
+    "system_prompt": Kind(argument_kinds.anything, optional=True),
+    "attachments": Kind(argument_kinds.attachments, optional=True),
+    "max_attachment_bytes": Kind(argument_kinds.size),
+    "chat_conn_id": Kind(argument_kinds.conn_id),
+    "configuration": Kind(argument_kinds.configuration, optional=True),
+    "request_schema": Kind(argument_kinds.request_schema, optional=True),
+    "response_schema": Kind(argument_kinds.response_schema, optional=True),
+    "output_retries": Kind(argument_kinds.retries),
     "result_format": choice("raw", "message", "text", "json", "tool_calls"),
     "check_status": _SWITCH,
     "on_incomplete": choice("warn", "fail", "ignore"),
     "push_messages": _SWITCH,
-    **dict.fromkeys(_LIMITS, Kind(limit, optional=True)),
+    **dict.fromkeys(_LIMITS, Kind(argument_kinds.limit, optional=True)),
     "deferrable": _SWITCH,
     "on_uncertain": choice("fail", "resend"),
     "dry_run": _SWITCH,
-    "branches": Kind(_branches, optional=True),
+    "branches": Kind(argument_kinds.branches, optional=True),
     "choose_by": choice("enum", "tool"),
 }
 

@@ -11,7 +11,8 @@ from airflow_chat_provider.airflow_api.compat import current_context, final_erro
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.core.request.schema import NotGiven
 from airflow_chat_provider.retry_policy import DEFAULT_POLICY, policy_argument
-from airflow_chat_provider.task.arguments import Kind, arguments_of, check_filled
+from airflow_chat_provider.task.argument_kinds import Kind
+from airflow_chat_provider.task.arguments import arguments_of, check_filled
 from airflow_chat_provider.templates.dag_templates import dag_of
 
 if TYPE_CHECKING:

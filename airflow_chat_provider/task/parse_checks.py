@@ -17,7 +17,8 @@ from airflow_chat_provider.core.request.prepare import check_known
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.core.request.validator import UNKNOWN
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, Kind, check_values
+from airflow_chat_provider.task.argument_kinds import Kind
+from airflow_chat_provider.task.arguments import ARGUMENT_OF, REQUEST_FIELDS, XCOMS, check_values
 from airflow_chat_provider.task.attachments import check_user_message
 from airflow_chat_provider.templates.dag_templates import opened, output_schema, templates_of
 from airflow_chat_provider.templates.request_template import RequestTemplate

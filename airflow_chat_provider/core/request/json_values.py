@@ -162,6 +162,10 @@ def as_json(value: object) -> Any:
         remedy = "convert the value to a list"
     elif isinstance(value, bytes | bytearray | memoryview):
         remedy = "decode the value to text"
+    elif isinstance(value, type):
+        remedy = "give the class as response_schema, or write its JSON Schema here"
+    elif callable(value):
+        remedy = "call the function (under @task.chat_completion, when the task runs), or describe it as a tool"
     raise NotJson(f"is {with_article(type(value).__name__)}, which JSON cannot hold", remedy)
 
 

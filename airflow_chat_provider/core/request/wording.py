@@ -100,7 +100,7 @@ def _in_words(keyword: str, value: object, instance: Any, got: str) -> str:
 def _type(types: Any, instance: object, *, quote: bool) -> str:
     hint = ""
     if isinstance(instance, dict | list) and "string" in types and quote:
-        hint = "; end the template with '| tojson' to send it as text"
+        hint = "; to send it as text, end the template with '| tojson', or use json.dumps"
     elif instance is None:
         hint = "; leave the key out instead"
     return f"must be {one_of(types)}, got {kind(instance, quote=quote)}{hint}"
@@ -136,6 +136,7 @@ def _extra(extra: object, schema: Any, *, quote: bool) -> str:
 
 
 # Messages in a shape that is often taken for another: what to do about it is the start of the error.
+_AS_FUNCTION = 'Put name, description and parameters under "function"'
 _NO_MESSAGES = "Give prompt or messages"
 _JOIN = 'Join the list of texts into one text with "\\n".join(...)'
 _AS_MESSAGES = "Give the messages as messages: a prompt is a text or a list of parts"
@@ -159,19 +160,31 @@ def _remedy(error: ValidationError) -> str | None:
     key, last = path[-2:]
     if last is None and error.validator == "required" and due == "messages":
         return _NO_MESSAGES
-    if isinstance(last, int):  # in a list of messages, or of parts
-        if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
-            return _JOIN
-        if key == "content" and isinstance(value, dict) and "role" in value:
-            return _AS_MESSAGES
-        is_part = key == "messages" and isinstance(value, dict) and "type" in value and "role" not in value
-        return _AS_CONTENT if is_part else None
+    if isinstance(last, int):
+        return _remedy_in_list(key, value, error)
     if last == "content" and isinstance(value, list) and any(isinstance(item, str) for item in value):
         return _JOIN  # where a schema takes text alone
     if last == "messages" and isinstance(value, dict) and "role" in value:
         return "Put the message into a list"
-    is_part = last == "content" and isinstance(value, dict) and "type" in value and "array" in due
-    return "Put the part into a list" if is_part else None
+    if last != "content" or not isinstance(value, dict):
+        return None
+    if "role" in value:
+        return _AS_MESSAGES
+    return "Put the part into a list" if "type" in value and "array" in due else None
+
+
+def _remedy_in_list(key: Any, value: Any, error: ValidationError) -> str | None:
+    """The same for a message, a part or a tool."""
+    if key in ("messages", "content") and isinstance(value, str) and error.validator == "type":
+        return _JOIN
+    if not isinstance(value, dict):
+        return None
+    if key == "content" and "role" in value:
+        return _AS_MESSAGES
+    if key == "messages" and "type" in value and "role" not in value:
+        return _AS_CONTENT
+    lacks_function = key == "tools" and error.validator == "required" and error.validator_value == "function"
+    return _AS_FUNCTION if lacks_function and "name" in value else None
 
 
 Strictness = Literal["strict", "marked", "open"]

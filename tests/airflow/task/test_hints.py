@@ -1,8 +1,11 @@
 """Where a DAG's author slips, the error says what to write instead."""
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.errors import InvalidRequest
@@ -169,3 +172,88 @@ class TestUnknownArguments:
     def test_a_branch_takes_other_words_for_its_branches(self):
         with pytest.raises(InvalidRequest, match="Write branches instead of choices"):
             ChatCompletionBranchOperator(task_id="b", prompt="x", choices=["a"])
+
+
+class Mood(BaseModel):
+    good: bool = True
+
+
+SLIPS: list[tuple[dict[str, Any], str, str]] = [
+    ({"prompt": None}, "$", "Give prompt or messages: $: 'messages' is missing"),
+    ({}, "$", "Give prompt or messages"),
+    ({"messages": "hello"}, "$.messages", "Give a text as prompt: messages is a list"),
+    ({"messages": "chat.json"}, "$.messages", "Name the file in request"),
+    ({"messages": {"role": "user", "content": "x"}}, "messages", "put the message into a list"),
+    ({"prompt": {"role": "user", "content": "x"}}, "$.messages[0].content", "Give the messages as messages"),
+    ({"prompt": len}, "$.messages[0].content", "Call the function (under @task.chat_completion"),
+    (
+        {"prompt": "x", "chat_conn_id": "https://a.example/v1"},
+        "chat_conn_id",
+        "Put a URL into a connection, as its host",
+    ),
+    ({"prompt": "x", "chat_conn_id": "sk-a1b2c3"}, "chat_conn_id", "Put an API key into a connection, as its password"),
+    ({"prompt": "x", "configuration": "c"}, "configuration", "pass what an upstream task left"),
+    ({"prompt": "x", "request_schema": "none"}, "request_schema", "Correct request_schema: 'none' does not exist"),
+    ({"prompt": "x", "request_schema": Mood}, "request_schema", "Give the class Mood as response_schema"),
+    ({"prompt": "x", "result_format": "JSON"}, "result_format", "did you mean 'json'?"),
+    ({"prompt": "x", "result_format": "str"}, "result_format", "did you mean 'text'?"),
+    ({"prompt": "x", "result_format": Mood}, "result_format", "give the class as response_schema"),
+    ({"prompt": "x", "on_incomplete": "raise"}, "on_incomplete", "did you mean 'fail'?"),
+    ({"prompt": "x", "on_uncertain": "retry"}, "on_uncertain", "did you mean 'resend'?"),
+    ({"prompt": "x", "timeout": timedelta(minutes=1)}, "timeout", "write 60"),
+    ({"request": "hello"}, "request", "Give a text as prompt"),
+    ({"request": "req.yaml"}, "request", "the path of a .json file"),
+    ({"request": Path("req.json")}, "request", "Give request the path as text, 'req.json'"),
+    ({"request": [{"role": "user", "content": "x"}]}, "request", "Give the list as messages"),
+    ({"prompt": "x", "request": {"response_format": Mood}}, "$.response_format", "Give the class as response_schema"),
+    (
+        {"prompt": "x", "request": {"tools": [{"type": "function", "name": "f", "parameters": {}}]}},
+        "$.tools[0]",
+        'Put name, description and parameters under "function"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "path", "says"), SLIPS, ids=[says for _, _, says in SLIPS])
+def test_a_typical_slip_is_told_what_to_write(arguments, path, says):
+    with pytest.raises(InvalidRequest) as caught:
+        ask(**arguments)
+    assert says in caught.value.message
+    assert caught.value.path == path
+    assert "a1b2c3" not in caught.value.message
+
+
+class TestPathsAsPrompts:
+    @pytest.fixture(autouse=True)
+    def _nothing_was_told(self, monkeypatch):
+        monkeypatch.setattr("airflow_chat_provider.task.parse_checks._TOLD", set())
+
+    @pytest.mark.parametrize("name", ["prompt", "system_prompt"])
+    @pytest.mark.parametrize(
+        "path", ["prompts/sum.md", "notes.txt", "a.jinja2", "../b.j2", Path("prompts/sum.md")], ids=str
+    )
+    def test_a_prompt_that_is_a_path_alone_is_warned_of_once(self, caplog, name, path):
+        for _ in range(2):
+            ask(**{"prompt": "x", name: path})
+        assert caplog.text.count("now its path is sent as the prompt") == 1
+        assert f"Write {name}=\"{{% include '{path}' %}}\"" in caplog.text
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Summarise notes.md",
+            "What is Node.js?",
+            "notes.md\nsays",
+            "{% include 'a.md' %}",
+            "https://a.example/b.txt",
+            "3.14",
+        ],
+    )
+    def test_other_texts_are_prompts(self, caplog, text):
+        ask(prompt=text)
+        assert "its path is sent" not in caplog.text
+
+    def test_a_mapped_task_names_itself(self, airflow, caplog):
+        with airflow.dag():
+            ChatCompletionOperator.partial(task_id="each").expand(prompt=["a.md", "b"])
+        assert "Task 'each': Write prompt=" in caplog.text

@@ -305,5 +305,5 @@ def test_the_form_of_the_connection_says_what_open_is() -> None:
 
 
 def test_the_name_of_a_schema_that_does_not_exist_tells_those_that_do() -> None:
-    with pytest.raises(InvalidRequest, match="Use '2023-12', '2026-11', 'open', a dict"):
+    with pytest.raises(InvalidRequest, match="use '2023-12', '2026-11', 'open', a dict"):
         ChatCompletionBatchOperator(task_id="ask", input="a.jsonl", output="b", prompt="x", request_schema="opne")

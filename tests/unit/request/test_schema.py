@@ -58,7 +58,7 @@ def test_without_a_schema_nothing_is_checked() -> None:
 
 
 ROLES = "'developer', 'system', 'user', 'assistant', 'tool', 'function'"
-AS_TEXT = "end the template with '| tojson' to send it as text"
+AS_TEXT = "to send it as text, end the template with '| tojson', or use json.dumps"
 WORDINGS = [
     ({"temperature": "0.2"}, "type", "$.temperature: must be a number or null, got a string"),
     ({"temperature": ""}, "type", "$.temperature: must be a number or null, got an empty string"),
