@@ -104,8 +104,8 @@ def _not_found(conn_id: str) -> str:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
     if variable in os.environ:
         return (
-            f"Correct {variable}: Airflow cannot read it. Write it as JSON, or percent-encode the key in its URI "
-            "('/' is %2F, '#' is %23)"
+            f"Correct connection {conn_id!r}: Airflow cannot read {variable}. Write it as JSON, or percent-encode the "
+            "key in its URI ('/' is %2F, '#' is %23)"
         )
     return (
         f"Create connection {conn_id!r} of type 'chat': Airflow finds none with that id that it can read. Or name "

@@ -90,7 +90,8 @@ def test_approved_answer_is_sent_only_if_a_person_approves_it(run, chat, monkeyp
         """Stands for the person: Airflow waits for a click in its UI, which `dag.test()` does not have."""
         seen.append(self.body)
         at = datetime.now(UTC)
-        answer = {"chosen_options": [choice], "params_input": {}, "responded_at": at, "responded_by_user": None}
+        form = dict(self.params)  # Airflow 3.1 shows those of the DAG, too
+        answer = {"chosen_options": [choice], "params_input": form, "responded_at": at, "responded_by_user": None}
         return self.execute_complete(context, answer)
 
     monkeypatch.setattr(ApprovalOperator, "execute", click)

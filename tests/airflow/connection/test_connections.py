@@ -183,7 +183,7 @@ def test_a_malformed_connection_is_refused_without_its_key(
 def test_a_key_that_breaks_its_uri_is_refused_with_the_way_to_write_it(
     monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
-    with pytest.raises(InvalidConnection, match=r"Correct AIRFLOW_CONN_CHAT_TEST: .* percent-encode the key") as caught:
+    with pytest.raises(InvalidConnection, match=r"cannot read AIRFLOW_CONN_CHAT_TEST\. .* percent-encode") as caught:
         settings_of(monkeypatch, f"chat://:{key}@api.example.com/v1?model=m")
     assert key not in repr(caught.value)
 
