@@ -23,7 +23,7 @@ with DAG(dag_id="example_chat_report_map_reduce", schedule=None, doc_md=__doc__)
 
     @chat_completion(result_format="text", request={"temperature": 0, "seed": 1, "max_tokens": 60})
     def summarise(product: str, reviews: str) -> str:
-        return f"Summarise what customers say of a {product} in one sentence:\n\n{reviews}"
+        return f"Summarise what customers say of this product, {product}, in one sentence:\n\n{reviews}"
 
     @chat_completion(
         result_format="text",
