@@ -53,10 +53,16 @@ def sources(project: Path, *folders: str) -> set[str]:
     return {name for name in found if (project / name).is_file() and not RUBBISH.search(name)}
 
 
-def test_the_wheel_has_the_package_and_its_metadata_and_nothing_else(in_wheel: set[str], project: Path) -> None:
+def test_the_wheel_has_the_package_with_the_examples_and_its_metadata_and_nothing_else(
+    in_wheel: set[str], project: Path
+) -> None:
     ours = {name for name in in_wheel if ".dist-info/" not in name}
     about = {re.sub(r"^[^/]+\.dist-info/", "", name) for name in in_wheel - ours}
-    assert ours == sources(project, "airflow_chat_provider")
+    examples = {
+        name.replace("dags_examples/", "airflow_chat_provider/example_dags/", 1)
+        for name in sources(project, "dags_examples")
+    }
+    assert ours == sources(project, "airflow_chat_provider") | examples
     assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 

@@ -21,7 +21,7 @@ from tests.support.running import Airflow
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 BASE = "https://api.example.com/v1"  # what the page calls the server
 ASK = {"messages": [{"role": "user", "content": "Hi"}]}
-QUOTED = re.findall(r"^\| `(.+?)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
+QUOTED: list[str] = re.findall(r"^\| `(.+?)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
 
 # What a server answers to a plain request.
 ANSWERS: dict[str, Reply] = {
@@ -172,7 +172,7 @@ def test_the_page_quotes_what_a_deferred_task_says(server: ChatServer) -> None:
     sent = SimpleNamespace(state="sent", key="KEY")
     ready = SimpleNamespace(state="ready", key="KEY", owner=None)
     found: list[BaseException] = [
-        handoff._lost("the triggerer ended while the request was under way", "unsure", sent, "fail"),  # type: ignore[arg-type]
+        handoff._lost(handoff._WHY["uncertain"], "uncertain", sent, "fail"),  # type: ignore[arg-type]
         handoff._lost("its trigger ended without an event", "no event", ready, "fail"),  # type: ignore[arg-type]
         handoff._time_out(ready),  # type: ignore[arg-type]
         handoff._time_out(None),
