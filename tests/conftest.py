@@ -83,6 +83,16 @@ def _repeats(item: pytest.Item) -> bool:
 
 
 @pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder behind the object store ``memory://``; Airflow takes no other one for it in this process."""
+    from tests.support.batching import attach_store
+
+    folder = tmp_path_factory.mktemp("store")
+    attach_store(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def project() -> Path:
     """The root of the repository."""
     return Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ It uses no HTTP library, because a test must be able to send what no library wou
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import select
@@ -24,6 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 MAX_SECONDS = 120.0
 """Nothing here waits or blocks for longer than this, even if a test forgets to close something."""
+_NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
 class PeerGoneError(Exception):
@@ -230,6 +232,11 @@ class Listener(ABC):
             try:
                 sock, _address = self._listening.accept()
             except OSError as error:
+                if error.errno in _NO_FILE_LEFT:  # also while nobody wants to connect
+                    self._stopping.wait(0.05)
+                    if not self._stopping.is_set():
+                        continue
+                    return
                 self.failures.append(error)
                 return
             if self._stopping.is_set():

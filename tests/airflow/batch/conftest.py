@@ -8,21 +8,13 @@ from pathlib import Path
 import pytest
 
 from airflow_chat_provider.testing import ChatServer
-from tests.support.batching import Batch, attach_store
+from tests.support.batching import Batch
 
 
 @pytest.fixture
 def batch(tmp_path: Path, chat: ChatServer) -> Batch:
     """A batch whose server answers "Hello" to each row, unless it is told otherwise."""
     return Batch(tmp_path, chat)
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder behind the object store ``memory://``; Airflow takes no other one for it in this process."""
-    folder = tmp_path_factory.mktemp("store")
-    attach_store(folder)
-    return folder
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_rows_that_come_later_are_another_input_of_the_same_output(batch):
     batch.run(input=[])
     error = batch.error(input=[{"text": "a"}])
     assert isinstance(error, InvalidRequest)
-    assert "or set on_changed='restart'" in error.message
+    assert "et on_changed='restart'" in error.message
     assert batch.chat.requests == []
     assert batch.run(input=[{"text": "a"}], on_changed="restart")["succeeded"] == 1
     assert "made with a different input" in batch.error(input=[]).message

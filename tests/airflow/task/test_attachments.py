@@ -14,7 +14,6 @@ from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBranchOperator, ChatCompletionOperator
 from airflow_chat_provider.testing import replies
 from tests.support.asking import ask, sent, setting, user
-from tests.support.batching import attach_store
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5
 JPEG = b"\xff\xd8\xff\xe0" + b"jpeg" * 100
@@ -134,10 +133,9 @@ class TestWhatIsSent:
         assert sent(chat)["messages"][0]["content"][1] == PARTS["a.png"][1]
         assert run.xcoms()["messages"][0]["content"] == [text("Look"), note("a.png")]
 
-    def test_an_object_store_is_read(self, airflow, chat, tmp_path):
-        attach_store(tmp_path)
-        (tmp_path / "bucket").mkdir()
-        (tmp_path / "bucket" / "a.png").write_bytes(PNG)
+    def test_an_object_store_is_read(self, airflow, chat, store):
+        (store / "bucket").mkdir(exist_ok=True)
+        (store / "bucket" / "a.png").write_bytes(PNG)
         with airflow.dag():
             ask(prompt="Look", attachments="memory://bucket/a.png")
             ChatCompletionOperator(
