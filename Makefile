@@ -40,7 +40,7 @@ UV := .venv-uv/bin/uv
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-demo: .venv/.ready ## run the DAG "chained" against the embedded model and print the replies
+demo: .venv/.ready ## run the DAG example_chat_chained against the embedded model and print the replies
 	$(BIN)/python .ci/demo.py
 
 test: lint pytest wheel-test ## lint, types, layers, the quick tests with the coverage gate, and the built wheel

@@ -1,4 +1,4 @@
-"""Runs the DAG `chained` against the embedded model, and prints what each of its tasks left in XCom."""
+"""Runs the DAG `example_chat_chained` against the embedded model, and prints what each of its tasks left in XCom."""
 
 import json
 import os
