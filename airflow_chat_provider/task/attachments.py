@@ -63,5 +63,12 @@ def _located(path: str, dag: DAG | None) -> str:
     places = [Path.cwd()]
     if dag is not None:
         places = [Path(place) for place in getattr(templates_of(dag).environment.loader, "searchpath", ())] or places
-    found = next((place for place in places if (place / path).exists()), places[0])
+    found = next((place for place in places if _is_there(place / path)), places[0])
     return str((found / path).absolute())
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder without permission: whoever reads the file says why
+        return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
-from airflow_chat_provider.batch.files import file_error, local_path
+from airflow_chat_provider.batch.files import file_error, local_path, readable
 from airflow_chat_provider.batch.output.lines import has_failed, parse_line
 from airflow_chat_provider.batch.output.local import LocalStore
 from airflow_chat_provider.batch.output.object_store import ObjectStore
@@ -34,10 +34,12 @@ class Output:
         """Look whether there is a batch. Raises InvalidRequest where there is none that could be read."""
         folder = _folder(manifest)
         local = local_path(folder)
-        if local is not None and not local.is_dir():
-            what = "is a file" if local.exists() else "does not exist"
-            where = f"{what} on this machine ({socket.gethostname()}); only an object store is shared by all workers"
-            raise file_error("manifest", folder, where)
+        with readable("manifest", folder):
+            if local is not None and not local.is_dir():
+                what = "is a file" if local.exists() else "does not exist"
+                host = socket.gethostname()
+                where = f"{what} on this machine ({host}); only an object store is shared by all workers"
+                raise file_error("manifest", folder, where)
         self._store: Store = LocalStore(local, 0) if local is not None else ObjectStore(folder, 1, 1)
         identity = identity_in(self._store)
         if identity is None:

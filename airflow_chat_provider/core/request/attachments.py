@@ -6,6 +6,7 @@ content of each file will be: that is what is shown and stored. No content of a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -88,6 +89,9 @@ def shown(path: str) -> str:
     scheme, mark, rest = path.partition("://")
     if not mark:
         return path
+    user, colon, password = re.split("[/?#]", rest, maxsplit=1)[0].partition(":")
+    if colon and not password.isdecimal() and "@" in rest and not {"@", "["} & {*user, *password}:
+        rest = f"***@{rest.rpartition('@')[2]}"  # a password with one of these characters, and no host before it
     rest = rest.partition("?")[0].partition("#")[0]
     host, slash, key = rest.partition("/")
     user, at, bare = host.rpartition("@")

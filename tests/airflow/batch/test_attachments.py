@@ -229,6 +229,13 @@ def test_a_relative_path_is_looked_for_next_to_the_dags_file(run_dag: Any, batch
     assert sent(batch) == {"a": [url(PNG + b"\0")]}
 
 
+def test_a_relative_path_that_no_file_can_have_names_itself(batch: Batch) -> None:
+    batch.write({"text": "a", "image": "a" * 300 + ".png"}, {"text": "b", "image": ""})
+    assert batch.run(attachments=["{{ row.image }}"], max_failures=1)["succeeded"] == 1
+    (line,) = batch.errors
+    assert "cannot be read (File name too long)" in line["error"]["message"]
+
+
 def test_files_that_are_set_before_execution_are_data(batch: Batch, images: Path) -> None:
     batch.write({"text": "a"})
     task = batch.task(attachments=["{{ row.nothing }}"])

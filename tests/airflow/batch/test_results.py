@@ -104,6 +104,11 @@ def test_rows_are_read_as_they_are_asked_for(batch: Batch) -> None:
         next(results)
 
 
+def test_a_folder_that_cannot_be_looked_at_is_told_as_a_missing_one_is() -> None:
+    with pytest.raises(InvalidRequest, match=r"Correct manifest: .* cannot be used \(File name too long\)"):
+        read_results("a" * 300)
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_damaged_line_is_skipped_and_named_in_the_log(batch: Batch, log: Any, ordered: bool) -> None:
     batch.texts(3)

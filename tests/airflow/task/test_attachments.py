@@ -240,6 +240,13 @@ class TestWhatCannotBeAttached:
         error = told(airflow, chat, attachments=folder / "a.png", max_attachment_bytes=100)
         assert error.message.endswith(f"has {len(PNG):,} bytes, and 100 are allowed")
 
+    @pytest.mark.parametrize("path", ["a" * 300 + ".png", "a.png/" * 1000])
+    def test_a_relative_path_that_no_file_can_have_is_told_as_others_are(self, airflow, chat, path):
+        error = told(airflow, chat, attachments=path)
+        assert isinstance(error, InvalidRequest)
+        assert error.message.startswith("Make it readable where the task runs: the attachment ")
+        assert error.message.endswith("cannot be read (File name too long)")
+
     def test_what_an_upstream_task_left_has_to_be_paths(self, airflow, chat):
         @task
         def files(found):

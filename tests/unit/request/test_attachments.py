@@ -154,6 +154,10 @@ def test_what_is_no_path_is_named_with_its_place(given: Any) -> None:
         ("s3://key:secret@bucket/a.png", "s3://***@bucket/a.png"),
         ("https://u:p@h/a.png?sig=secret#x", "https://***@h/a.png"),
         ("abfs://c@account/a@b.png", "abfs://c@account/a@b.png"),
+        ("s3://key:se/cr#e?t@bucket/a.png", "s3://***@bucket/a.png"),
+        ("s3://key:se#cret@bucket/a.png", "s3://***@bucket/a.png"),
+        ("https://host:8443/a@b.png", "https://host:8443/a@b.png"),
+        ("https://[::1]/a@b.png", "https://[::1]/a@b.png"),
     ],
 )
 def test_a_path_is_shown_without_its_secrets(path: str, safe: str) -> None:
