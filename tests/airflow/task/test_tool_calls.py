@@ -236,7 +236,7 @@ class TestDryRun:
 
     def test_it_returns_what_it_prints(self, airflow, chat, capfd):
         with airflow.dag():
-            ask(prompt="Hi \x00", request={"model": "m", "n": 2}, dry_run=True)
+            ask(prompt="Hi {{ '\\x00' }}", request={"model": "m", "n": 2}, dry_run=True)
         plan = airflow.run().xcoms()["return_value"]
         command = plan.pop("curl")
         printed = "".join(capfd.readouterr())

@@ -42,7 +42,7 @@ def test_it_has_thirteen_keys_and_what_the_server_says(airflow, chat):
     with airflow.dag():
         ask(prompt="Hi", model="asked")
     usage = airflow.run().xcoms()["usage"]
-    assert tuple(usage) == KEYS
+    assert set(usage) == set(KEYS)  # a database may keep keys in an order of its own
     assert usage.pop("seconds") > 0
     assert usage == {
         "requests": 1,
