@@ -168,6 +168,14 @@ MALFORMED = [
 ]
 
 
+def refused_without_its_key(monkeypatch: pytest.MonkeyPatch, log: Log, written: str) -> InvalidConnection:
+    with pytest.raises(InvalidConnection) as caught:
+        settings_of(monkeypatch, written)
+    logged = "" if BEFORE_3_2 else log.text  # Airflow 3.1 itself logs what it cannot read
+    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}" + logged
+    return caught.value
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -181,13 +189,10 @@ MALFORMED = [
 def test_a_uri_whose_key_is_not_percent_encoded_says_what_to_write(
     monkeypatch: pytest.MonkeyPatch, log: Log, written: str
 ) -> None:
-    with pytest.raises(InvalidConnection) as caught:
-        settings_of(monkeypatch, written)
-    assert caught.value.field == "password"
-    assert "ercent-encode" in caught.value.message
-    assert "/ as %2F" in caught.value.message
-    logged = "" if BEFORE_3_2 else log.text
-    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}" + logged
+    error = refused_without_its_key(monkeypatch, log, written)
+    assert error.field == "password"
+    assert "ercent-encode" in error.message
+    assert "/ as %2F" in error.message
 
 
 def test_a_slash_that_is_percent_encoded_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,11 +208,7 @@ def test_a_connection_in_the_environment_that_airflow_passes_over_is_named(monke
 def test_a_malformed_connection_is_refused_without_its_key(
     monkeypatch: pytest.MonkeyPatch, log: Log, written: str
 ) -> None:
-    with pytest.raises(InvalidConnection) as caught:
-        settings_of(monkeypatch, written)
-    assert caught.value.field == "conn_id"
-    logged = "" if BEFORE_3_2 else log.text  # Airflow 3.1 itself logs what it cannot read
-    assert KEY not in f"{caught.value!r} {caught.value.__cause__!r}" + logged
+    assert refused_without_its_key(monkeypatch, log, written).field == "conn_id"
 
 
 @pytest.mark.parametrize("key", ["sk-a/b", "sk-a#b", "sk-a?b"])
