@@ -11,9 +11,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, KEPT_FOR, MANIFEST, RESULTS, identity_in
+from airflow_chat_provider.batch.output.store import (
+    ERRORS,
+    IDENTITY,
+    KEPT_FOR,
+    MANIFEST,
+    RESULTS,
+    identity_in,
+    manifest_in,
+)
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
@@ -149,11 +156,8 @@ class Job:
 
 def _model_in(store: Store) -> str | None:
     """The model that answered in earlier runs, as the manifest of the last one says, if that was written."""
-    try:
-        manifest = loads(store.read(MANIFEST) or b"null")
-        model = manifest["usage"]["model"]
-    except (ValueError, LookupError, TypeError):  # there is none, or somebody has changed it
-        return None
+    usage = (manifest_in(store) or {}).get("usage")
+    model = usage.get("model") if isinstance(usage, dict) else None
     return model if isinstance(model, str) else None
 
 

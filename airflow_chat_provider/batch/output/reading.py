@@ -15,9 +15,8 @@ from airflow_chat_provider.batch.output.lines import has_failed, parse_line
 from airflow_chat_provider.batch.output.local import LocalStore
 from airflow_chat_provider.batch.output.object_store import ObjectStore
 from airflow_chat_provider.batch.output.scan import Scan
-from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, RESULTS, Store, identity_in
+from airflow_chat_provider.batch.output.store import ERRORS, MANIFEST, RESULTS, Store, identity_in, manifest_in
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.spelling import with_article
 
 OnUnfinished = Literal["fail", "ignore"]
@@ -46,7 +45,7 @@ class Output:
             why = "holds no batch: name the folder that was the batch's output, or one of its shards' folders"
             raise file_error("manifest", folder, why)
         self.batch = identity["fingerprint"].get("input")
-        found = manifest if isinstance(manifest, Mapping) else self._manifest()
+        found = manifest if isinstance(manifest, Mapping) else manifest_in(self._store)
         self._finished = found is not None and found.get("missing") == 0
         if not self._finished and on_unfinished == "fail":
             rows = f"{found['missing']} of {found.get('total')}" if found and "missing" in found else "some"
@@ -54,14 +53,6 @@ class Output:
                 f"Run the batch again, or wait for its end; on_unfinished='ignore' reads what there is: {rows} rows of "
                 f"{str(folder)!r} have neither a result nor an error yet"
             )
-
-    def _manifest(self) -> Mapping[str, Any] | None:
-        content = self._store.read(MANIFEST)
-        try:
-            found = None if content is None else loads(content)
-        except ValueError:
-            return None
-        return found if isinstance(found, Mapping) else None
 
     def results(self) -> Lines:
         """The results, as they lie there. Of several for a row, the first counts, as it does for the batch."""

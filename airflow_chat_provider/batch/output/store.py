@@ -161,6 +161,16 @@ def identity_in(store: Store) -> dict[str, Any] | None:
     return found
 
 
+def manifest_in(store: Store) -> dict[str, Any] | None:
+    """The manifest that the last run left; None if it left none, or if somebody has changed it."""
+    content = store.read(MANIFEST)
+    try:
+        found = None if content is None else loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def read_own(content: bytes) -> dict[str, Any] | None:
     """The JSON of a small file that a batch wrote; None for anything else."""
     try:
