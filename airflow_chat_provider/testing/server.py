@@ -66,12 +66,12 @@ class ChatServer(Listener):
         with self._news:
             self._script.extend(replies)
 
-    def wait_requests(self, count: int = 1, timeout: float = 5.0) -> bool:
+    def wait_requests(self, count: int = 1, timeout: float = 30.0) -> bool:
         """Wait until `count` requests have come; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self.requests) >= count, timeout)
 
-    def wait_closed(self, timeout: float = 5.0, count: int = 1) -> bool:
+    def wait_closed(self, timeout: float = 30.0, count: int = 1) -> bool:
         """Wait until the client has closed `count` connections before their replies ended; False after the timeout."""
         with self._news:
             return self._news.wait_for(lambda: len(self.connections_closed) >= count, timeout)

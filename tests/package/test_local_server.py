@@ -23,7 +23,7 @@ from airflow_chat_provider.local_server import LocalServer, installed_model
 COMMAND = [sys.executable, "-m", "airflow_chat_provider.local_server"]
 WITHOUT_SITE_PACKAGES = [sys.executable, "-S", "-m", "airflow_chat_provider.local_server"]
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
-TIMEOUT = 60
+TIMEOUT = 180
 
 pytestmark = [
     pytest.mark.model,

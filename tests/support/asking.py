@@ -65,6 +65,6 @@ def killed(operator, server):
     thread.start()
     assert server.wait_requests(1)
     operator.on_kill()
-    assert server.wait_closed(5)
-    thread.join(10)
+    assert server.wait_closed()
+    thread.join(120)
     return raised[0]

@@ -66,7 +66,7 @@ def test_every_row_ends_with_one_result_and_is_paid_for_once_whenever_the_proces
         with killed.start() as process:
             # Half of the moments are while requests are under way, half any time from the start on.
             if chance.random() < 0.5:
-                assert batch.chat.wait_requests(seen + chance.randint(1, 40), 30)
+                assert batch.chat.wait_requests(seen + chance.randint(1, 40), 180)
                 time.sleep(chance.random() * 0.1)
             else:
                 time.sleep(chance.random() * 2)
@@ -139,7 +139,7 @@ def test_a_task_that_is_ended_while_a_row_is_asked_again_keeps_the_answer_that_d
     task = batch.task(max_concurrency=1, **given)
 
     def end(*_):
-        assert batch.chat.wait_requests(2, 30)
+        assert batch.chat.wait_requests(2, 180)
         task.on_kill()
 
     with alarm(0.5, end), pytest.raises(exceptions.AirflowException, match="and continues from here"):

@@ -50,7 +50,7 @@ class Large:
 
     def __call__(self, request):
         if len(self._batch.chat.requests) <= 8:
-            self._together.wait(30)
+            self._together.wait(120)
         return replies.ok("x" * 60_000)
 
 

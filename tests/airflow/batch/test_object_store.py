@@ -268,7 +268,7 @@ def test_a_killed_batch_loses_no_more_than_the_open_part(stored, project, store)
     for _ in range(4):
         seen, before = len(batch.chat.requests), {line["row"]["text"] for line in stored.found("results")}
         with subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL) as process:
-            assert batch.chat.wait_requests(seen + chance.randint(10, 60), 30)
+            assert batch.chat.wait_requests(seen + chance.randint(10, 60), 180)
             process.send_signal(signal.SIGKILL)
         asked = set(map(prompt_of, batch.chat.requests[seen:]))
         recorded = {line["row"]["text"] for line in stored.found("results")}

@@ -70,7 +70,7 @@ class TestWithoutLocks:
         assert isinstance(error, StoreError)
         assert not error.final
         assert "Let one run end before the next one begins: another run (process" in error.message
-        assert ended.wait(60)
+        assert ended.wait(180)
         assert found[0]["succeeded"] == 200
         assert [line["index"] for line in batch.results] == list(range(200))
         assert len(batch.chat.requests) <= 200 + 2 * 4  # what was under way when the mark changed, and when it was seen

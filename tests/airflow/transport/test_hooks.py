@@ -273,7 +273,7 @@ def test_calls_of_one_loop_run_side_by_side(chat: ChatServer) -> None:
     together = threading.Barrier(4)
 
     def answer(_request: Received) -> Reply:
-        together.wait(5)
+        together.wait(60)
         return replies.ok()
 
     chat.script(*[answer] * 4)

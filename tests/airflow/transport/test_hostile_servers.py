@@ -163,7 +163,7 @@ class TestTurns:
 
         def work() -> None:
             begun.set()
-            goes_on.wait(30)
+            goes_on.wait(120)
 
         async def cancel() -> None:
             working = asyncio.create_task(aside(work))
@@ -299,7 +299,7 @@ class TestNames:
 
         def getaddrinfo(*_arguments: Any, **_more: Any) -> list[Any]:
             asked.set()
-            over.wait(60)
+            over.wait(120)
             return []
 
         monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
@@ -321,7 +321,7 @@ class TestNames:
         chat_hook = hook()
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(create, chat_hook)
-            assert deaf.wait(10)
+            assert deaf.wait(120)
             chat_hook.abort()
             error = under_way.exception(30)
         assert isinstance(error, TransportError)
@@ -338,7 +338,7 @@ class TestNames:
             "settings = Settings(base_url='http://models.example/v1', connect_timeout=0.2, max_attempts=1)\n"
             "print(Session(settings).run(exchange(Call(settings)), {}).error)\n"
         )
-        done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, timeout=60, check=True)
+        done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, timeout=240, check=True)
         assert b"connect_timeout" in done.stdout
 
     def test_an_address_needs_no_thread(self, chat: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,5 +410,5 @@ def test_an_answer_that_comes_when_no_file_can_be_opened_any_more_is_there(
     project: Path, client: str, name: str, found: str
 ) -> None:
     command = [sys.executable, "-c", WITHOUT_FILES, client, name]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout.startswith(found), done.stderr

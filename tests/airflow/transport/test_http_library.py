@@ -73,7 +73,7 @@ print(*sorted(name for name in set(sys.modules) - before if name.startswith(("ht
 def printed(script: str, *arguments: str, chosen: str = "") -> list[str]:
     env = os.environ | {"CHAT_HTTP_LIBRARY": chosen}
     command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

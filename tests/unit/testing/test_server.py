@@ -25,7 +25,7 @@ REQUEST = {"model": "test-model", "messages": [{"role": "user", "content": "Hi"}
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(trust_env=False, timeout=10) as opened:
+    with httpx.Client(trust_env=False, timeout=60) as opened:
         yield opened
 
 
@@ -142,7 +142,7 @@ def test_stopping_ends_all_that_is_under_way(client: httpx.Client) -> None:
         asked = [pool.submit(_fails, lambda: ask(client, server)) for _ in endless]
         assert server.wait_requests(len(endless))
         server.stop()
-        outcomes = [future.result(timeout=5) for future in asked]
+        outcomes = [future.result(timeout=60) for future in asked]
     assert outcomes == [True] * len(endless)
     assert server.connections_closed == [], "it was not the client who closed"
     assert server.wait_all_closed(0)
@@ -162,7 +162,7 @@ def test_many_connections_are_served_at_once(client: httpx.Client) -> None:
     together = threading.Barrier(count)
 
     def meet(_request: Received) -> Reply:
-        together.wait(timeout=10)
+        together.wait(timeout=60)
         return replies.ok()
 
     with ChatServer(default=meet) as server, ThreadPoolExecutor(count) as pool:
