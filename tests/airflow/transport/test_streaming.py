@@ -175,7 +175,7 @@ class TestChunks:
         chat.script(replies.sse(HALF, done=False, end=End.HANG))
         with contextlib.closing(hook()) as chat_hook, chat_hook.stream(REQUEST) as stream:
             assert next(iter(stream)) == HALF[0]
-        assert chat.wait_closed(5)
+        assert chat.wait_closed()
         with pytest.raises(RuntimeError, match="read all chunks first"):
             _ = stream.reply
 
@@ -187,7 +187,7 @@ class TestChunks:
                 return await anext(aiter(stream))
 
         assert asyncio.run(read()) == HALF[0]
-        assert chat.wait_closed(5)
+        assert chat.wait_closed()
 
     def test_an_abort_ends_a_stream(self, chat):
         chat.script(replies.sse(HALF, done=False, end=End.HANG))
@@ -200,7 +200,7 @@ class TestChunks:
 
         with pytest.raises(TransportError):
             read()
-        assert chat.wait_closed(5)
+        assert chat.wait_closed()
 
 
 class TestOperator:
