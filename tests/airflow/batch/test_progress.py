@@ -157,7 +157,7 @@ class TestProgress:
                 raise RuntimeError("secret")
 
         batch.xcom_push = push
-        batch.chat.default = replies.ok(delay=0.2)
+        batch.chat.default = replies.delay(0.2, replies.ok())
         with caplog.at_level(logging.DEBUG, "airflow_chat_provider"):
             assert batch.run(max_concurrency=1)["succeeded"] == 3
         told = [record for record in caplog.records if "progress" in record.getMessage()]
@@ -167,7 +167,7 @@ class TestProgress:
     def test_where_threads_cannot_reach_airflow_only_the_end_is_shown(self, batch, often, monkeypatch):
         monkeypatch.setattr("airflow_chat_provider.batch.xcoms.threads_reach_airflow", lambda: False)
         batch.texts(3)
-        batch.chat.default = replies.ok(delay=0.1)
+        batch.chat.default = replies.delay(0.1, replies.ok())
         batch.run(max_concurrency=1)
         assert [value["state"] for key, value in batch.pushes if key == "progress"] == ["ended"]
 
