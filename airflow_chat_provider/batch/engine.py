@@ -83,6 +83,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(reporter, *workers, return_exceptions=True)
             await self._flush()
+            self._caller.flush_metrics()
             await session.aclose()
             feed.close()
 
@@ -98,6 +99,7 @@ class Engine:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS)
+            self._caller.flush_metrics()
             log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
     async def _work(self, feed: _Feed) -> None:

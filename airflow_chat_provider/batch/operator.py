@@ -158,6 +158,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
         from airflow_chat_provider.batch.engine import Background
+        from airflow_chat_provider.batch.trace import span_of
         from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
 
@@ -170,7 +171,10 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            manifest, error = self._job(template).run(self._background)
+            job = self._job(template)
+            with span_of(job) as span:
+                manifest, error = job.run(self._background)
+                span.error = error
             if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
                 context["ti"].xcom_push(key="usage", value=manifest["usage"])
                 if error is not None:

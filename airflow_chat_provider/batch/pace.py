@@ -21,6 +21,8 @@ from airflow_chat_provider.core.call.exchange import concerns_all, exchange, nex
 from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
 from airflow_chat_provider.core.server.waits import allowance_gone
+from airflow_chat_provider.transport.metrics import Sums
+from airflow_chat_provider.transport.observer import watched
 from airflow_chat_provider.transport.server_memory import note_refusal
 from airflow_chat_provider.transport.session import call_headers
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
+    from airflow_chat_provider.transport.observer import Watch
     from airflow_chat_provider.transport.session import AsyncSession
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds, after an overload if the server does not say how long to wait
@@ -95,14 +98,33 @@ class Caller:
         self._gate = gate
         self._settings = settings
         self._loop = asyncio.get_running_loop()
+        self._sums = Sums(settings.conn_id)
         self._answered = False
         self._answered_at = self._loop.time()
 
     async def call(self, call: Call, request: dict[str, Any], idempotency_key: str, spent: Spent) -> Reply:
         """The final reply, with its error; ``spent`` takes each attempt's. Raises Hopeless, and Stopped at the end."""
+        with watched(self._settings, request, self._sums, row=True) as watch:
+            try:
+                reply = await self._call(call, request, idempotency_key, spent, watch)
+            except Hopeless:
+                if spent.reply is not None:
+                    watch.ended(spent.reply)
+                raise
+            watch.ended(reply)
+            return reply
+
+    def flush_metrics(self) -> None:
+        """Send the counts of the calls so far: a message for each call would cost more than all else here."""
+        self._sums.flush()
+
+    async def _call(
+        self, call: Call, request: dict[str, Any], idempotency_key: str, spent: Spent, watch: Watch
+    ) -> Reply:
         attempt, elapsed, attempts = 1, 0.0, 0
+        headers = call_headers(request, idempotency_key)
         while True:
-            reply, held_up = await self._attempt(call, request, idempotency_key, Begun(attempt, elapsed), spent)
+            reply, held_up = await self._attempt(call, headers, Begun(attempt, elapsed), spent, watch)
             attempts, error = attempts + 1, reply.error
             if error is None:
                 return reply
@@ -122,14 +144,14 @@ class Caller:
             attempt, elapsed = attempt + 1, elapsed + delay
 
     async def _attempt(
-        self, call: Call, request: dict[str, Any], idempotency_key: str, begun: Begun, spent: Spent
+        self, call: Call, headers: dict[str, str], begun: Begun, spent: Spent, watch: Watch
     ) -> tuple[Reply, bool]:
         """One POST: its reply, and whether the server's state kept the request from being answered."""
         ticket = await self._gate.enter(len(call.contents[0]))
         try:
             # The retries are made here, not in the exchange: while one row waits, others may send.
             steps = exchange(call, begun, retries=False)
-            reply = await self._session.run(steps, call_headers(request, idempotency_key))
+            reply = await self._session.run(steps, headers, watch)
         except Exception as error:  # noqa: BLE001 - a bug met by one row must not end the others
             name = type(error).__name__
             message = f"Report this bug: the call, or reading its reply, failed with {name}"
