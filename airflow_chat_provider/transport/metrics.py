@@ -85,6 +85,8 @@ class Sums:
     def flush(self) -> None:
         """Send what was counted. Whatever is wrong with the backend, nothing is raised."""
         counts, times = self._counts, self._times
+        if not counts:
+            return
         self._counts, self._times, self._timed = Counter(), [], 0
         stats = backend()
         if stats is None:

@@ -6,6 +6,7 @@ exporter of the user's may raise them.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class CallSpan:
         self._attempt: Any = None
         self._attempts = 0
         if options().content and self._span.is_recording():
-            self._span.set_attribute("gen_ai.input.messages", input_messages(request))
+            self._span.set_attribute("gen_ai.input.messages", self._masked(input_messages(request)))
 
     def sends(self, attempt: int) -> None:
         """An attempt begins; it is the one with this number."""
@@ -118,8 +119,14 @@ class CallSpan:
             if reply is not None:
                 self._span.set_attributes(_of_reply(reply))
                 if options().content:
-                    self._span.set_attribute("gen_ai.output.messages", output_messages(reply.body))
+                    self._span.set_attribute("gen_ai.output.messages", self._masked(output_messages(reply.body)))
         _end(self._span, kind)
+
+    def _masked(self, content: str) -> str:
+        """JSON text without the connection's secrets, which a prompt may quote."""
+        for secret in self._settings.secrets:
+            content = content.replace(json.dumps(secret)[1:-1], "***")
+        return content
 
 
 class GroupSpan:
