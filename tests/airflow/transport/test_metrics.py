@@ -15,6 +15,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import ChatServer, replies
 from tests.support import faults, telemetry
+from tests.support.airflow_process import until
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, both, failure
 from tests.support.running import Airflow
 from tests.support.telemetry import Statsd
@@ -161,8 +162,7 @@ def test_a_call_that_is_cancelled_counts_as_an_error(chat: ChatServer, statsd: S
 
     async def main() -> None:
         call = asyncio.create_task(ChatCompletionHook().acreate(REQUEST))
-        while not chat.requests:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: chat.requests, "no request arrives")
         call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await call

@@ -17,6 +17,7 @@ from airflow_chat_provider.testing import ChatServer, replies
 from airflow_chat_provider.transport import observer
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from tests.support import faults, telemetry
+from tests.support.airflow_process import until
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, both, failure
 from tests.support.running import Airflow
 from tests.support.telemetry import Traces
@@ -284,8 +285,7 @@ def test_a_call_that_is_cancelled_ends_its_spans(chat: ChatServer, traces: Trace
 
     async def main() -> None:
         call = asyncio.create_task(ChatCompletionHook().acreate(REQUEST))
-        while not chat.requests:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until, lambda: chat.requests, "no request arrives")
         call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await call
