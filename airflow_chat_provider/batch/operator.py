@@ -159,6 +159,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         """
         from airflow_chat_provider.batch.engine import Background
         from airflow_chat_provider.batch.trace import span_of
+        from airflow_chat_provider.batch.xcoms import XComs
         from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
 
@@ -171,14 +172,14 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
+            pushes = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
+            xcoms = XComs(context["ti"]) if pushes else None
             job = self._job(template)
             with span_of(job) as span:
-                manifest, error = job.run(self._background)
+                manifest, error = job.run(self._background, xcoms)
                 span.error = error
-            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
-                context["ti"].xcom_push(key="usage", value=manifest["usage"])
-                if error is not None:
-                    context["ti"].xcom_push(key="return_value", value=manifest)
+            if xcoms is not None:
+                xcoms.leave(manifest, failed=error is not None)
             if error is not None:
                 raise error
             return manifest

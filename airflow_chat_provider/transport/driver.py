@@ -54,6 +54,10 @@ class _Driver:
     def over(self) -> bool:
         return self._reply is not None
 
+    def so_far(self) -> Reply:
+        """What is known before the reply is there."""
+        return Reply(None, None, attempts=self._attempt, seconds=time.monotonic() - self._began)
+
     def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
         """The exchange's next step, None when it is over. ``last``: it may send no more, as a caller has chunks."""
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.errors import kind_of
 from airflow_chat_provider.transport import metrics, spans
 from airflow_chat_provider.transport.aside import aside
 
@@ -157,7 +158,7 @@ class _Observer(Watch):
     def came(self, outcome: Response | TransportError | None, error: ChatCompletionError | None) -> None:
         self._status = outcome.status if outcome is not None else self._status
         if self._span is not None:
-            self._span.came(self._status, kind_of(error))
+            self._span.came(self._status, None if error is None else kind_of(error))
 
     def ended(self, reply: Reply) -> None:
         self._reply = reply
@@ -166,7 +167,8 @@ class _Observer(Watch):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._reply is not None:
-            self._tell(self._reply, kind_of(self._reply.error))
+            failure = self._reply.error
+            self._tell(self._reply, None if failure is None else kind_of(failure))
         elif self._attempts:  # it was stopped, or a caller has no use for the rest of a stream
             self._tell(None, None if kind is None or kind is GeneratorExit else kind.__name__)
         else:
@@ -223,12 +225,4 @@ class Group:
     @_harmless
     def _end(self, error: BaseException | None) -> None:
         if self._span is not None:
-            self._span.end(self._counts, None if error is None else type(error).__name__)
-
-
-def kind_of(error: Any) -> str | None:
-    """The name under which an error is counted: its class and status."""
-    if error is None:
-        return None
-    name, status = type(error).__name__, error.status
-    return name if status is None else f"{name} {status}"
+            self._span.end(self._counts, None if error is None else kind_of(error))

@@ -91,7 +91,7 @@ def _unsent(error: ChatCompletionError, attachments: Attachments) -> Reply:
     """The reply to a request whose attachments could not be read. Without attachments the error is raised."""
     if not attachments:
         raise error
-    return Reply(None, None, error=error)
+    return Reply(None, None, attempts=0, error=error)
 
 
 class _BaseSession:
@@ -128,6 +128,7 @@ class Session(_BaseSession):
     def __init__(self, settings: Settings, log: Log | None = None) -> None:
         super().__init__(settings, log)
         self.client = Client(settings)
+        self._current: Stream | None = None
 
     def send(
         self,
@@ -149,9 +150,14 @@ class Session(_BaseSession):
 
     def run(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None, watch: Watch = NOBODY) -> Reply:
         """Make the attempts and waits of an exchange; without ``log``, in silence."""
-        call = Stream(self.client, steps, headers, log, watch)
+        self._current = call = Stream(self.client, steps, headers, log, watch)
         call.open(hand_over=False)
+        self._current = None
         return call.reply
+
+    def unfinished(self) -> Reply | None:
+        """The last call as far as it came, without status and error, if an exception broke in on it; else None."""
+        return None if self._current is None else self._current.so_far()
 
     @contextlib.contextmanager
     def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> Iterator[Stream]:
