@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.airflow_api.compat import exceptions
+from airflow_chat_provider.batch.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
+from airflow_chat_provider.batch.pace import Gate, Stopped
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending

@@ -60,6 +60,7 @@ def watched(settings: Settings, request: JSONObject, sums: metrics.Sums | None =
 
     ``row``: it is one of a batch's, whose counts go into ``sums``, and which has a span only if the user wants one.
     """
+    _set_up()
     traced = _is_traced() and (not row or spans.options().rows)
     if not traced and metrics.backend() is None:
         return NOBODY
@@ -91,18 +92,15 @@ def under(parent: str | None) -> contextlib.AbstractContextManager[None]:
     return spans.under(parent) if parent and _is_traced() else contextlib.nullcontext()
 
 
-_ready = False
-
-
 async def get_ready() -> None:
     """Set up metrics and traces where the loop does not wait for it: names may be looked up, and much be imported."""
-    global _ready  # noqa: PLW0603 - once in a process
-    if not _ready:
+    if not _set_up.cache_info().currsize:
         await aside(_set_up)
-        _ready = True
 
 
+@cache
 def _set_up() -> None:
+    """Before a call is made: once its answer is here, that is paid for, and has to be stored soon."""
     _is_traced()
     metrics.warm_up()
 

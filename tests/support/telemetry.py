@@ -106,7 +106,6 @@ class Span:
     kind: int
     failed: bool
     attributes: dict[str, Any]
-    events: int
 
 
 @dataclass
@@ -159,9 +158,9 @@ class Collector:
         for resource in message.resource_spans:
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    ids = (part.hex() for part in (span.span_id, span.parent_span_id, span.trace_id))
-                    found = _plain(span.attributes)
-                    self.spans.append(Span(span.name, *ids, span.kind, span.status.code == 2, found, len(span.events)))
+                    own, parent, trace = (part.hex() for part in (span.span_id, span.parent_span_id, span.trace_id))
+                    failed, told = span.status.code == 2, _plain(span.attributes)
+                    self.spans.append(Span(span.name, own, parent, trace, span.kind, failed, told))
 
     def _take_metrics(self, body: bytes) -> None:
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -179,10 +178,17 @@ def forget() -> None:
     """Have this process read Airflow's settings for metrics and traces anew, as another process would."""
     from airflow_chat_provider.transport import metrics, observer, spans
 
-    for known in (metrics.backend, metrics._warn, spans.tracer, spans.options, observer._is_traced, observer._warn):
+    for known in (
+        metrics.backend,
+        metrics._warn,
+        spans.tracer,
+        spans.options,
+        observer._is_traced,
+        observer._set_up,
+        observer._warn,
+    ):
         known.cache_clear()
     metrics._models.clear()
-    observer._ready = False
 
 
 def restart_stats() -> None:
@@ -193,11 +199,12 @@ def restart_stats() -> None:
     except ImportError:  # before Airflow 3.2
         from airflow.stats import Stats
 
-        kind: Any = type(Stats)
-        kind.instance = Stats.instance = None
+        stats: Any = Stats
+        kind: Any = type(stats)
+        kind.instance = stats.instance = None
         if hasattr(kind, "factory"):
             del kind.factory
-        kind.__init__(Stats)
+        kind.__init__(stats)
         return
     from inspect import signature
 
@@ -221,7 +228,7 @@ class Traces:
     def spans(self) -> list[Any]:
         """Those of calls, batches and attempts, in the order of their ends."""
         found = self.exporter.get_finished_spans()
-        return [span for span in found if span.instrumentation_scope.name == "airflow_chat_provider"]
+        return [span for span in found if getattr(span.instrumentation_scope, "name", "") == "airflow_chat_provider"]
 
     def named(self, name: str) -> list[Any]:
         return [span for span in self.spans if span.name == name]

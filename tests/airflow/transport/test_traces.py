@@ -251,8 +251,7 @@ def test_a_task_has_its_calls_below_its_span_whether_it_waits_or_defers(
 def test_a_trigger_takes_the_span_of_its_task_from_its_arguments(traces: Traces) -> None:
     with traces.task() as task:
         parent = observer.traceparent()
-    where = {"dag_id": "d", "run_id": "r", "task_id": "t"}
-    trigger = ChatCompletionTrigger(**where, traceparent=parent)
+    trigger = ChatCompletionTrigger(dag_id="d", run_id="r", task_id="t", traceparent=parent)
     _, arguments = trigger.serialize()
     assert arguments["traceparent"] == parent
     assert len(parent or "") == 55
