@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.airflow_api.compat import exceptions
+from airflow_chat_provider.batch.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
-from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stopped
+from airflow_chat_provider.batch.pace import Gate, Stopped
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending
@@ -89,6 +90,7 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*reporters, *workers, return_exceptions=True)
             await self._flush()
+            self._caller.flush_metrics()
             await session.aclose()
             feed.close()
 
@@ -104,6 +106,7 @@ class Engine:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_PROGRESS)
+            self._caller.flush_metrics()
             log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
     async def _work(self, feed: _Feed) -> None:

@@ -158,6 +158,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
         from airflow_chat_provider.batch.engine import Background
+        from airflow_chat_provider.batch.trace import span_of
         from airflow_chat_provider.batch.xcoms import XComs
         from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
@@ -173,7 +174,10 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._background = Background()
             pushes = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
             xcoms = XComs(context["ti"]) if pushes else None
-            manifest, error = self._job(template).run(self._background, xcoms)
+            job = self._job(template)
+            with span_of(job) as span:
+                manifest, error = job.run(self._background, xcoms)
+                span.error = error
             if xcoms is not None:
                 xcoms.leave(manifest, failed=error is not None)
             if error is not None:

@@ -103,6 +103,7 @@ def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Defer
 
     ``deferred`` lacks its request: that is what the dialogue asks now, after ``replies``.
     """
+    from airflow_chat_provider.transport.observer import traceparent
     from airflow_chat_provider.triggers import ChatCompletionTrigger
 
     request, question = dialogue.request, dialogue.question
@@ -117,6 +118,7 @@ def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Defer
         try_number=ti.try_number,
         on_uncertain=this.arguments.on_uncertain,
         expires=time.time() + limit.total_seconds() if limit else None,
+        traceparent=traceparent(),
     )
     task.defer(trigger=trigger, method_name="execute_complete", timeout=limit + _GRACE if limit else None)
 
