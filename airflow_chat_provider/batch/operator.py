@@ -158,7 +158,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
         from airflow_chat_provider.batch.engine import Background
-        from airflow_chat_provider.task.base import known_context, outer_task
+        from airflow_chat_provider.task.base import known_context
         from airflow_chat_provider.task.rendering import RenderedFields
 
         context = known_context(context)
@@ -171,13 +171,25 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._check_filled()
             self._background = Background()
             manifest, error = self._job(template).run(self._background)
-            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
-                context["ti"].xcom_push(key="usage", value=manifest["usage"])
-                if error is not None:
-                    context["ti"].xcom_push(key="return_value", value=manifest)
+            self._leave(context, manifest, has_failed=error is not None)
             if error is not None:
                 raise error
             return manifest
+
+    def _leave(self, context: Context, manifest: dict[str, Any], *, has_failed: bool) -> None:
+        """Push the XComs beside the value that is returned, and tell of what was written."""
+        from airflow_chat_provider.airflow_api.lineage import tell_outlets
+        from airflow_chat_provider.batch.lineage import ended
+        from airflow_chat_provider.task.base import outer_task
+
+        self.facts = ended(self, self.facts, manifest)
+        if outer_task(self, context) is not None:  # its XComs and outlets are not this one's
+            return
+        tell_outlets(self, context, self.facts.for_outlets)
+        if self.do_xcom_push and context.get("ti") is not None:
+            context["ti"].xcom_push(key="usage", value=manifest["usage"])
+            if has_failed:
+                context["ti"].xcom_push(key="return_value", value=manifest)
 
     def _job(self, template: RequestTemplate) -> Job:
         """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
@@ -188,18 +200,20 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.engine import Engine
         from airflow_chat_provider.batch.input import open_source
         from airflow_chat_provider.batch.job import Job
+        from airflow_chat_provider.batch.lineage import begun
         from airflow_chat_provider.batch.output.history import History
         from airflow_chat_provider.batch.output.lines import Shape
         from airflow_chat_provider.batch.output.tally import Tally
         from airflow_chat_provider.batch.requests import Requests
         from airflow_chat_provider.schema import load_schema
+        from airflow_chat_provider.task.lineage import named_model
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
         chat = ChatArguments.from_task(self)
         upstream = Upstream(chat.configuration or {})
         connection = upstream.hook(chat).settings
-        schema = load_schema(upstream.schema(chat, connection))
+        schema = load_schema(named_schema := upstream.schema(chat, connection))
         settings = connection._replace(model=upstream.values.get("model") or connection.model)
         wanted = chat.wanted()
         server_memory.warn(wanted)
@@ -208,6 +222,12 @@ class ChatCompletionBatchOperator(RequestOperator):
         if not survey.rows:
             self.log.info("There is nothing to send: %s has no rows", source.name)
         rows = checks.Shard.parse(self.shard).indices(survey.rows)
+        configuration = {
+            "model": named_model(self) or settings.model,
+            "base_url": settings.base_url,
+            "request_schema": named_schema,
+        }
+        self.facts = begun(self, configuration, source, len(rows))
         at_once = int(checks.number("max_concurrency", self.max_concurrency))
         checks.allow_sockets(at_once)
         engine = Engine(
