@@ -7,7 +7,7 @@ its schema is in docs/openlineage.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.openlineage.utils.utils import translate_airflow_asset
@@ -68,8 +68,9 @@ def _facets(facts: Facts) -> dict[str, Any]:
         "usage": facts.usage,
         "rows": facts.rows,
     }
-    given = {name: dict(value) if isinstance(value, Mapping) else value for name, value in known.items() if value}
-    return {KEY: AirflowChatCompletionRunFacet(**given, producer=_PRODUCER)} if given else {}
+    given: dict[str, Any] = {name: value for name, value in known.items() if value}
+    facet: Any = AirflowChatCompletionRunFacet  # whose arguments mypy cannot see where the package is missing
+    return {KEY: facet(**given, producer=_PRODUCER)} if given else {}
 
 
 def _input(file: File) -> InputDataset:

@@ -98,7 +98,7 @@ def test_an_alias_has_the_usage_in_the_events_that_were_added_to_it(run_dag, cha
     alias, asset = AssetAlias("lineage_alias"), Asset("lineage_resolved", uri="file:///lineage/resolved")
 
     @chat_completion(task_id="ask", outlets=[alias])
-    def ask(outlet_events: Any) -> str:
+    def ask(outlet_events: Any = None) -> str:
         outlet_events[alias].add(asset, extra={"note": "mine"})
         return "Hi"
 
@@ -148,7 +148,7 @@ def test_an_operator_inside_another_task_leaves_the_outlets_of_both_alone(run_da
 
     @task(outlets=[ANSWERS])
     def outer() -> None:
-        ChatCompletionOperator(task_id="inner", prompt="Hi", outlets=[ANSWERS]).execute({})  # type: ignore[arg-type]
+        ChatCompletionOperator(task_id="inner", prompt="Hi", outlets=[ANSWERS]).execute({})
 
     airflow = Airflow(run_dag)
     with airflow.dag(default_args={"deferrable": None}):
