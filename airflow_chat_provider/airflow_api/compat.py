@@ -82,6 +82,18 @@ def has_success_listeners() -> bool:
     return bool(manager().hook.on_task_instance_success.get_hookimpls())
 
 
+def hook_lineage_collector() -> Any:
+    """What collects the files that hooks read and write. It does nothing if no plugin reads them."""
+    collector: Any
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector as collector
+    except ImportError:  # before Airflow 3.2
+        from airflow.lineage.hook import (  # type: ignore[import-not-found, no-redef]
+            get_hook_lineage_collector as collector,
+        )
+    return collector()
+
+
 def current_context() -> Any:
     """The context of the task that this process is running; None outside of a task, such as while it parses DAGs."""
     from airflow.sdk import get_current_context

@@ -172,17 +172,28 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            pushes = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
-            xcoms = XComs(context["ti"]) if pushes else None
+            has_own_xcoms = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
+            xcoms = XComs(context["ti"]) if has_own_xcoms else None
             job = self._job(template)
             with span_of(job) as span:
                 manifest, error = job.run(self._background, xcoms)
                 span.error = error
             if xcoms is not None:
                 xcoms.leave(manifest, failed=error is not None)
+            self._tell(context, manifest)
             if error is not None:
                 raise error
             return manifest
+
+    def _tell(self, context: Context, manifest: dict[str, Any]) -> None:
+        """Tell lineage and the task's outlets of what was written."""
+        from airflow_chat_provider.airflow_api.lineage import tell_outlets
+        from airflow_chat_provider.batch.lineage import ended
+        from airflow_chat_provider.task.base import outer_task
+
+        self.facts = ended(self, self.facts, manifest)
+        if outer_task(self, context) is None:  # or the outlets are the outer task's
+            tell_outlets(self, context, self.facts.for_outlets)
 
     def _job(self, template: RequestTemplate) -> Job:
         """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
@@ -193,18 +204,20 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.engine import Engine
         from airflow_chat_provider.batch.input import open_source
         from airflow_chat_provider.batch.job import Job
+        from airflow_chat_provider.batch.lineage import begun
         from airflow_chat_provider.batch.output.history import History
         from airflow_chat_provider.batch.output.lines import Shape
         from airflow_chat_provider.batch.output.tally import Tally
         from airflow_chat_provider.batch.requests import Requests
         from airflow_chat_provider.schema import load_schema
+        from airflow_chat_provider.task.lineage import named_model
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
         chat = ChatArguments.from_task(self)
         upstream = Upstream(chat.configuration or {})
         connection = upstream.hook(chat).settings
-        schema = load_schema(upstream.schema(chat, connection))
+        schema = load_schema(named_schema := upstream.schema(chat, connection))
         settings = connection._replace(model=upstream.values.get("model") or connection.model)
         wanted = chat.wanted()
         server_memory.warn(wanted)
@@ -213,6 +226,12 @@ class ChatCompletionBatchOperator(RequestOperator):
         if not survey.rows:
             self.log.info("There is nothing to send: %s has no rows", source.name)
         rows = checks.Shard.parse(self.shard).indices(survey.rows)
+        configuration = {
+            "model": named_model(self) or settings.model,
+            "base_url": settings.base_url,
+            "request_schema": named_schema,
+        }
+        self.facts = begun(self, configuration, source, len(rows))
         at_once = int(checks.number("max_concurrency", self.max_concurrency))
         checks.allow_sockets(at_once)
         engine = Engine(

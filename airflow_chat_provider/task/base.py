@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, Context
 
+    from airflow_chat_provider.task.lineage import Facts
+
 
 class RequestOperator(BaseOperator):
     """The base of all operators that send a user's requests.
@@ -43,6 +45,8 @@ class RequestOperator(BaseOperator):
     """The template fields that ``_render_request`` renders. A user's subclass may have more."""
     given_by_mapping: Mapping[str, Any] | None = None
     """The arguments that a mapped task was made with; None for any other task."""
+    facts: Facts | None = None
+    """What is known of the work of a running task, for lineage."""
 
     def __new__(cls, **kwargs: Any) -> Self:
         """Keep the arguments of a mapped task, before a user's subclass changes them."""
@@ -143,6 +147,24 @@ class RequestOperator(BaseOperator):
         # an earlier try may have an answer that is paid for.
         if error is not None and current_context() is None and context.get("ti") is not None:
             raise error
+
+    def get_openlineage_facets_on_start(self) -> Any:
+        """What OpenLineage is told before the task runs: the provider's ``OperatorLineage``."""
+        from airflow_chat_provider.task.lineage import before
+        from airflow_chat_provider.task.open_lineage import operator_lineage
+
+        return operator_lineage(before(self))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002 - its XComs are not needed
+        """The same at the end, with the usage, and the files that the task read and wrote."""
+        from airflow_chat_provider.task.lineage import before
+        from airflow_chat_provider.task.open_lineage import operator_lineage
+
+        return operator_lineage(self.facts or before(self), self.inlets, self.outlets)
+
+    def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
+        """The same at the end of a try that failed, as far as it came."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
     def _render_other(self, name: str, context: Any, env: jinja2.Environment) -> None:
         """Render a template field of a user's subclass as Airflow does. What fails is an InvalidRequest."""

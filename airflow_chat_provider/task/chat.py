@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_chat_provider.airflow_api.compat import conf, exceptions, final_errors
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.request.attachments import MAX_BYTES
+from airflow_chat_provider.core.request.attachments import MAX_BYTES, Attachments
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
 from airflow_chat_provider.task.arguments import ARGUMENTS, TEMPLATE_FIELDS, ChatArguments, Try
 from airflow_chat_provider.task.base import RequestOperator, placed
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.core.request.attachments import Attachments
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
     from airflow_chat_provider.durable.entry import Deferred
     from airflow_chat_provider.hooks import ChatCompletionHook
@@ -158,6 +157,7 @@ class ChatCompletionOperator(RequestOperator):
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
         from airflow_chat_provider.task.attachments import located
+        from airflow_chat_provider.task.lineage import Facts
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
 
@@ -189,6 +189,7 @@ class ChatCompletionOperator(RequestOperator):
                 context, files.identity(request), settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
             this = Try(context, arguments, ledger, configuration, replies, located(files, arguments.dag))
+            self.facts = Facts(configuration)
             reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
             return self._conclude(this, dialogue.question, reply)
@@ -298,13 +299,16 @@ class ChatCompletionOperator(RequestOperator):
         """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
         from airflow_chat_provider.task import handoff
+        from airflow_chat_provider.task.lineage import Facts
         from airflow_chat_provider.transport import server_memory
 
         base_url = deferred.configuration["base_url"]
         self._show(deferred.request, base_url)
         ledger = Ledger.resume(context, deferred.ledger)
         replies = found.replies if found.unfinished is None else [*found.replies, found.unfinished]
-        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration, replies)
+        arguments, files = ChatArguments.from_task(self), Attachments.from_dict(deferred.attachments)
+        this = Try(context, arguments, ledger, deferred.configuration, replies, files)
+        self.facts = Facts(this.configuration)
         if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:

@@ -6,10 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow_chat_provider.airflow_api.lineage import note_inputs, tell_outlets
 from airflow_chat_provider.core.answer.result import Outcome, outcome, output_error
 from airflow_chat_provider.core.answer.usage import summary, was_sent
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.arguments import XCOMS
+from airflow_chat_provider.task.base import outer_task
+from airflow_chat_provider.task.lineage import of_call
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.hooks import ChatCompletionHook
     from airflow_chat_provider.schema import SchemaSource
     from airflow_chat_provider.task.arguments import ChatArguments, Try
+    from airflow_chat_provider.task.base import RequestOperator
 
 # ``outcome`` and what it needs are imported with this module, before a request is sent: once an answer is here, a first
 # import may find no file descriptor left.
@@ -91,7 +95,7 @@ class Upstream(NamedTuple):
         }
 
 
-def deliver(task: BaseOperator, this: Try, request: dict[str, Any], reply: Reply) -> Any:
+def deliver(task: RequestOperator, this: Try, request: dict[str, Any], reply: Reply) -> Any:
     """Push what a sanitised reply leaves, and return its value. Raises what is wrong with it, once it is pushed.
 
     Where somebody executes the operator without a running task, nothing is pushed.
@@ -110,6 +114,10 @@ def deliver(task: BaseOperator, this: Try, request: dict[str, Any], reply: Reply
             ti.xcom_push(key=key, value=value)
     elif pushes and "usage" in left.xcoms:
         _push_usage(ti, left.xcoms["usage"])
+    task.facts = facts = of_call(this, left.xcoms.get("usage"))
+    note_inputs(task, (file.uri for file in facts.inputs))
+    if outer_task(task, this.context) is None:  # or the outlets are the outer task's
+        tell_outlets(task, this.context, facts.for_outlets)
     if left.error is not None:
         raise left.error
     if spreads and left.value is not None:

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-LOCKS = ["dev.lock", "next.lock", "oldest.lock"]
+LOCKS = ["dev.lock", "lineage.lock", "next.lock", "oldest.lock"]
 
 
 def requirements(path: Path) -> list[Requirement]:
