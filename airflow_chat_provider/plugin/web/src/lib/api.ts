@@ -1,0 +1,408 @@
+// Airflow's public REST API, read in the session of whoever looks at the page. Nothing here writes.
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+export type Query = Record<string, string | number | boolean | null | undefined | readonly (string | number)[]>;
+
+/** A task instance: what the query of the Conversation page names. */
+export interface Place {
+  dagId: string;
+  runId: string;
+  taskId: string;
+  /** -1 where the task is not mapped. */
+  mapIndex: number;
+}
+
+/** What the pages read of Airflow's answer for a task instance; every version has these. */
+export interface TaskInstance {
+  dag_id: string;
+  dag_run_id: string;
+  task_id: string;
+  map_index: number;
+  state: string | null;
+  try_number: number;
+  max_tries: number;
+  start_date: string | null;
+  end_date: string | null;
+  duration: number | null;
+  queued_when?: string | null;
+  operator: string | null;
+  operator_name?: string | null;
+  task_display_name?: string;
+  dag_display_name?: string;
+  rendered_map_index?: string | null;
+  rendered_fields?: JsonObject;
+  hostname?: string | null;
+  trigger?: JsonObject | null;
+}
+
+/** One line of Airflow's list of XComs, which has no values. */
+export interface XComEntry {
+  key: string;
+  timestamp: string;
+  logical_date: string | null;
+  run_after?: string;
+  map_index: number;
+  task_id: string;
+  dag_id: string;
+  run_id: string;
+  dag_display_name?: string;
+  task_display_name?: string;
+}
+
+export interface Page<T> {
+  items: T[];
+  total: number;
+}
+
+/** The value of an XCom. `elsewhere` is the path at which an object-store backend keeps it. */
+export interface XCom {
+  value: Json;
+  /** The JSON text that is stored, in which numbers have all their digits; null if Airflow gave the value itself. */
+  stored: string | null;
+  timestamp: string | null;
+  bytes: number;
+  elsewhere: string | null;
+  /** False where the stored text is not JSON: it was written by something else, or cut. `value` is that text. */
+  isJson: boolean;
+}
+
+export interface LogLine {
+  event: string;
+  timestamp: string | null;
+  level: string | null;
+  logger: string | null;
+  errors: { type: string; value: string }[];
+}
+
+export type ErrorKind =
+  | "signed-out"
+  | "forbidden"
+  | "missing"
+  | "too-large"
+  | "network"
+  | "server"
+  | "unreadable"
+  | "aborted";
+
+/** Why an answer did not come. `detail` is what Airflow said about it, as text. */
+export class ApiError extends Error {
+  constructor(
+    readonly kind: ErrorKind,
+    readonly detail: string,
+    readonly status: number | null = null,
+    readonly bytes: number | null = null,
+  ) {
+    super(detail || kind);
+    this.name = "ApiError";
+  }
+}
+
+export function isMissing(error: unknown): boolean {
+  return error instanceof ApiError && error.kind === "missing";
+}
+
+export function isAborted(error: unknown): boolean {
+  return error instanceof ApiError && error.kind === "aborted";
+}
+
+export interface Options {
+  signal?: AbortSignal;
+  /** Reading stops above this many bytes, with `too-large`. */
+  maxBytes?: number;
+}
+
+export const MAX_BYTES = 64 * 1024 * 1024;
+const AT_ONCE = 6;
+
+/** Lets so many tasks run at once; the others wait in the order in which they came. */
+export class Limiter {
+  private running = 0;
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(private readonly limit: number = AT_ONCE) {}
+
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (this.running >= this.limit) await new Promise<void>((resolve) => this.waiting.push(resolve));
+    else this.running += 1;
+    try {
+      if (signal?.aborted) throw new ApiError("aborted", "");
+      return await work();
+    } finally {
+      // Whoever waits takes over this one's place, so the count stays.
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.running -= 1;
+    }
+  }
+}
+
+type Fetch = (input: string, init: RequestInit) => Promise<Response>;
+
+export class Api {
+  readonly base: string;
+  private readonly limiter: Limiter;
+  private readonly fetch: Fetch;
+
+  constructor(options: { page?: string; fetch?: Fetch; atOnce?: number } = {}) {
+    // Airflow may be served below a path of a proxy, so the API's address comes from the page's own.
+    this.base = new URL("../api/v2/", options.page ?? location.href).href;
+    this.limiter = new Limiter(options.atOnce ?? AT_ONCE);
+    this.fetch = options.fetch ?? ((input, init) => fetch(input, init));
+  }
+
+  /** The parsed answer. `path` has no leading slash, and its parts are encoded (see `segments`). */
+  async get<T = Json>(path: string, query: Query = {}, options: Options = {}): Promise<T> {
+    const { text } = await this.text(path, query, options);
+    try {
+      return JSON.parse(text) as T;
+    } catch {
+      throw new ApiError("unreadable", "Airflow's answer is not JSON.");
+    }
+  }
+
+  async text(path: string, query: Query = {}, options: Options = {}, accept = "application/json") {
+    return this.limiter.run(async () => {
+      const response = await this.send(path, query, options, accept);
+      const pieces: string[] = [];
+      const decoder = new TextDecoder();
+      const bytes = await readChunks(response, options, (chunk) => pieces.push(decoder.decode(chunk, { stream: true })));
+      pieces.push(decoder.decode());
+      return { text: pieces.join(""), bytes, response };
+    }, options.signal);
+  }
+
+  private async send(path: string, query: Query, options: Options, accept: string): Promise<Response> {
+    let response: Response;
+    try {
+      response = await this.fetch(this.url(path, query), {
+        method: "GET",
+        credentials: "same-origin",
+        // A proxy that signs people in answers with a redirect to another host: that is not an answer of Airflow's.
+        redirect: "manual",
+        cache: "no-store",
+        headers: { accept },
+        signal: options.signal ?? null,
+      });
+    } catch (error) {
+      throw thrown(error, options.signal);
+    }
+    if (response.type === "opaqueredirect") throw new ApiError("signed-out", "Airflow asks to sign in.", 401);
+    if (!response.ok) throw await refused(response);
+    return response;
+  }
+
+  url(path: string, query: Query = {}): string {
+    const url = new URL(path, this.base);
+    for (const [name, value] of Object.entries(query)) {
+      if (value === null || value === undefined) continue;
+      for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(name, String(one));
+    }
+    return url.href;
+  }
+
+  async taskInstance(place: Place, options: Options = {}): Promise<TaskInstance> {
+    return this.get<TaskInstance>(instancePath(place), {}, options);
+  }
+
+  /** All tries, the latest included, oldest first. */
+  async tries(place: Place, options: Options = {}): Promise<TaskInstance[]> {
+    const found = await this.get<JsonObject>(`${instancePath(place)}/tries`, {}, options);
+    const tries = (list(found.task_instances) as unknown as TaskInstance[]).filter((one) => one && one.try_number > 0);
+    return tries.sort((one, other) => one.try_number - other.try_number);
+  }
+
+  async mappedInstances(
+    place: Place,
+    { limit = 50, offset = 0, state }: { limit?: number; offset?: number; state?: string } = {},
+    options: Options = {},
+  ): Promise<Page<TaskInstance>> {
+    const path = `${taskPath(place)}/listMapped`;
+    const found = await this.get<JsonObject>(path, { limit, offset, order_by: "map_index", state }, options);
+    const items = list(found.task_instances) as unknown as TaskInstance[];
+    return { items, total: typeof found.total_entries === "number" ? found.total_entries : items.length };
+  }
+
+  async dag(dagId: string, options: Options = {}): Promise<JsonObject> {
+    return this.get<JsonObject>(`dags/${encodeURIComponent(dagId)}`, {}, options);
+  }
+
+  /** One XCom; `missing` if there is none. */
+  async xcom(place: Place, key: string, options: Options = {}): Promise<XCom> {
+    const path = `${taskPath(place)}/xcomEntries/${encodeURIComponent(key)}`;
+    const { text, bytes } = await this.text(path, { map_index: place.mapIndex }, options);
+    return readXCom(text, bytes);
+  }
+
+  /** One page of the list of XComs of any DAG (`~`), of which Airflow shows what the user may see. */
+  async xcomEntries(query: Query, options: Options = {}): Promise<Page<XComEntry>> {
+    const path = "dags/~/dagRuns/~/taskInstances/~/xcomEntries";
+    const found = await this.get<JsonObject>(path, query, options);
+    const items = list(found.xcom_entries) as unknown as XComEntry[];
+    return { items, total: typeof found.total_entries === "number" ? found.total_entries : items.length };
+  }
+
+  /** Every line of a try's log goes to `take`. Returns whether the log was longer than `maxBytes`. */
+  async log(place: Place, tryNumber: number, take: (line: LogLine) => void, options: Options = {}): Promise<boolean> {
+    const path = `${taskPath(place)}/logs/${tryNumber}`;
+    const query = { map_index: place.mapIndex, full_content: true };
+    return this.limiter.run(async () => {
+      const response = await this.send(path, query, options, "application/x-ndjson");
+      const decoder = new TextDecoder();
+      let rest = "";
+      const split = (text: string) => {
+        const lines = (rest + text).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) if (line) take(readLogLine(line));
+      };
+      try {
+        await readChunks(response, options, (chunk) => split(decoder.decode(chunk, { stream: true })));
+      } catch (error) {
+        if (error instanceof ApiError && error.kind === "too-large") return true;
+        throw error;
+      }
+      split(decoder.decode() + "\n");
+      return false;
+    }, options.signal);
+  }
+}
+
+/** The parts of a path, each encoded. */
+export function segments(...parts: (string | number)[]): string {
+  return parts.map((part) => encodeURIComponent(String(part))).join("/");
+}
+
+export function taskPath(place: Place): string {
+  return `dags/${segments(place.dagId)}/dagRuns/${segments(place.runId)}/taskInstances/${segments(place.taskId)}`;
+}
+
+export function instancePath(place: Place): string {
+  return place.mapIndex >= 0 ? `${taskPath(place)}/${place.mapIndex}` : taskPath(place);
+}
+
+/** Where Airflow's own UI shows it, relative to our pages. */
+export const airflowPages = {
+  root: "../",
+  dag: (place: Place) => `../dags/${segments(place.dagId)}`,
+  run: (place: Place) => `../dags/${segments(place.dagId)}/runs/${segments(place.runId)}`,
+  task(place: Place, tab = ""): string {
+    const mapped = place.mapIndex >= 0 ? `/mapped/${place.mapIndex}` : "";
+    return `${airflowPages.run(place)}/tasks/${segments(place.taskId)}${mapped}${tab && `/${tab}`}`;
+  },
+  log: (place: Place, tryNumber: number) => `${airflowPages.task(place)}?try_number=${tryNumber}`,
+  xcoms: (place: Place) => airflowPages.task(place, "xcom"),
+};
+
+/** The Conversation page of a task instance, relative to our pages. */
+export function conversationPage(place: Place): string {
+  const query = new URLSearchParams({ dag_id: place.dagId, run_id: place.runId, task_id: place.taskId });
+  if (place.mapIndex >= 0) query.set("map_index", String(place.mapIndex));
+  return `conversation?${query}`;
+}
+
+const STORE_PATH = /^[a-z][a-z0-9+.-]*:\/\/\S+$/i;
+
+/** What Airflow says of an XCom: its value is JSON text, or the value itself. */
+export function readXCom(text: string, bytes: number): XCom {
+  let entry: JsonObject;
+  try {
+    entry = JSON.parse(text) as JsonObject;
+  } catch {
+    throw new ApiError("unreadable", "Airflow's answer is not JSON.");
+  }
+  const stored = entry.value ?? null;
+  let value: Json = stored;
+  let isJson = true;
+  if (typeof stored === "string") {
+    try {
+      value = JSON.parse(stored) as Json;
+    } catch {
+      isJson = false;
+    }
+  }
+  const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;
+  const timestamp = asText(entry.timestamp);
+  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && isJson ? stored : null };
+}
+
+export function readLogLine(line: string): LogLine {
+  let found: Json;
+  try {
+    found = JSON.parse(line) as Json;
+  } catch {
+    found = line;
+  }
+  if (!isObject(found)) {
+    return { event: typeof found === "string" ? found : line, timestamp: null, level: null, logger: null, errors: [] };
+  }
+  const errors = list(found.error_detail)
+    .filter(isObject)
+    .map((one) => ({ type: asText(one.exc_type) ?? "Error", value: asText(one.exc_value) ?? "" }));
+  return {
+    event: asText(found.event) ?? asText(found.content) ?? "",
+    timestamp: asText(found.timestamp),
+    level: asText(found.level),
+    logger: asText(found.logger),
+    errors,
+  };
+}
+
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+export function list(value: Json | undefined): Json[] {
+  return Array.isArray(value) ? value : [];
+}
+
+/** The text, or null for anything else. */
+export function asText(value: Json | undefined): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+async function readChunks(response: Response, options: Options, take: (chunk: Uint8Array) => void): Promise<number> {
+  const limit = options.maxBytes ?? MAX_BYTES;
+  const stated = Number(response.headers.get("content-length"));
+  // A log that is too long is read as far as it goes; so only what is read counts, except where the size is known.
+  let bytes = 0;
+  const reader = response.body?.getReader();
+  if (!reader) return 0;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return bytes;
+      bytes += value.byteLength;
+      take(value);
+      if (bytes > limit) {
+        void reader.cancel().catch(() => undefined);
+        throw new ApiError("too-large", "", null, Math.max(bytes, stated || 0));
+      }
+    }
+  } catch (error) {
+    throw error instanceof ApiError ? error : thrown(error, options.signal);
+  }
+}
+
+function thrown(error: unknown, signal?: AbortSignal): ApiError {
+  if (signal?.aborted) return new ApiError("aborted", "");
+  return new ApiError("network", error instanceof Error ? error.message : String(error));
+}
+
+async function refused(response: Response): Promise<ApiError> {
+  const detail = await said(response);
+  const kinds: Record<number, ErrorKind> = { 401: "signed-out", 403: "forbidden", 404: "missing", 413: "too-large" };
+  // Airflow answers 403 to a token that it cannot read, e.g. after its secret key was changed.
+  const invalid = response.status === 403 && detail === "Invalid JWT token";
+  return new ApiError(invalid ? "signed-out" : (kinds[response.status] ?? "server"), detail, response.status);
+}
+
+async function said(response: Response): Promise<string> {
+  try {
+    const found = JSON.parse((await response.text()).slice(0, 100_000)) as Json;
+    const detail = isObject(found) ? found.detail : null;
+    if (detail === null || detail === undefined) return "";
+    return (typeof detail === "string" ? detail : JSON.stringify(detail)).slice(0, 1000);
+  } catch {
+    return "";
+  }
+}
