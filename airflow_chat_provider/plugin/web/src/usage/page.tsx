@@ -4,13 +4,12 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { Api } from "../lib/api";
 import { CopyButton, Notice } from "../lib/components";
 import { followTheme } from "../lib/theme";
-import { overTime, type Row, total } from "./aggregate";
+import { type Estimate, estimate, overTime, type Row, total } from "./aggregate";
 import { type Cache, openCache } from "./cache";
 import { Controls } from "./controls";
 import { Failures } from "./failures";
 import { Plots } from "./plots";
 import { ReadingState } from "./progress";
-import { failureCount } from "./reading";
 import { Reader, type Scope, type Snapshot } from "./reader";
 import { UsageTable } from "./table";
 import { bucketEdges, unitFor, zoneName } from "./time";
@@ -82,8 +81,7 @@ function covers(have: Scope, wanted: Scope, complete: boolean): boolean {
 function isIn(row: Row, { dag, task, model, outcome }: View): boolean {
   if ((dag && row.dagId !== dag) || (task && row.taskId !== task) || (model && row.usage.model !== model)) return false;
   if (!outcome) return true;
-  const failed = failureCount(row.usage);
-  return outcome === "failed" ? Boolean(failed) : failed === 0;
+  return outcome === "failed" ? Boolean(row.usage.failed) : row.usage.failed === 0;
 }
 
 export function Page() {
@@ -99,6 +97,7 @@ export function Page() {
   );
   const models = useMemo(() => [...new Set(snapshot?.rows.map((row) => row.usage.model))].filter((name) => name !== null), [snapshot]);
   const all = useMemo(() => total(rows), [rows]);
+  const whole = useMemo(() => snapshot && wholeOf(snapshot, rows), [rows]);
   const span = spanOf(view, now);
   const data = useMemo(() => {
     const unit = unitFor(span);
@@ -127,7 +126,7 @@ export function Page() {
       {complete && !rows.length ? <Nothing view={view} any={Boolean(snapshot?.rows.length)} /> : null}
       {rows.length ? (
         <>
-          <Totals all={all} scale={scaleOf(snapshot!)} />
+          <Totals all={all} whole={whole} />
           <Plots data={data} theme={theme} />
           <UsageTable rows={rows} view={view} change={change} complete={complete} />
         </>
@@ -140,8 +139,12 @@ export function Page() {
 const ENOUGH = 200;
 
 /** A sample by chance, spread over the range, tells what all of it may be. */
-function scaleOf({ stage, total: there, read }: Snapshot): number | null {
-  return stage === "done" || there === null || read < ENOUGH || read >= there ? null : there / read;
+function wholeOf({ stage, total: there, read, listed, strata }: Snapshot, rows: Row[]): Estimate | null {
+  if (stage === "done" || there === null || read < ENOUGH || read >= there) return null;
+  return estimate(rows, (name) => {
+    const counts = strata.get(name);
+    return counts?.read ? (counts.listed / counts.read) * (there / listed) : 1;
+  });
 }
 
 /** What there is, also from earlier ranges and filters: so that another DAG can be chosen. */

@@ -61,7 +61,7 @@ export const SHAPES: Shape[] = [
       { label: "p95", colour: "--plot-4", value: (group) => group.p95 },
     ],
     format: duration,
-    axis: duration,
+    axis: shortDuration,
   },
 ];
 
@@ -116,7 +116,7 @@ function Plot({ shape, data }: { shape: Shape; data: PlotData }) {
   );
 }
 
-const HEIGHT = 180;
+const HEIGHT = 170;
 
 /** The legend, with the values under the pointer where there is one. */
 function Reading({ shape, data, at }: { shape: Shape; data: PlotData; at: number | null }) {
@@ -209,12 +209,18 @@ function optionsFor(shape: Shape, data: { current: PlotData }, width: number, ho
       y: { range: (_, __, high) => [0, high > 0 ? high * 1.05 : 1] },
     },
     axes: [
-      { ...axis, grid: { show: false }, space: 64, values: (_, splits, __, ___, increment) => timeLabels(splits, increment) },
+      { ...axis, grid: { show: false }, space: 64, size: 30, values: (_, splits, __, ___, increment) => timeLabels(splits, increment) },
       { ...axis, size: 58, values: (_, splits) => splits.map((value) => shape.axis(value)) },
     ],
     series: [{}, ...series],
     hooks: { setCursor: [(self) => hover(self.cursor.idx ?? null)] },
   };
+}
+
+function shortDuration(value: unknown): string {
+  const seconds = Number(value);
+  if (seconds < 60) return seconds ? duration(seconds) : "0 s";
+  return seconds < 5400 ? `${count(seconds / 60)} min` : `${count(seconds / 3600)} h`;
 }
 
 const DAYS = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });

@@ -14,7 +14,7 @@ import {
   type XCom,
   type XComEntry,
 } from "../lib/api";
-import type { Row } from "./aggregate";
+import { type Row, stratum } from "./aggregate";
 import type { Cache, Entry, Listed } from "./cache";
 import { readUsage, type Usage, type Without } from "./reading";
 import type { Span } from "./time";
@@ -42,6 +42,8 @@ export interface Snapshot {
   forbidden: string[];
   /** What there is by DAG and task, known from the list alone. */
   names: Map<string, Map<string, number>>;
+  /** How many of each task's entries (see `stratum`) are known to be there, and how many were read. */
+  strata: Map<string, { listed: number; read: number }>;
   /** Values that were requested so far, and in how many milliseconds: what remains can be guessed from it. */
   requested: number;
   elapsed: number;
@@ -50,6 +52,7 @@ export interface Snapshot {
 const PAGE = 1000; // Airflow gives 100 at most, unless [api] maximum_page_limit says otherwise
 const AT_ONCE = 6; // browsers open no more connections to one server
 const LISTING = 2; // of these
+const PLENTY = 500; // entries that wait for their value
 const FAILURES = 5; // one after the other: then the reading stops
 const KEEP = 100; // values that are put into the cache together
 const LARGEST = 1_000_000; // bytes of an answer: a usage takes a few hundred
@@ -70,6 +73,7 @@ export class Reader {
   private readonly results = new Map<string, Usage | Without>();
   private readonly rows: Row[] = [];
   private readonly without: Record<Without, number> = { "not-ours": 0, elsewhere: 0, gone: 0, forbidden: 0, unread: 0 };
+  private readonly strata = new Map<string, { listed: number; read: number }>();
   private readonly names = new Map<string, Map<string, number>>();
   private readonly dags = new Map<string, "asked" | "readable" | "forbidden">();
   /** Entries of a DAG of which nobody knows yet whether it can be read. */
@@ -98,11 +102,11 @@ export class Reader {
   constructor(private readonly options: Setup) {}
 
   get snapshot(): Snapshot {
-    const { stage, error, rows, total, without, names, requested, cached } = this;
+    const { stage, error, rows, total, without, names, strata, requested, cached } = this;
     const forbidden = [...this.dags].filter(([, state]) => state === "forbidden").map(([dag]) => dag);
     const [listed, read] = [this.entries.size, this.results.size];
     const elapsed = this.elapsed + (this.since === null ? 0 : this.now() - this.since);
-    return { stage, error, rows, total, listed, read, cached, without, forbidden, names, requested, elapsed };
+    return { stage, error, rows, total, listed, read, cached, without, forbidden, names, strata, requested, elapsed };
   }
 
   async start(): Promise<void> {
@@ -212,6 +216,10 @@ export class Reader {
     const id = entryId(entry);
     if (this.entries.has(id)) return;
     this.entries.set(id, entry);
+    const key = stratum(entry);
+    const counts = this.strata.get(key);
+    if (counts) counts.listed += 1;
+    else this.strata.set(key, { listed: 1, read: 0 });
     const tasks = this.names.get(entry.dagId) ?? new Map<string, number>();
     tasks.set(entry.taskId, (tasks.get(entry.taskId) ?? 0) + 1);
     this.names.set(entry.dagId, tasks);
@@ -270,7 +278,8 @@ export class Reader {
   private nextWork(): (() => Promise<void>) | null {
     const first = this.first.shift();
     if (first) return () => this.readValue(first);
-    if (this.pages.length && (this.listing < LISTING || !this.waiting.length)) {
+    const listing = this.waiting.length < PLENTY ? LISTING : 1; // a page costs the server ten times what a value does
+    if (this.pages.length && (this.listing < listing || !this.waiting.length)) {
       const number = this.pages.shift()!;
       return () => this.readPage(number);
     }
@@ -365,6 +374,7 @@ export class Reader {
     const id = entryId(entry);
     if (this.results.has(id)) return;
     this.results.set(id, value);
+    this.strata.get(stratum(entry))!.read += 1;
     if (typeof value === "string") this.without[value] += 1;
     else {
       const { dagId, runId, taskId, mapIndex, time } = entry;

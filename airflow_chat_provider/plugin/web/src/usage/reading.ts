@@ -25,6 +25,8 @@ export interface Usage extends Record<CountName, Count> {
   model: string | null;
   /** From kind to count; null where nothing is said about failures. */
   failures: Record<string, number> | null;
+  /** The sum of these. */
+  failed: Count;
 }
 
 /** Why an entry of the list has no usage. */
@@ -51,11 +53,13 @@ export function readUsage(xcom: XCom): Usage | Without {
   if (!ours && counts.requests && !counts.input_tokens && !counts.output_tokens) {
     for (const name of TOKENS) counts[name] = null;
   }
+  const failures = readFailures(value.errors, ours, counts.requests);
   return {
     ...counts,
     foreign: !ours,
     model: typeof value.model === "string" && value.model ? value.model.slice(0, LONGEST_NAME) : null,
-    failures: readFailures(value.errors, ours, counts.requests),
+    failures,
+    failed: failures && Object.values(failures).reduce((sum, count) => sum + count, 0),
   };
 }
 
@@ -80,8 +84,4 @@ function readFailures(errors: Json | undefined, ours: boolean, requests: Count):
     if (count) found[kind.slice(0, LONGEST_NAME)] = count;
   }
   return found;
-}
-
-export function failureCount(usage: Usage): Count {
-  return usage.failures && Object.values(usage.failures).reduce((sum, count) => sum + count, 0);
 }

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { cost, count, duration, percent, shortCount, UNKNOWN } from "../lib/format";
-import type { Group, Sum } from "./aggregate";
+import type { Estimate, Group, Sum, SumName } from "./aggregate";
 
 /** How a sum is written: with "at least" where part of it is unknown. */
 export function SumText({ sum, format }: { sum: Sum; format: (value: unknown) => string }) {
@@ -20,31 +20,31 @@ export function SumText({ sum, format }: { sum: Sum; format: (value: unknown) =>
 
 interface TotalsProps {
   all: Group;
-  /** How many times as much there is as was read; null where all was, or too little to tell. */
-  scale: number | null;
+  /** What it may be in all; null where all was read, or too little to tell. */
+  whole: Estimate | null;
 }
 
-export function Totals({ all, scale }: TotalsProps) {
+export function Totals({ all, whole }: TotalsProps) {
   const part = (what: Sum, whole: Sum, name: string) =>
     what.sum === null || !whole.sum ? null : `${shortCount(what.sum)} ${name} (${percent(what.sum, whole.sum)})`;
-  const guess = (sum: Sum, format: (value: unknown) => string) =>
-    scale === null || sum.sum === null ? null : `about ${format(rounded(sum.sum * scale))} in all, if the rest is alike`;
+  const guess = (name: SumName, format: (value: unknown) => string) =>
+    whole === null || whole[name] === null ? null : `about ${format(rounded(whole[name]))} in all, if the rest is alike`;
   const kinds = [...all.kinds].sort(([, one], [, other]) => other - one);
   return (
     <dl class="totals" aria-label="Totals of what was read">
-      <Total name="Calls answered" guess={guess(all.requests, shortCount)} notes={[calls(all)]}>
+      <Total name="Calls answered" guess={guess("requests", shortCount)} notes={[calls(all)]}>
         <SumText sum={all.requests} format={count} />
       </Total>
-      <Total name="Failures" guess={guess(all.failed, shortCount)} notes={kinds.slice(0, 3).map(([kind, number]) => `${kind} × ${count(number)}`)}>
+      <Total name="Failures" guess={guess("failed", shortCount)} notes={kinds.slice(0, 3).map(([kind, number]) => `${kind} × ${count(number)}`)}>
         <SumText sum={all.failed} format={count} />
       </Total>
-      <Total name="Tokens in" guess={guess(all.input_tokens, shortCount)} notes={[part(all.cache_read_tokens, all.input_tokens, "from cache")]}>
+      <Total name="Tokens in" guess={guess("input_tokens", shortCount)} notes={[part(all.cache_read_tokens, all.input_tokens, "from cache")]}>
         <SumText sum={all.input_tokens} format={count} />
       </Total>
-      <Total name="Tokens out" guess={guess(all.output_tokens, shortCount)} notes={[part(all.reasoning_tokens, all.output_tokens, "reasoning")]}>
+      <Total name="Tokens out" guess={guess("output_tokens", shortCount)} notes={[part(all.reasoning_tokens, all.output_tokens, "reasoning")]}>
         <SumText sum={all.output_tokens} format={count} />
       </Total>
-      <Total name="Cost" guess={guess(all.cost, cost)} notes={[all.cost.sum === null ? "no server states it" : "in the servers' currency"]}>
+      <Total name="Cost" guess={guess("cost", cost)} notes={[all.cost.sum === null ? "no server states it" : "in the servers' currency"]}>
         <SumText sum={all.cost} format={cost} />
       </Total>
       <Total name="Duration, p50" guess={null} notes={[all.p95 === null ? null : `p95 ${duration(all.p95)}`]}>
