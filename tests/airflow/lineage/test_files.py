@@ -54,9 +54,13 @@ def test_in_an_object_store_the_output_is_the_folder(batch, store, collected):
     bucket = Path(tempfile.mkdtemp(dir=store))
     (bucket / "rows.jsonl").write_bytes(batch.input.read_bytes())
     url = f"memory://{bucket.name}"
-    batch.run(input=ObjectStoragePath(f"{url}/rows.jsonl"), output=f"{url}/out/")
-    assert collected.inputs == [f"{url}/rows.jsonl"]
-    assert collected.outputs == [f"{url}/out"]
+    path = ObjectStoragePath(f"{url}/rows.jsonl")
+    batch.run(input=path, output=f"{url}/out/")
+    with path.open() as file:
+        file.read()
+    by_batch, by_path = collected.inputs
+    assert by_batch == by_path
+    assert collected.outputs == [by_path.replace("rows.jsonl", "out")]
 
 
 def test_each_shard_has_an_output_of_its_own(batch, collected):
