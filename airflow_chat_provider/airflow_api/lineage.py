@@ -49,12 +49,12 @@ def tell_outlets(task: BaseOperator, context: Mapping[str, Any], told: Mapping[s
     An alias has only the events that were added to it; ``outlet_events[alias].extra`` is for who adds one later. Never
     raises.
     """
-    if not task.outlets:
+    events: Any = context.get("outlet_events")
+    if not task.outlets or events is None:  # no task is running
         return
     from airflow.sdk import AssetAlias
 
-    events = context.get("outlet_events")
-    for outlet in task.outlets if events is not None else ():  # it is None where no task runs
+    for outlet in task.outlets:
         try:
             accessor = events[outlet]
             if isinstance(outlet, AssetAlias) and not alias_events_hold_objects():
