@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
-    from airflow_chat_provider.transport.session import AsyncSession, AsyncStream, Session, Stream
+    from airflow_chat_provider.transport.driver import AsyncStream, Stream
+    from airflow_chat_provider.transport.session import AsyncSession, Session
 
 
 class ChatCompletionHook(BaseHook):

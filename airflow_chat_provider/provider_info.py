@@ -55,6 +55,28 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {name: _form_field(field) for name, field in FIELDS.items()},
             },
         ],
+        "config": {
+            "chat": {
+                "description": "What the traces of chat completions tell, where Airflow's traces are on.",
+                "options": {
+                    "trace_content": _switch(
+                        "Have prompts and answers in the spans of calls. Whoever sees the traces can read them then."
+                    ),
+                    "trace_rows": _switch("Have a span for each call of a batch, and not for the batch alone."),
+                },
+            },
+        },
+    }
+
+
+def _switch(description: str) -> dict[str, Any]:
+    """An option of Airflow's configuration that is off by default."""
+    return {
+        "description": description,
+        "version_added": None,
+        "type": "boolean",
+        "example": "True",
+        "default": "False",
     }
 
 

@@ -25,6 +25,7 @@ from airflow_chat_provider.durable.journal import Journal, Overtaken
 from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
 from airflow_chat_provider.transport.call_log import duration
+from airflow_chat_provider.transport.observer import under
 from airflow_chat_provider.transport.open_files import allow_all
 from airflow_chat_provider.transport.server_memory import learn
 from airflow_chat_provider.transport.session import AsyncSession
@@ -54,7 +55,8 @@ class ChatCompletionTrigger(BaseTrigger):
 
     It also ends the task, unless that needs code of the DAG's. Airflow stores and logs the arguments in clear, so they
     only say which task instance this works for; the event for a worker says in one word what became of the call.
-    ``expires``: when the task's execution_timeout ends, in epoch seconds.
+    ``expires``: when the task's execution_timeout ends, in epoch seconds. ``traceparent``: the span that those of the
+    calls belong under, by W3C's Trace Context; None without traces.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ChatCompletionTrigger(BaseTrigger):
         try_number: int = 1,
         on_uncertain: str = "fail",
         expires: float | None = None,
+        traceparent: str | None = None,
         version: int = VERSION,
         **unknown: Any,  # noqa: ARG002 - those of a newer version; run() then ends as "outdated"
     ) -> None:
@@ -75,6 +78,7 @@ class ChatCompletionTrigger(BaseTrigger):
         self.journal = Journal.from_slot(Slot(KEY, dag_id, run_id, task_id, map_index), try_number)
         self.on_uncertain = on_uncertain
         self.expires = expires
+        self.traceparent = traceparent
         self.version = version
         self.owner = uuid.uuid4().hex
         self._under_way = False
@@ -82,6 +86,7 @@ class ChatCompletionTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class's path and the arguments to make it anew."""
+        traced = {"traceparent": self.traceparent} if self.traceparent else {}
         return (
             "airflow_chat_provider.triggers.ChatCompletionTrigger",
             {
@@ -89,6 +94,7 @@ class ChatCompletionTrigger(BaseTrigger):
                 "try_number": self.try_number,
                 "on_uncertain": self.on_uncertain,
                 "expires": self.expires,
+                **traced,
                 "version": self.version,
             },
         )
@@ -149,7 +155,7 @@ class ChatCompletionTrigger(BaseTrigger):
         except _Ends as ends:
             return ends.how
         except ChatCompletionError as error:  # of the connection, which may have changed or gone meanwhile
-            failed = Reply(None, None, error=error)
+            failed = Reply(None, None, attempts=0, error=error)
             return "done" if await self._keep(failed, record.dump(failed)) else "unstored"
         return await self._ended(talk)
 
@@ -160,7 +166,10 @@ class ChatCompletionTrigger(BaseTrigger):
         )
         session = AsyncSession(limited(known, deferred.limits, self.log), self.log)
         try:
-            await adrive(talk, partial(self._call, session), lambda reply: self._examined(partial(talk.take, reply)))
+            with under(self.traceparent):
+                await adrive(
+                    talk, partial(self._call, session), lambda reply: self._examined(partial(talk.take, reply))
+                )
         finally:
             await session.aclose()
 

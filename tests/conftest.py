@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,40 @@ def log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) ->
     from tests.support.calling import Log
 
     return Log(capsys, caplog)
+
+
+@pytest.fixture
+def statsd() -> Iterator[Any]:
+    """A statsd server, to which this process sends Airflow's metrics: see ``Statsd``."""
+    from tests.support import telemetry
+
+    server = telemetry.Statsd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(telemetry.STATSD_CLIENT)
+        for name, value in server.settings.items():
+            patch.setenv(name, value)
+        telemetry.restart_stats()
+        telemetry.forget()
+        yield server
+    server.close()
+    telemetry.restart_stats()
+    telemetry.forget()
+
+
+@pytest.fixture
+def traces() -> Iterator[Any]:
+    """Airflow's traces are on, and stay in this process: see ``Traces``."""
+    from opentelemetry import trace
+
+    from tests.support import telemetry
+
+    found = telemetry.Traces()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__TRACES__OTEL_ON", "True")
+        patch.setattr(trace, "_TRACER_PROVIDER", found.provider)
+        telemetry.forget()
+        yield found
+    telemetry.forget()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -63,6 +64,14 @@ def loop_reaches_airflow() -> bool:
     return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
 
 
+def threads_reach_airflow() -> bool:
+    """May a thread talk to Airflow while another one does? Not in the first versions, nor in ``dag.test()``."""
+    from airflow.sdk.execution_time import task_runner
+
+    channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return channel is None or hasattr(channel, "_thread_lock")
+
+
 def has_success_listeners() -> bool:
     """Does a plugin, such as OpenLineage's, listen for tasks that succeed in workers?"""
     manager: Any
@@ -100,6 +109,41 @@ def current_context() -> Any:
         return get_current_context()
     except (RuntimeError, exceptions.AirflowException):
         return None
+
+
+def stats() -> Any:
+    """Airflow's own metrics, with ``incr`` and ``timing``; None where they are off."""
+    switches = ("statsd_on", "statsd_datadog_enabled", "otel_on")
+    if not any(conf.getboolean("metrics", name, fallback=False) for name in switches):
+        return None
+    try:
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:  # before Airflow 3.2
+        from airflow.stats import Stats
+
+        return Stats
+    # From 3.2 on there are two of these: Airflow sets up the first one in a task's process, the second in a triggerer.
+    for place in ("airflow.sdk._shared", "airflow._shared"):
+        module = sys.modules.get(f"{place}.observability.metrics.stats")
+        if getattr(module, "_factory", None) or getattr(getattr(module, "Stats", None), "factory", None):
+            return module.Stats  # type: ignore[union-attr]
+    return Stats
+
+
+def tracer(name: str, version: str) -> Any:
+    """OpenTelemetry's tracer if Airflow's traces are on; None if not, and then OpenTelemetry is not imported."""
+    if not conf.getboolean("traces", "otel_on", fallback=False):
+        return None
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, trace.ProxyTracerProvider):
+        return provider.get_tracer(name, version)
+    try:
+        from airflow.traces.tracer import Trace  # type: ignore[import-not-found]
+    except ImportError:  # from Airflow 3.2 on its provider is everybody's; this process has none
+        return None
+    return Trace.get_tracer(name)
 
 
 def literal_module() -> str:

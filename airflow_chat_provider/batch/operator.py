@@ -158,7 +158,9 @@ class ChatCompletionBatchOperator(RequestOperator):
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
         from airflow_chat_provider.batch.engine import Background
-        from airflow_chat_provider.task.base import known_context
+        from airflow_chat_provider.batch.trace import span_of
+        from airflow_chat_provider.batch.xcoms import XComs
+        from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
 
         context = known_context(context)
@@ -170,26 +172,28 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            manifest, error = self._job(template).run(self._background)
-            self._leave(context, manifest, has_failed=error is not None)
+            has_own_xcoms = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
+            xcoms = XComs(context["ti"]) if has_own_xcoms else None
+            job = self._job(template)
+            with span_of(job) as span:
+                manifest, error = job.run(self._background, xcoms)
+                span.error = error
+            if xcoms is not None:
+                xcoms.leave(manifest, failed=error is not None)
+            self._tell(context, manifest)
             if error is not None:
                 raise error
             return manifest
 
-    def _leave(self, context: Context, manifest: dict[str, Any], *, has_failed: bool) -> None:
-        """Push the XComs beside the value that is returned, and tell of what was written."""
+    def _tell(self, context: Context, manifest: dict[str, Any]) -> None:
+        """Tell lineage and the task's outlets of what was written."""
         from airflow_chat_provider.airflow_api.lineage import tell_outlets
         from airflow_chat_provider.batch.lineage import ended
         from airflow_chat_provider.task.base import outer_task
 
         self.facts = ended(self, self.facts, manifest)
-        if outer_task(self, context) is not None:  # its XComs and outlets are not this one's
-            return
-        tell_outlets(self, context, self.facts.for_outlets)
-        if self.do_xcom_push and context.get("ti") is not None:
-            context["ti"].xcom_push(key="usage", value=manifest["usage"])
-            if has_failed:
-                context["ti"].xcom_push(key="return_value", value=manifest)
+        if outer_task(self, context) is None:  # or the outlets are the outer task's
+            tell_outlets(self, context, self.facts.for_outlets)
 
     def _job(self, template: RequestTemplate) -> Job:
         """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.

@@ -10,8 +10,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.attachments import files_of
+from airflow_chat_provider.batch.caller import Hopeless
 from airflow_chat_provider.batch.input import Row, body_of, row_error
-from airflow_chat_provider.batch.pace import Hopeless
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments
 from airflow_chat_provider.task.attachments import located

@@ -103,3 +103,35 @@ def server_at(base_url: str | None) -> Server:
     if host.endswith("aiplatform.googleapis.com"):
         return _GEMINI
     return _OLLAMA if port == _OLLAMA_PORT else _OTHER
+
+
+# What OpenTelemetry's conventions call the providers whose hosts these are. They call all that speak OpenAI's dialect
+# "openai" if no more is known.
+_PROVIDERS = {
+    "api.anthropic.com": "anthropic",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+}
+_PROVIDER_SUFFIXES = {
+    ".openai.azure.com": "azure.ai.openai",
+    ".openai.azure.us": "azure.ai.openai",
+    ".services.ai.azure.com": "azure.ai.inference",
+    ".cognitiveservices.azure.com": "azure.ai.openai",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    ".amazonaws.com": "aws.bedrock",
+    ".ml.cloud.ibm.com": "ibm.watsonx.ai",
+}
+
+
+def provider_at(host: str) -> str:
+    """``gen_ai.provider.name`` of the server with this host name."""
+    named = (name for suffix, name in _PROVIDER_SUFFIXES.items() if host.endswith(suffix))
+    return _PROVIDERS.get(host) or next(named, "openai")

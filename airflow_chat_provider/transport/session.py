@@ -5,28 +5,24 @@ A session needs nothing but settings and knows nothing of Airflow. The hook, the
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import random
-import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
-from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import Reply
-from airflow_chat_provider.core.call.exchange import exchange, salvaged
-from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Response, Result, Send, Sleep
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, TransportError
+from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call
+from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, encoded, quotable
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
-from airflow_chat_provider.transport.aside import by_size
 from airflow_chat_provider.transport.call_log import CallLog
-from airflow_chat_provider.transport.client import AsyncClient, AsyncLive, Client, Guard, Live
+from airflow_chat_provider.transport.client import AsyncClient, Client, Guard
+from airflow_chat_provider.transport.driver import AsyncStream, Exchange, Note, Stream
+from airflow_chat_provider.transport.observer import NOBODY, Watch, get_ready, watched
 from airflow_chat_provider.transport.server_memory import note_refusal, variants
 
 if TYPE_CHECKING:
@@ -34,10 +30,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
     from airflow_chat_provider.core.types import JSONObject
-
-Exchange: TypeAlias = "Generator[Send | Sleep, Result, Reply]"
-Note: TypeAlias = Callable[[Send | Sleep, float], Awaitable[None]]
-"""Awaited before each step of an exchange, with the seconds since it began."""
 
 
 def prepared(request: Any, settings: Settings, schema: RequestSchema | None) -> tuple[JSONObject, list[str]]:
@@ -99,7 +91,7 @@ def _unsent(error: ChatCompletionError, attachments: Attachments) -> Reply:
     """The reply to a request whose attachments could not be read. Without attachments the error is raised."""
     if not attachments:
         raise error
-    return Reply(None, None, error=error)
+    return Reply(None, None, attempts=0, error=error)
 
 
 class _BaseSession:
@@ -136,6 +128,7 @@ class Session(_BaseSession):
     def __init__(self, settings: Settings, log: Log | None = None) -> None:
         super().__init__(settings, log)
         self.client = Client(settings)
+        self._current: Stream | None = None
 
     def send(
         self,
@@ -149,29 +142,39 @@ class Session(_BaseSession):
             call = call_for(request, self.settings, attachments)
         except ChatCompletionError as error:
             return _unsent(error, attachments)
-        reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log)
+        with watched(self.settings, request) as watch:
+            reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log, watch)
+            watch.ended(reply)
         self.finished(request, reply)
         return reply
 
-    def run(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> Reply:
+    def run(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None, watch: Watch = NOBODY) -> Reply:
         """Make the attempts and waits of an exchange; without ``log``, in silence."""
-        call = Stream(self.client, steps, headers, log)
+        self._current = call = Stream(self.client, steps, headers, log, watch)
         call.open(hand_over=False)
+        self._current = None
         return call.reply
+
+    def unfinished(self) -> Reply | None:
+        """The last call as far as it came, without status and error, if an exception broke in on it; else None."""
+        return None if self._current is None else self._current.so_far()
 
     @contextlib.contextmanager
     def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> Iterator[Stream]:
         """One call of a prepared request whose chunks are wanted as they come. Raises the error of a failed call."""
-        call = Stream(self.client, self._exchange(request), call_headers(request, idempotency_key), self._call_log)
-        try:
-            call.open()
-            if call.over:
-                call.reply.raise_for_error()
-            yield call
-        finally:
-            call.close()
-            if call.over:
-                self.finished(request, self.log_doubts(call.reply))
+        headers = call_headers(request, idempotency_key)
+        with watched(self.settings, request) as watch:
+            call = Stream(self.client, self._exchange(request), headers, self._call_log, watch)
+            try:
+                call.open()
+                if call.over:
+                    call.reply.raise_for_error()
+                yield call
+            finally:
+                call.close()
+                if call.over:
+                    watch.ended(call.reply)
+                    self.finished(request, self.log_doubts(call.reply))
 
 
 class AsyncSession(_BaseSession):
@@ -197,14 +200,17 @@ class AsyncSession(_BaseSession):
         except ChatCompletionError as error:
             return _unsent(error, attachments)
         headers = call_headers(request, idempotency_key)
-        stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard)
-        await stream.open(hand_over=False)
+        await get_ready()
+        with watched(self.settings, request) as watch:
+            stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard, watch)
+            await stream.open(hand_over=False)
+            watch.ended(stream.reply)
         self.finished(request, stream.reply)
         return stream.reply
 
-    async def run(self, steps: Exchange, headers: dict[str, str]) -> Reply:
+    async def run(self, steps: Exchange, headers: dict[str, str], watch: Watch = NOBODY) -> Reply:
         """Make the attempts and waits of an exchange in silence: a batch has a line for many calls."""
-        call = AsyncStream(self._client, steps, headers)
+        call = AsyncStream(self._client, steps, headers, watch=watch)
         await call.open(hand_over=False)
         return call.reply
 
@@ -212,168 +218,20 @@ class AsyncSession(_BaseSession):
     async def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> AsyncIterator[AsyncStream]:
         """``Session.stream`` for an event loop."""
         headers = call_headers(request, idempotency_key)
-        call = AsyncStream(self._client, self._exchange(request), headers, self._call_log)
-        try:
-            await call.open()
-            if call.over:
-                call.reply.raise_for_error()
-            yield call
-        finally:
-            await call.aclose()
-            if call.over:
-                self.finished(request, self.log_doubts(call.reply))
+        await get_ready()
+        with watched(self.settings, request) as watch:
+            call = AsyncStream(self._client, self._exchange(request), headers, self._call_log, watch=watch)
+            try:
+                await call.open()
+                if call.over:
+                    call.reply.raise_for_error()
+                yield call
+            finally:
+                await call.aclose()
+                if call.over:
+                    watch.ended(call.reply)
+                    self.finished(request, self.log_doubts(call.reply))
 
     async def aclose(self) -> None:
         """Be done with it."""
         await self._client.aclose()
-
-
-class _Driver:
-    """Drives one exchange. ``reply`` is there when it is over. ``log``, if any, is told of failures and waits."""
-
-    def __init__(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> None:
-        self._log = log
-        self._steps = steps
-        self._headers = headers
-        self._began = time.monotonic()
-        self._reply: Reply | None = None
-        self._attempt = 1
-
-    @property
-    def reply(self) -> Reply:
-        """The complete reply, assembled from the chunks. RuntimeError while there are more to come."""
-        if self._reply is None:
-            raise RuntimeError("read all chunks first: the reply is not complete")
-        return self._reply
-
-    @property
-    def over(self) -> bool:
-        return self._reply is not None
-
-    def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
-        """The exchange's next step, None when it is over. ``last``: it may send no more, as a caller has chunks."""
-        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        result = Result(outcome, time.monotonic() - self._began, time.time(), jitter, last)
-        try:
-            step = self._steps.send(result)
-        except StopIteration as done:
-            self._reply = done.value
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes that came are kept
-            self._reply = salvaged(outcome, error, self._attempt)
-            return None
-        self._attempt = step.attempt
-        if isinstance(step, Sleep) and self._log is not None:
-            self._log.failed(step)
-        return step
-
-    def _still_waits(self, step: Send) -> Callable[[], None] | None:
-        """To be called when an attempt has brought nothing for a long time."""
-        return None if self._log is None else partial(self._log.waits, step)
-
-
-class Stream(_Driver):
-    """Iterate for the chunks of a call; raises ChatCompletionError where the stream breaks. Then ``reply`` is there."""
-
-    def __init__(self, client: Client, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> None:
-        super().__init__(steps, headers, log)
-        self._client = client
-        self._live: Live | None = None
-        self._chunks: Iterator[dict[str, Any]]
-
-    def open(self, *, hand_over: bool = True) -> None:
-        """Make attempts until there is a chunk to hand out, or a final reply.
-
-        Without ``hand_over`` no caller gets a chunk, so a stream that breaks may be retried to the end.
-        """
-        step: Send | Sleep | None = next(self._steps)
-        while step is not None:
-            outcome: Response | TransportError | None = None
-            if isinstance(step, Sleep):
-                self._client.sleep(step.seconds)
-            else:
-                live = self._client.open(step, self._headers, still_waits=self._still_waits(step))
-                if isinstance(live, Live) and self._begins(live, hand_over=hand_over):
-                    return
-                outcome = live.outcome if isinstance(live, Live) else live
-            step = self._next(outcome, last=self._client.aborted)
-
-    def _begins(self, live: Live, *, hand_over: bool) -> bool:
-        """Is there a chunk to hand out? If not, or if none is wanted, the response is read to its end."""
-        self._live, chunks = live, iter(live)
-        for first in chunks:
-            if hand_over:
-                self._chunks = chain((first,), chunks)
-                return True
-        return False
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        if self._live is not None and not self.over:
-            yield from self._chunks
-            self._next(self._live.outcome, last=True)
-        self.reply.raise_for_error()
-
-    def close(self) -> None:
-        """Close a stream that was not read to its end."""
-        if self._live is not None:
-            self._live.close()
-
-
-class AsyncStream(_Driver):
-    """The asynchronous twin of Stream. ``note`` and ``guard`` let a trigger keep its journal."""
-
-    def __init__(
-        self,
-        client: AsyncClient,
-        steps: Exchange,
-        headers: dict[str, str],
-        log: CallLog | None = None,
-        note: Note | None = None,
-        guard: Guard | None = None,
-    ) -> None:
-        super().__init__(steps, headers, log)
-        self._client = client
-        self._note = note
-        self._guard = guard
-        self._live: AsyncLive | None = None
-        self._first: dict[str, Any]
-        self._chunks: AsyncIterator[dict[str, Any]]
-
-    async def open(self, *, hand_over: bool = True) -> None:
-        step: Send | Sleep | None = next(self._steps)
-        while step is not None:
-            outcome: Response | TransportError | None = None
-            size = 0
-            if self._note is not None:
-                await self._note(step, time.monotonic() - self._began)
-            if isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
-            else:
-                live = await self._client.open(step, self._headers, self._guard, self._still_waits(step))
-                if isinstance(live, AsyncLive) and await self._begins(live, hand_over=hand_over):
-                    return
-                outcome = live.outcome if isinstance(live, AsyncLive) else live
-                answer = live.attempt.size if isinstance(live, AsyncLive) else 0
-                size = max(answer, len(step.content) // 2)  # an error's quotations are searched for in the request
-            step = await by_size(size, self._next, outcome)
-
-    async def _begins(self, live: AsyncLive, *, hand_over: bool) -> bool:
-        self._live, self._chunks = live, aiter(live)
-        async for first in self._chunks:
-            if hand_over:
-                self._first = first
-                return True
-        return False
-
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        if self._live is not None and not self.over:
-            yield self._first
-            async for chunk in self._chunks:
-                yield chunk
-            finish = partial(self._next, self._live.outcome, last=True)
-            await by_size(self._live.attempt.size, finish)
-        self.reply.raise_for_error()
-
-    async def aclose(self) -> None:
-        if self._live is not None:
-            await self._live.aclose()

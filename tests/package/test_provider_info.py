@@ -87,6 +87,13 @@ def test_the_info_passes_the_schema_that_airflow_checks_at_start(info: dict[str,
     jsonschema.validate(info, airflow_schema("provider_info.schema.json"))
 
 
+def test_nothing_is_traced_of_prompts_and_rows_unless_the_user_says_so(info: dict[str, Any]) -> None:
+    options = info["config"]["chat"]["options"]
+    assert {name: option["default"] for name, option in options.items()} == dict.fromkeys(
+        ("trace_content", "trace_rows"), "False"
+    )
+
+
 def test_each_section_passes_the_stricter_schema_for_providers(info: dict[str, Any]) -> None:
     strict = airflow_schema("provider.yaml.schema.json")
     # What the distribution's metadata says is required there; nothing else may be unknown.

@@ -6,7 +6,7 @@ import stat
 import pytest
 from pydantic import BaseModel
 
-from airflow_chat_provider.batch import pace
+from airflow_chat_provider.batch import caller
 from airflow_chat_provider.batch.output.lines import Shape
 from airflow_chat_provider.batch.pace import Gate
 from airflow_chat_provider.core.answer.dialogue import Dialogue
@@ -24,7 +24,7 @@ class Bug(Exception):
     """Nobody expects it; its text is of the answer."""
 
 
-LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (pace, "note_refusal")]
+LOOKERS = [(Dialogue, "take"), (Shape, "success"), (server_memory, "learn"), (Gate, "_learn"), (caller, "note_refusal")]
 
 
 @pytest.mark.parametrize(("owner", "name"), LOOKERS, ids=[name for _, name in LOOKERS])
@@ -65,7 +65,7 @@ def test_a_call_that_ends_in_a_bug_fails_its_row_alone(batch, monkeypatch):
         return works(*args, **kwargs)
 
     works = exchange.exchange
-    monkeypatch.setattr(pace, "exchange", fail)
+    monkeypatch.setattr(caller, "exchange", fail)
     batch.texts(4)
     assert batch.run(max_concurrency=1, max_failures=1)["failed"] == {"ChatCompletionError": 1}
     assert "secret" not in batch.errors[0]["error"]["message"]
