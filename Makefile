@@ -94,7 +94,7 @@ test-e2e-next: .venv-next/.ready ## the same on a pre-release of the next Airflo
 	.ci/postgres .venv-next/bin/pytest -W default -m e2e tests/system/test_e2e.py
 
 test-lineage: .venv-lineage/.ready ## the tests of lineage with OpenLineage's provider, whose events they read
-	.venv-lineage/bin/pytest $(PARALLEL) -W default tests/airflow/lineage
+	.venv-lineage/bin/pytest $(PARALLEL) -W default tests/airflow/lineage tests/system/test_lineage.py
 
 test-servers: .venv/.ready $(call for_servers,$(LIGHT_SERVERS),.venv-servers/.ready) \
 	$(call for_servers,$(ENGINES),.venv-engines/.ready) $(call for_servers,$(NODE_SERVERS),.servers/node/.ready)

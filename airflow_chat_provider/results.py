@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
-from airflow_chat_provider.batch.output.reading import joined, outputs
+from airflow_chat_provider.batch.output.reading import Output, joined, outputs
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 
 __all__ = ["read_errors", "read_results"]
 
@@ -25,6 +27,7 @@ def read_results(
     ChatCompletionError if rows have neither a result nor an error yet; ``on_unfinished="ignore"`` reads what there is.
     """
     batches = outputs(manifest, on_unfinished)
+    _note(batches, RESULTS)
     if ordered:
         return joined(batches, [batch.results_in_order() for batch in batches])
     return chain.from_iterable(batch.results() for batch in batches)
@@ -33,4 +36,14 @@ def read_results(
 def read_errors(manifest: object, *, on_unfinished: Literal["fail", "ignore"] = "fail") -> Iterator[dict[str, Any]]:
     """The lines of the rows that failed, one dict for each row, in the order of the rows; otherwise as read_results."""
     batches = outputs(manifest, on_unfinished)
+    _note(batches, ERRORS)
     return joined(batches, [batch.errors() for batch in batches])
+
+
+def _note(batches: Sequence[Output], kind: str) -> None:
+    """Tell of the files that a task reads. Elsewhere there is no lineage, and Airflow need not be imported for it."""
+    if "airflow.sdk.execution_time.task_runner" in sys.modules:
+        from airflow_chat_provider.batch.lineage import note_reading
+
+        for batch in batches:
+            note_reading(batch, batch.where(kind))

@@ -94,6 +94,13 @@ def hook_lineage_collector() -> Any:
     return collector()
 
 
+def alias_events_hold_objects() -> bool:
+    """May the ``extra`` of an event of an AssetAlias hold objects? Before Airflow 3.1.4, such events are lost."""
+    from airflow.sdk.definitions.asset import AssetAliasEvent
+
+    return "dest_asset_extra" in AssetAliasEvent.__annotations__  # it came with the change
+
+
 def current_context() -> Any:
     """The context of the task that this process is running; None outside of a task, such as while it parses DAGs."""
     from airflow.sdk import get_current_context

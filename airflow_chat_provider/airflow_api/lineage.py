@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_chat_provider.airflow_api.compat import hook_lineage_collector
+from airflow_chat_provider.airflow_api.compat import alias_events_hold_objects, hook_lineage_collector
 from airflow_chat_provider.core.request.attachments import shown
 
 if TYPE_CHECKING:
@@ -49,12 +49,16 @@ def tell_outlets(task: BaseOperator, context: Mapping[str, Any], told: Mapping[s
     An alias has only the events that were added to it; ``outlet_events[alias].extra`` is for who adds one later. Never
     raises.
     """
-    events = context.get("outlet_events")
-    if events is None:
+    events: Any = context.get("outlet_events")
+    if not task.outlets or events is None:  # no task is running
         return
+    from airflow.sdk import AssetAlias
+
     for outlet in task.outlets:
         try:
             accessor = events[outlet]
+            if isinstance(outlet, AssetAlias) and not alias_events_hold_objects():
+                continue
             for one in (accessor, *accessor.asset_alias_events):
                 for key, value in told.items():
                     one.extra.setdefault(key, value)

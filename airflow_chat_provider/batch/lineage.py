@@ -36,12 +36,17 @@ def _written(manifest: Mapping[str, Any]) -> tuple[File, ...]:
     found: dict[str, int] = {}
     for kind, rows in lines.items():
         if rows:
-            uri = place(manifest[kind])
+            uri = _uri(manifest[kind])
             found[uri] = found.get(uri, 0) + rows
     return tuple(File(uri, rows) for uri, rows in found.items())
 
 
-def place(where: str) -> str:
+def note_reading(reader: object, where: str) -> None:
+    """Tell Airflow of lines of a batch that a task reads back."""
+    note_inputs(reader, [_uri(where)])
+
+
+def _uri(where: str) -> str:
     """The URI of lines of one kind, which lie at ``where`` by the manifest.
 
     In an object store they are several files (``results-*.jsonl``), other ones after each run: their folder.

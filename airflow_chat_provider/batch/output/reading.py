@@ -54,6 +54,10 @@ class Output:
                 f"{str(folder)!r} have neither a result nor an error yet"
             )
 
+    def where(self, kind: str) -> str:
+        """The path of the lines of a kind, for a reader."""
+        return self._store.where(kind)
+
     def results(self) -> Lines:
         """The results, as they lie there. Of several for a row, the first counts, as it does for the batch."""
         seen = _PerRow()

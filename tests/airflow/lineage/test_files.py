@@ -6,13 +6,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from airflow.sdk import ObjectStoragePath
+from airflow.sdk import ObjectStoragePath, task
 
 from airflow_chat_provider.airflow_api.lineage import uri_of
 from airflow_chat_provider.errors import ChatCompletionError
 from airflow_chat_provider.operators import ChatCompletionOperator
+from airflow_chat_provider.results import read_results
 from airflow_chat_provider.testing import replies
 from tests.support.batching import Batch
+from tests.support.running import Airflow
 
 
 @pytest.fixture
@@ -54,9 +56,13 @@ def test_in_an_object_store_the_output_is_the_folder(batch, store, collected):
     bucket = Path(tempfile.mkdtemp(dir=store))
     (bucket / "rows.jsonl").write_bytes(batch.input.read_bytes())
     url = f"memory://{bucket.name}"
-    batch.run(input=ObjectStoragePath(f"{url}/rows.jsonl"), output=f"{url}/out/")
-    assert collected.inputs == [f"{url}/rows.jsonl"]
-    assert collected.outputs == [f"{url}/out"]
+    path = ObjectStoragePath(f"{url}/rows.jsonl")
+    batch.run(input=path, output=f"{url}/out/")
+    with path.open() as file:
+        file.read()
+    by_batch, by_path = collected.inputs
+    assert by_batch == by_path
+    assert collected.outputs == [by_path.replace("rows.jsonl", "out")]
 
 
 def test_each_shard_has_an_output_of_its_own(batch, collected):
@@ -79,8 +85,6 @@ def test_attachments_are_inputs_of_the_task(airflow, chat, collected, tmp_path):
 
 
 def test_attachments_of_a_deferred_task_are_inputs_where_a_worker_ends_it(run_dag, chat, collected, tmp_path):
-    from tests.support.running import Airflow
-
     (tmp_path / "notes.txt").write_text("Notes", "utf-8")
     airflow = Airflow(run_dag, deferrable=True)
     with airflow.dag():
@@ -92,6 +96,21 @@ def test_attachments_of_a_deferred_task_are_inputs_where_a_worker_ends_it(run_da
         )
     airflow.run()
     assert collected.inputs == [f"file://{tmp_path}/notes.txt"]
+
+
+def test_a_task_that_reads_results_back_has_the_file_that_the_batch_wrote_as_its_input(run_dag, batch, collected):
+    manifest = batch.run()
+    (written,) = collected.outputs
+
+    @task
+    def read() -> int:
+        return len(list(read_results(manifest)))
+
+    airflow = Airflow(run_dag)
+    with airflow.dag(default_args={"deferrable": None}):
+        read()
+    assert airflow.run().xcoms("read")["return_value"] == 3
+    assert written in collected.inputs
 
 
 def test_lineage_that_airflow_does_not_take_fails_no_task(batch, collected, monkeypatch, log):

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import Asset, AssetAlias
 from airflow.triggers.base import TaskSuccessEvent
 
+from airflow_chat_provider.airflow_api.compat import alias_events_hold_objects
 from airflow_chat_provider.decorators import chat_completion
 from airflow_chat_provider.operators import (
     ChatCompletionBatchOperator,
@@ -107,9 +108,12 @@ def test_an_alias_has_the_usage_in_the_events_that_were_added_to_it(run_dag, cha
         ask()
     airflow.run()
     (extra,) = events_of(asset)
-    assert (extra["note"], extra["usage"]["total_tokens"]) == ("mine", 11)
+    assert extra["note"] == "mine"
+    if alias_events_hold_objects():  # or Airflow would lose the event
+        assert extra["usage"]["total_tokens"] == 11
 
 
+@pytest.mark.skipif(not alias_events_hold_objects(), reason="Airflow loses such an event before 3.1.4")
 def test_who_adds_to_an_alias_after_the_call_finds_the_usage_there(airflow, chat, airflow_db):
     alias = AssetAlias("lineage_late_alias")
     asset = Asset(f"lineage_late_{airflow.deferrable}", uri=f"file:///lineage/late/{airflow.deferrable}")
