@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Json, XCom } from "../src/lib/api";
-import { bucketOf, estimate, groups, overTime, percentile, type Row, total } from "../src/usage/aggregate";
+import { bucketOf, estimate, groups, kinds, overTime, percentile, type Row, total } from "../src/usage/aggregate";
 import { csv, csvCell } from "../src/usage/csv";
 import { NO_ANSWER, readCount, readUsage, type Usage } from "../src/usage/reading";
 import { finds, sorted } from "../src/usage/sorting";
@@ -95,6 +95,14 @@ test("an estimate takes each task's sums times what was not read of it", () => {
   const whole = estimate(rows, (name) => (name === "d\nt" ? 1 : 50));
   assert.equal(whole.requests, 250);
   assert.equal(whole.reasoning_tokens, null);
+});
+
+test("kinds of failures are in the order of their counts, with how many task instances and DAGs have them", () => {
+  const rows = [row({ time: 5 }, { errors: { A: 1, B: 7 } }), row({ dagId: "e", time: 9 }, { errors: { A: 2 } }), row()];
+  assert.deepEqual(kinds(rows), [
+    { kind: "B", count: 7, instances: 1, dags: 1, latest: 5 },
+    { kind: "A", count: 3, instances: 2, dags: 2, latest: 9 },
+  ]);
 });
 
 test("a time on the border of two buckets is in the later one", () => {

@@ -3,11 +3,10 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { airflowPages, conversationPage } from "../lib/api";
-import { AirflowLink, copyText } from "../lib/components";
+import { AirflowLink, copyText, download } from "../lib/components";
 import { cost, count, date, duration, plural, UNKNOWN } from "../lib/format";
 import { type Group, type GroupBy, groups, type Row } from "./aggregate";
 import { csv } from "./csv";
-import { save } from "./export";
 import { finds, sorted } from "./sorting";
 import { SumText } from "./totals";
 import type { View } from "./view";
@@ -203,7 +202,7 @@ function Export({ found, by, complete }: { found: Group[]; by: GroupBy; complete
   const name = `chat-usage-${by}-${new Date().toISOString().slice(0, 10)}${part}.csv`;
   const copy = async () => say((await copyText(csv(found, by))) ? `${plural(found.length, "line")} copied` : "Not copied");
   const store = () => {
-    save(name, `\uFEFF${csv(found, by)}`, "text/csv"); // spreadsheets take text for UTF-8 by its mark
+    download(name, `\uFEFF${csv(found, by)}`, "text/csv"); // spreadsheets take text for UTF-8 by its mark
     say(`${plural(found.length, "line")} saved`);
   };
   return (
