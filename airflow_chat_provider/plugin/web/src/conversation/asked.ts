@@ -4,8 +4,13 @@ import { asText, isObject, type Json, type JsonObject, list } from "../lib/api";
 
 const CUT = /^Truncated\. You can change this behaviour/;
 
+interface Field {
+  value: Json;
+  isCut: boolean;
+}
+
 /** A rendered field as a value. Airflow keeps long ones as text that is cut. */
-function field(fields: JsonObject, name: string): { value: Json; isCut: boolean } {
+function field(fields: JsonObject, name: string): Field {
   const value = fields[name] ?? null;
   if (typeof value !== "string") return { value, isCut: false };
   if (CUT.test(value)) return { value, isCut: true };
@@ -36,16 +41,19 @@ export function askedOf(fields: JsonObject | undefined): Asked {
   const request = found("request").value;
   const isKnown = !cut.includes("request") && (request === null || isObject(request));
   const { messages: inside, ...parameters } = isObject(request) ? request : {};
-  const given = found("messages");
-  const messages = [...(Array.isArray(given.value) ? given.value : list(inside))];
-  if (given.isCut) messages.push({ role: "messages", content: given.value });
-  const system = found("system_prompt").value;
-  if (system !== null) messages.unshift({ role: "system", content: system });
-  const prompt = found("prompt").value;
-  if (prompt !== null) messages.push({ role: "user", content: prompt });
   const model = found("model").value;
   if (typeof model === "string") parameters.model = model;
+  // Once a task runs, its field `request` has the messages and the model of the other arguments in it.
+  const messages = list(inside).length ? list(inside) : putTogether(found("messages"), found("system_prompt").value, found("prompt").value);
   return { messages, parameters: isKnown && fields ? parameters : null, cut };
+}
+
+function putTogether(given: Field, system: Json, prompt: Json): Json[] {
+  const messages = Array.isArray(given.value) ? [...given.value] : [];
+  if (given.isCut) messages.push({ role: "messages", content: given.value });
+  if (system !== null) messages.unshift({ role: "system", content: system });
+  if (prompt !== null) messages.push({ role: "user", content: prompt });
+  return messages;
 }
 
 export interface Curl {

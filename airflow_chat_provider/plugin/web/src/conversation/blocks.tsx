@@ -70,7 +70,14 @@ export function BlockView({ block, role, calls }: { block: Block; role: string; 
 function TextBlock({ block, role }: { block: Block & { kind: "text" }; role: string }) {
   const { text } = block;
   const json = role === "user" || role === "system" || role === "developer" ? null : structured(block);
-  if (json !== null) return <JsonBlock text={json} label="JSON" />;
+  if (json !== null) {
+    return (
+      <>
+        <JsonBlock text={json} label="JSON" />
+        {role === "assistant" ? <Fold summary="The text as it came">{() => <LongText text={text} mono />}</Fold> : null}
+      </>
+    );
+  }
   const isInstruction = role === "system" || role === "developer";
   if (isInstruction && text.length > LONG) {
     const begin = text.slice(0, 300);
@@ -103,14 +110,6 @@ function Call({ block, calls }: { block: Block & { kind: "call" }; calls: Calls 
         summary={
           <>
             Calls <code class="foreign">{visible(shortened(block.name, 100))}</code>
-            {known?.answered != null ? (
-              <>
-                {" "}
-                <a class="call-answer" href={`#message-${known.answered + 1}`}>
-                  answered in message {known.answered + 1}
-                </a>
-              </>
-            ) : null}
           </>
         }
       >
@@ -122,7 +121,10 @@ function Call({ block, calls }: { block: Block & { kind: "call" }; calls: Calls 
           )
         }
       </Fold>
-      {block.id ? <span class="muted call-id foreign">{visible(shortened(block.id, 60))}</span> : null}
+      <p class="row call-foot">
+        {block.id ? <span class="muted call-id foreign">{visible(shortened(block.id, 60))}</span> : null}
+        {known?.answered != null ? <a href={`#message-${known.answered + 1}`}>answered in message {known.answered + 1}</a> : null}
+      </p>
     </div>
   );
 }
