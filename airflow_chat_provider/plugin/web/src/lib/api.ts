@@ -58,6 +58,8 @@ export interface Page<T> {
 /** The value of an XCom. `elsewhere` is the path at which an object-store backend keeps it. */
 export interface XCom {
   value: Json;
+  /** The JSON text that is stored, in which numbers have all their digits; null if Airflow gave the value itself. */
+  stored: string | null;
   timestamp: string | null;
   bytes: number;
   elsewhere: string | null;
@@ -319,7 +321,8 @@ export function readXCom(text: string, bytes: number): XCom {
     }
   }
   const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;
-  return { value, bytes, isJson, elsewhere, timestamp: typeof entry.timestamp === "string" ? entry.timestamp : null };
+  const timestamp = asText(entry.timestamp);
+  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && isJson ? stored : null };
 }
 
 export function readLogLine(line: string): LogLine {
