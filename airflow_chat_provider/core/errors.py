@@ -129,6 +129,12 @@ class InvalidOutput(ChatCompletionError, ValueError):
     """The answer is not JSON, or does not fit ``response_schema`` or the tools."""
 
 
+def kind_of(error: BaseException) -> str:
+    """The name under which an error is counted, in a task's ``usage`` and in a batch: its class, and the status."""
+    name, status = type(error).__name__, getattr(error, "status", None)
+    return f"{name} {status}" if isinstance(error, ChatCompletionError) and status is not None else name
+
+
 _DEFAULTS = {"final": False, "broken": False}
 # Ours alone: a class of the user's may have the name of one of ours.
 _BY_NAME = {
