@@ -6,7 +6,8 @@ Not imported by a test: `conftest.py` copies it into Airflow's folder of DAGs.
 from datetime import timedelta
 from tempfile import gettempdir
 
-from airflow.sdk import DAG, task
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
 
 from airflow_chat_provider.operators import (
     ChatCompletionBatchOperator,
@@ -25,7 +26,7 @@ ONCE = {"max_attempts": 1, "retries": 0}
 
 def ask(name, **arguments):
     """A task and a model of this name."""
-    return ChatCompletionOperator(task_id=name, model=name, **{"prompt": f"What is {name}?"} | arguments)
+    return ChatCompletionOperator(task_id=name, **{"model": name, "prompt": f"What is {name}?"} | arguments)
 
 
 with DAG("ui_answers", schedule=None):
@@ -42,7 +43,7 @@ with DAG("ui_answers", schedule=None):
         model="branch",
         prompt="The kettle leaks. I want my money back.",
         branches={"refund": "the writer wants money back", "thank": "the writer is happy"},
-    ) >> [task(lambda: None, task_id="refund").override()(), task(lambda: None, task_id="thank").override()()]
+    ) >> [EmptyOperator(task_id="refund"), EmptyOperator(task_id="thank")]
 
 with DAG("ui_failures", schedule=None):
     ask("wrong_key", **ONCE)
