@@ -17,9 +17,10 @@ from airflow_chat_provider.task import taskflow
 from airflow_chat_provider.task.link import OPERATOR_NAMES, ConversationLink
 from airflow_chat_provider.testing import replies
 
-SERIALIZATION: Any = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+# The second name is that before Airflow 3.2.
+NAME = "DagSerialization" if hasattr(serialized_objects, "DagSerialization") else "SerializedDAG"
+SERIALIZATION: Any = getattr(serialized_objects, NAME)
 KEY = "_link_ConversationLink"
-# Taken at the start: the classes below have names that Airflow reads from the class.
 CLASSES = [
     *(getattr(operators, name) for name in operators.__all__),
     taskflow.ChatCompletionDecoratedOperator,
@@ -55,7 +56,7 @@ class Replaced(ChatCompletionOperator):
 
 class Computed(ChatCompletionOperator):
     @property
-    def operator_extra_links(self):
+    def operator_extra_links(self):  # type: ignore[override]
         return [Docs()]
 
 
@@ -88,7 +89,7 @@ def tasks():
         chat_completion(question, task_id="decorated")()
         chat_completion_branch(question, task_id="decorated_branch")()
         ChatCompletionOperator.partial(task_id="mapped").expand(prompt=["Hi"])
-        chat_completion(lambda text: text, task_id="mapped_decorated").expand(text=["Hi"])
+        chat_completion(lambda text: text, task_id="mapped_decorated").expand(text=["Hi"])  # type: ignore[attr-defined]
         Mine(task_id="mine", prompt="Hi")
         Mine.partial(task_id="mine_mapped").expand(prompt=["Hi"])
         Documented(task_id="documented", prompt="Hi")

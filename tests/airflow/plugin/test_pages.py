@@ -33,8 +33,11 @@ def asked(path):
     async def send(message):
         sent.append(message)
 
+    async def receive():
+        return {}
+
     scope = {"type": "http", "method": "GET", "path": path, "root_path": "/chat", "headers": []}
-    asyncio.run(pages.app(scope, None, send))
+    asyncio.run(pages.app(scope, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}, sent[1]["body"]
 
 

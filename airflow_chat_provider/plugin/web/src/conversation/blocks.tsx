@@ -1,7 +1,7 @@
 // The parts of a message, each as what it is.
 
 import { useEffect, useState } from "preact/hooks";
-import { CopyButton, Fold } from "../lib/components";
+import { CopyButton, Fold, Icon } from "../lib/components";
 import { CodeBlock, JsonBlock } from "../lib/code";
 import { bytes } from "../lib/format";
 import { ForeignLink, hostOf, shortened } from "../lib/links";
@@ -36,14 +36,14 @@ export function BlockView({ block, role, calls }: { block: Block; role: string; 
     case "file":
       return (
         <p class="chip">
-          <span aria-hidden="true">▤</span> <span class="foreign">{visible(shortened(block.name, 200))}</span>
+          <Icon name="file" /> <span class="foreign">{visible(shortened(block.name, 200))}</span>
           <span class="muted">{[block.media, block.bytes === null ? null : bytes(block.bytes)].filter(Boolean).join(", ")}</span>
         </p>
       );
     case "attachment":
       return (
         <p class="chip" title="The file itself is not kept by Airflow">
-          <span aria-hidden="true">⎘</span> <span class="only-read">Attachment: </span>
+          <Icon name="clip" /> <span class="only-read">Attachment: </span>
           <span class="foreign">{visible(block.path)}</span>
         </p>
       );
@@ -151,7 +151,7 @@ function Picture({ source }: { source: string }) {
     const reason = why ?? (media ? "it is too large" : elsewhere ? `it is at ${hostOf(source)}` : "it is of another kind than PNG, JPEG, GIF or WebP");
     return (
       <p class="chip">
-        <span aria-hidden="true">▧</span> Picture, not loaded: <span class="foreign">{visible(reason)}</span>
+        <Icon name="picture" /> Picture, not loaded: <span class="foreign">{visible(reason)}</span>
         {elsewhere ? <CopyButton text={source} label="Copy address" /> : null}
       </p>
     );

@@ -15,6 +15,7 @@ export function Failure({ api, task, instance }: { api: Api; task: Task; instanc
   const { told, again } = useLog(api, task.place, instance.try_number > 0 ? instance.try_number : null);
   const kinds = kindsOf(objectOf(task, "usage").errors);
   const error = told.state === "here" ? told.value.error : null;
+  const isOne = kinds.length === 1 && kinds[0]![1] === 1; // which the error of the log is, in more words
   const logLink = <AirflowLink to={airflowPages.log(task.place, instance.try_number)}>Open the log of try {instance.try_number}</AirflowLink>;
   return (
     <section class="stack" aria-label="Why the task failed">
@@ -41,7 +42,7 @@ export function Failure({ api, task, instance }: { api: Api; task: Task; instanc
           </p>
         </Notice>
       ) : null}
-      {kinds.length ? <Kinds kinds={kinds} /> : null}
+      {kinds.length && !(error && isOne) ? <Kinds kinds={kinds} /> : null}
       <Came body={valueOf(task, "body")} />
     </section>
   );

@@ -64,7 +64,7 @@ export function Took({ task, usage }: { task: Task; usage: JsonObject }) {
     <div class="card">
       <div class="card-body">
         <Facts label="What it took">
-          <Fact name="Model">
+          <Fact name="Model" wide>
             {model ? <span class="foreign">{visible(shortened(model, 200))}</span> : null}
             {model && asked && asked !== model ? <small class="foreign">asked for: {visible(shortened(asked, 200))}</small> : null}
           </Fact>
@@ -101,12 +101,12 @@ export function Took({ task, usage }: { task: Task; usage: JsonObject }) {
           </Fact>
           {instance?.start_date ? <Fact name="Started">{date(instance.start_date)}</Fact> : null}
           {usage.request_id ? (
-            <Fact name="Request id">
+            <Fact name="Request id" wide>
               <span class="mono foreign">{visible(shortened(String(usage.request_id), 300))}</span>
             </Fact>
           ) : null}
           {configuration.base_url ? (
-            <Fact name="Base URL">
+            <Fact name="Base URL" wide>
               <span class="mono foreign">{visible(shortened(String(configuration.base_url), 300))}</span>
               {configuration.chat_conn_id ? <small class="foreign">connection {visible(String(configuration.chat_conn_id))}</small> : null}
             </Fact>

@@ -20,7 +20,8 @@ export function Raw({ reader, keys }: { reader: Reader; keys: string[] }) {
     <section class="stack" aria-label="As it is stored">
       <h2>As it is stored</h2>
       {shown.length ? null : <p class="muted">Airflow has no XComs of this task instance.</p>}
-      {shown.map((key) => (
+      <div class="stored">
+        {shown.map((key) => (
         <Fold
           key={key}
           class="section"
@@ -33,7 +34,8 @@ export function Raw({ reader, keys }: { reader: Reader; keys: string[] }) {
         >
           {() => <Stored reader={reader} name={key} />}
         </Fold>
-      ))}
+        ))}
+      </div>
       <p class="muted">
         <AirflowLink to={airflowPages.xcoms(reader.task.place)}>All XComs in Airflow</AirflowLink>
       </p>

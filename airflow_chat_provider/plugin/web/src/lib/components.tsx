@@ -191,12 +191,14 @@ export function Fold({
 }
 
 /** A name and a value. Null and undefined are unknown. */
-export function Fact({ name, title, children }: { name: string; title?: string } & Children) {
-  const known = children !== null && children !== undefined && children !== "";
+export function Fact({ name, title, wide = false, children }: { name: string; title?: string; wide?: boolean } & Children) {
+  // Beside a value there may be a smaller text: whether it is known, the first one says.
+  const first = [children].flat().find((child) => child !== null && child !== undefined && child !== "");
+  const known = first !== undefined;
   return (
-    <div class="fact">
+    <div class={`fact ${wide ? "wide" : ""}`}>
       <dt title={title}>{name}</dt>
-      <dd class={known && children !== UNKNOWN ? "" : "unknown"}>{known ? children : UNKNOWN}</dd>
+      <dd class={known && first !== UNKNOWN ? "" : "unknown"}>{known ? children : UNKNOWN}</dd>
     </div>
   );
 }
@@ -230,6 +232,20 @@ const STATES: Record<string, Tone> = {
 
 export function State({ state }: { state: string | null }) {
   return <Badge tone={STATES[state ?? ""] ?? "neutral"}>{(state ?? "no status").replaceAll("_", " ")}</Badge>;
+}
+
+const ICONS = {
+  file: "M4 1.5h5.5L13 5v9.5H4zM9.5 1.5V5H13",
+  clip: "M11.5 6.5 7 11a1.8 1.8 0 0 1-2.6-2.6l5.2-5.2a2.8 2.8 0 0 1 4 4l-5.4 5.4a4 4 0 0 1-5.6-5.6L7.5 2.3",
+  picture: "M2 3h12v10H2zM2 11l3.5-3.5 3 3L11 8l3 3M5.5 5.9a.6.6 0 1 0 0-.1",
+};
+
+export function Icon({ name }: { name: keyof typeof ICONS }) {
+  return (
+    <svg class="icon" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.3" aria-hidden="true">
+      <path d={ICONS[name]} />
+    </svg>
+  );
 }
 
 /** A bar of how much is done, with the numbers as its name. */

@@ -30,6 +30,11 @@ export function saysTarget(text: string, url: URL): boolean {
   return said === where || said.startsWith(`${where}/`) || said.startsWith(`${where}?`) || said.startsWith(`${where}#`);
 }
 
+/** Whether a text looks like an address itself, so that a reader would take it for where the link leads. */
+function looksLikeAddress(text: string): boolean {
+  return /^\s*(https?:|mailto:|www\.|[^\s/]+\.[a-z]{2,}(\/|\s*$))/i.test(text);
+}
+
 /** The host of a picture or a file elsewhere, for a text that says so. */
 export function hostOf(href: string): string {
   try {
@@ -62,9 +67,15 @@ export function ForeignLink({ href, text, children }: { href: string; text: stri
       <a href={url.href} rel="noopener noreferrer" target="_blank" title={url.href.slice(0, 500)} onClick={lead}>
         {children ?? visible(text)}
       </a>
-      {saysTarget(text, url) ? null : <span class="link-host"> ({visible(target(url))})</span>}
+      <Whereto text={text} url={url} />
     </>
   );
+}
+
+function Whereto({ text, url }: { text: string; url: URL }) {
+  if (saysTarget(text, url)) return null;
+  if (looksLikeAddress(text)) return <span class="mark link-host">leads to {visible(target(url))}</span>;
+  return <span class="link-host"> ({visible(target(url))})</span>;
 }
 
 export function shortened(text: string, most = 60): string {
