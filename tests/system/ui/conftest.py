@@ -19,6 +19,7 @@ from tests.support.airflow_process import Run
 from tests.support.airflow_site import AirflowSite
 from tests.system.ui.answers import answer_for
 from tests.system.ui.visitor import CHROMIUM, Visitor
+from tests.system.ui.xcoms import XComs
 
 HERE = Path(__file__).parent
 EXAMPLES = ("quickstart", "chained", "mapped", "deferred", "tool_round", "typed_answers", "bulk_reviews", "invoices")
@@ -94,6 +95,12 @@ def visit(browser: Browser, site: AirflowSite, runs: dict[str, Run]) -> Iterator
     for visitor in opened:
         visitor.context.close()
     assert faults == []
+
+
+@pytest.fixture
+def broken(site: AirflowSite, runs: dict[str, Run]) -> XComs:
+    """The XComs of the mapped task in `ui_broken`, to be broken by a test."""
+    return XComs(site, runs["ui_broken"], "ask")
 
 
 @pytest.fixture
