@@ -70,7 +70,14 @@ export function BlockView({ block, role, calls }: { block: Block; role: string; 
 function TextBlock({ block, role }: { block: Block & { kind: "text" }; role: string }) {
   const { text } = block;
   const json = role === "user" || role === "system" || role === "developer" ? null : structured(block);
-  if (json !== null) return <JsonBlock text={json} label="JSON" />;
+  if (json !== null) {
+    return (
+      <>
+        <JsonBlock text={json} label="JSON" />
+        {role === "assistant" ? <Fold summary="The text as it came">{() => <LongText text={text} mono />}</Fold> : null}
+      </>
+    );
+  }
   const isInstruction = role === "system" || role === "developer";
   if (isInstruction && text.length > LONG) {
     const begin = text.slice(0, 300);

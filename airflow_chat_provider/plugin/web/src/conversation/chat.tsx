@@ -3,11 +3,11 @@
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { isObject, type Json, type TaskInstance } from "../lib/api";
-import { Notice } from "../lib/components";
+import { Badge, Notice } from "../lib/components";
 import { askedOf, curlOf } from "./asked";
 import { Guarded, MessageView, Messages, OtherChoices } from "./messages";
 import { CopyCurl, PartNotice, WrongShape } from "./raw";
-import { objectOf, type Reader, type Task, valueOf } from "./task";
+import { kindOf, objectOf, type Reader, type Task, valueOf } from "./task";
 import { choicesOf, replyWith, turnOf } from "./turns";
 
 interface Conversation {
@@ -69,10 +69,11 @@ function Instead({ reader, asked, cut, reply }: InsteadProps) {
   const { task } = reader;
   const part = task.xcoms.messages ?? { state: "reading" as const };
   const value = valueOf(task, "messages");
+  const isRefused = task.instance.state === "here" && task.instance.value.state !== "success";
   const shown = [...asked, ...(reply === null ? [] : [reply])];
   let why: ComponentChildren = null;
   if (value !== undefined) why = <WrongShape name="messages" value={value} />;
-  else if (part.state === "absent") why = <Absent task={task} asked={asked.length} />;
+  else if (part.state === "absent") why = kindOf(task) === "other" ? null : <Absent task={task} asked={asked.length} />;
   else why = <PartNotice part={part} name="messages" read={() => reader.read("messages")} />;
   if (part.state === "reading") return <>{why}</>;
   return (
@@ -86,7 +87,13 @@ function Instead({ reader, asked, cut, reply }: InsteadProps) {
             {shown.map((message, at) => (
               <li key={at}>
                 <Guarded message={message}>
-                  <MessageView turn={turnOf(message, at)} calls={new Map()} message={message} isReply={reply !== null && at === shown.length - 1} />
+                  <MessageView
+                    turn={turnOf(message, at)}
+                    calls={new Map()}
+                    message={message}
+                    isReply={reply !== null && at === shown.length - 1}
+                    note={reply === message && isRefused ? <Badge tone="warning">not accepted</Badge> : null}
+                  />
                 </Guarded>
               </li>
             ))}
@@ -107,7 +114,7 @@ function Absent({ task, asked }: { task: Task; asked: number }) {
   return (
     <Notice title="The task left no messages.">
       <p>
-        It has push_messages=False, it is not a chat completion, or its XComs were cleared.{fields}
+        It has push_messages=False, or its XComs were cleared.{fields}
       </p>
     </Notice>
   );

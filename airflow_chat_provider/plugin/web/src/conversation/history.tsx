@@ -124,8 +124,8 @@ function MappedList({ api, place, first }: { api: Api; place: Place; first: numb
             <tr>
               <th scope="col">Instance</th>
               <th scope="col">State</th>
-              <th scope="col">Tries</th>
-              <th scope="col">Duration</th>
+              <th scope="col" class="number">Tries</th>
+              <th scope="col" class="number">Duration</th>
             </tr>
           </thead>
           <tbody>

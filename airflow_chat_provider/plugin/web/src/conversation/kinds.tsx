@@ -147,7 +147,7 @@ export function Plan({ plan }: { plan: JsonObject }) {
             <Fact name="Model">{asText(plan.model) ? visible(String(plan.model)) : null}</Fact>
             <Fact name="Messages">{count(plan.message_count)}</Fact>
             <Fact name="Size">{bytes(plan.bytes)}</Fact>
-            <Fact name="URL">
+            <Fact name="URL" wide>
               <span class="mono foreign">{visible(shortened(String(plan.url ?? ""), 500))}</span>
             </Fact>
           </Facts>

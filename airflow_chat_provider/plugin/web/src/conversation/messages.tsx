@@ -60,7 +60,7 @@ export function Messages({ messages, replyAt }: { messages: Json[]; replyAt: num
           </span>
         </p>
       ) : null}
-      <ol class={`messages ${turns.length - begin > 60 ? "many" : ""}`} ref={listRef} start={begin + 1}>
+      <ol class={`messages ${turns.length - begin > 120 ? "many" : ""}`} ref={listRef} start={begin + 1}>
         {turns.slice(begin).map((turn) => (
           <li key={turn.index}>
             <Guarded message={messages[turn.index]!}>

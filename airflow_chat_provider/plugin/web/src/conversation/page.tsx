@@ -129,7 +129,7 @@ function NotOurs({ instance }: { instance: TaskInstance }) {
     <Notice tone="warning" title="This task is not a chat completion, as far as can be seen.">
       <p>
         Its operator is <code class="foreign">{instance.operator_name || instance.operator || "unknown"}</code>. What it left
-        is shown as far as it has the same names.
+        is shown as far as it has the names that a chat completion gives. If it was one, its XComs were cleared.
       </p>
     </Notice>
   );

@@ -5,7 +5,8 @@ export function readQuery(search: string): { place: Place } | { problem: string 
   const query = new URLSearchParams(search);
   const missing = ["dag_id", "run_id", "task_id"].filter((name) => !query.get(name));
   if (missing.length) return { problem: `The address lacks ${missing.join(", ")}.` };
-  const index = query.get("map_index") || "-1";
+  // An address with a place for the index may come without one: Airflow fills it in for mapped tasks.
+  const index = (query.get("map_index") ?? "").replace(/^(\{MAP_INDEX\}|undefined|null|)$/, "-1");
   if (!/^(-1|\d{1,9})$/.test(index)) return { problem: "map_index in the address is not a number." };
   return {
     place: {

@@ -19,27 +19,30 @@ export function Raw({ reader, keys }: { reader: Reader; keys: string[] }) {
   return (
     <section class="stack" aria-label="As it is stored">
       <h2>As it is stored</h2>
-      {shown.length ? null : <p class="muted">Airflow has no XComs of this task instance.</p>}
-      <div class="stored">
-        {shown.map((key) => (
-        <Fold
-          key={key}
-          class="section"
-          summary={
-            <>
-              {key === "body" ? "Raw body" : <code class="foreign">{visible(shortened(key, 100))}</code>}
-              {key === "body" ? <span class="muted"> what the server sent, XCom body</span> : null}
-            </>
-          }
-        >
-          {() => <Stored reader={reader} name={key} />}
-        </Fold>
-        ))}
-      </div>
+      {shown.length ? (
+        <div class="stored">
+          {shown.map((key) => (
+            <Fold key={key} class="section" summary={<NameOf name={key} />}>
+              {() => <Stored reader={reader} name={key} />}
+            </Fold>
+          ))}
+        </div>
+      ) : (
+        <p class="muted">Airflow has no XComs of this task instance.</p>
+      )}
       <p class="muted">
         <AirflowLink to={airflowPages.xcoms(reader.task.place)}>All XComs in Airflow</AirflowLink>
       </p>
     </section>
+  );
+}
+
+function NameOf({ name }: { name: string }) {
+  if (name !== "body") return <code class="foreign">{visible(shortened(name, 100))}</code>;
+  return (
+    <>
+      Raw body <span class="muted">what the server sent, XCom body</span>
+    </>
   );
 }
 
