@@ -84,6 +84,8 @@ def answer_for(elsewhere: str) -> Callable[[Received], Reply]:
         name = asked["model"]
         if name in texts:
             return replies.ok(texts[name], model=name, headers={"x-request-id": f"req-{name}"})
+        if asked.get("tools") and asked["messages"][-1]["role"] == "user":
+            return replies.tool_calls([("stock_of", {"product": "desk lamp"})])
         special = _SPECIAL.get(name)
         return special(asked) if special else obliging(request)
 

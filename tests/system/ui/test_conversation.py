@@ -25,7 +25,7 @@ def test_a_conversation_has_its_messages_its_reply_and_what_it_took(viewer):
     assert [messages.nth(at).locator("h3").inner_text().split()[0] for at in range(3)] == ["System", "User", "Reply"]
     expect(messages.nth(2)).to_have_class(re.compile("is-reply"))
     expected = {"Model": "rich", "HTTP status": "200", "Finish reason": "stop", "Tokens in": r"\d", "Tokens out": r"\d"}
-    expected |= {"Calls": r"1\s+1 attempt", "Duration": r"\d", "Request id": "req-rich", "Cost": "unknown"}
+    expected |= {"Calls": r"1\s*1 attempt", "Duration": r"\d", "Request id": "req-rich", "Cost": "unknown"}
     for name, value in expected.items():
         expect(fact(page, name)).to_have_text(re.compile(value))
     expect(page).to_have_title(re.compile("rich"))
@@ -35,7 +35,7 @@ def test_markdown_is_shown_as_what_it_means(viewer):
     reply = viewer.conversation("ui_answers", "rich").locator("article.is-reply")
     for inside, text in (("strong", "bold"), ("em", "slanted"), ("ol li", "first"), ("table td", "kettle")):
         expect(reply.locator(inside).first).to_have_text(text)
-    expect(reply.get_by_text("A heading")).to_have_attribute("class", re.compile("."), timeout=1) if False else None
+    expect(reply.get_by_role("heading", name="A heading")).to_be_visible()
     link = reply.locator("a[href='https://example.com/page']")
     expect(link).to_have_attribute("rel", "noopener noreferrer")
     # Highlighted: the keyword is in an element of its own.
@@ -191,7 +191,8 @@ def test_a_batch_has_its_counts_and_the_first_failures_of_each_kind(viewer):
     batch = page.get_by_label("The batch")
     expect(fact(page, "Rows")).to_have_text("12")
     expect(fact(page, "Answered")).to_have_text("4")
-    expect(fact(page, "Failed")).to_have_text("8")
+    expect(fact(page, "Failed")).to_have_text("4")
+    expect(fact(page, "Without a line yet")).to_have_text("4")
     expect(batch).to_contain_text("StatusError 400")
     expect(batch.locator(".first-failures").first.locator("li")).to_have_count(3)
     expect(batch).to_contain_text("The row has <b>bad</b> words")

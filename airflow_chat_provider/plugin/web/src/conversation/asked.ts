@@ -37,15 +37,27 @@ export function askedOf(fields: JsonObject | undefined): Asked {
   const isKnown = !cut.includes("request") && (request === null || isObject(request));
   const { messages: inside, ...parameters } = isObject(request) ? request : {};
   const given = found("messages");
-  const messages = [...(Array.isArray(given.value) ? given.value : list(inside))];
-  if (given.isCut) messages.push({ role: "messages", content: given.value });
   const system = found("system_prompt").value;
-  if (system !== null) messages.unshift({ role: "system", content: system });
   const prompt = found("prompt").value;
-  if (prompt !== null) messages.push({ role: "user", content: prompt });
+  const isWhole = list(inside).length > 0 && says(inside, "user", prompt) && says(inside, "system", system);
+  const messages = isWhole ? list(inside) : [...(Array.isArray(given.value) ? given.value : list(inside))];
+  if (!isWhole) {
+    if (given.isCut) messages.push({ role: "messages", content: given.value });
+    if (system !== null) messages.unshift({ role: "system", content: system });
+    if (prompt !== null) messages.push({ role: "user", content: prompt });
+  }
   const model = found("model").value;
   if (typeof model === "string") parameters.model = model;
   return { messages, parameters: isKnown && fields ? parameters : null, cut };
+}
+
+/** Whether a message says it already: once a task has filled in its request, the field has the whole of it. */
+function says(messages: Json | undefined, role: string, text: Json): boolean {
+  if (text === null) return true;
+  return list(messages).some((message) => {
+    if (!isObject(message) || message.role !== role) return false;
+    return message.content === text || list(message.content).some((part) => isObject(part) && part.text === text);
+  });
 }
 
 export interface Curl {
