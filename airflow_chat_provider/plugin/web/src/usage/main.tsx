@@ -1,4 +1,12 @@
 import { render } from "preact";
 import "../lib/base.css";
+import "./usage.css";
+import { ErrorNotice, Guard } from "../lib/components";
+import { Page } from "./page";
 
-render(<h1>Chat usage</h1>, document.getElementById("page")!);
+render(
+  <Guard fallback={(error) => <ErrorNotice error={error} what="the usage" retry={() => location.reload()} />}>
+    <Page />
+  </Guard>,
+  document.getElementById("page")!,
+);

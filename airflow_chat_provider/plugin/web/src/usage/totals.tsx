@@ -1,0 +1,82 @@
+// The sums on top. They are of what was read, and say so while there is more.
+
+import type { ComponentChildren } from "preact";
+import { cost, count, duration, percent, shortCount, UNKNOWN } from "../lib/format";
+import type { Estimate, Group, Sum, SumName } from "./aggregate";
+
+/** How a sum is written: with "at least" where part of it is unknown. */
+export function SumText({ sum, format }: { sum: Sum; format: (value: unknown) => string }) {
+  if (sum.sum === null) return sum.unknown ? <span class="unknown">{UNKNOWN}</span> : <>–</>;
+  if (!sum.unknown) return <>{format(sum.sum)}</>;
+  const why = `Of ${count(sum.unknown)} task ${sum.unknown === 1 ? "instance" : "instances"} it is unknown`;
+  return (
+    <span title={why}>
+      <span aria-hidden="true">≥ </span>
+      <span class="off-screen">at least </span>
+      {format(sum.sum)}
+    </span>
+  );
+}
+
+interface TotalsProps {
+  all: Group;
+  /** What it may be in all; null where all was read, or too little to tell. */
+  whole: Estimate | null;
+}
+
+export function Totals({ all, whole }: TotalsProps) {
+  const part = (what: Sum, whole: Sum, name: string) =>
+    what.sum === null || !whole.sum ? null : `${shortCount(what.sum)} ${name} (${percent(what.sum, whole.sum)})`;
+  const guess = (name: SumName, format: (value: unknown) => string) =>
+    whole === null || whole[name] === null ? null : `about ${format(rounded(whole[name]))} in all, if the rest is alike`;
+  const kinds = [...all.kinds].sort(([, one], [, other]) => other - one);
+  return (
+    <dl class="totals" aria-label="Totals of what was read">
+      <Total name="Calls answered" guess={guess("requests", shortCount)} notes={[calls(all)]}>
+        <SumText sum={all.requests} format={count} />
+      </Total>
+      <Total name="Failures" guess={guess("failed", shortCount)} notes={kinds.slice(0, 3).map(([kind, number]) => `${kind} × ${count(number)}`)}>
+        <SumText sum={all.failed} format={count} />
+      </Total>
+      <Total name="Tokens in" guess={guess("input_tokens", shortCount)} notes={[part(all.cache_read_tokens, all.input_tokens, "from cache")]}>
+        <SumText sum={all.input_tokens} format={count} />
+      </Total>
+      <Total name="Tokens out" guess={guess("output_tokens", shortCount)} notes={[part(all.reasoning_tokens, all.output_tokens, "reasoning")]}>
+        <SumText sum={all.output_tokens} format={count} />
+      </Total>
+      <Total name="Cost" guess={guess("cost", cost)} notes={[all.cost.sum === null ? "no server states it" : "in the servers' currency"]}>
+        <SumText sum={all.cost} format={cost} />
+      </Total>
+      <Total name="Duration, p50" guess={null} notes={[all.p95 === null ? null : `p95 ${duration(all.p95)}`]}>
+        {all.p50 === null ? <span class="unknown">{UNKNOWN}</span> : duration(all.p50)}
+      </Total>
+    </dl>
+  );
+}
+
+function calls(all: Group): string {
+  return `by ${count(all.instances)} task ${all.instances === 1 ? "instance" : "instances"}`;
+}
+
+/** Two digits: a guess has no more. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(2));
+}
+
+interface TotalProps {
+  name: string;
+  guess: string | null;
+  notes: (string | null)[];
+  children: ComponentChildren;
+}
+
+function Total({ name, guess, notes, children }: TotalProps) {
+  return (
+    <div class="card total">
+      <dt>{name}</dt>
+      <dd class="total-value">{children}</dd>
+      {notes.map((note) => note && <dd key={note} class="total-note foreign">{note}</dd>)}
+      {guess ? <dd class="total-note guess">{guess}</dd> : null}
+    </div>
+  );
+}
