@@ -157,7 +157,7 @@ export const scenarios = {
   cleared: { instance: { operator: "ChatCompletionOperator", state: "success", rendered_fields: { prompt: "Name a colour." } }, xcoms: {} },
   other: { instance: { operator: "BashOperator", operator_name: "BashOperator", state: "success" }, xcoms: { return_value: "done" } },
   wrong: chat([{ role: "user", content: "x" }], { xcoms: { messages: { not: "a list" }, usage: [1, 2], body: null } }),
-  odd: chat(["text", null, 7, { role: 5, content: { a: 1 } }, { role: "user", content: [null, 3, { type: "video_url", video_url: "x" }] }, { role: "assistant", tool_calls: [null, { function: null }, { id: 1, function: { name: 2, arguments: { a: [1] } } }] }, { role: "assistant", content: "The end." }]),
+  odd: chat([{ role: "constructor", name: "__proto__", content: "x", tool_calls: [{ type: "__proto__" }] }, "text", null, 7, { role: 5, content: { a: 1 } }, { role: "user", content: [null, 3, { type: "video_url", video_url: "x" }] }, { role: "assistant", tool_calls: [null, { function: null }, { id: 1, function: { name: 2, arguments: { a: [1] } } }] }, { role: "assistant", content: "The end." }]),
   elsewhere: chat([{ role: "user", content: "x" }], { xcoms: { messages: "s3://aws_default@xcom/d/manual/elsewhere/messages", body: "s3://aws_default@xcom/d/manual/elsewhere/body" } }),
   cut: { ...chat([{ role: "user", content: "x" }]), raw: { messages: '[{"role": "user", "content": "Name a col', usage: '{"requests": 1, ' } },
   large: { ...chat([{ role: "user", content: "x" }]), raw: { messages: JSON.stringify([{ role: "user", content: "word ".repeat(5_000_000) }]) } },

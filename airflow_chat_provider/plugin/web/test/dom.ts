@@ -73,6 +73,9 @@ export class FakeElement extends FakeNode {
     this.listeners.set(name, [...(this.listeners.get(name) ?? []), listener]);
   }
   removeEventListener() {}
+  querySelector() {
+    return null;
+  }
   set innerHTML(_: string) {
     throw new Error("innerHTML must not be used");
   }
@@ -104,7 +107,12 @@ const fakeDocument: Record<string, unknown> = {
   createTextNode: (text: string) => new FakeText(text),
   documentElement: { dataset: {} },
 };
-Object.assign(globalThis, { document: fakeDocument });
+Object.assign(globalThis, {
+  document: fakeDocument,
+  location: { href: "https://airflow.example/chat/conversation", hash: "", search: "" },
+  addEventListener() {},
+  removeEventListener() {},
+});
 
 /** Shows it, and lets effects run. */
 export async function show(node: unknown): Promise<FakeElement> {

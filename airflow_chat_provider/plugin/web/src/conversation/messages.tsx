@@ -13,14 +13,14 @@ import { callsById, type Turn, turnOf } from "./turns";
 
 const AT_ONCE = 200;
 
-const ROLES: Record<string, string> = {
-  system: "System",
-  developer: "Developer",
-  user: "User",
-  assistant: "Assistant",
-  tool: "Tool result",
-  function: "Function result",
-};
+const ROLES = new Map([
+  ["system", "System"],
+  ["developer", "Developer"],
+  ["user", "User"],
+  ["assistant", "Assistant"],
+  ["tool", "Tool result"],
+  ["function", "Function result"],
+]);
 
 export function Messages({ messages, replyAt }: { messages: Json[]; replyAt: number | null }) {
   const [from, setFrom] = useState(() => Math.max(0, messages.length - AT_ONCE));
@@ -107,10 +107,10 @@ interface ViewProps {
 }
 
 export function MessageView({ turn, calls, message, isReply = false, title, note }: ViewProps) {
-  const role = Object.hasOwn(ROLES, turn.role) ? turn.role : "other";
+  const role = ROLES.has(turn.role) ? turn.role : "other";
   const called = turn.answers === null ? undefined : calls.get(turn.answers);
   const name = turn.name ?? called?.name ?? null;
-  const label = title ?? (isReply ? "Reply" : (ROLES[turn.role] ?? shortened(turn.role, 40)));
+  const label = title ?? (isReply ? "Reply" : (ROLES.get(turn.role) ?? shortened(turn.role, 40)));
   return (
     <article
       class={`message role-${role} ${isReply ? "is-reply" : ""}`}

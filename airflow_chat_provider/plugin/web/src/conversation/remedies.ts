@@ -1,6 +1,6 @@
 // What can be done about each kind of failure, by the names under which XComs count them: a class, and a status.
 
-const BY_STATUS: Record<string, string> = {
+const BY_STATUS = new Map(Object.entries({
   "StatusError 400": "Correct the request: the server does not take a value in it.",
   "StatusError 401": "Check the API key (password) of the connection.",
   "StatusError 402": "Raise the quota or pay the bill: the account has no credit.",
@@ -11,9 +11,9 @@ const BY_STATUS: Record<string, string> = {
   "StatusError 413": "Send a smaller request: it is larger than the server, or a gateway before it, takes.",
   "StatusError 422": "Correct the request: the server does not take a value in it.",
   "StatusError 429": "Raise the quota or pay the bill: waiting does not help.",
-};
+}));
 
-const BY_CLASS: Record<string, string> = {
+const BY_CLASS = new Map(Object.entries({
   RateLimited: "Wait, or let fewer requests run at once (a pool, requests_per_minute).",
   StatusError: "Try again later: the server failed.",
   TransportTimeout: "Raise timeout or deadline, or ask for fewer tokens: no answer came in time.",
@@ -23,11 +23,11 @@ const BY_CLASS: Record<string, string> = {
   InvalidOutput: "Change the prompt, the schema or output_retries: the answer does not fit.",
   InvalidRequest: "Correct the task: nothing was sent.",
   InvalidConnection: "Correct the connection: nothing was sent.",
-};
+}));
 
 export function remedyOf(kind: string): string | null {
   const [name = "", status = ""] = kind.split(" ");
   const moved = /^3\d\d$/.test(status) ? "Correct the base URL and the endpoint: redirects are not followed." : null;
   const shared = /^4\d\d$/.test(status) && name === "StatusError" ? "Correct the request: the server refuses it." : null;
-  return BY_STATUS[kind] ?? moved ?? shared ?? BY_CLASS[name.replace(/Error$/, "")] ?? BY_CLASS[name] ?? null;
+  return BY_STATUS.get(kind) ?? moved ?? shared ?? BY_CLASS.get(name) ?? null;
 }
