@@ -109,7 +109,14 @@ def runs(now: datetime) -> Iterator[tuple[str, str, datetime, float, str, dict[s
         began = now - timedelta(minutes=5) - step * turn - timedelta(seconds=chance.randrange(300))
         error = chance.choice(_ERRORS) if chance.random() < 0.06 else None
         taken = usage(chance, _MODELS[dag], error)
-        yield f"chat_{dag:02}", f"filled_{turn:05}", began, taken["seconds"], "failed" if error else "success", {"usage": taken}
+        yield (
+            f"chat_{dag:02}",
+            f"filled_{turn:05}",
+            began,
+            taken["seconds"],
+            "failed" if error else "success",
+            {"usage": taken},
+        )
     yield CONVERSATION["dag_id"], CONVERSATION["run_id"], now, 4.0, "success", conversation()
 
 
@@ -147,7 +154,7 @@ def fill() -> None:
             )
             entries += [
                 {"dag_run_id": number, "dag_id": dag_id, "run_id": run_id, "task_id": "ask", "map_index": -1}
-                | {"key": key, "value": XComModel.serialize_value(value), "timestamp": ended}
+                | {"key": key, "value": value, "timestamp": ended}
                 for key, value in xcoms.items()
             ]
         for model, rows in ((DagRun, dag_runs), (TaskInstance, tasks), (XComModel, entries)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +42,8 @@ Inside of *emphasis <b onclick="alert(7)">bold</b>* and `<script>alert(8)</scrip
 <img src=x onerror="alert(9)"><script>alert(10)</script>
 ```
 """
-LINKS = """[script](javascript:alert(1)) [spaced]( java&#x09;script:alert(2)) [data](data:text/html,<script>alert(3)</script>)
+LINKS = """[script](javascript:alert(1)) [spaced]( java&#x09;script:alert(2))
+[data](data:text/html,<script>alert(3)</script>)
 [vb](vbscript:msgbox(1)) [file](file:///etc/passwd) [blob](blob:null/x) [relative](../api/v2/dags)
 
 ![picture]({elsewhere}/picture.png) ![svg](data:image/svg+xml;base64,PHN2ZyBvbmxvYWQ9ImFsZXJ0KDQpIi8+)
@@ -55,13 +55,13 @@ LINKS = """[script](javascript:alert(1)) [spaced]( java&#x09;script:alert(2)) [d
 
 [one]: {elsewhere}/reference
 """
-ENTITIES = "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(2)&#62; &amp;lt;b&amp;gt; &copy; &notanentity;"
-BIDI = "The key is \u202eterces\u202c, zero\u200bwidth, \u2066isolated\u2069, tag \U000e0041\U000e0042, bell \u0007 end."
+ENTITIES = (
+    "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(2)&#62; &amp;lt;b&amp;gt; &copy; &nothing;"
+)
+BIDI = "The key is \u202eterces\u202c, zero\u200bwidth, \u2066isolated\u2069, tag \U000e0041\U000e0042, bell \u0007."
 MEGABYTE = "A long answer, of *many* words. " * 32_768
 SECRET = "only for those who may see the DAG"
 ASKED_AGAIN = '{"sentiment": "so-so"}'
-
-_calls: Counter[str] = Counter()
 
 
 def answer_for(elsewhere: str) -> Callable[[Received], Reply]:
@@ -96,9 +96,8 @@ def _asked_again(asked: dict[str, Any]) -> Reply:
     return replies.ok(ASKED_AGAIN if len(asked["messages"]) == 1 else '{"sentiment": "good"}', model="asked_again")
 
 
-def _second_try(_asked: dict[str, Any]) -> Reply:
-    _calls["second_try"] += 1
-    if _calls["second_try"] == 1:
+def _second_try(asked: dict[str, Any]) -> Reply:
+    if "try 1" in asked["messages"][-1]["content"]:
         return replies.error(503, "The model is being loaded")
     return replies.ok("Loaded now.", model="second_try")
 

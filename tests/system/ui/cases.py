@@ -36,7 +36,7 @@ with DAG("ui_answers", schedule=None):
     ask("cut_off", request={"max_tokens": 8})
     ask("several", request={"n": 2})
     ask("streamed", request={"stream": True})
-    ask("second_try", max_attempts=1, retries=1, retry_delay=timedelta(0))
+    ask("second_try", prompt="This is try {{ ti.try_number }}.", max_attempts=1, retries=1, retry_delay=timedelta(0))
     ask("without_messages", push_messages=False)
     ChatCompletionBranchOperator(
         task_id="branch",

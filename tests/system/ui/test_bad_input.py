@@ -1,6 +1,7 @@
 """XComs that are missing, damaged, elsewhere, too large or of another operator: each is said where it would be."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import expect
@@ -43,11 +44,13 @@ def test_a_value_that_is_half_written_is_said_in_its_place(viewer, broken, key):
 def test_messages_of_another_shape_never_leave_a_blank_page(viewer, broken, value):
     broken.write(7, "messages", value)
     page = viewer.conversation("ui_broken", "ask", 7)
-    expect(page.locator("main")).to_contain_text(re.compile("messages|message|said", re.I))
+    expect(page.locator("main")).to_contain_text(re.compile("messages|message|said", re.IGNORECASE))
     expect(page.locator("h1")).to_contain_text("ask")
 
 
-@pytest.mark.parametrize("value", [7, [1], {"input_tokens": "many", "cost": {}, "errors": [], "rejected": {"a": 1}}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [7, [1], {"input_tokens": "many", "cost": {}, "errors": [], "rejected": {"a": 1}}], ids=repr
+)
 def test_usage_of_another_shape_never_leaves_a_blank_page(viewer, broken, value):
     broken.write(8, "usage", value)
     page = viewer.conversation("ui_broken", "ask", 8)
@@ -56,7 +59,9 @@ def test_usage_of_another_shape_never_leaves_a_blank_page(viewer, broken, value)
 
 
 def test_messages_that_are_too_large_are_read_when_asked_for(viewer, broken):
-    broken.write(9, "messages", [{"role": "user", "content": "much " * 4_000_000}, {"role": "assistant", "content": "End."}])
+    broken.write(
+        9, "messages", [{"role": "user", "content": "much " * 4_000_000}, {"role": "assistant", "content": "End."}]
+    )
     page = viewer.conversation("ui_broken", "ask", 9)
     expect(page.get_by_text("Too large to be shown here: the XCom messages.")).to_be_visible()
     page.get_by_role("button", name="Read it all").first.click()
@@ -87,10 +92,8 @@ def test_a_map_index_that_is_none_is_said(viewer, index):
 def test_an_unknown_task_instance_is_said_to_be_unknown(viewer, runs, part):
     places = {"dag_id": "ui_broken", "run_id": runs["ui_broken"].run_id, "task_id": "ask", "map_index": "0"}
     places[part] = "77" if part == "map_index" else "no/such ?&#thing"
-    from urllib.parse import urlencode
-
     page = viewer.open(f"/chat/conversation?{urlencode(places)}")
-    expect(page.get_by_text(re.compile("Airflow does not know this task instance|Airflow does not have"))).to_be_visible()
+    expect(page.get_by_text("Airflow does not know this task instance.")).to_be_visible()
 
 
 @pytest.mark.parametrize("status", [429, 500, 502])

@@ -15,6 +15,8 @@ from tests.system.ui.answers import LINKS, MARKUP
 from tests.system.ui.conftest import PROMPT_MARKUP
 
 STATIC = Path(airflow_chat_provider.__file__).parent / "plugin" / "static"
+HANDLERS = """[...document.querySelectorAll("*")].filter(
+    (element) => [...element.attributes].some((attribute) => /^on/i.test(attribute.name))).length"""
 DANGEROUS = "script, style, iframe, object, embed, svg, math, form, input, base, link, meta, video, audio, template"
 
 
@@ -27,11 +29,16 @@ def reply_of(viewer, task_id):
 
 def test_markup_in_an_answer_is_shown_as_text(viewer, elsewhere):
     page, reply = reply_of(viewer, "markup")
-    for line in ('<script>document.title = "owned"; alert(1)</script>', 'onload="alert(3)"', "<base href=", "alert(10)"):
+    for line in (
+        '<script>document.title = "owned"; alert(1)</script>',
+        'onload="alert(3)"',
+        "<base href=",
+        "alert(10)",
+    ):
         expect(reply).to_contain_text(line)
     assert reply.locator(DANGEROUS).count() == 0
     assert reply.locator("img").count() == 0
-    assert page.evaluate("[...document.querySelectorAll('*')].filter(e => [...e.attributes].some(a => /^on/i.test(a.name))).length") == 0
+    assert page.evaluate(HANDLERS) == 0
     assert page.title() != "owned"
     assert elsewhere.requests == []
     assert MARKUP.count("alert(") == 10
@@ -64,7 +71,7 @@ def test_a_link_whose_text_hides_its_host_says_it(viewer, elsewhere):
 def test_pictures_elsewhere_are_not_loaded(viewer, elsewhere):
     page, reply = reply_of(viewer, "links")
     assert reply.locator("img").count() == 0
-    expect(reply).to_contain_text(re.compile("not loaded", re.I))
+    expect(reply).to_contain_text(re.compile("not loaded", re.IGNORECASE))
     page.wait_for_timeout(300)
     assert elsewhere.requests == []
     assert not any("picture.png" in address for address in viewer.asked)
@@ -97,7 +104,8 @@ def test_an_answer_of_a_megabyte_is_shown_in_pieces(viewer):
 
 def test_ten_thousand_messages_are_shown_from_their_end(viewer, broken):
     messages = [
-        {"role": "assistant" if at % 2 else "user", "content": f"Message **{at}** of many <b>x</b>"} for at in range(10_000)
+        {"role": "assistant" if at % 2 else "user", "content": f"Message **{at}** of many <b>x</b>"}
+        for at in range(10_000)
     ]
     broken.write(0, "messages", messages)
     page = viewer.conversation("ui_broken", "ask", 0)
@@ -134,7 +142,10 @@ def test_strange_names_in_a_message_break_nothing(viewer, broken):
     messages = [
         {"role": "__proto__", "content": "role"},
         {"role": "constructor", "content": [{"type": "toString", "x": 1}], "name": "<i>name</i>"},
-        {"role": "assistant", "tool_calls": [{"id": "__proto__", "function": {"name": "<img src=x>", "arguments": "{"}}, 7]},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "__proto__", "function": {"name": "<img src=x>", "arguments": "{"}}, 7],
+        },
         "not a message",
         None,
         {"content": {"deep": [[[[[[1]]]]]]}},
@@ -174,10 +185,13 @@ def visit(visit, request):
     yield remembering
     if request.node.name == "test_the_policy_would_stop_what_slipped_through":
         for visitor in opened:
+            assert any("policy violated" in fault for fault in visitor.faults)
             visitor.faults.clear()
 
 
-@pytest.mark.parametrize("word", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"])
+@pytest.mark.parametrize(
+    "word", ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"]
+)
 def test_no_built_file_makes_html_or_code_of_text(word):
     found = {file.name: file.read_text("utf-8").count(word) for file in STATIC.glob("*.js")}
     # Preact itself can set innerHTML, for dangerouslySetInnerHTML, which no source of ours has.
@@ -186,7 +200,7 @@ def test_no_built_file_makes_html_or_code_of_text(word):
 
 
 def test_no_source_sets_html():
-    sources = [file for file in (STATIC.parent / "web" / "src").rglob("*.ts*")]
+    sources = list((STATIC.parent / "web" / "src").rglob("*.ts*"))
     assert sources
     text = json.dumps([file.read_text("utf-8") for file in sources])
-    assert not re.search("innerHTML|dangerouslySet|outerHTML|insertAdjacentHTML", text, re.I)
+    assert not re.search("innerHTML|dangerouslySet|outerHTML|insertAdjacentHTML", text, re.IGNORECASE)

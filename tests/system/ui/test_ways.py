@@ -19,7 +19,9 @@ def test_the_extra_link_of_a_task_leads_to_its_conversation(viewer, dag_id, task
     page = task_page(viewer, dag_id, task_id)
     link = page.get_by_role("link", name="Conversation").first
     expect(link).to_be_visible()
-    with viewer.context.expect_page() if link.get_attribute("target") == "_blank" else page.expect_navigation() as opened:
+    with (
+        viewer.context.expect_page() if link.get_attribute("target") == "_blank" else page.expect_navigation() as opened
+    ):
         link.click()
     viewer.page = opened.value if link_opens_page(opened.value) else page
     viewer.settled()

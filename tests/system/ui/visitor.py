@@ -27,6 +27,7 @@ class Visitor:
 
     def __init__(self, context: BrowserContext, site: AirflowSite, runs: dict[str, Run], user: str | None) -> None:
         self.context, self.site, self.runs = context, site, runs
+        self.url = site.url
         self.faults: list[str] = []
         self.asked: list[str] = []
         """The addresses that our pages have asked for."""
@@ -48,7 +49,7 @@ class Visitor:
 
     def open(self, path: str) -> Page:
         """Open an address below Airflow's."""
-        self.page.goto(f"{self.site.url}{path}")
+        self.page.goto(f"{self.url}{path}")
         return self.settled()
 
     def settled(self) -> Page:
@@ -65,7 +66,7 @@ class Visitor:
         if not _is_ours(_frame_of(request)):
             return
         self.asked.append(request.url)
-        origin = urlsplit(self.site.host_url)
+        origin = urlsplit(self.url)
         parts = urlsplit(request.url)
         if parts.scheme not in ("data", "blob") and (parts.scheme, parts.netloc) != (origin.scheme, origin.netloc):
             self.faults.append(f"request to another origin: {request.url}")
