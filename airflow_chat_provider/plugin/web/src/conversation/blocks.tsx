@@ -110,14 +110,6 @@ function Call({ block, calls }: { block: Block & { kind: "call" }; calls: Calls 
         summary={
           <>
             Calls <code class="foreign">{visible(shortened(block.name, 100))}</code>
-            {known?.answered != null ? (
-              <>
-                {" "}
-                <a class="call-answer" href={`#message-${known.answered + 1}`}>
-                  answered in message {known.answered + 1}
-                </a>
-              </>
-            ) : null}
           </>
         }
       >
@@ -129,7 +121,10 @@ function Call({ block, calls }: { block: Block & { kind: "call" }; calls: Calls 
           )
         }
       </Fold>
-      {block.id ? <span class="muted call-id foreign">{visible(shortened(block.id, 60))}</span> : null}
+      <p class="row call-foot">
+        {block.id ? <span class="muted call-id foreign">{visible(shortened(block.id, 60))}</span> : null}
+        {known?.answered != null ? <a href={`#message-${known.answered + 1}`}>answered in message {known.answered + 1}</a> : null}
+      </p>
     </div>
   );
 }
