@@ -12,7 +12,7 @@ const OURS = {
   requests: 1, input_tokens: 100, output_tokens: 20, total_tokens: 120, cache_read_tokens: 40, cache_write_tokens: null,
   reasoning_tokens: null, tool_calls: 0, cost: 0.5, model: "m", attempts: 2, seconds: 1.5, request_id: "r", errors: {}, rejected: [],
 };
-const xcom = (value: Json, more: Partial<XCom> = {}): XCom => ({ value, timestamp: null, bytes: 1, elsewhere: null, isJson: true, ...more });
+const xcom = (value: Json, more: Partial<XCom> = {}): XCom => ({ value, timestamp: null, bytes: 1, elsewhere: null, isJson: true, stored: null, ...more });
 const usage = (part: Record<string, Json> = {}) => readUsage(xcom({ ...OURS, ...part })) as Usage;
 const row = (part: Partial<Row> = {}, value: Record<string, Json> = {}): Row => {
   const made = { dagId: "d", runId: "r", taskId: "t", mapIndex: -1, time: 0, usage: usage(value), id: "", ...part };

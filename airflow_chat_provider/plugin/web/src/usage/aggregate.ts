@@ -146,6 +146,31 @@ function groupKey(row: Row, by: GroupBy): string {
   return row.id;
 }
 
+export interface Kind {
+  kind: string;
+  count: number;
+  instances: number;
+  dags: number;
+  latest: number;
+}
+
+/** Failures by kind, the most frequent first. */
+export function kinds(rows: Iterable<Row>): Kind[] {
+  const found = new Map<string, Kind & { of: Set<string> }>();
+  for (const { usage, dagId, time } of rows) {
+    for (const kind in usage.failed ? usage.failures : null) {
+      let one = found.get(kind);
+      if (!one) found.set(kind, (one = { kind, count: 0, instances: 0, dags: 0, latest: 0, of: new Set() }));
+      one.count += usage.failures![kind]!;
+      one.instances += 1;
+      one.latest = Math.max(one.latest, time);
+      one.of.add(dagId);
+    }
+  }
+  const all = [...found.values()].map(({ of, ...one }) => ({ ...one, dags: of.size }));
+  return all.sort((one, other) => other.count - one.count || (one.kind < other.kind ? -1 : 1));
+}
+
 /** A task: what its instances took is alike, more than what those of others did. */
 export function stratum({ dagId, taskId }: Pick<Row, "dagId" | "taskId">): string {
   return `${dagId}\n${taskId}`;

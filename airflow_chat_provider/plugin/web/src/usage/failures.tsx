@@ -66,12 +66,14 @@ export function Failures(props: Props) {
   }, []);
   if (!total) return null;
   return (
-    <section class="card card-body">
-      <h2>Failed before anything was sent</h2>
-      <p class="muted">
-        {plural(total, "task instance")} of the chat operators failed. Those that had sent something are above. The others left no usage.
-      </p>
-      <Fold summary="List the others">{() => <Others {...props} />}</Fold>
+    <section class="card">
+      <div class="card-body">
+        <h2>Failed before anything was sent</h2>
+        <p class="muted">
+          {plural(total, "task instance")} of the chat operators failed. Those that had sent something are above. The others left no usage.
+        </p>
+        <Fold summary="List the others">{() => <Others {...props} />}</Fold>
+      </div>
     </section>
   );
 }

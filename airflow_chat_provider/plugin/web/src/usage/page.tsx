@@ -8,6 +8,7 @@ import { type Estimate, estimate, overTime, type Row, total } from "./aggregate"
 import { type Cache, openCache } from "./cache";
 import { Controls } from "./controls";
 import { Failures } from "./failures";
+import { Kinds } from "./kinds";
 import { Plots } from "./plots";
 import { ReadingState } from "./progress";
 import { Reader, type Scope, type Snapshot } from "./reader";
@@ -31,7 +32,7 @@ function useView(): [View, (part: Partial<View>) => void] {
       const after = { ...before, ...part };
       const address = location.pathname + writeView(after);
       // A text that is being typed, or an order, is not worth a step back.
-      const step = "find" in part || ("sort" in part && !("by" in part));
+      const step = !("by" in part) && ("find" in part || "sort" in part);
       if (address !== location.pathname + location.search) history[step ? "replaceState" : "pushState"](null, "", address);
       return after;
     });
@@ -128,6 +129,7 @@ export function Page() {
         <>
           <Totals all={all} whole={whole} />
           <Plots data={data} theme={theme} />
+          <Kinds rows={rows} change={change} />
           <UsageTable rows={rows} view={view} change={change} complete={complete} />
         </>
       ) : null}

@@ -80,6 +80,8 @@ export class Reader {
   private readonly held = new Map<string, Entry[]>();
   private readonly first: Entry[] = [];
   private readonly waiting: Entry[] = [];
+  /** A value that failed is asked for once more: the fault may have been the moment's. */
+  private readonly failedOnce = new Set<string>();
   private pages: number[] = [];
   private pageSize = PAGE;
   private fresh: [string, Usage | "not-ours"][] = [];
@@ -311,16 +313,18 @@ export class Reader {
       value = readUsage(await valueOf(this.options.api, entry, { signal: this.abort.signal, maxBytes: LARGEST }));
     } catch (error) {
       const without = reasonOf(error);
-      if (!without || (without === "unread" && this.failuresInARow + 1 >= FAILURES)) {
+      const id = entryId(entry);
+      if (!without || (without === "unread" && !this.failedOnce.has(id))) {
+        if (without) this.failedOnce.add(id);
         this.again(entry);
         this.count(error);
         return;
       }
-      if (without === "unread") this.failuresInARow += 1;
       value = without;
     }
     this.requested += 1;
-    if (value !== "unread") this.failuresInARow = 0;
+    if (value === "unread") this.failedOnce.delete(entryId(entry));
+    else this.failuresInARow = 0;
     if (value === "forbidden") return this.forbid(entry);
     if (this.dags.get(entry.dagId) === "asked") {
       if (value === "unread") this.askNext(entry.dagId);

@@ -57,7 +57,12 @@ function Failed({ group }: { group: Group }) {
       {kinds[0] ? (
         <small class="kinds foreign" title={kinds.map(([kind, number]) => `${kind}: ${count(number)}`).join("\n")}>
           {kinds[0][0]}
-          {more > 0 ? ` and ${plural(more, "other kind")}` : ""}
+          {more > 0 ? (
+            <>
+              <span aria-hidden="true"> +{more}</span>
+              <span class="off-screen"> and {plural(more, "other kind")}</span>
+            </>
+          ) : null}
         </small>
       ) : null}
     </>
