@@ -9,8 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_chat_provider.airflow_api.plugin import TABS_BY_OPERATOR, AirflowPlugin
-from airflow_chat_provider.plugin.pages import app
 from airflow_chat_provider.task.link import OPERATOR_NAMES, ConversationLink
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request in the API server. Nobody else needs what that takes."""
+    from airflow_chat_provider.plugin import pages
+
+    await pages.app(scope, receive, send)
+
 
 # Airflow's UI takes these addresses as relative to its own base path, which may have a prefix.
 _USAGE = {

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.airflow_process import AirflowProcess
+from tests.support.airflow_process import START, AirflowProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS = {"admin": "admin", "viewer": "viewer", "stranger": "viewer"}
@@ -68,6 +68,7 @@ class AirflowSite(AirflowProcess):
         self.host_url = self.url
         self.url += prefix
         self._api.base_url = self.url
+        self._api.timeout = httpx.Timeout(START)
         self._environment["AIRFLOW__API__BASE_URL"] = self.url
         self._environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{self.url}/execution/"
         shutil.copytree(
@@ -89,7 +90,7 @@ class AirflowSite(AirflowProcess):
     def get(self, path: str, user: str | None, method: str = "GET") -> httpx.Response:
         """Ask for a path below ``url``."""
         headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx.Client(timeout=START, trust_env=False) as client:
             return client.request(method, f"{self.url}{path}", headers=headers)
 
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from airflow_chat_provider.plugin import pages
+from airflow_chat_provider.plugin import app, pages
 
 FILES = sorted(path.name for path in pages.STATIC.iterdir())
 HTML = [name for name in FILES if name.endswith(".html")]
@@ -19,7 +19,7 @@ STATIC = [name for name in FILES if not name.endswith(".html")]
 def browser(request):
     """Nobody in particular, without a session. Airflow mounts the app in this way."""
     site = FastAPI(root_path=request.param, docs_url=None, redoc_url=None, openapi_url=None)
-    site.mount("/chat", pages.app)
+    site.mount("/chat", app)
     with TestClient(
         site, base_url=f"http://testserver{request.param}/", headers={"Accept-Encoding": "identity"}
     ) as client:
@@ -37,7 +37,7 @@ def asked(path):
         return {}
 
     scope = {"type": "http", "method": "GET", "path": path, "root_path": "/chat", "headers": []}
-    asyncio.run(pages.app(scope, receive, send))
+    asyncio.run(app(scope, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}, sent[1]["body"]
 
 
@@ -62,7 +62,7 @@ def test_both_pages_are_there_and_load_files_of_this_app_alone(browser):
     assert HTML == ["conversation.html", "usage.html"]
     for page in HTML:
         text = (pages.STATIC / page).read_text("utf-8")
-        loaded = re.findall(r'(?:src|href)="([^"]*)"', text)
+        loaded = re.findall(r'(?:src|href)="(?!data:)([^"]*)"', text)
         assert loaded
         assert all(browser.get(f"chat/{name}").status_code == 200 for name in loaded), loaded
         # The policy forbids what stands in the page itself.
