@@ -29,8 +29,20 @@ def total(orders):
 {"kettle": [12, true, null]}
 ```
 """
-LISTENER = "http://127.0.0.1:{port}"
-"""Another origin than Airflow's. Whoever listens there learns of each request; see `conftest.py`."""
+SHOWN = """Two problems:
+
+| Problem | Who can help |
+|---|---|
+| **The kettle leaks.** | returns |
+| **Mails are not answered.** | customer service |
+
+As JSON, for the task downstream:
+
+```json
+{"problems": ["leaks", "no answer"], "wants_reply": true}
+```
+"""
+"""For the pictures of the documentation."""
 MARKUP = """<script>document.title = "owned"; alert(1)</script>
 <img src=x onerror="alert(2)"><svg onload="alert(3)"><iframe srcdoc="<script>alert(4)</script>"></iframe>
 <style>body {{ display: none }}</style><a href="javascript:alert(5)">click</a><base href="{elsewhere}/">
@@ -60,6 +72,7 @@ ENTITIES = (
 )
 BIDI = "The key is \u202eterces\u202c, zero\u200bwidth, \u2066isolated\u2069, tag \U000e0041\U000e0042, bell \u0007."
 MEGABYTE = "A long answer, of *many* words. " * 32_768
+COUNTS = {"prompt_tokens": 64, "completion_tokens": 71, "total_tokens": 135, "cost": 0.0000312}
 SECRET = "only for those who may see the DAG"
 ASKED_AGAIN = '{"sentiment": "so-so"}'
 
@@ -86,6 +99,8 @@ def answer_for(elsewhere: str) -> Callable[[Received], Reply]:
             return replies.ok(texts[name], model=name, headers={"x-request-id": f"req-{name}"})
         if asked.get("tools") and asked["messages"][-1]["role"] == "user":
             return replies.tool_calls([("stock_of", {"product": "desk lamp"})])
+        if name == "Qwen/Qwen3-8B":
+            return replies.ok(SHOWN, model=name, usage=COUNTS, headers={"x-request-id": "req-5f1c29"})
         special = _SPECIAL.get(name)
         return special(asked) if special else obliging(request)
 

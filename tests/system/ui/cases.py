@@ -31,6 +31,12 @@ def ask(name, **arguments):
 
 with DAG("ui_answers", schedule=None):
     ask("rich", system_prompt="You write *Markdown*.")
+    ask(
+        "shown",
+        model="Qwen/Qwen3-8B",
+        system_prompt="You help a shop to read its customers' reviews. Be brief.",
+        prompt="Which problems does this review name?\n\n> The kettle leaks, and nobody answers my mails.",
+    )
     ask("reasoning", request={"reasoning_effort": "low"})
     ask("asked_again", response_schema=VERDICT, result_format="json")
     ask("cut_off", request={"max_tokens": 8})
