@@ -93,7 +93,10 @@ def test_an_unknown_task_instance_is_said_to_be_unknown(viewer, runs, part):
     places = {"dag_id": "ui_broken", "run_id": runs["ui_broken"].run_id, "task_id": "ask", "map_index": "0"}
     places[part] = "77" if part == "map_index" else "no/such ?&#thing"
     page = viewer.open(f"/chat/conversation?{urlencode(places)}")
-    expect(page.get_by_text("Airflow does not know this task instance.")).to_be_visible()
+    said = "The task has no instance 77." if part == "map_index" else "Airflow does not know this task instance."
+    expect(page.get_by_text(said)).to_be_visible()
+    if part == "map_index":
+        expect(page.locator("table.mapped tbody tr")).to_have_count(10)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502])

@@ -97,10 +97,10 @@ def test_a_stream_looks_as_any_other_answer(viewer):
 def test_earlier_tries_are_reachable_with_what_their_logs_say(viewer):
     page = viewer.conversation("ui_answers", "second_try")
     expect(page.locator("article.is-reply")).to_contain_text("Loaded now.")
-    open_fold(page, "2 tries")
+    open_fold(page, re.compile(r"tries"))
     tries = page.locator("ol.tries > li")
-    expect(tries).to_have_count(2)
     expect(tries.first).to_contain_text("failed")
+    expect(tries.last).to_contain_text("success")
     tries.first.locator("summary").click()
     expect(tries.first).to_contain_text("503")
 

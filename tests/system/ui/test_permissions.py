@@ -51,7 +51,7 @@ def test_the_link_leads_to_where_one_signs_in(visit):
     visitor = visit(None)
     page = visitor.conversation("ui_answers", "rich")
     page.get_by_role("link", name="Go to Airflow").first.click()
-    page.wait_for_url(re.compile("login"))
+    page.wait_for_url(re.compile("login"), wait_until="commit")
 
 
 def test_a_page_writes_nothing_and_asks_for_no_body_it_does_not_show(viewer):

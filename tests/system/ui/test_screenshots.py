@@ -33,7 +33,7 @@ def test_the_usage_page(visit, project):
     visitor = visit("viewer", viewport=SIZE, color_scheme="light")
     pretend(visitor)
     page = visitor.open("/chat/usage")
-    expect(page.get_by_label("What was read")).to_contain_text(re.compile("All"))
+    expect(page.get_by_role("region", name="What was read")).to_contain_text(re.compile("All"))
     expect(page.locator("canvas").first).to_be_visible()
     save(page, project, "usage")
 

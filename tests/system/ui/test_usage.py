@@ -13,7 +13,7 @@ TABLE = "section.usage-table"
 @pytest.fixture
 def usage(viewer):
     page = viewer.open("/chat/usage")
-    expect(page.get_by_label("What was read")).to_contain_text(re.compile(r"All \d+ task instances read"))
+    expect(page.get_by_role("region", name="What was read")).to_contain_text(re.compile(r"All \d+ task instances read"))
     return page
 
 
@@ -133,7 +133,7 @@ def test_no_body_and_no_message_is_read(usage, viewer):
 def test_a_value_that_cannot_be_read_is_left_out_and_counted(viewer):
     viewer.page.route("**/ui_answers/**/xcomEntries/usage*", lambda route: route.fulfill(status=500, body="no"))
     page = viewer.open("/chat/usage")
-    expect(page.get_by_label("What was read")).to_contain_text(re.compile("not read"))
+    expect(page.get_by_role("region", name="What was read")).to_contain_text(re.compile("not read"))
     expect(page.locator(TABLE)).to_contain_text("example_chat_chained")
 
 

@@ -7,13 +7,19 @@ import { readQuery } from "../src/conversation/query";
 
 const CONFIGURATION = { base_url: "https://api.example.com/v1/", model: "m", chat_conn_id: "c" };
 
-test("the rendered fields say what was asked, in the operator's order", () => {
+test("the rendered request has all messages, and the other fields do not add them again", () => {
+  const messages = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }];
+  const asked = askedOf({ request: { temperature: 0, messages }, system_prompt: "Be brief.", prompt: "Hi" });
+  assert.deepEqual([asked.messages, asked.parameters], [messages, { temperature: 0 }]);
+});
+
+test("without the request, the other fields say what was asked, in the operator's order", () => {
   const asked = askedOf({
-    request: { temperature: 0, messages: [{ role: "user", content: "first" }] },
+    request: { temperature: 0 },
     system_prompt: "Be brief.",
     prompt: "second",
     model: "m2",
-    messages: null,
+    messages: [{ role: "user", content: "first" }],
   });
   assert.deepEqual(asked.messages.map((one) => (one as { content: string }).content), ["Be brief.", "first", "second"]);
   assert.deepEqual(asked.parameters, { temperature: 0, model: "m2" });

@@ -4,8 +4,13 @@ import { asText, isObject, type Json, type JsonObject, list } from "../lib/api";
 
 const CUT = /^Truncated\. You can change this behaviour/;
 
+interface Field {
+  value: Json;
+  isCut: boolean;
+}
+
 /** A rendered field as a value. Airflow keeps long ones as text that is cut. */
-function field(fields: JsonObject, name: string): { value: Json; isCut: boolean } {
+function field(fields: JsonObject, name: string): Field {
   const value = fields[name] ?? null;
   if (typeof value !== "string") return { value, isCut: false };
   if (CUT.test(value)) return { value, isCut: true };
@@ -36,28 +41,19 @@ export function askedOf(fields: JsonObject | undefined): Asked {
   const request = found("request").value;
   const isKnown = !cut.includes("request") && (request === null || isObject(request));
   const { messages: inside, ...parameters } = isObject(request) ? request : {};
-  const given = found("messages");
-  const system = found("system_prompt").value;
-  const prompt = found("prompt").value;
-  const isWhole = list(inside).length > 0 && says(inside, "user", prompt) && says(inside, "system", system);
-  const messages = isWhole ? list(inside) : [...(Array.isArray(given.value) ? given.value : list(inside))];
-  if (!isWhole) {
-    if (given.isCut) messages.push({ role: "messages", content: given.value });
-    if (system !== null) messages.unshift({ role: "system", content: system });
-    if (prompt !== null) messages.push({ role: "user", content: prompt });
-  }
   const model = found("model").value;
   if (typeof model === "string") parameters.model = model;
+  // Once a task runs, its field `request` has the messages and the model of the other arguments in it.
+  const messages = list(inside).length ? list(inside) : putTogether(found("messages"), found("system_prompt").value, found("prompt").value);
   return { messages, parameters: isKnown && fields ? parameters : null, cut };
 }
 
-/** Whether a message says it already: once a task has filled in its request, the field has the whole of it. */
-function says(messages: Json | undefined, role: string, text: Json): boolean {
-  if (text === null) return true;
-  return list(messages).some((message) => {
-    if (!isObject(message) || message.role !== role) return false;
-    return message.content === text || list(message.content).some((part) => isObject(part) && part.text === text);
-  });
+function putTogether(given: Field, system: Json, prompt: Json): Json[] {
+  const messages = Array.isArray(given.value) ? [...given.value] : [];
+  if (given.isCut) messages.push({ role: "messages", content: given.value });
+  if (system !== null) messages.unshift({ role: "system", content: system });
+  if (prompt !== null) messages.push({ role: "user", content: prompt });
+  return messages;
 }
 
 export interface Curl {

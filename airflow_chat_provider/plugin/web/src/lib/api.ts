@@ -1,17 +1,14 @@
 // Airflow's public REST API, read in the session of whoever looks at the page. Nothing here writes.
 
-export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
-export type JsonObject = { [key: string]: Json };
-export type Query = Record<string, string | number | boolean | null | undefined | readonly (string | number)[]>;
+import { ApiError, type ErrorKind } from "./errors";
+import { instancePath, type Place, taskPath } from "./places";
+import { isObject, type Json, type JsonObject, list, type LogLine, readLogLine, readXCom, type XCom } from "./values";
 
-/** A task instance: what the query of the Conversation page names. */
-export interface Place {
-  dagId: string;
-  runId: string;
-  taskId: string;
-  /** -1 where the task is not mapped. */
-  mapIndex: number;
-}
+export * from "./errors";
+export * from "./places";
+export * from "./values";
+
+export type Query = Record<string, string | number | boolean | null | undefined | readonly (string | number)[]>;
 
 /** What the pages read of Airflow's answer for a task instance; every version has these. */
 export interface TaskInstance {
@@ -53,57 +50,6 @@ export interface XComEntry {
 export interface Page<T> {
   items: T[];
   total: number;
-}
-
-/** The value of an XCom. `elsewhere` is the path at which an object-store backend keeps it. */
-export interface XCom {
-  value: Json;
-  /** The JSON text that is stored, in which numbers have all their digits; null if the value itself is. */
-  stored: string | null;
-  timestamp: string | null;
-  bytes: number;
-  elsewhere: string | null;
-  /** False where a text only begins as JSON: it was cut, or is no XCom of ours. `value` is that text. */
-  isJson: boolean;
-}
-
-export interface LogLine {
-  event: string;
-  timestamp: string | null;
-  level: string | null;
-  logger: string | null;
-  errors: { type: string; value: string }[];
-}
-
-export type ErrorKind =
-  | "signed-out"
-  | "forbidden"
-  | "missing"
-  | "too-large"
-  | "network"
-  | "server"
-  | "unreadable"
-  | "aborted";
-
-/** Why an answer did not come. `detail` is what Airflow said about it, as text. */
-export class ApiError extends Error {
-  constructor(
-    readonly kind: ErrorKind,
-    readonly detail: string,
-    readonly status: number | null = null,
-    readonly bytes: number | null = null,
-  ) {
-    super(detail || kind);
-    this.name = "ApiError";
-  }
-}
-
-export function isMissing(error: unknown): boolean {
-  return error instanceof ApiError && error.kind === "missing";
-}
-
-export function isAborted(error: unknown): boolean {
-  return error instanceof ApiError && error.kind === "aborted";
 }
 
 export interface Options {
@@ -265,100 +211,6 @@ export class Api {
       return false;
     }, options.signal);
   }
-}
-
-/** The parts of a path, each encoded. */
-export function segments(...parts: (string | number)[]): string {
-  return parts.map((part) => encodeURIComponent(String(part))).join("/");
-}
-
-export function taskPath(place: Place): string {
-  return `dags/${segments(place.dagId)}/dagRuns/${segments(place.runId)}/taskInstances/${segments(place.taskId)}`;
-}
-
-export function instancePath(place: Place): string {
-  return place.mapIndex >= 0 ? `${taskPath(place)}/${place.mapIndex}` : taskPath(place);
-}
-
-/** Where Airflow's own UI shows it, relative to our pages. */
-export const airflowPages = {
-  root: "../",
-  dag: (place: Place) => `../dags/${segments(place.dagId)}`,
-  run: (place: Place) => `../dags/${segments(place.dagId)}/runs/${segments(place.runId)}`,
-  task(place: Place, tab = ""): string {
-    const mapped = place.mapIndex >= 0 ? `/mapped/${place.mapIndex}` : "";
-    return `${airflowPages.run(place)}/tasks/${segments(place.taskId)}${mapped}${tab && `/${tab}`}`;
-  },
-  log: (place: Place, tryNumber: number) => `${airflowPages.task(place)}?try_number=${tryNumber}`,
-  xcoms: (place: Place) => airflowPages.task(place, "xcom"),
-};
-
-/** The Conversation page of a task instance, relative to our pages. */
-export function conversationPage(place: Place): string {
-  const query = new URLSearchParams({ dag_id: place.dagId, run_id: place.runId, task_id: place.taskId });
-  if (place.mapIndex >= 0) query.set("map_index", String(place.mapIndex));
-  return `conversation?${query}`;
-}
-
-const STORE_PATH = /^[a-z][a-z0-9+.-]*:\/\/\S+$/i;
-
-/** What Airflow says of an XCom: its value is JSON text, or the value itself. */
-export function readXCom(text: string, bytes: number): XCom {
-  let entry: JsonObject;
-  try {
-    entry = JSON.parse(text) as JsonObject;
-  } catch {
-    throw new ApiError("unreadable", "Airflow's answer is not JSON.");
-  }
-  const stored = entry.value ?? null;
-  let value: Json = stored;
-  let isJson = true;
-  // Workers store the value itself. Where something else wrote its JSON text, that is read; any other text is the value.
-  if (typeof stored === "string" && /^\s*[[{"]/.test(stored)) {
-    try {
-      value = JSON.parse(stored) as Json;
-    } catch {
-      isJson = /^\s*"/.test(stored);
-    }
-  }
-  const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;
-  const timestamp = asText(entry.timestamp);
-  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && value !== stored ? stored : null };
-}
-
-export function readLogLine(line: string): LogLine {
-  let found: Json;
-  try {
-    found = JSON.parse(line) as Json;
-  } catch {
-    found = line;
-  }
-  if (!isObject(found)) {
-    return { event: typeof found === "string" ? found : line, timestamp: null, level: null, logger: null, errors: [] };
-  }
-  const errors = list(found.error_detail)
-    .filter(isObject)
-    .map((one) => ({ type: asText(one.exc_type) ?? "Error", value: asText(one.exc_value) ?? "" }));
-  return {
-    event: asText(found.event) ?? asText(found.content) ?? "",
-    timestamp: asText(found.timestamp),
-    level: asText(found.level),
-    logger: asText(found.logger),
-    errors,
-  };
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-export function list(value: Json | undefined): Json[] {
-  return Array.isArray(value) ? value : [];
-}
-
-/** The text, or null for anything else. */
-export function asText(value: Json | undefined): string | null {
-  return typeof value === "string" ? value : null;
 }
 
 async function readChunks(response: Response, options: Options, take: (chunk: Uint8Array) => void): Promise<number> {

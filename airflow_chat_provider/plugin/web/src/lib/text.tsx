@@ -99,6 +99,7 @@ export function PlainText({ text }: { text: string }) {
 }
 
 export const PIECE = 40_000;
+const ALL = 2_000_000; // characters that a browser lays out without a pause that hurts
 
 /** Where the next piece of a large text ends: behind a line if there is one, and never inside of a character. */
 export function pieceEnd(text: string, from: number, size = PIECE): number {
@@ -127,6 +128,11 @@ export function LongText({ text, mono = false }: { text: string; mono?: boolean 
           <button type="button" class="button small" onClick={() => setShown([...shown, pieceEnd(text, last)])}>
             Show more
           </button>
+          {text.length <= ALL ? (
+            <button type="button" class="button small" onClick={() => setShown([...shown, text.length])}>
+              Show all
+            </button>
+          ) : null}
           <span class="muted">
             {bytes(last)} of {bytes(text.length)}
           </span>
