@@ -131,8 +131,12 @@ class InvalidOutput(ChatCompletionError, ValueError):
 
 def kind_of(error: BaseException) -> str:
     """The name under which an error is counted, in a task's ``usage`` and in a batch: its class, and the status."""
-    name, status = type(error).__name__, getattr(error, "status", None)
-    return f"{name} {status}" if isinstance(error, ChatCompletionError) and status is not None else name
+    return kind_named(type(error).__name__, error.status if isinstance(error, ChatCompletionError) else None)
+
+
+def kind_named(name: str, status: int | None) -> str:
+    """``kind_of`` an error of which only this is known."""
+    return name if status is None else f"{name} {status}"
 
 
 _DEFAULTS = {"final": False, "broken": False}
