@@ -11,8 +11,8 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: demo ui test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons \
-	test-postgres test-servers test-lineage test-ui web web-test lint pytest wheel-test docs docs-serve bench soak lock \
-	lock-engines messages clean help
+	test-postgres test-servers test-lineage test-ui screenshots web web-test lint pytest wheel-test docs docs-serve bench \
+	soak lock lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -109,9 +109,13 @@ wheel-test: .venv/.ready .venv-twine/.ready ## the wheel in a clean environment:
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
 
-test-ui: .venv/.ready ## the pages in a real browser (Debian's Chromium, installed if need be), in a whole Airflow
+test-ui: .venv/.ready $(WEB)/node_modules/.ready ## the pages in a real browser (Debian's Chromium, installed if need be), in a whole Airflow
 	.ci/need chromium chromium
 	$(BIN)/pytest -m ui tests/system/ui
+
+screenshots: .venv/.ready ## the pictures of the documentation, docs/assets/*.png, from the same Airflow and browser
+	.ci/need chromium chromium
+	AIRFLOW_CHAT_TEST_SCREENSHOTS=1 $(BIN)/pytest -m ui tests/system/ui/test_screenshots.py
 
 web: $(WEB)/node_modules/.ready ## build the pages of Airflow's UI anew, from airflow_chat_provider/plugin/web
 	cd $(WEB) && npm run build

@@ -121,6 +121,11 @@ class AirflowProcess:
         process.wait(STEP)
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What its components are started with."""
+        return dict(self._environment)
+
+    @property
     def output(self) -> str:
         """What the components printed."""
         return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("*.out")))

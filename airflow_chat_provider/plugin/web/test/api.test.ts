@@ -82,6 +82,9 @@ test("an XCom's value is JSON text, the value itself, or a path of an object sto
   assert.deepEqual([read('"s3://bucket/xcom/d/r/t/1"').elsewhere, read("s3://bucket/x").elsewhere], ["s3://bucket/xcom/d/r/t/1", "s3://bucket/x"]);
   assert.equal(read('"see https://example.com for it"').elsewhere, null);
   assert.equal(read(null).value, null);
+  for (const text of ["<html>Sign in</html>", "refund", '"Well," it said', ""]) {
+    assert.deepEqual([read(text).value, read(text).isJson], [text, true]);
+  }
 });
 
 test("an XCom that was cut is shown as the text that there is", () => {

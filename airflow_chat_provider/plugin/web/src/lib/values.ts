@@ -13,7 +13,7 @@ export interface XCom {
   timestamp: string | null;
   bytes: number;
   elsewhere: string | null;
-  /** False where the stored text is not JSON: it was written by something else, or cut. `value` is that text. */
+  /** False where a text only begins as JSON: it was cut, or is not an XCom of ours. `value` is that text. */
   isJson: boolean;
 }
 
@@ -38,16 +38,17 @@ export function readXCom(text: string, bytes: number): XCom {
   const stored = entry.value ?? null;
   let value: Json = stored;
   let isJson = true;
-  if (typeof stored === "string") {
+  // Workers store the value itself. Where something else wrote its JSON text, that is read; any other text is the value.
+  if (typeof stored === "string" && /^\s*[[{"]/.test(stored)) {
     try {
       value = JSON.parse(stored) as Json;
     } catch {
-      isJson = false;
+      isJson = /^\s*"/.test(stored);
     }
   }
   const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;
   const timestamp = asText(entry.timestamp);
-  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && isJson ? stored : null };
+  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && value !== stored ? stored : null };
 }
 
 export function readLogLine(line: string): LogLine {
