@@ -332,7 +332,7 @@ def test_a_processor_that_raises_harms_no_call_and_is_told_of_once(
     traces.provider.add_span_processor(Broken(when))  # type: ignore[arg-type]
     for _ in range(2):
         assert create(ChatCompletionHook()).text
-    (line,) = log.lines("could not be traced")
+    (line,) = log.lines("could not be told of")
     assert "canary" not in line
 
 
@@ -380,4 +380,4 @@ def test_traces_that_cannot_be_set_up_harm_no_call(chat: ChatServer, log: Log, m
     with contextlib.closing(ChatCompletionHook()) as hook:
         assert hook.create(REQUEST).text
     telemetry.forget()
-    assert log.lines("Check Airflow's settings for traces")
+    assert log.lines("Check Airflow's settings for metrics and traces")
