@@ -130,10 +130,13 @@ def stats() -> Any:
     return Stats
 
 
+def has_traces() -> bool:
+    """Are Airflow's traces on? Only then may OpenTelemetry be imported."""
+    return bool(conf.getboolean("traces", "otel_on", fallback=False))
+
+
 def tracer(name: str, version: str) -> Any:
-    """OpenTelemetry's tracer if Airflow's traces are on; None if not, and then OpenTelemetry is not imported."""
-    if not conf.getboolean("traces", "otel_on", fallback=False):
-        return None
+    """OpenTelemetry's tracer, where traces are on; None if this process has nothing to send spans with."""
     from opentelemetry import trace
 
     provider = trace.get_tracer_provider()

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.airflow_api import compat
-from airflow_chat_provider.core.answer.usage import read_usage, usage_in
+from airflow_chat_provider.core.answer.usage import LARGEST, read_usage, usage_in
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
@@ -48,58 +48,101 @@ def warm_up() -> None:
         _warn(type(error).__name__)
 
 
+class _Sum:
+    """Of the calls with the same model and status."""
+
+    __slots__ = ("calls", "cost", "input", "output", "retries")
+
+    def __init__(self) -> None:
+        self.calls = self.retries = self.input = self.output = 0
+        self.cost = 0.0
+
+
 class Sums:
     """The counts of the calls over one connection since the last flush. Only for use where there is a ``backend``."""
 
     def __init__(self, conn_id: str) -> None:
         self._conn_id = as_tag(conn_id)
-        self._counts: Counter[tuple[str, str, str, str]] = Counter()
-        self._times: list[tuple[float, str, str]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sums: dict[tuple[str, int | None], _Sum] = {}
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._times: list[tuple[float, str, int | None]] = []
         self._timed = 0
 
     def note(self, model: Any, reply: Reply, attempts: int, kind: str | None) -> None:
         """Count a call. ``model`` is the one that was asked for, ``kind`` that of the call's error, if it has one."""
-        name, counts = _model_tag(model), self._counts
-        status = "none" if reply.status is None else str(reply.status)
-        counts["calls", name, "status", status] += 1
-        if attempts > 1:
-            counts["retries", name, "", ""] += attempts - 1
+        name = _model_tag(model)
+        key = name, reply.status
+        found = self._sums.get(key)
+        if found is None:
+            found = self._sums[key] = _Sum()
+        found.calls += 1
+        found.retries += max(0, attempts - 1)
         if kind is not None:
-            counts["errors", name, "error", as_tag(kind)] += 1
-        usage = read_usage(usage_in(reply.body))
-        for side in ("input", "output"):
-            if tokens := usage.get(f"{side}_tokens"):
-                counts["tokens", name, "type", side] += tokens  # type: ignore[assignment]
-        if cost := usage.get("cost"):
-            counts["cost", name, "", ""] += cost  # type: ignore[assignment]
-        self._time((reply.seconds * 1000.0, name, status))
+            self._errors[name, kind] += 1
+        tokens_in, tokens_out, cost = _taken(reply.body)
+        found.input += tokens_in
+        found.output += tokens_out
+        found.cost += cost
+        self._time((reply.seconds * 1000.0, name, reply.status))
 
-    def _time(self, time: tuple[float, str, str]) -> None:
+    def _time(self, time: tuple[float, str, int | None]) -> None:
         """Keep a sample in which each call is as likely to be as any other."""
         self._timed += 1
-        if len(self._times) < _SAMPLE:
+        if self._timed <= _SAMPLE:
             self._times.append(time)
-        elif (place := random.randrange(self._timed)) < _SAMPLE:  # noqa: S311 - a sample, guards nothing
+        elif (place := int(random.random() * self._timed)) < _SAMPLE:  # noqa: S311 - a sample, guards nothing
             self._times[place] = time
 
     def flush(self) -> None:
         """Send what was counted. Whatever is wrong with the backend, nothing is raised."""
-        counts, times = self._counts, self._times
-        if not counts:
+        sums, errors, times = self._sums, self._errors, self._times
+        if not sums:
             return
-        self._counts, self._times, self._timed = Counter(), [], 0
+        self._clear()
         stats = backend()
         if stats is None:
             return
         try:
-            for (metric, model, name, value), count in counts.items():
-                tags = {"model": model, "conn_id": self._conn_id}
-                stats.incr(f"{PREFIX}.{metric}", count, tags={**tags, name: value} if name else tags)
+            for (model, status), found in sums.items():
+                self._send(stats, model, status, found)
+            for (model, kind), count in errors.items():
+                stats.incr(f"{PREFIX}.errors", count, tags=self._tags(model, error=as_tag(kind)))
             for milliseconds, model, status in times:
-                tags = {"model": model, "conn_id": self._conn_id, "status": status}
-                stats.timing(f"{PREFIX}.duration", milliseconds, tags=tags)
+                stats.timing(f"{PREFIX}.duration", milliseconds, tags=self._tags(model, status=_status(status)))
         except Exception as error:  # noqa: BLE001 - as above
             _warn(type(error).__name__)
+
+    def _send(self, stats: Any, model: str, status: int | None, found: _Sum) -> None:
+        stats.incr(f"{PREFIX}.calls", found.calls, tags=self._tags(model, status=_status(status)))
+        for metric, count, tags in (
+            ("retries", found.retries, self._tags(model)),
+            ("tokens", found.input, self._tags(model, type="input")),
+            ("tokens", found.output, self._tags(model, type="output")),
+            ("cost", found.cost, self._tags(model)),
+        ):
+            if count:
+                stats.incr(f"{PREFIX}.{metric}", count, tags=tags)
+
+    def _tags(self, model: str, **more: str) -> dict[str, str]:
+        return {"model": model, "conn_id": self._conn_id, **more}
+
+
+def _status(status: int | None) -> str:
+    return "none" if status is None else str(status)
+
+
+def _taken(body: Any) -> tuple[int, int, float]:
+    """Tokens of the input and the output, and the cost: 0 for what the server does not state."""
+    usage = body.get("usage") if type(body) is dict else None
+    if type(usage) is dict and "cost" not in usage:
+        asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(asked) is int and type(answered) is int and 0 < asked <= LARGEST and 0 < answered <= LARGEST:
+            return asked, answered, 0.0  # what almost every server sends; the rest takes ten times as long to read
+    found: dict[str, Any] = read_usage(usage_in(body))
+    return found.get("input_tokens", 0), found.get("output_tokens", 0), found.get("cost", 0.0)
 
 
 @cache
@@ -114,16 +157,17 @@ def as_tag(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_./-]", "_", text[:_LONGEST_TAG]) or "none"
 
 
-_models: set[str] = set()
+_models: dict[str, str] = {}
 
 
 def _model_tag(model: Any) -> str:
     """The tag of a model; one for all that come after the first hundred in this process."""
     if not isinstance(model, str) or not model:
         return "none"
-    tag = as_tag(model[: 2 * _LONGEST_TAG])
-    if tag not in _models:
+    name = model[:_LONGEST_TAG]
+    tag = _models.get(name)
+    if tag is None:
         if len(_models) >= _MODELS:
             return _OTHERS
-        _models.add(tag)
+        tag = _models[name] = as_tag(name)
     return tag

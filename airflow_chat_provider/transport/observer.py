@@ -15,9 +15,10 @@ from functools import cache, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from airflow_chat_provider.airflow_api import compat
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.errors import kind_of
-from airflow_chat_provider.transport import metrics, spans
+from airflow_chat_provider.transport import metrics
 from airflow_chat_provider.transport.aside import aside
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.errors import ChatCompletionError, TransportError
     from airflow_chat_provider.core.types import JSONObject
+    from airflow_chat_provider.transport import spans
 
 log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -61,15 +63,26 @@ def watched(settings: Settings, request: JSONObject, sums: metrics.Sums | None =
     ``row``: it is one of a batch's, whose counts go into ``sums``, and which has a span only if the user wants one.
     """
     _set_up()
-    traced = _is_traced() and (not row or spans.options().rows)
+    traced = _is_traced() and (not row or _wants_rows())
     if not traced and metrics.backend() is None:
         return NOBODY
     return _Observer(settings, request, sums, traced=traced)
 
 
 @cache
+def _wants_rows() -> bool:
+    from airflow_chat_provider.transport import spans
+
+    return spans.options().rows
+
+
+@cache
 def _is_traced() -> bool:
     try:
+        if not compat.has_traces():
+            return False
+        from airflow_chat_provider.transport import spans
+
         return spans.tracer() is not None
     except Exception as error:  # noqa: BLE001 - a call does not fail for its traces
         _warn(type(error).__name__)
@@ -81,6 +94,8 @@ def traceparent() -> str | None:
     if not _is_traced():
         return None
     try:
+        from airflow_chat_provider.transport import spans
+
         return spans.traceparent()
     except Exception as error:  # noqa: BLE001 - as above
         _warn(type(error).__name__)
@@ -89,7 +104,11 @@ def traceparent() -> str | None:
 
 def under(parent: str | None) -> contextlib.AbstractContextManager[None]:
     """Put the spans of what runs inside under ``parent``, if traces are on here."""
-    return spans.under(parent) if parent and _is_traced() else contextlib.nullcontext()
+    if not parent or not _is_traced():
+        return contextlib.nullcontext()
+    from airflow_chat_provider.transport import spans
+
+    return spans.under(parent)
 
 
 async def get_ready() -> None:
@@ -122,7 +141,7 @@ def _harmless(tell: Callable[Concatenate[_T, _P], None]) -> Callable[Concatenate
 @cache
 def _warn(why: str) -> None:
     """Once in a process for each kind of error."""
-    log.warning("Check Airflow's settings for traces: a call could not be traced (%s)", why)
+    log.warning("Check Airflow's settings for metrics and traces: a call could not be told of (%s)", why)
 
 
 class _Observer(Watch):
@@ -140,6 +159,8 @@ class _Observer(Watch):
 
     @_harmless
     def _begin(self, request: JSONObject) -> None:
+        from airflow_chat_provider.transport import spans
+
         self._span = spans.CallSpan(self._settings, request)
 
     def sends(self, step: Send) -> None:
@@ -152,11 +173,16 @@ class _Observer(Watch):
         if self._span is not None:
             self._span.sends(attempt)
 
-    @_harmless
     def came(self, outcome: Response | TransportError | None, error: ChatCompletionError | None) -> None:
-        self._status = outcome.status if outcome is not None else self._status
+        if outcome is not None:
+            self._status = outcome.status
         if self._span is not None:
-            self._span.came(self._status, None if error is None else kind_of(error))
+            self._trace_end_of_attempt(None if error is None else kind_of(error))
+
+    @_harmless
+    def _trace_end_of_attempt(self, kind: str | None) -> None:
+        if self._span is not None:
+            self._span.came(self._status, kind)
 
     def ended(self, reply: Reply) -> None:
         self._reply = reply
@@ -174,15 +200,18 @@ class _Observer(Watch):
 
     def _tell(self, reply: Reply | None, kind: str | None) -> None:
         self._count(reply, kind)
-        self._trace_end(reply, kind)
+        if self._span is not None:
+            self._trace_end(reply, kind)
 
-    @_harmless
     def _count(self, reply: Reply | None, kind: str | None) -> None:
         if metrics.backend() is None:
             return
         known = reply or Reply(self._status, None, seconds=time.monotonic() - self._began)
         sums = self._sums or metrics.Sums(self._settings.conn_id)
-        sums.note(self._model, known, self._attempts, kind)
+        try:
+            sums.note(self._model, known, self._attempts, kind)
+        except Exception as error:  # noqa: BLE001 - whatever was in the answer, it is paid for
+            _warn(type(error).__name__)
         if self._sums is None:
             sums.flush()
 
@@ -213,6 +242,8 @@ class Group:
 
     @_harmless
     def _begin(self) -> None:
+        from airflow_chat_provider.transport import spans
+
         self._span = spans.GroupSpan(self._name, self._settings)
 
     def __exit__(

@@ -62,7 +62,7 @@ class Options(NamedTuple):
 
 @cache
 def tracer() -> Any:
-    """OpenTelemetry's tracer; None if Airflow's traces are off."""
+    """OpenTelemetry's tracer; None if this process has nothing to send spans with."""
     return compat.tracer("airflow_chat_provider", __version__)
 
 

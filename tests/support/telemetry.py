@@ -184,6 +184,7 @@ def forget() -> None:
         spans.tracer,
         spans.options,
         observer._is_traced,
+        observer._wants_rows,
         observer._set_up,
         observer._warn,
     ):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.support.telemetry import Traces
 
 Connect = Callable[..., str]
 ANSWER = "canary answer about nothing"
+AIRFLOW = tuple(map(int, version("apache-airflow-core").split(".")[:2]))
 
 
 def attributes(span: Any) -> dict[str, Any]:
@@ -243,7 +245,9 @@ def test_a_task_has_its_calls_below_its_span_whether_it_waits_or_defers(
     with traces.task() as task:
         assert airflow.run().state == "success"
     call = traces.one("chat asked")
-    assert call.context.trace_id == task.get_span_context().trace_id
+    if AIRFLOW >= (3, 2):  # Airflow 3.1 leaves spans of its own current
+        assert call.context.trace_id == task.get_span_context().trace_id
+    assert call.parent
     assert [span.attributes["http.response.status_code"] for span in traces.attempts(call)] == [200]
     assert "canary" not in traces.text
 
@@ -332,7 +336,7 @@ def test_a_processor_that_raises_harms_no_call_and_is_told_of_once(
     traces.provider.add_span_processor(Broken(when))  # type: ignore[arg-type]
     for _ in range(2):
         assert create(ChatCompletionHook()).text
-    (line,) = log.lines("could not be traced")
+    (line,) = log.lines("could not be told of")
     assert "canary" not in line
 
 
@@ -380,4 +384,4 @@ def test_traces_that_cannot_be_set_up_harm_no_call(chat: ChatServer, log: Log, m
     with contextlib.closing(ChatCompletionHook()) as hook:
         assert hook.create(REQUEST).text
     telemetry.forget()
-    assert log.lines("Check Airflow's settings for traces")
+    assert log.lines("Check Airflow's settings for metrics and traces")
