@@ -248,7 +248,8 @@ class ChatCompletionOperator(RequestOperator):
             return drive(dialogue, send) if final is None else final
         except exceptions.AirflowTaskTimeout as error:
             if (cut := session.unfinished()) is not None:
-                leave_usage(this._replace(replies=[*replies, cut]), dialogue.question, error, dialogue.rejected)
+                cut_off = this._replace(replies=[*replies, cut])
+                leave_usage(self, cut_off, dialogue.question, error, dialogue.rejected)
             raise
 
     def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
@@ -316,7 +317,7 @@ class ChatCompletionOperator(RequestOperator):
         question = deferred.question or deferred.request
         dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
         if found.error is not None:
-            final = handoff.lost(this, found, question, dialogue)
+            final = handoff.lost(self, this, found, question, dialogue)
         elif final is None:
             self.log.info("%s", dialogue.asking_again)
             handoff.hand_over(self, this, dialogue, deferred, found.replies)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.core.answer.dialogue import Dialogue
     from airflow_chat_provider.task.arguments import Try
+    from airflow_chat_provider.task.base import RequestOperator
 
 # The trigger keeps the task's time limit itself. Airflow's own, this much later, is for a trigger that never runs.
 _GRACE = timedelta(seconds=60)
@@ -154,7 +155,7 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
     return Found(journal, entry, replies, _lost(why, state, entry, on_uncertain))
 
 
-def lost(this: Try, found: Found, question: dict[str, Any], dialogue: Dialogue | None) -> Reply:
+def lost(task: RequestOperator, this: Try, found: Found, question: dict[str, Any], dialogue: Dialogue | None) -> Reply:
     """The reply that says why the trigger could not end the call. Raises that if it is an error of Airflow's."""
     rejected = tuple(dialogue.rejected) if dialogue is not None else ()
     if found.final is not None:
@@ -162,7 +163,7 @@ def lost(this: Try, found: Found, question: dict[str, Any], dialogue: Dialogue |
     from airflow_chat_provider.task.xcoms import leave_usage
 
     error = found.error or RuntimeError("a deferred call has neither a reply nor an error")
-    leave_usage(this, question, error, rejected)
+    leave_usage(task, this, question, error, rejected)
     this.ledger.release()
     raise error
 

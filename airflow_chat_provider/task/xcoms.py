@@ -125,11 +125,17 @@ def deliver(task: RequestOperator, this: Try, request: dict[str, Any], reply: Re
     return left.value
 
 
-def leave_usage(this: Try, request: dict[str, Any], error: BaseException, rejected: Sequence[str] = ()) -> None:
+def leave_usage(
+    task: RequestOperator, this: Try, request: dict[str, Any], error: BaseException, rejected: Sequence[str] = ()
+) -> None:
     """Push what the calls have taken in a task that Airflow ends with ``error``. Never raises."""
     ti: Any = this.context.get("ti")
-    if this.arguments.do_xcom_push and ti is not None and was_sent(this.replies):
-        _push_usage(ti, summary(this.replies, request, error, rejected))
+    if not was_sent(this.replies):
+        return
+    usage = summary(this.replies, request, error, rejected)
+    task.facts = of_call(this, usage)
+    if this.arguments.do_xcom_push and ti is not None:
+        _push_usage(ti, usage)
 
 
 def _push_usage(ti: Any, usage: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from airflow_chat_provider.operators import (
     ChatCompletionOperator,
 )
 from airflow_chat_provider.testing import replies
+from tests.support import faults
 from tests.support.running import Airflow
 
 PROMPT, ANSWER, KEY = "canary prompt", "canary answer", "sk-canary-0123456789"
@@ -111,6 +113,15 @@ def test_a_task_that_fails_tells_what_it_took(airflow, chat, facets):
         ChatCompletionOperator(task_id="ask", prompt="Hi", result_format="json")
     assert airflow.run().state == "failed"
     assert facets()["FAIL"]["usage"]["total_tokens"] == 11
+
+
+def test_a_task_whose_time_is_up_tells_of_the_attempt_that_was_cut_off(airflow, chat, facets):
+    chat.default = faults.hang()
+    with airflow.dag():
+        ChatCompletionOperator(task_id="ask", prompt="Hi", execution_timeout=timedelta(seconds=2))
+    assert airflow.run().state == "failed"
+    usage = facets()["FAIL"]["usage"]
+    assert (usage["requests"], usage["attempts"]) == (0, 1)
 
 
 def test_a_task_that_fails_before_it_sends_anything_tells_what_it_meant_to_ask(airflow, facets):
