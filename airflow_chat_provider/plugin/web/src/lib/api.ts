@@ -124,8 +124,8 @@ export class Api {
     if (response.status === 401) {
       // Airflow 3.1 takes no cookie: its own UI sends a token that it keeps in the local storage. Later ones take the
       // cookie, which is tried first, because a token may lie there since before an upgrade.
-      const token = this.token === null ? uiToken() : null;
-      if (token !== null) {
+      const token = uiToken();
+      if (token !== null && token !== this.token) {
         response = await this.once(path, query, options, accept, token);
         if (response.ok) this.token = token;
       }
