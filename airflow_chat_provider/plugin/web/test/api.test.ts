@@ -49,6 +49,31 @@ for (const [status, detail, kind] of [
   });
 }
 
+test("where Airflow takes no cookie, the token of its own UI is sent, and then with each request", async () => {
+  const sent: (string | undefined)[] = [];
+  Object.assign(globalThis, { document: { cookie: "" }, localStorage: { getItem: () => "a.b.c" } });
+  const client = api((_, init) => {
+    const given = (init.headers as Record<string, string>).authorization;
+    sent.push(given);
+    return given ? json({}) : json({ detail: "Not authenticated" }, 401);
+  });
+  await client.taskInstance(PLACE);
+  await client.taskInstance(PLACE);
+  assert.deepEqual(sent, [undefined, "Bearer a.b.c", "Bearer a.b.c"]);
+});
+
+test("a cookie that Airflow takes is enough, whatever token lies in the browser", async () => {
+  const sent: unknown[] = [];
+  Object.assign(globalThis, { document: { cookie: "_token=old.old.old" }, localStorage: { getItem: () => "a.b.c" } });
+  await api((_, init) => (sent.push((init.headers as Record<string, string>).authorization), json({}))).taskInstance(PLACE);
+  assert.deepEqual(sent, [undefined]);
+});
+
+test("a token that has run out means signed out", async () => {
+  Object.assign(globalThis, { document: { cookie: "" }, localStorage: { getItem: () => "a.b.c" } });
+  assert.equal((await errorOf(api(() => json({ detail: "Token Expired" }, 401)).taskInstance(PLACE))).kind, "signed-out");
+});
+
 test("an error page of a proxy is not quoted", async () => {
   const error = await errorOf(api(() => new Response("<html>Bad gateway", { status: 502 })).xcom(PLACE, "usage"));
   assert.deepEqual([error.kind, error.detail], ["server", ""]);
