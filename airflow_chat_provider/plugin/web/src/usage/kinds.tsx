@@ -3,6 +3,7 @@
 import { useMemo } from "preact/hooks";
 import { Fold } from "../lib/components";
 import { count, date, percent, plural } from "../lib/format";
+import { visible } from "../lib/text";
 import { type Kind, kinds, type Row } from "./aggregate";
 import type { View } from "./view";
 
@@ -53,7 +54,7 @@ function KindTable({ kinds: found, all, change }: { kinds: Kind[]; all: number; 
             <tr key={one.kind}>
               <th scope="row">
                 <button type="button" class="closer foreign" onClick={() => change({ by: "instance", find: one.kind, sort: "-time" })}>
-                  {one.kind}
+                  {visible(one.kind)}
                 </button>
               </th>
               <td class="number">{count(one.count)}</td>

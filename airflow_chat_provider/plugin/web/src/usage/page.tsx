@@ -62,7 +62,8 @@ function useReader(view: View, now: number) {
       if (gone || reader.current) return;
       scope.current = wanted;
       const change = () => {
-        timer ??= setTimeout(show, EVERY);
+        // The more there is, the longer a picture takes: reading must not wait for drawing.
+        timer ??= setTimeout(show, Math.max(EVERY, (reader.current?.snapshot.rows.length ?? 0) / 5));
       };
       reader.current = new Reader({ api, cache: opened, scope: wanted, change });
       void reader.current.start();

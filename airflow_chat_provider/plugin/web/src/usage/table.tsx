@@ -3,11 +3,12 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { airflowPages, conversationPage } from "../lib/api";
-import { AirflowLink, copyText } from "../lib/components";
+import { AirflowLink, copyText, download } from "../lib/components";
 import { cost, count, date, duration, plural, UNKNOWN } from "../lib/format";
+import { visible } from "../lib/text";
 import { type Group, type GroupBy, groups, type Row } from "./aggregate";
 import { csv } from "./csv";
-import { save } from "./export";
+import { plainName } from "./names";
 import { finds, sorted } from "./sorting";
 import { SumText } from "./totals";
 import type { View } from "./view";
@@ -34,7 +35,7 @@ const known = (text: string) => (text === UNKNOWN ? <span class="unknown">{text}
 
 const COLUMNS: Column[] = [
   { name: "time", title: "Run date", only: single, cell: (group) => date(group.latest) },
-  { name: "model", title: "Model", only: single, cell: (group) => <span class="foreign">{known(group.model ?? UNKNOWN)}</span> },
+  { name: "model", title: "Model", only: single, cell: (group) => <span class="foreign">{group.model === null ? known(UNKNOWN) : visible(group.model)}</span> },
   { name: "instances", title: "Task instances", number: true, only: many, cell: (group) => count(group.instances) },
   { name: "requests", title: "Answered", number: true, cell: (group) => <SumText sum={group.requests} format={count} /> },
   { name: "failed", title: "Failed", number: true, cell: (group) => <Failed group={group} /> },
@@ -55,8 +56,8 @@ function Failed({ group }: { group: Group }) {
     <>
       <SumText sum={group.failed} format={count} />
       {kinds[0] ? (
-        <small class="kinds foreign" title={kinds.map(([kind, number]) => `${kind}: ${count(number)}`).join("\n")}>
-          {kinds[0][0]}
+        <small class="kinds foreign" title={kinds.map(([kind, number]) => `${plainName(kind)}: ${count(number)}`).join("\n")}>
+          {visible(kinds[0][0])}
           {more > 0 ? (
             <>
               <span aria-hidden="true"> +{more}</span>
@@ -161,7 +162,7 @@ function Name({ group, by, change }: { group: Group; by: GroupBy; change: TableP
     );
   }
   if (model === null) return <span class="unknown">{UNKNOWN}</span>;
-  return <Closer to={() => change({ model, by: "task" })}>{model}</Closer>;
+  return <Closer to={() => change({ model, by: "task" })}>{visible(model)}</Closer>;
 }
 
 function Closer({ to, children }: { to: () => void; children: ComponentChildren }) {
@@ -203,7 +204,7 @@ function Export({ found, by, complete }: { found: Group[]; by: GroupBy; complete
   const name = `chat-usage-${by}-${new Date().toISOString().slice(0, 10)}${part}.csv`;
   const copy = async () => say((await copyText(csv(found, by))) ? `${plural(found.length, "line")} copied` : "Not copied");
   const store = () => {
-    save(name, `\uFEFF${csv(found, by)}`, "text/csv"); // spreadsheets take text for UTF-8 by its mark
+    download(name, `\uFEFF${csv(found, by)}`, "text/csv"); // spreadsheets take text for UTF-8 by its mark
     say(`${plural(found.length, "line")} saved`);
   };
   return (
