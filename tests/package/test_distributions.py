@@ -80,6 +80,7 @@ def test_the_wheel_has_the_schemas_and_says_that_it_is_typed(in_wheel: set[str])
 def test_the_wheel_has_the_pages_of_airflows_ui_and_the_licences_of_what_is_in_them(in_wheel: set[str]) -> None:
     pages = {name.rpartition("/")[2] for name in in_wheel if "/plugin/static/" in name}
     assert pages >= {f"{page}.{kind}" for page in ("conversation", "usage") for kind in ("html", "js", "css")}
+    assert "THIRD_PARTY.txt" in pages
 
 
 def test_the_sdist_has_all_that_is_needed_to_build_test_and_read_it(in_sdist: set[str], project: Path) -> None:

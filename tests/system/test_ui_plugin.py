@@ -63,7 +63,8 @@ def site(tmp_path_factory):
 def runs(site):
     """By the id of the DAG; ended."""
     runs = {dag_id: site.trigger(dag_id) for dag_id in ("linked", "hidden")}
-    assert {dag_id: run.wait_state(2 * STEP) for dag_id, run in runs.items()} == dict.fromkeys(runs, "success")
+    states = {dag_id: run.wait_state(2 * STEP) for dag_id, run in runs.items()}
+    assert states == dict.fromkeys(runs, "success"), site.logs[-20_000:]
     return runs
 
 
