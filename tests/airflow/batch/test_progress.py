@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 import pytest
 from airflow.sdk import task
@@ -129,7 +130,7 @@ class TestProgress:
         batch.run()
         assert [(key, value.get("state")) for key, value in batch.pushes] == [("usage", None), ("progress", "ended")]
 
-    def test_an_airflow_that_does_not_answer_holds_up_no_row(self, batch, often, monkeypatch):
+    def test_an_airflow_that_does_not_answer_holds_up_no_row_and_the_end_comes_last(self, batch, often):
         batch.texts(20)
         answered, hangs = threading.Event(), threading.Event()
 
@@ -137,6 +138,8 @@ class TestProgress:
             if key == "progress" and value["state"] == "running":
                 hangs.set()
                 answered.wait(10)
+                time.sleep(0.5)  # the batch ends meanwhile
+            batch.pushes.append((key, value))
 
         def answer(request):
             if prompt_of(request) == "row 19":
@@ -148,6 +151,7 @@ class TestProgress:
         batch.xcom_push, batch.chat.default = push, answer
         assert batch.run(max_concurrency=2)["succeeded"] == 20
         assert hangs.is_set()
+        assert [value["state"] for key, value in batch.pushes if key == "progress"] == ["running", "ended"]
 
     def test_what_goes_wrong_with_it_is_told_once_and_fails_nothing(self, batch, often, caplog):
         batch.texts(3)

@@ -14,6 +14,7 @@ from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.answer.usage import KEYS, read_usage, summary
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.testing import replies
+from tests.support.fuzzing import fuzz
 
 REQUEST = {"model": "asked", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -297,6 +298,7 @@ BODIES = JSON | st.fixed_dictionaries(
 )
 
 
+@fuzz(100)
 @given(BODIES, st.none() | JSON, JSON)
 def test_any_body_leaves_fifteen_plain_values(body, seconds, model):
     reply = load(dump(Reply(200, body)))._replace(seconds=seconds, attempts=seconds, request_id=model)
