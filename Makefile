@@ -10,8 +10,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons test-postgres \
-	test-servers lint pytest wheel-test docs docs-serve bench soak lock lock-engines messages clean help
+.PHONY: demo ui test fuzz test-slow sdist-test test-e2e test-e2e-next test-oldest test-next test-pythons \
+	test-postgres test-servers test-ui screenshots web web-test lint pytest wheel-test docs docs-serve bench soak lock \
+	lock-engines messages clean help
 
 export PYTHON
 BIN := .venv/bin
@@ -19,8 +20,8 @@ BIN := .venv/bin
 # tests wait a lot. `make pytest WORKERS=0` has them run in one. A file's tests stay together: they share what is slow to make, such as a whole Airflow.
 WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile
-# Each test runs on the newest Airflow: the quick ones in `make test`, the rest in `make test-slow` and `make test-e2e`.
-QUICK := not slow and not e2e
+# Each test runs on the newest Airflow: the quick ones in `make test`, the rest in `make test-slow`, `make test-ui` and `make test-e2e`.
+QUICK := not slow and not e2e and not ui
 # `make test-oldest ONLY="not slow"` leaves out what takes long, and as long on any Airflow; so do the others below.
 ONLY ?= not e2e
 # `make test-e2e E2E=killed` runs those alone that kill something, without Celery; as .ci/run does.
@@ -33,6 +34,8 @@ FIND_PYTHON = UV_PYTHON_DOWNLOADS=never $(UV) python find --system
 LIGHT_SERVERS := litellm litellm-mock llmock fakellm mockllm llm-mock-api
 ENGINES := vllm transformers
 NODE_SERVERS := portkey aimock
+# What the pages of Airflow's UI are built from.
+WEB := airflow_chat_provider/plugin/web
 COMMA := ,
 SERVERS = $(if $(filter file,$(origin ONLY)),all,$(ONLY))
 for_servers = $(if $(filter all $(1),$(subst $(COMMA), ,$(SERVERS))),$(2))
@@ -42,6 +45,9 @@ COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 
 
 demo: .venv/.ready ## run the DAG example_chat_chained against the embedded model and print the replies
 	$(BIN)/python .ci/demo.py
+
+ui: .venv/.ready ## Airflow with its UI, the embedded model and runs of the examples, until Ctrl-C; prints address and password
+	$(BIN)/python .ci/ui.py
 
 test: lint pytest wheel-test ## lint, types, layers, the quick tests with the coverage gate, and the built wheel
 
@@ -55,24 +61,24 @@ pytest: .venv/.ready ## the quick tests alone, with the coverage gate
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term -m "$(QUICK)"
 
 test-slow: .venv/.ready ## the tests that take seconds each: processes, a whole Airflow, a real model, deferred tasks
-	$(BIN)/pytest $(PARALLEL) -m "slow and not e2e"
+	$(BIN)/pytest $(PARALLEL) -m "slow and not e2e and not ui"
 
 fuzz: .venv/.ready ## the fuzz tests with fifty times as many cases, and new ones each time
 	FUZZ_TIMES=50 $(BIN)/pytest tests/unit/call/test_any_reply.py tests/unit/answer/test_any_answer.py tests/unit/answer/test_answer_words.py \
 		tests/airflow/durable/test_journal_fuzz.py tests/airflow/batch/test_fuzz.py
 
 test-oldest: .venv-oldest/.ready ## the same tests on the oldest Airflow that is supported
-	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
+	.venv-oldest/bin/pytest $(PARALLEL) -W default -m "not e2e and not ui and ($(ONLY))"
 
 test-next: .venv-next/.ready ## the same tests on a pre-release of the next Airflow
-	.venv-next/bin/pytest $(PARALLEL) -W default -m "not e2e and ($(ONLY))"
+	.venv-next/bin/pytest $(PARALLEL) -W default -m "not e2e and not ui and ($(ONLY))"
 
 test-pythons: $(UV) ## the same tests on each other Python that the package is for and that is found here
 	@for version in $(OTHERS); do \
 		if python=$$($(FIND_PYTHON) "$$version" 2>/dev/null); then \
 			echo "== Python $$version: $$python"; \
 			$(MAKE) ".venv-$$version/.ready" OTHER="$$python"; \
-			".venv-$$version/bin/pytest" $(PARALLEL) -W default -m "not e2e and ($(ONLY))"; \
+			".venv-$$version/bin/pytest" $(PARALLEL) -W default -m "not e2e and not ui and ($(ONLY))"; \
 		else \
 			echo "== Python $$version is not found here: nothing was tested on it"; \
 		fi; \
@@ -99,6 +105,20 @@ wheel-test: .venv/.ready .venv-twine/.ready ## the wheel in a clean environment:
 	.venv-twine/bin/twine check --strict dist/*
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
+
+test-ui: .venv/.ready $(WEB)/node_modules/.ready ## the pages in a real browser (Debian's Chromium, installed if need be), in a whole Airflow
+	.ci/need chromium chromium
+	$(BIN)/pytest -m ui tests/system/ui
+
+screenshots: .venv/.ready ## the pictures of the documentation, docs/assets/*.png, from the same Airflow and browser
+	.ci/need chromium chromium
+	AIRFLOW_CHAT_TEST_SCREENSHOTS=1 $(BIN)/pytest -m ui tests/system/ui/test_screenshots.py
+
+web: $(WEB)/node_modules/.ready ## build the pages of Airflow's UI anew, from airflow_chat_provider/plugin/web
+	cd $(WEB) && npm run build
+
+web-test: $(WEB)/node_modules/.ready ## types and unit tests of the pages, and whether what is committed is what they build
+	cd $(WEB) && npm run check && npm test && npm run verify
 
 # What lies beside the sources here must not be what they are tested with.
 sdist-test: .venv/.ready ## the quick tests from the sdist, unpacked in an empty folder; SDIST_TESTS names others
@@ -128,8 +148,8 @@ lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) requirements/servers.in --output-file requirements/servers.lock
 	$(COMPILE) requirements/docs.in --output-file requirements/docs.lock
 	$(COMPILE) requirements/twine.in --output-file requirements/twine.lock
-	cd tests/system/servers && npm update --package-lock-only --ignore-scripts --no-audit --no-fund \
-		--omit-lockfile-registry-resolved
+	for folder in tests/system/servers $(WEB); do npm update --prefix "$$folder" --package-lock-only --ignore-scripts \
+		--no-audit --no-fund --omit-lockfile-registry-resolved; done
 
 lock-engines: $(UV) ## the same for vLLM and transformers, by pip, which takes minutes
 	.venv-uv/bin/python .ci/lock-engines.py > requirements/engines.lock
@@ -138,7 +158,7 @@ messages: .venv/.ready ## every text that a user may read, with its place, to be
 	@$(BIN)/python .ci/messages.py
 
 clean: ## remove the environments and everything that was built
-	rm -rf .venv .venv-* .servers .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-* .servers $(WEB)/node_modules $(WEB)/build .airflow-demo dist build .coverage* .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -202,3 +222,9 @@ $(UV): requirements/uv.txt
 	mkdir -p $(@D)
 	cp tests/system/servers/package.json tests/system/servers/package-lock.json $(@D)
 	-timeout 600 npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund && touch $@
+
+$(WEB)/node_modules/.ready: $(WEB)/package-lock.json
+	.ci/need node nodejs npm
+	.ci/need npm npm
+	npm ci --prefix $(WEB) --ignore-scripts --no-audit --no-fund
+	@touch $@

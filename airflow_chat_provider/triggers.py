@@ -149,7 +149,7 @@ class ChatCompletionTrigger(BaseTrigger):
         except _Ends as ends:
             return ends.how
         except ChatCompletionError as error:  # of the connection, which may have changed or gone meanwhile
-            failed = Reply(None, None, error=error)
+            failed = Reply(None, None, attempts=0, error=error)
             return "done" if await self._keep(failed, record.dump(failed)) else "unstored"
         return await self._ended(talk)
 

@@ -63,6 +63,14 @@ def loop_reaches_airflow() -> bool:
     return hasattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "asend")
 
 
+def threads_reach_airflow() -> bool:
+    """May a thread talk to Airflow while another one does? Not in the first versions, nor in ``dag.test()``."""
+    from airflow.sdk.execution_time import task_runner
+
+    channel = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return channel is None or hasattr(channel, "_thread_lock")
+
+
 def has_success_listeners() -> bool:
     """Does a plugin, such as OpenLineage's, listen for tasks that succeed in workers?"""
     manager: Any

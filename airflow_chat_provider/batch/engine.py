@@ -20,7 +20,7 @@ from airflow_chat_provider.batch.pace import Caller, Gate, Hopeless, Spent, Stop
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending
-from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.errors import ChatCompletionError, kind_of
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.session import AsyncSession
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
 _GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 _PROGRESS = 10.0  # seconds between two lines in the log
+_RENEWED = 30.0  # seconds after which the XCom `progress` is renewed
 
 log = logging.getLogger(__name__)
 
@@ -66,22 +67,27 @@ class Engine:
     error: Exception | None = field(default=None, init=False)
     reasons: Reasons = field(default_factory=Reasons, init=False)
 
-    async def run(self, batch_id: str, rows: Iterator[Row]) -> None:
-        """Make the calls for all ``rows``. If it is cancelled, what has come is kept."""
+    async def run(self, batch_id: str, rows: Iterator[Row], show: Callable[[], None] | None = None) -> None:
+        """Make the calls for all ``rows``. If it is cancelled, what has come is kept.
+
+        ``show`` is called every half minute, to let others see how far the batch is; it must not block.
+        """
         self._batch_id = batch_id
         self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
         session, feed = AsyncSession(self.settings), _Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
-        reporter = asyncio.create_task(self._report())
+        reporters = [asyncio.create_task(self._report())]
+        if show is not None:
+            reporters.append(asyncio.create_task(_every(_RENEWED, show)))
         try:
             await asyncio.gather(*workers)
         finally:
             self._gate.stop()
-            for task in (reporter, *workers):
+            for task in (*reporters, *workers):
                 task.cancel()
-            await asyncio.gather(reporter, *workers, return_exceptions=True)
+            await asyncio.gather(*reporters, *workers, return_exceptions=True)
             await self._flush()
             await session.aclose()
             feed.close()
@@ -133,6 +139,7 @@ class Engine:
 
         def stored() -> None:
             self.history.done[row.index] = 1
+            self.tally.first_failures.forget(row.index)
             count()
 
         await self._write(RESULTS, line, stored)
@@ -175,10 +182,15 @@ class Engine:
     async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
         ended = self.history.ended_calls.get(row.index, 0) + spent.ended
         line = self.shape.failure(row, error, ended, self._took(row, spent))
-        stored = self.tally.failure(error, spent.took)
+        count, kind = self.tally.failure(error, spent.took), kind_of(error)
         self.reasons.note(error, row.place)
-        if self.tally.came.failed[self.tally.kind(error)] == 1:
+        if self.tally.came.failed[kind] == 1:
             log.warning("Row %s failed, the first with this kind of error: %s", row.place, error.message)
+
+        def stored() -> None:
+            self.tally.first_failures.note(kind, row.index, self.shape.own_id(row), error.message)
+            count()
+
         await self._write(ERRORS, line, stored)
         if self.tally.failures > self.max_failures:
             self._end()
@@ -187,6 +199,12 @@ class Engine:
         await self.store.write(kind, line, stored)
         if self.store.full:
             self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))
+
+
+async def _every(seconds: float, do: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        do()
 
 
 class _Feed:

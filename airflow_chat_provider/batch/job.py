@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
     from airflow_chat_provider.batch.input import Source, Survey
     from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.batch.xcoms import XComs
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ class Job:
     on_changed: Literal["fail", "restart"]
     max_failures: float | str | None
 
-    def run(self, background: Background) -> tuple[dict[str, Any], Exception | None]:
-        """Ask for every row without a result: the manifest, and the error that makes the task fail, if any.
+    def run(self, background: Background, xcoms: XComs | None = None) -> tuple[dict[str, Any], BaseException | None]:
+        """Ask for every row without a result: the manifest, and what the task is to end with instead, if anything.
 
         Raises InvalidRequest or StoreError where the output is not this batch's or cannot be written; then nothing was
         sent.
@@ -58,15 +59,19 @@ class Job:
                 engine.tally.note_model(_model_in(store))
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
-            spent = engine.tally.tokens
+            spent, stopped = engine.tally.tokens, None
+            rows = self.source.rows(engine.history.is_missing)
+            show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
-                background.run(engine.run(batch_id, self.source.rows(engine.history.is_missing)))
+                background.run(engine.run(batch_id, rows, show))
+            except BaseException as error:  # noqa: BLE001 - raised by the caller, once the manifest is in XCom
+                stopped = error
             finally:
                 gc.unfreeze()
-                manifest = self._write_manifest()
-                self._log_end(manifest, spent)
-            return manifest, engine.error or self._shortfall()
+            manifest = self._write_manifest()
+            self._log_end(manifest, spent)
+            return manifest, stopped or engine.error or self._shortfall()
         finally:
             store.close()
 
@@ -101,11 +106,15 @@ class Job:
         store.spill.batch = found["id"]
         return str(found["id"])
 
-    def _write_manifest(self) -> dict[str, Any]:
-        """Write the outcome so far into the output, too. A failure to do so is only logged."""
+    def _manifest(self) -> dict[str, Any]:
+        """The outcome so far."""
         store = self.engine.store
         paths = {"results": store.where(RESULTS), "errors": store.where(ERRORS)}
-        manifest = {**paths, **self.engine.tally.manifest(time.monotonic())}
+        return {**paths, **self.engine.tally.manifest(time.monotonic())}
+
+    def _write_manifest(self) -> dict[str, Any]:
+        """Write the outcome so far into the output, too. A failure to do so is only logged."""
+        store, manifest = self.engine.store, self._manifest()
         try:
             store.check()
             self.engine.history.tidy(store)

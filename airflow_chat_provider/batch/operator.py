@@ -158,6 +158,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
         from airflow_chat_provider.batch.engine import Background
+        from airflow_chat_provider.batch.xcoms import XComs
         from airflow_chat_provider.task.base import known_context, outer_task
         from airflow_chat_provider.task.rendering import RenderedFields
 
@@ -170,11 +171,11 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
-            manifest, error = self._job(template).run(self._background)
-            if self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None:
-                context["ti"].xcom_push(key="usage", value=manifest["usage"])
-                if error is not None:
-                    context["ti"].xcom_push(key="return_value", value=manifest)
+            pushes = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
+            xcoms = XComs(context["ti"]) if pushes else None
+            manifest, error = self._job(template).run(self._background, xcoms)
+            if xcoms is not None:
+                xcoms.leave(manifest, failed=error is not None)
             if error is not None:
                 raise error
             return manifest

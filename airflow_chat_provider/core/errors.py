@@ -129,6 +129,16 @@ class InvalidOutput(ChatCompletionError, ValueError):
     """The answer is not JSON, or does not fit ``response_schema`` or the tools."""
 
 
+def kind_of(error: BaseException) -> str:
+    """The name under which an error is counted, in a task's ``usage`` and in a batch: its class, and the status."""
+    return kind_named(type(error).__name__, error.status if isinstance(error, ChatCompletionError) else None)
+
+
+def kind_named(name: str, status: int | None) -> str:
+    """``kind_of`` an error of which only this is known."""
+    return name if status is None else f"{name} {status}"
+
+
 _DEFAULTS = {"final": False, "broken": False}
 # Ours alone: a class of the user's may have the name of one of ours.
 _BY_NAME = {

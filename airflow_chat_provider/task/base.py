@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import DAG, Context
 
+_PACKAGE = __name__.partition(".")[0]
+
 
 class RequestOperator(BaseOperator):
     """The base of all operators that send a user's requests.
@@ -43,6 +45,14 @@ class RequestOperator(BaseOperator):
     """The template fields that ``_render_request`` renders. A user's subclass may have more."""
     given_by_mapping: Mapping[str, Any] | None = None
     """The arguments that a mapped task was made with; None for any other task."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Give a user's subclass the link to its conversation: Airflow's plugins know no class but by its name."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.partition(".")[0] != _PACKAGE:
+            from airflow_chat_provider.task.link import links_of
+
+            cls.operator_extra_links = links_of(cls)
 
     def __new__(cls, **kwargs: Any) -> Self:
         """Keep the arguments of a mapped task, before a user's subclass changes them."""

@@ -225,6 +225,7 @@ class ChatCompletionOperator(RequestOperator):
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
+        from airflow_chat_provider.task.xcoms import leave_usage
 
         if replies:
             self.log.info("Using the answer to this request that an earlier try received")
@@ -242,7 +243,12 @@ class ChatCompletionOperator(RequestOperator):
                 this.ledger.keep(replies)
             return replies[-1]
 
-        return drive(dialogue, send) if final is None else final
+        try:
+            return drive(dialogue, send) if final is None else final
+        except exceptions.AirflowTaskTimeout as error:
+            if (cut := session.unfinished()) is not None:
+                leave_usage(this._replace(replies=[*replies, cut]), dialogue.question, error, dialogue.rejected)
+            raise
 
     def _defer(self, this: Try, limits: dict[str, float], dialogue: Dialogue, replies: list[Reply]) -> NoReturn:
         """Let a trigger make the calls that are still due."""
@@ -291,29 +297,27 @@ class ChatCompletionOperator(RequestOperator):
     def _take_up(self, context: Context, found: Found, deferred: Deferred) -> Any:
         """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
+        from airflow_chat_provider.task import handoff
         from airflow_chat_provider.transport import server_memory
 
         base_url = deferred.configuration["base_url"]
         self._show(deferred.request, base_url)
         ledger = Ledger.resume(context, deferred.ledger)
-        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration, found.replies)
+        replies = found.replies if found.unfinished is None else [*found.replies, found.unfinished]
+        this = Try(context, ChatArguments.from_task(self), ledger, deferred.configuration, replies)
         if this.arguments.do_xcom_push:
             ledger.keep(found.replies)
         else:
             ledger.release()
-        if found.error is not None and not isinstance(found.error, ChatCompletionError):
-            ledger.release()
-            raise found.error
-        question, final = deferred.question or deferred.request, found.final
-        if final is None:
-            dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
-            if final is None:
-                from airflow_chat_provider.task.handoff import hand_over
-
-                self.log.info("%s", dialogue.asking_again)
-                hand_over(self, this, dialogue, deferred, found.replies)
-            if dialogue is not None:
-                server_memory.learn(dialogue, base_url)
+        question = deferred.question or deferred.request
+        dialogue, final = self._replayed(this.arguments, question, deferred.rung, found.replies)
+        if found.error is not None:
+            final = handoff.lost(this, found, question, dialogue)
+        elif final is None:
+            self.log.info("%s", dialogue.asking_again)
+            handoff.hand_over(self, this, dialogue, deferred, found.replies)
+        elif dialogue is not None:
+            server_memory.learn(dialogue, base_url)
         try:
             value = self._conclude(this, question, final)
         except (ChatCompletionError, exceptions.DownstreamTasksSkipped):  # the second one is how a branch ends well
@@ -333,6 +337,8 @@ class ChatCompletionOperator(RequestOperator):
             dialogue = Dialogue(question, self._wanted(arguments), rung)
             final = dialogue.replay(replies)
         except Exception as error:  # noqa: BLE001 - the answer is paid for: whatever this is, body and status are pushed first
+            if not replies:
+                return None, None
             return None, replies[-1]._replace(error=unreadable(replies[-1], error))
         return dialogue, final
 

@@ -56,13 +56,22 @@ class Found(NamedTuple):
     """The trigger has set all XComs: only the value is still to be returned."""
 
     @property
+    def unfinished(self) -> Reply | None:
+        """What is known of the call whose end nobody saw; None if there is no such call."""
+        if self.error is None or self.entry is None or self.entry.state == "done":
+            return None
+        error = self.error if isinstance(self.error, ChatCompletionError) else None
+        return Reply(None, None, attempts=self.entry.begun.attempt - 1, seconds=self.entry.elapsed, error=error)
+
+    @property
     def final(self) -> Reply | None:
         """The reply that carries ``error``; None if there is no such error, or if it is Airflow's time-out."""
         if not isinstance(self.error, ChatCompletionError):
             return None
         if self.entry is not None and self.entry.state == "done":
             return self.replies[-1]._replace(error=self.error)
-        return after([reply for reply in self.replies if reply.error is None], Reply(None, None, error=self.error))
+        lost = self.unfinished or Reply(None, None, attempts=0, error=self.error)
+        return after([reply for reply in self.replies if reply.error is None], lost)
 
 
 def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | None:
@@ -141,6 +150,19 @@ def find(ti: Any, event: Any, *, on_uncertain: str) -> Found:
         return Found(journal, entry, replies, _time_out(entry))
     why = _WHY.get(state, _WHY["strange event"]) + (f" ({detail})" if detail else "")
     return Found(journal, entry, replies, _lost(why, state, entry, on_uncertain))
+
+
+def lost(this: Try, found: Found, question: dict[str, Any], dialogue: Dialogue | None) -> Reply:
+    """The reply that says why the trigger could not end the call. Raises that if it is an error of Airflow's."""
+    rejected = tuple(dialogue.rejected) if dialogue is not None else ()
+    if found.final is not None:
+        return found.final._replace(rejected=rejected)
+    from airflow_chat_provider.task.xcoms import leave_usage
+
+    error = found.error or RuntimeError("a deferred call has neither a reply nor an error")
+    leave_usage(this, question, error, rejected)
+    this.ledger.release()
+    raise error
 
 
 def _read(event: Any) -> tuple[str, str | None]:

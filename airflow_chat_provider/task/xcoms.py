@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_chat_provider.core.answer.result import outcome, output_error
+from airflow_chat_provider.core.answer.result import Outcome, outcome, output_error
+from airflow_chat_provider.core.answer.usage import summary, was_sent
 from airflow_chat_provider.core.errors import InvalidRequest
 from airflow_chat_provider.task.arguments import XCOMS
 
@@ -101,22 +102,48 @@ def deliver(task: BaseOperator, this: Try, request: dict[str, Any], reply: Reply
     for warning in left.warnings:
         task.log.warning("%s", warning)
     pushes = arguments.do_xcom_push and ti is not None
-    if pushes:
+    spreads = pushes and arguments.multiple_outputs
+    if spreads:
+        left = _with_keys(left, reply)
+    if pushes and reply.status is not None:
         for key, value in left.xcoms.items():
             ti.xcom_push(key=key, value=value)
+    elif pushes and "usage" in left.xcoms:
+        _push_usage(ti, left.xcoms["usage"])
     if left.error is not None:
         raise left.error
-    if pushes and arguments.multiple_outputs and left.value is not None:
-        _spread(task, ti, left.value, reply)
+    if spreads and left.value is not None:
+        _spread(task, ti, left.value)
     return left.value
 
 
-def _spread(task: BaseOperator, ti: Any, value: Any, reply: Reply) -> None:
+def leave_usage(this: Try, request: dict[str, Any], error: BaseException, rejected: Sequence[str] = ()) -> None:
+    """Push what the calls have taken in a task that Airflow ends with ``error``. Never raises."""
+    ti: Any = this.context.get("ti")
+    if this.arguments.do_xcom_push and ti is not None and was_sent(this.replies):
+        _push_usage(ti, summary(this.replies, request, error, rejected))
+
+
+def _push_usage(ti: Any, usage: dict[str, Any]) -> None:
+    """Push the usage of a task that has no answer. Why there is none says more than why this cannot be stored."""
+    try:
+        ti.xcom_push(key="usage", value=usage)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.warning("Airflow could not store the XCom 'usage' (%s)", type(error).__name__)
+
+
+def _with_keys(left: Outcome, reply: Reply) -> Outcome:
+    """What is left by a task with ``multiple_outputs``, which fails if the value has no keys."""
+    value = left.value
+    if value is None or isinstance(value, Mapping):
+        return left
+    kind = {list: "an array", str: "text", bool: "true or false"}.get(type(value), "a number")
+    why = f"Ask for a JSON object, or remove multiple_outputs: the answer is {kind}, which has no keys"
+    return left.failed(output_error(reply, why))
+
+
+def _spread(task: BaseOperator, ti: Any, value: Mapping[Any, Any]) -> None:
     """Keep Airflow, which pushes each key of the value as an XCom, from overwriting an XCom of the task's own."""
-    if not isinstance(value, Mapping):
-        kind = {list: "an array", str: "text", bool: "true or false"}.get(type(value), "a number")
-        why = f"Ask for a JSON object, or remove multiple_outputs: the answer is {kind}, which has no keys"
-        raise output_error(reply, why)
     taken = [key for key in value if key in XCOMS]
     if not taken:
         return

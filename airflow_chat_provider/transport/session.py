@@ -99,7 +99,7 @@ def _unsent(error: ChatCompletionError, attachments: Attachments) -> Reply:
     """The reply to a request whose attachments could not be read. Without attachments the error is raised."""
     if not attachments:
         raise error
-    return Reply(None, None, error=error)
+    return Reply(None, None, attempts=0, error=error)
 
 
 class _BaseSession:
@@ -136,6 +136,7 @@ class Session(_BaseSession):
     def __init__(self, settings: Settings, log: Log | None = None) -> None:
         super().__init__(settings, log)
         self.client = Client(settings)
+        self._current: Stream | None = None
 
     def send(
         self,
@@ -155,9 +156,14 @@ class Session(_BaseSession):
 
     def run(self, steps: Exchange, headers: dict[str, str], log: CallLog | None = None) -> Reply:
         """Make the attempts and waits of an exchange; without ``log``, in silence."""
-        call = Stream(self.client, steps, headers, log)
+        self._current = call = Stream(self.client, steps, headers, log)
         call.open(hand_over=False)
+        self._current = None
         return call.reply
+
+    def unfinished(self) -> Reply | None:
+        """The last call as far as it came, without status and error, if an exception broke in on it; else None."""
+        return None if self._current is None else self._current.so_far()
 
     @contextlib.contextmanager
     def stream(self, request: JSONObject, *, idempotency_key: str | None = None) -> Iterator[Stream]:
@@ -249,6 +255,10 @@ class _Driver:
     @property
     def over(self) -> bool:
         return self._reply is not None
+
+    def so_far(self) -> Reply:
+        """What is known before the reply is there."""
+        return Reply(None, None, attempts=self._attempt, seconds=time.monotonic() - self._began)
 
     def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
         """The exchange's next step, None when it is over. ``last``: it may send no more, as a caller has chunks."""

@@ -16,8 +16,11 @@ import pytest
 pytestmark = pytest.mark.wheel
 
 DOCUMENTATION = "https://airflow-chat-provider.readthedocs.io/"
+WEB = "airflow_chat_provider/plugin/web"
+"""What the pages of Airflow's UI are built from: what is built is in the wheel, the sources are not."""
 RUBBISH = re.compile(
     r"__pycache__|\.py[co]$|_cache/|\.venv|\.egg-info|\.hypothesis|\.git/|\.db$|\.log$|\.whl$|^(dist|build)/"
+    r"|plugin/web/(node_modules|build)/"
 )
 
 
@@ -62,7 +65,9 @@ def test_the_wheel_has_the_package_with_the_examples_and_its_metadata_and_nothin
         name.replace("dags_examples/", "airflow_chat_provider/example_dags/", 1)
         for name in sources(project, "dags_examples")
     }
-    assert ours == sources(project, "airflow_chat_provider") | examples
+    web = sources(project, WEB)
+    assert web
+    assert ours == (sources(project, "airflow_chat_provider") - web) | examples
     assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 
@@ -70,6 +75,12 @@ def test_the_wheel_has_the_schemas_and_says_that_it_is_typed(in_wheel: set[str])
     schemas = {name for name in in_wheel if re.fullmatch(r"airflow_chat_provider/core/schemas/.+\.json", name)}
     assert {re.search(r"20\d\d-\d\d", name)[0] for name in schemas} >= {"2023-12", "2026-11"}  # type: ignore[index]
     assert "airflow_chat_provider/py.typed" in in_wheel
+
+
+def test_the_wheel_has_the_pages_of_airflows_ui_and_the_licences_of_what_is_in_them(in_wheel: set[str]) -> None:
+    pages = {name.rpartition("/")[2] for name in in_wheel if "/plugin/static/" in name}
+    assert pages >= {f"{page}.{kind}" for page in ("conversation", "usage") for kind in ("html", "js", "css")}
+    assert "THIRD_PARTY.txt" in pages
 
 
 def test_the_sdist_has_all_that_is_needed_to_build_test_and_read_it(in_sdist: set[str], project: Path) -> None:

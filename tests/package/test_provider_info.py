@@ -181,7 +181,9 @@ def test_the_info_imports_next_to_nothing_because_every_component_of_airflow_rea
 
 def test_the_wheel_holds_every_file_of_the_package_and_the_examples(unpacked: Path, project: Path) -> None:
     examples = {Path("example_dags", path) for path in files_of(project / "dags_examples")}
-    assert files_of(unpacked / "airflow_chat_provider") == files_of(project / "airflow_chat_provider") | examples
+    # What the pages are built from stays behind.
+    ours = {path for path in files_of(project / "airflow_chat_provider") if path.parts[:2] != ("plugin", "web")}
+    assert files_of(unpacked / "airflow_chat_provider") == ours | examples
 
 
 def files_of(folder: Path) -> set[Path]:
@@ -193,6 +195,13 @@ def test_the_wheel_brings_the_pytest_plugin(unpacked: Path) -> None:
     (metadata,) = unpacked.glob("*.dist-info")
     (entry,) = importlib.metadata.Distribution.at(metadata).entry_points.select(group="pytest11")
     assert entry.load().chat_server
+
+
+def test_the_wheel_brings_airflows_plugin_by_its_entry_point_alone(unpacked: Path, info: dict[str, Any]) -> None:
+    (metadata,) = unpacked.glob("*.dist-info")
+    (entry,) = importlib.metadata.Distribution.at(metadata).entry_points.select(group="airflow.plugins")
+    assert entry.value == "airflow_chat_provider.plugin:ChatPlugin"
+    assert "plugins" not in info
 
 
 def test_the_wheel_brings_the_license(unpacked: Path) -> None:

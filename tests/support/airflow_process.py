@@ -68,7 +68,7 @@ class AirflowProcess:
             for component in self._commands:
                 self.start(component)
             self.wait_ready()
-            self._api.headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
+            self._api.headers["Authorization"] = f"Bearer {self._token()}"
         except BaseException as error:
             self._stop()
             error.add_note(self.output[-5000:])
@@ -79,6 +79,10 @@ class AirflowProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+
+    def _token(self) -> str:
+        """Of the user as whom the REST API is called: here everybody is the administrator."""
+        return str(self.call("GET", "/auth/token")["access_token"])
 
     def start(self, component: str) -> None:
         """Start a component that was killed."""
@@ -117,6 +121,11 @@ class AirflowProcess:
         process.wait(STEP)
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What its components are started with."""
+        return dict(self._environment)
+
+    @property
     def output(self) -> str:
         """What the components printed."""
         return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob("*.out")))
@@ -144,10 +153,10 @@ class AirflowProcess:
         answer = self._api.get(path)
         return answer.json() if answer.is_success else None
 
-    def trigger(self, dag_id: str) -> Run:
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> Run:
         """Start a run of a DAG, which the DAG processor may still have to find."""
         until(lambda: self._api.get(f"/api/v2/dags/{dag_id}").is_success, f"DAG {dag_id} is not there", START)
-        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None})
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf or {}})
         return Run(self, dag_id, run["dag_run_id"])
 
     def _is_ready(self) -> bool:
@@ -309,7 +318,7 @@ def _settings(home: Path, url: str) -> dict[str, str]:
 
 def _shared_database() -> str | None:
     """The one that `.ci/postgres` made; conftest.py has it in Airflow's own setting."""
-    url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    url = os.environ.get("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "sqlite:")
     return None if url.startswith("sqlite:") else url
 
 

@@ -24,6 +24,7 @@ class Batch:
         self.input = folder / "rows.jsonl"
         self.output = folder / "out"
         self.pushed: dict[str, Any] = {}
+        self.pushes: list[tuple[str, Any]] = []
         self.arguments: dict[str, Any] = {"prompt": "{{ row.text }}", "result_format": "text", "max_attempts": 1}
 
     def write(self, *rows: Any) -> None:
@@ -63,6 +64,7 @@ class Batch:
     def xcom_push(self, key: str, value: Any) -> None:
         """As a task instance has it."""
         self.pushed[key] = value
+        self.pushes.append((key, value))
 
     @property
     def results(self) -> list[dict[str, Any]]:

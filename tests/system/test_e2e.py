@@ -307,7 +307,9 @@ def test_the_execution_timeout_of_a_deferred_task_closes_its_socket(airflow, mod
     assert model_server.wait_closed(STEP, closed_before + 1)
     assert run.wait_state() == "failed"
     assert "Raise execution_timeout: it ran out while the request was under way" in airflow.logs_of(run)
-    assert run.xcoms() == {}
+    xcoms = run.xcoms()
+    assert set(xcoms) == {"usage"}
+    assert (xcoms["usage"]["attempts"], xcoms["usage"]["errors"]) == (1, {"AirflowTaskTimeout": 1})
 
 
 @remembers

@@ -24,7 +24,8 @@ DAGS = f"""
 from datetime import timedelta
 
 from airflow.sdk import DAG
-from airflow_chat_provider.operators import ChatCompletionOperator
+from airflow_chat_provider.batch import engine
+from airflow_chat_provider.operators import ChatCompletionBatchOperator, ChatCompletionOperator
 
 
 def ask(name, **arguments):
@@ -40,6 +41,17 @@ ask("timed_out", execution_timeout=timedelta(seconds=3))
 ask("refused", retries=3, retry_delay=timedelta(seconds=1))
 ask("limited", max_attempts=1, deadline=60, retries=1, retry_delay=timedelta(seconds=600))
 ask("limited_twice", max_attempts=1)
+
+engine._RENEWED = 0.05
+with DAG("batched", schedule=None):
+    ChatCompletionBatchOperator(
+        task_id="ask",
+        model="batched",
+        input=[{{"text": "one"}}, {{"text": "two"}}, {{"text": "three"}}],
+        prompt="{{{{ row.text }}}} {{{{ var.value.get('nothing', {PROMPT!r}) }}}}",
+        output="OUTPUT/{{{{ run_id }}}}",
+        max_concurrency=1,
+    )
 """
 
 AIRFLOW = tuple(map(int, version("apache-airflow-core").split(".")[:2]))
@@ -61,6 +73,7 @@ def script():
         "refused": [replies.error(401, f"{PROMPT}: no such key as {KEY}", "invalid_api_key")],
         "limited_twice": [replies.error(429, "slow down", headers={"Retry-After": "3"})] * 2,
         "limited": [replies.error(429, "slow down", "rate_limit_exceeded", headers={"Retry-After": "2"})],
+        "batched": [replies.ok(ANSWER), replies.delay(10, replies.error(400, "no")), replies.ok(ANSWER)],
     }
 
 
@@ -79,7 +92,8 @@ def model_server(script):
 
 @pytest.fixture(scope="module")
 def airflow_process(model_server, tmp_path_factory):
-    dags = DAGS + Path(branch_dags.__file__).read_text("utf-8")
+    dags = DAGS.replace("OUTPUT", str(tmp_path_factory.mktemp("output")))
+    dags += Path(branch_dags.__file__).read_text("utf-8")
     with airflow_for(model_server, tmp_path_factory.mktemp("airflow"), dags, KEY) as running:
         yield running
 
@@ -138,6 +152,7 @@ def test_sigterm_to_a_hanging_task_closes_its_socket(start, model_server):
     assert closed(model_server, request)
     assert run.wait_state() == "failed"
     assert len(posts(model_server, "terminated")) == 1
+    assert run.xcom("usage")["errors"] == {"TransportError": 1}
 
 
 def test_the_execution_timeout_of_a_hanging_task_closes_its_socket(start, model_server):
@@ -145,6 +160,9 @@ def test_the_execution_timeout_of_a_hanging_task_closes_its_socket(start, model_
     assert closed(model_server, request)
     assert run.wait_state() == "failed"
     assert len(posts(model_server, "timed_out")) == 1
+    usage = run.xcom("usage")
+    assert (usage["attempts"], usage["errors"]) == (1, {"AirflowTaskTimeout": 1})
+    assert usage["seconds"] > 1
 
 
 def test_a_final_error_fails_the_first_try_whatever_retries_there_are(start, model_server):
@@ -162,6 +180,19 @@ def test_the_scheduler_retries_when_the_server_said_and_not_after_the_retry_dela
     _, second = posts(model_server, "limited")
     assert "the server asked to wait 2 s" in run.airflow.logs
     assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+
+
+def test_a_batch_shows_how_far_it_is_while_it_runs(start):
+    run, _ = start("batched")
+    if AIRFLOW >= (3, 2):  # before, only one thread of a task can talk to Airflow
+        until(lambda: (run.xcom("progress") or {}).get("succeeded") == 1, "no progress is shown")
+        assert run.xcom("progress")["state"] == "running"
+    assert run.wait_state() == "failed"
+    manifest = run.xcom("return_value")
+    assert (manifest["succeeded"], manifest["failed"]) == (1, {"StatusError 400": 1})
+    assert [row["index"] for row in manifest["first_failures"]["StatusError 400"]] == [1]
+    assert run.xcom("progress") == {**manifest, "state": "ended"}
+    assert run.xcom("usage")["errors"] == manifest["failed"]
 
 
 @pytest.fixture(scope="module")

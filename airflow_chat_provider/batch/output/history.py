@@ -49,14 +49,14 @@ class History:
         """
         for recorded in self._read(store, RESULTS):
             if recorded.failed:  # somebody has joined the files
-                self._note(recorded)
+                self._note(recorded, tally)
             elif self.done[recorded.index]:
                 tally.spent(recorded.took)
             else:
                 self._count(recorded, tally, requests)
         for recorded in self._read(store, ERRORS):
             self._stale = True
-            self._note(recorded)
+            self._note(recorded, tally)
         for path in store.spill.earlier():
             self._take_up(path, store, tally, requests)
         for index, took in list(self.took.items()):
@@ -67,6 +67,7 @@ class History:
 
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
+        tally.first_failures.forget(recorded.index)
         tally.recorded(recorded.took, incomplete=recorded.incomplete)
         if recorded.own_id not in (None, default_id(recorded.index)):
             requests.note_id(str(recorded.own_id), recorded.index)
@@ -81,7 +82,7 @@ class History:
                     continue
                 if recorded.failed:
                     self._stale = True
-                    self._note(recorded)
+                    self._note(recorded, tally)
                 else:
                     self._count(recorded, tally, requests)
                 lines[ERRORS if recorded.failed else RESULTS].append(line)
@@ -91,8 +92,12 @@ class History:
         results, errors = plural(len(lines[RESULTS]), "result"), plural(len(lines[ERRORS]), "error")
         log.info("Picked up %s and %s from %s", results, errors, path)
 
-    def _note(self, recorded: Recorded) -> None:
+    def _note(self, recorded: Recorded, tally: Tally) -> None:
         """Note a failed row. Its last line counts: it includes what the lines before it say."""
+        if recorded.failure is not None and not self.done[recorded.index]:
+            kind, message = recorded.failure
+            own_id = None if recorded.own_id == default_id(recorded.index) else recorded.own_id
+            tally.first_failures.note(kind, recorded.index, own_id, message)
         if recorded.asked:
             self.ended_calls[recorded.index] = recorded.asked
         if recorded.took.usage or any(recorded.took.calls):

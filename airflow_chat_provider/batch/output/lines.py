@@ -12,7 +12,7 @@ from airflow_chat_provider.batch.input import Row
 from airflow_chat_provider.core.answer.reply import Reply, doubts, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.answer.usage import LARGEST, Calls, Spending
-from airflow_chat_provider.core.errors import ChatCompletionError
+from airflow_chat_provider.core.errors import ChatCompletionError, kind_named
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.json_text.writing import sanitize
 
@@ -81,11 +81,15 @@ class Shape(NamedTuple):
             line["usage"] = took.usage
         return encode_line({**line, **_counted(took.calls, Calls(attempts=asked)), "asked": asked})
 
+    def own_id(self, row: Row) -> str | None:
+        """The row's own id; None if it has none."""
+        return row.own_id("custom_id" if row.is_request_line else self.id_key)
+
     def _head(self, row: Row) -> dict[str, Any]:
         if row.is_request_line:
             return {"index": row.index, "id": f"batch_req_{row.index}", "custom_id": row.value["custom_id"]}
         kept = {"row": row.value} if self.keep_row and row.value is not None else {}
-        return {"index": row.index, "id": row.own_id(self.id_key) or default_id(row.index), **kept}
+        return {"index": row.index, "id": self.own_id(row) or default_id(row.index), **kept}
 
 
 _ONE = Calls(requests=1, attempts=1)
@@ -145,7 +149,10 @@ def _dump(line: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer."""
+    """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer.
+
+    ``failure``: the kind and the message of a failed row's error, if the line has them.
+    """
 
     index: int
     own_id: str | None
@@ -153,6 +160,7 @@ class Recorded:
     incomplete: bool
     failed: bool
     asked: int
+    failure: tuple[str, str] | None = None
 
 
 class Foreign(Exception):
@@ -204,7 +212,18 @@ def read_line(line: bytes) -> Recorded | None:
         is_incomplete,
         failed,
         asked,
+        _failure(value.get("failure" if is_request_line else "error")) if failed else None,
     )
+
+
+def _failure(error: Any) -> tuple[str, str] | None:
+    """The kind and the message of an error as ``Shape.failure`` writes it; None for anything else."""
+    if not isinstance(error, dict):
+        return None
+    name, status, message = (error.get(key) for key in ("class", "status", "message"))
+    if not (isinstance(name, str) and name[:64].isidentifier() and isinstance(message, str)):
+        return None
+    return kind_named(name[:64], status if type(status) is int and 0 <= status < 1000 else None), message
 
 
 def _calls(counts: Any, usual: Calls) -> Calls:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_chat_provider.batch.output.first_failures import FirstFailures
 from airflow_chat_provider.core.answer.reply import tokens_of
 from airflow_chat_provider.core.answer.usage import LARGEST, Spending, Usage
+from airflow_chat_provider.core.errors import kind_of
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
@@ -34,14 +36,15 @@ class Tally:
     """The counts of one run. ``total`` is how many rows the batch has.
 
     ``came`` counts a row as soon as it is answered or has failed; ``stored`` and ``usage`` count it when its line
-    survives a crash. ``models`` are those that answered, two at most. ``earlier`` rows had a result when this run
-    began, at ``began`` (seconds of a monotonic clock).
+    survives a crash. ``first_failures`` has rows of earlier runs, too. ``models`` are those that answered, two at most.
+    ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
     """
 
     total: int
     came: Counts = field(default_factory=Counts)
     stored: Counts = field(default_factory=Counts)
     usage: Usage = field(default_factory=Usage)
+    first_failures: FirstFailures = field(default_factory=FirstFailures)
     models: set[str] = field(default_factory=set)
     tokens: int = 0
     earlier: int = 0
@@ -70,7 +73,7 @@ class Tally:
 
     def failure(self, error: ChatCompletionError, took: Spending) -> Callable[[], None]:
         """Count a failed row, in the same way."""
-        kind = self.kind(error)
+        kind = kind_of(error)
         self.came.failed[kind] += 1
         self._came(took)
 
@@ -88,11 +91,6 @@ class Tally:
         """Note the model that an answer names, for the usage."""
         if model is not None and len(self.models) < 2:
             self.models.add(model)
-
-    def kind(self, error: ChatCompletionError) -> str:
-        """The name under which an error is counted."""
-        name = type(error).__name__
-        return name if error.status is None else f"{name} {error.status}"
 
     @property
     def failures(self) -> int:
@@ -130,7 +128,8 @@ class Tally:
             "failed": dict(self.stored.failed),
             "missing": self.missing,
             "incomplete": self.stored.incomplete,
-            "usage": self.usage.to_dict(model=model, seconds=seconds),
+            "first_failures": self.first_failures.to_dict(),
+            "usage": self.usage.to_dict(model=model, seconds=seconds, errors=self.stored.failed),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.speed(now), 2),
         }

@@ -80,6 +80,8 @@ class Dialogue:
         self._usage: JSON = None
         self._refused: tuple[Reply, Why] | None = None
         self._unfit: list[Reply] = []
+        self.rejected: list[str] = []
+        """What was wrong with each answer that was asked for again, for a log: it quotes nothing of the answer."""
         self._key: str | None = None
 
     @property
@@ -142,6 +144,7 @@ class Dialogue:
             return self._ended(reply, output_error(reply, f"{todo}: {found}: {problem.said}"))
         self._unfit.append(reply)
         self._turns = self._correction(reply, problem.told)
+        self.rejected.append(problem.said)
         self._again(f"the answer does not fit: {problem.said}")
         return None
 
@@ -172,7 +175,8 @@ class Dialogue:
             return self._ended(reply)
         self._unfit.append(reply)
         self._turns = self._correction_of_spoilt(reply.body) or self._turns
-        self._again(f"the server could not use the answer (HTTP {reply.status})")
+        self.rejected.append(f"the server could not use the answer (HTTP {reply.status})")
+        self._again(self.rejected[-1])
         return None
 
     def _ended(self, reply: Reply, error: ChatCompletionError | None = None) -> Reply:
@@ -185,7 +189,8 @@ class Dialogue:
                     one.body = body
         if reply.error is not None:
             reply = after(self._unfit, reply, self._usage)
-        return reply._replace(error=error or reply.error, attempts=max(self._attempts, reply.attempts))
+        attempts = max(self._attempts, reply.attempts)
+        return reply._replace(error=error or reply.error, attempts=attempts, rejected=tuple(self.rejected))
 
     def _problem(self, reply: Reply) -> Problem | ChatCompletionError | None:
         problem = self._misfit(reply)

@@ -24,7 +24,7 @@ def dump(reply: Reply) -> str:
     """A safe reply as ASCII text, without the response's headers. A body that the error has too stands in it once."""
     fields: dict[str, Any] = reply._asdict()
     fields["headers"] = {}
-    del fields["key"]  # found out anew
+    del fields["key"], fields["rejected"]  # found out anew
     if reply.error is not None:
         fields["error"] = reply.error.to_dict()
         if reply.error.body is reply.body:

@@ -295,12 +295,14 @@ _Error = TypeVar("_Error", bound=ChatCompletionError)
 class Reply(NamedTuple):
     """What one call ended with, however many attempts it took.
 
-    ``body`` is parsed JSON, or text if the server sent none; ``status`` is None if no response began. ``error`` is what
-    is wrong with the reply, if anything. ``seconds`` is the time from the first attempt to the last byte. ``notes`` has
-    a line for each attempt that was made again. ``changes`` says what was changed in ``body`` so that XCom can keep it,
-    and ``doubts`` what was read otherwise than the server wrote it: sentences for a log, which quote nothing of the
-    answer. ``key``: the answer is an object around the value that was wanted, which stands under this key; a dialogue
-    finds that out.
+    ``body`` is parsed JSON, or text if the server sent none; ``status`` is None if no response began. ``attempts`` is 0
+    if nothing was sent. ``error`` is what is wrong with the reply, if anything. ``seconds`` is the time from the first
+    attempt to the last byte. ``notes`` has a line for each attempt that was made again. ``changes`` says what was
+    changed in ``body`` so that XCom can keep it, and ``doubts`` what was read otherwise than the server wrote it:
+    sentences for a log, which quote nothing of the answer.
+
+    A dialogue finds out the last two. ``key``: the answer is an object around the value that was wanted, which stands
+    under this key. ``rejected``: what was wrong with each of the answers before, which were asked for again; for a log.
     """
 
     status: int | None
@@ -314,6 +316,7 @@ class Reply(NamedTuple):
     changes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     key: str | None = None
+    rejected: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Nothing of what was said: a reply may stand in a traceback or a log."""

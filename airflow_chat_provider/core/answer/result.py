@@ -7,8 +7,14 @@ from typing import Any, NamedTuple
 
 from airflow_chat_provider.core.answer.reply import Reply, hidden_text, incomplete, remedy, stopped
 from airflow_chat_provider.core.answer.reply import doubts as doubts_about
-from airflow_chat_provider.core.answer.usage import summary
-from airflow_chat_provider.core.errors import ChatCompletionError, IncompleteReply, InvalidOutput, StatusError
+from airflow_chat_provider.core.answer.usage import summary, was_sent
+from airflow_chat_provider.core.errors import (
+    ChatCompletionError,
+    IncompleteReply,
+    InvalidOutput,
+    StatusError,
+    kind_of,
+)
 from airflow_chat_provider.core.json_text.nesting import is_panic
 from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.messages import begun, conversation, is_unread, parsed, rewritten
@@ -38,6 +44,13 @@ class Outcome(NamedTuple):
     error: Exception | None = None
     warnings: tuple[str, ...] = ()
 
+    def failed(self, error: Exception) -> Outcome:
+        """The same with this error in place of the value."""
+        xcoms = self.xcoms
+        if "usage" in xcoms:
+            xcoms = {**xcoms, "usage": {**xcoms["usage"], "errors": {kind_of(error): 1}}}
+        return self._replace(xcoms=xcoms, value=None, error=error)
+
 
 def outcome(
     how: Delivery, request: JSONObject, reply: Reply, configuration: JSONObject, replies: Sequence[Reply] = ()
@@ -46,7 +59,7 @@ def outcome(
 
     ``replies``: those of all calls of the dialogue that it ended, for their usage; itself if it was the only one. Body,
     status and usage are among the XComs whatever is wrong with the reply, and whatever goes wrong while it is read: it
-    is paid for.
+    is paid for. If no response came there is the usage alone, and nothing if nothing was sent.
     """
     xcoms: dict[str, Any] = {}
     warnings: list[str] = []
@@ -56,15 +69,14 @@ def outcome(
     if reply.status is not None:
         xcoms |= {"body": reply.body, "status": reply.status}
     try:
-        if reply.status is not None:
-            xcoms["usage"] = summary(replies or (reply,), request)
+        if reply.status is not None or was_sent(replies or (reply,)):
+            xcoms["usage"] = summary(replies or (reply,), request, reply.error, reply.rejected)
         value = _value(how, request, reply, configuration, xcoms, warnings)
     except BaseException as error:
-        if isinstance(error, ChatCompletionError):
-            return Outcome(xcoms, error=error, warnings=tuple(warnings))
         if not is_mistake(error):
             raise
-        return Outcome(xcoms, error=unreadable(reply, error), warnings=tuple(warnings))
+        failure = error if isinstance(error, ChatCompletionError) else unreadable(reply, error)
+        return Outcome(xcoms, warnings=tuple(warnings)).failed(failure)
     return Outcome(xcoms, value, warnings=tuple(warnings))
 
 

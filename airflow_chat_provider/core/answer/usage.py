@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.errors import kind_of
 from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.server.error_body import failed_generation
 from airflow_chat_provider.core.types import JSON, JSONObject
@@ -112,9 +113,12 @@ KEYS = (
     "attempts",
     "seconds",
     "request_id",
+    "errors",
+    "rejected",
 )
 """The keys of the XCom ``usage``, always all of them. apache-airflow-providers-common-ai has eight of them too."""
 _LONGEST_NAME = 256  # characters of a model's name
+_LONGEST_WHY, _MOST_REJECTED = 500, 10  # characters of what was wrong with an answer, and how many of these
 _PRECISION = 12  # digits of a cost behind the point: sums of fractions are inexact beyond
 
 
@@ -175,8 +179,9 @@ class Calls(NamedTuple):
         body = reply.body if isinstance(reply.body, dict) else {}
         choices = body.get("choices")
         choices = choices if isinstance(choices, list) else []
-        is_answer = bool(reply.error is None or choices or read_usage(usage_in(body)) or failed_generation(body))
-        attempts = reply.attempts if type(reply.attempts) is int and 0 < reply.attempts <= LARGEST else 1
+        is_whole = reply.error is None and reply.status is not None
+        is_answer = bool(is_whole or choices or read_usage(usage_in(body)) or failed_generation(body))
+        attempts = reply.attempts if type(reply.attempts) is int and 0 <= reply.attempts <= LARGEST else 1
         return cls(int(is_answer), attempts, sum(map(_tool_calls, choices)))
 
     def plus(self, more: Calls) -> Self:
@@ -227,8 +232,20 @@ class Usage:
         add(self.sums, read_usage(usage))
         self.calls = self.calls.plus(calls)
 
-    def to_dict(self, *, model: JSON, seconds: float, request_id: JSON = None) -> JSONObject:
-        """The value of the XCom ``usage``."""
+    def to_dict(
+        self,
+        *,
+        model: JSON,
+        seconds: float,
+        request_id: JSON = None,
+        errors: Mapping[str, int] | None = None,
+        rejected: Sequence[str] = (),
+    ) -> JSONObject:
+        """The value of the XCom ``usage``.
+
+        ``errors``: what failed, counted by ``kind_of``. ``rejected``: what was wrong with each answer that was asked
+        for again.
+        """
         cost = self.sums.get("cost")
         found = {
             **self.sums,
@@ -237,16 +254,29 @@ class Usage:
             "model": _text(model),
             "seconds": round(seconds, 3),
             "request_id": _text(request_id),
+            "errors": dict(errors or {}),
+            "rejected": [str(sanitize(why[:_LONGEST_WHY])[0]) for why in rejected[:_MOST_REJECTED]],
         }
         return {key: found.get(key) for key in KEYS}
 
 
-def summary(replies: Sequence[Reply], request: Mapping[str, Any]) -> JSONObject:
+def was_sent(replies: Iterable[Reply]) -> bool:
+    """Was an attempt made in any of these calls, whether or not a response came?"""
+    return any(reply.status is not None or reply.attempts != 0 for reply in replies)
+
+
+def summary(
+    replies: Sequence[Reply],
+    request: Mapping[str, Any],
+    error: BaseException | None = None,
+    rejected: Sequence[str] = (),
+) -> JSONObject:
     """The XCom ``usage`` of a dialogue, whose calls came to ``replies`` in this order.
 
     ``model`` is the one that the last answer names, or else the request's; ``request_id`` is the last response's.
     ``seconds`` are those of all calls, waits between attempts included. Answers that an earlier try received, and that
-    this one goes on from, are counted too. Never raises, whatever servers sent.
+    this one goes on from, are counted too. ``error`` is what the dialogue ended with, and ``rejected`` what was wrong
+    with the answers that were asked for again. Never raises, whatever servers sent.
     """
     usage, seconds, model, request_id = Usage(), 0.0, None, None
     for reply in replies:
@@ -256,7 +286,13 @@ def summary(replies: Sequence[Reply], request: Mapping[str, Any]) -> JSONObject:
         model = _text(reply.body.get("model") if isinstance(reply.body, dict) else None) or model
         if reply.status is not None:
             request_id = reply.request_id
-    return usage.to_dict(model=model or request.get("model"), seconds=seconds, request_id=request_id)
+    return usage.to_dict(
+        model=model or request.get("model"),
+        seconds=seconds,
+        request_id=request_id,
+        errors={} if error is None else {kind_of(error): 1},
+        rejected=rejected,
+    )
 
 
 def _text(value: JSON) -> str | None:

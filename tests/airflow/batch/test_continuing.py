@@ -204,6 +204,7 @@ class TestManifest:
             "failed": {},
             "missing": 0,
             "incomplete": 0,
+            "first_failures": {},
             "usage": {
                 "requests": 3,
                 "input_tokens": 27,
@@ -218,6 +219,8 @@ class TestManifest:
                 "attempts": 3,
                 "seconds": manifest["seconds"],
                 "request_id": None,
+                "errors": {},
+                "rejected": [],
             },
             "seconds": 0,
             "rows_per_second": 0,

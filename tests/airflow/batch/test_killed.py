@@ -107,6 +107,7 @@ def test_a_task_that_is_ended_closes_its_sockets_and_keeps_what_came(batch):
     task = batch.task(max_concurrency=1)
 
     def end(*_):
+        assert batch.chat.wait_requests(3, 30)
         task.on_kill()
 
     with alarm(1.0, end), pytest.raises(exceptions.AirflowException, match="and continues from here"):
@@ -120,6 +121,7 @@ def test_a_timeout_of_the_task_ends_it_and_keeps_what_came(batch):
         """As Airflow's own, which is no Exception either."""
 
     def end(*_):
+        assert batch.chat.wait_requests(3, 30)
         raise TimeOut
 
     batch.texts(4)
@@ -128,7 +130,7 @@ def test_a_timeout_of_the_task_ends_it_and_keeps_what_came(batch):
     with alarm(1.0, end), pytest.raises(TimeOut):
         batch.run(max_concurrency=1)
     assert batch.chat.wait_closed()
-    assert len(batch.results) == 2
+    assert len(batch.results) == batch.pushed["usage"]["requests"] == batch.pushed["return_value"]["succeeded"] == 2
 
 
 def test_a_task_that_is_ended_while_a_row_is_asked_again_keeps_the_answer_that_did_not_fit(batch):

@@ -32,6 +32,7 @@ def counts(manifest):
 
 
 NO_USAGE = {**dict.fromkeys(KEYS), "requests": 0, "attempts": 0, "tool_calls": 0, "seconds": 0}
+NO_USAGE |= {"errors": {}, "rejected": []}
 NOTHING = {"total": 0, "succeeded": 0, "failed": {}, "missing": 0, "incomplete": 0, "usage": NO_USAGE}
 
 

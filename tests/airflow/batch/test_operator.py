@@ -36,7 +36,7 @@ def test_rows_of_an_upstream_task_are_data_and_the_manifest_is_the_return_value(
     manifest = run.xcoms("bulk")["return_value"]
     assert (manifest["succeeded"], manifest["total"]) == (2, 2)
     assert sorted(map(prompt_of, chat.requests)) == ["plain", "{{ run_id }}"]
-    assert set(run.xcoms("bulk")) == {"return_value", "usage"}
+    assert set(run.xcoms("bulk")) == {"return_value", "usage", "progress"}
     assert run.xcoms("bulk")["usage"] == manifest["usage"]
 
 

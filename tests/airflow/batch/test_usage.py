@@ -10,7 +10,7 @@ from airflow_chat_provider.core.answer.usage import add, counted
 from airflow_chat_provider.testing import replies
 from tests.support.batching import prompt_of
 
-NOTHING = {"requests": 0, "attempts": 0, "tool_calls": 0}
+NOTHING = {"requests": 0, "attempts": 0, "tool_calls": 0, "errors": {}, "rejected": []}
 
 
 class Verdict(BaseModel):
@@ -238,4 +238,5 @@ def test_usage_is_an_xcom_of_its_own_even_if_the_batch_fails(batch):
     assert batch.pushed["usage"]["attempts"] >= 1
     batch.pushed.clear()
     manifest = batch.run()
-    assert batch.pushed == {"usage": manifest["usage"]}
+    assert set(batch.pushed) == {"usage", "progress"}
+    assert batch.pushed["usage"] == manifest["usage"]

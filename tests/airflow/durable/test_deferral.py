@@ -378,18 +378,18 @@ class TestTime:
         run = airflow.run()
         assert isinstance(airflow.error(), exceptions.AirflowTaskTimeout)
         assert chat.wait_closed()
-        assert run.xcoms() == {}
+        assert set(run.xcoms()) == {"usage"}
 
     @pytest.mark.parametrize(
-        ("state", "where"),
-        [(lambda entry: entry, "Check that a triggerer runs"), (in_flight, "while the request was under way")],
+        ("state", "where", "attempts"),
+        [(lambda entry: entry, "Check that a triggerer runs", 0), (in_flight, "while the request was under way", 1)],
         ids=["ready", "sent"],
     )
-    def test_airflows_own_time_limit_is_told_as_what_it_is(self, deferred, chat, state, where):
+    def test_airflows_own_time_limit_is_told_as_what_it_is(self, deferred, chat, state, where, attempts):
         run, error = deferred(meanwhile=idle(state), failure={"error": "Trigger timeout"})
         assert isinstance(error, exceptions.AirflowTaskTimeout)
         assert where in str(error)
-        assert run.xcoms() == {}
+        assert [usage["attempts"] for usage in run.xcoms().values()] == [attempts] * attempts
 
     def test_a_reply_that_was_there_in_time_counts_although_airflow_gave_up(self, deferred, chat):
         run, error = deferred(failure={"error": "Trigger timeout"})

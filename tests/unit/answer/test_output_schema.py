@@ -209,7 +209,7 @@ def test_errors_and_log_lines_never_quote_an_answer(schema: Any, answer: Any, la
     dialogue = Dialogue(REQUEST, Wanted(load_output(schema), retries=0 if last else 1, result_format="json"))
     choice = {"finish_reason": "stop", "message": {"content": json.dumps(answer)}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
-    said = dialogue.asking_again if reply is None else str(reply.error or "")
+    said = f"{dialogue.asking_again} {dialogue.rejected}" if reply is None else str(reply.error or "")
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 
 
@@ -224,7 +224,7 @@ def test_errors_and_log_lines_never_quote_a_tool_call(name: str, arguments: Any,
     wrong = {"id": "d", "type": "function", "function": {"name": "weather", "arguments": json.dumps(arguments)}}
     choice = {"finish_reason": "tool_calls", "message": {"tool_calls": [made_up, wrong]}}
     reply = dialogue.take(Reply(200, {"choices": [choice]}))
-    said = dialogue.asking_again if reply is None else str(reply.error)
+    said = f"{dialogue.asking_again} {dialogue.rejected}" if reply is None else str(reply.error)
     assert "it calls a tool that was not offered; the request offers weather" in said
     assert not [part for part in ("4111", "Jane", "kestrel", "\x1b") if part in said]
 

@@ -1,4 +1,4 @@
-"""What calls took is told in thirteen keys, whichever words the server has for it and whatever else it sends."""
+"""What calls took is told in fifteen keys, whichever words the server has for it and whatever else it sends."""
 
 import json
 
@@ -14,6 +14,7 @@ from airflow_chat_provider.core.answer.result import Delivery, outcome
 from airflow_chat_provider.core.answer.usage import KEYS, read_usage, summary
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.testing import replies
+from tests.support.fuzzing import fuzz
 
 REQUEST = {"model": "asked", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -36,6 +37,8 @@ def test_all_keys_are_there_and_what_no_server_said_is_null():
         "tool_calls": 0,
         "seconds": 0.25,
         "model": "asked",
+        "errors": {},
+        "rejected": [],
     }
 
 
@@ -180,6 +183,8 @@ def test_calls_are_summed_and_the_last_names_model_and_request():
         "attempts": 6,
         "seconds": 3.75,
         "request_id": "r2",
+        "errors": {},
+        "rejected": [],
     }
 
 
@@ -208,11 +213,56 @@ def test_requests_are_the_calls_that_the_model_answered(reply, requests):
     assert (found["requests"], found["attempts"]) == (requests, 1)
 
 
-def test_a_failed_call_leaves_its_usage_and_a_call_without_response_leaves_nothing():
+def test_a_failed_call_leaves_its_usage_also_if_no_response_came():
     failed = outcome(Delivery(), REQUEST, refused(request_id="r"), {})
-    assert failed.xcoms["usage"]["request_id"] == "r"
     assert failed.error is not None
-    assert outcome(Delivery(), REQUEST, Reply(None, None, error=TransportError("no")), {}).xcoms == {}
+    assert (failed.xcoms["usage"]["request_id"], failed.xcoms["usage"]["errors"]) == ("r", {"StatusError 400": 1})
+    unanswered = Reply(None, None, attempts=3, error=TransportError("no", sent=True))
+    xcoms = outcome(Delivery(), REQUEST, unanswered, {}).xcoms
+    assert set(xcoms) == {"usage"}
+    assert (xcoms["usage"]["requests"], xcoms["usage"]["attempts"]) == (0, 3)
+    assert xcoms["usage"]["errors"] == {"TransportError": 1}
+
+
+def test_a_call_that_was_never_sent_leaves_nothing():
+    assert outcome(Delivery(), REQUEST, Reply(None, None, attempts=0, error=TransportError("no")), {}).xcoms == {}
+
+
+def test_a_call_whose_end_nobody_saw_is_not_an_answer():
+    found = summary([answer(), Reply(None, None, attempts=2)], REQUEST, KeyboardInterrupt())
+    assert (found["requests"], found["attempts"], found["errors"]) == (1, 3, {"KeyboardInterrupt": 1})
+
+
+def test_an_error_is_that_of_the_task_not_that_of_the_call():
+    cut = answer(body={"choices": [{"message": {"content": "Hi"}, "finish_reason": "length"}]})
+    found = outcome(Delivery(on_incomplete="fail"), REQUEST, cut, {})
+    assert found.xcoms["usage"]["errors"] == {"IncompleteReply 200": 1}
+    data = outcome(Delivery(check_status=False), REQUEST, refused(404), {})
+    assert (data.error, data.xcoms["usage"]["errors"]) == (None, {"StatusError 404": 1})
+
+
+def test_what_was_wrong_with_an_answer_is_short_and_safe():
+    found = summary([answer()], REQUEST, None, ["\x00" + "x" * 1000] * 50)["rejected"]
+    assert len(found) == 10
+    assert found[0] == "\ufffd" + "x" * 499
+
+
+def test_a_dialogue_notes_why_it_asked_again_and_a_stored_reply_does_not():
+    spoilt = Reply(
+        400, {"error": {"code": "json_validate_failed", "failed_generation": "{"}}, error=StatusError("no", status=400)
+    )
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    dialogue = Dialogue(REQUEST, Wanted(load_output(schema), retries=3))
+    texts = iter(["secret", '{"a": "secret"}', '{"a": 1}'])
+    script = iter([spoilt, *(answer(message={"role": "assistant", "content": text}) for text in texts)])
+    final = drive(dialogue, lambda _: next(script))
+    assert final.error is None
+    assert final.rejected == (
+        "the server could not use the answer (HTTP 400)",
+        "it is not JSON (line 1, column 1 of 6 characters)",
+        "$.a: must be an integer, got a string",
+    )
+    assert load(dump(final)).rejected == ()
 
 
 def test_all_calls_of_a_dialogue_count_even_if_it_fails():
@@ -248,10 +298,12 @@ BODIES = JSON | st.fixed_dictionaries(
 )
 
 
+@fuzz(100)
 @given(BODIES, st.none() | JSON, JSON)
-def test_any_body_leaves_thirteen_plain_values(body, seconds, model):
+def test_any_body_leaves_fifteen_plain_values(body, seconds, model):
     reply = load(dump(Reply(200, body)))._replace(seconds=seconds, attempts=seconds, request_id=model)
     found = summary([reply, reply], {"model": model})
     assert tuple(found) == KEYS
+    assert (found.pop("errors"), found.pop("rejected")) == ({}, [])
     assert all(value is None or type(value) in (int, float, str) for value in found.values())
     json.dumps(found, allow_nan=False).encode()

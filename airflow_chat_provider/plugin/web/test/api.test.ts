@@ -49,6 +49,31 @@ for (const [status, detail, kind] of [
   });
 }
 
+test("where Airflow takes no cookie, the token of its own UI is sent, and then with each request", async () => {
+  const sent: (string | undefined)[] = [];
+  Object.assign(globalThis, { document: { cookie: "" }, localStorage: { getItem: () => "a.b.c" } });
+  const client = api((_, init) => {
+    const given = (init.headers as Record<string, string>).authorization;
+    sent.push(given);
+    return given ? json({}) : json({ detail: "Not authenticated" }, 401);
+  });
+  await client.taskInstance(PLACE);
+  await client.taskInstance(PLACE);
+  assert.deepEqual(sent, [undefined, "Bearer a.b.c", "Bearer a.b.c"]);
+});
+
+test("a cookie that Airflow takes is enough, whatever token lies in the browser", async () => {
+  const sent: unknown[] = [];
+  Object.assign(globalThis, { document: { cookie: "_token=old.old.old" }, localStorage: { getItem: () => "a.b.c" } });
+  await api((_, init) => (sent.push((init.headers as Record<string, string>).authorization), json({}))).taskInstance(PLACE);
+  assert.deepEqual(sent, [undefined]);
+});
+
+test("a token that has run out means signed out", async () => {
+  Object.assign(globalThis, { document: { cookie: "" }, localStorage: { getItem: () => "a.b.c" } });
+  assert.equal((await errorOf(api(() => json({ detail: "Token Expired" }, 401)).taskInstance(PLACE))).kind, "signed-out");
+});
+
 test("an error page of a proxy is not quoted", async () => {
   const error = await errorOf(api(() => new Response("<html>Bad gateway", { status: 502 })).xcom(PLACE, "usage"));
   assert.deepEqual([error.kind, error.detail], ["server", ""]);
@@ -82,6 +107,9 @@ test("an XCom's value is JSON text, the value itself, or a path of an object sto
   assert.deepEqual([read('"s3://bucket/xcom/d/r/t/1"').elsewhere, read("s3://bucket/x").elsewhere], ["s3://bucket/xcom/d/r/t/1", "s3://bucket/x"]);
   assert.equal(read('"see https://example.com for it"').elsewhere, null);
   assert.equal(read(null).value, null);
+  for (const text of ["<html>Sign in</html>", "refund", '"Well," it said', ""]) {
+    assert.deepEqual([read(text).value, read(text).isJson], [text, true]);
+  }
 });
 
 test("an XCom that was cut is shown as the text that there is", () => {

@@ -94,7 +94,7 @@ const AT_ONCE = 50;
 /** All instances of a mapped task, page by page. */
 export function Mapped({ api, place, open = false }: { api: Api; place: Place; open?: boolean }) {
   const page = place.mapIndex >= 0 ? Math.floor(place.mapIndex / AT_ONCE) : 0;
-  if (open) return <MappedList api={api} place={place} first={page} />;
+  if (open) return <MappedList api={api} place={place} first={0} />;
   return (
     <Fold summary="Other instances of this mapped task" class="section">
       {() => <MappedList api={api} place={place} first={page} />}

@@ -34,7 +34,7 @@ function Content({ reader, instance }: { reader: Reader; instance: TaskInstance 
   if (problem && isMappedError(problem)) {
     return (
       <section class="stack" aria-label="Instances of the mapped task">
-        <Notice title="This task is mapped.">
+        <Notice title={place.mapIndex >= 0 ? `The task has no instance ${place.mapIndex}.` : "This task is mapped."}>
           <p>Choose one of its instances.</p>
         </Notice>
         <Mapped api={api} place={place} open />

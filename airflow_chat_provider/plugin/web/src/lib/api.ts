@@ -88,6 +88,7 @@ type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 export class Api {
   readonly base: string;
   private readonly limiter: Limiter;
+  private token: string | null = null;
   private readonly fetch: Fetch;
 
   constructor(options: { page?: string; fetch?: Fetch; atOnce?: number } = {}) {
@@ -119,23 +120,35 @@ export class Api {
   }
 
   private async send(path: string, query: Query, options: Options, accept: string): Promise<Response> {
-    let response: Response;
+    let response = await this.once(path, query, options, accept, this.token);
+    if (response.status === 401) {
+      // Airflow 3.1 takes no cookie: its own UI sends a token that it keeps in the local storage. Later ones take the
+      // cookie, which is tried first, because a token may lie there since before an upgrade.
+      const token = uiToken();
+      if (token !== null && token !== this.token) {
+        response = await this.once(path, query, options, accept, token);
+        if (response.ok) this.token = token;
+      }
+    }
+    if (response.type === "opaqueredirect") throw new ApiError("signed-out", "Airflow asks to sign in.", 401);
+    if (!response.ok) throw await refused(response);
+    return response;
+  }
+
+  private async once(path: string, query: Query, options: Options, accept: string, token: string | null) {
     try {
-      response = await this.fetch(this.url(path, query), {
+      return await this.fetch(this.url(path, query), {
         method: "GET",
         credentials: "same-origin",
         // A proxy that signs people in answers with a redirect to another host: that is not an answer of Airflow's.
         redirect: "manual",
         cache: "no-store",
-        headers: { accept },
+        headers: { accept, ...(token === null ? {} : { authorization: `Bearer ${token}` }) },
         signal: options.signal ?? null,
       });
     } catch (error) {
       throw thrown(error, options.signal);
     }
-    if (response.type === "opaqueredirect") throw new ApiError("signed-out", "Airflow asks to sign in.", 401);
-    if (!response.ok) throw await refused(response);
-    return response;
   }
 
   url(path: string, query: Query = {}): string {
@@ -233,6 +246,16 @@ async function readChunks(response: Response, options: Options, take: (chunk: Ui
     }
   } catch (error) {
     throw error instanceof ApiError ? error : thrown(error, options.signal);
+  }
+}
+
+/** The token of Airflow's UI on 3.1, where it is the session: in a cookie after signing in, then in the local storage. */
+function uiToken(): string | null {
+  try {
+    const found = /(?:^|;\s*)_token=([^;]+)/.exec(document.cookie)?.[1] ?? localStorage.getItem("token");
+    return found && /^[\w.~+/=-]{1,16384}$/.test(found) ? found : null;
+  } catch {
+    return null;
   }
 }
 

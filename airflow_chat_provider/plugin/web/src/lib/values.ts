@@ -13,7 +13,7 @@ export interface XCom {
   timestamp: string | null;
   bytes: number;
   elsewhere: string | null;
-  /** False where the stored text is not JSON: it was written by something else, or cut. `value` is that text. */
+  /** False where a text only begins as JSON: it was cut, or is not an XCom of ours. `value` is that text. */
   isJson: boolean;
 }
 
@@ -42,12 +42,13 @@ export function readXCom(text: string, bytes: number): XCom {
     try {
       value = JSON.parse(stored) as Json;
     } catch {
-      isJson = false;
+      // Workers store the value itself, so a text is one too, unless it begins as what it would be the text of.
+      isJson = !/^\s*[[{]/.test(stored);
     }
   }
   const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;
   const timestamp = asText(entry.timestamp);
-  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && isJson ? stored : null };
+  return { value, bytes, isJson, elsewhere, timestamp, stored: typeof stored === "string" && value !== stored ? stored : null };
 }
 
 export function readLogLine(line: string): LogLine {
