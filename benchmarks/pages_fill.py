@@ -17,7 +17,7 @@ from typing import Any
 DAGS, DAYS, TASK_INSTANCES, MESSAGES = 14, 30, 10_000, 100
 CONVERSATION = {"dag_id": "long_conversation", "run_id": "filled", "task_id": "ask"}
 _MODELS = [f"vendor-{number % 4}/model-{number}" for number in range(DAGS)]
-_ERRORS = ("RateLimitedError 429", "StatusError 400", "StatusError 503", "TransportTimeoutError", "InvalidOutputError")
+_ERRORS = ("RateLimited 429", "StatusError 400", "StatusError 503", "TransportTimeout", "InvalidOutput 200")
 _DAG = """
 from airflow.sdk import DAG
 from airflow_chat_provider.operators import ChatCompletionOperator

@@ -31,12 +31,6 @@ def ask(name, **arguments):
 
 with DAG("ui_answers", schedule=None):
     ask("rich", system_prompt="You write *Markdown*.")
-    ask(
-        "shown",
-        model="Qwen/Qwen3-8B",
-        system_prompt="You help a shop to read its customers' reviews. Be brief.",
-        prompt="Which problems does this review name?\n\n> The kettle leaks, and nobody answers my mails.",
-    )
     ask("reasoning", request={"reasoning_effort": "low"})
     ask("asked_again", response_schema=VERDICT, result_format="json")
     ask("cut_off", request={"max_tokens": 8})
@@ -50,6 +44,15 @@ with DAG("ui_answers", schedule=None):
         prompt="The kettle leaks. I want my money back.",
         branches={"refund": "the writer wants money back", "thank": "the writer is happy"},
     ) >> [EmptyOperator(task_id="refund"), EmptyOperator(task_id="thank")]
+
+# For the pictures of the documentation.
+with DAG("reviews", schedule=None):
+    ask(
+        "find_problems",
+        model="Qwen/Qwen3-8B",
+        system_prompt="You help a shop to read its customers' reviews. Be brief.",
+        prompt="Which problems does this review name?\n\n> The kettle leaks, and nobody answers my mails.",
+    )
 
 with DAG("ui_failures", schedule=None):
     ask("wrong_key", **ONCE)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 EXAMPLES = ("quickstart", "chained", "mapped", "deferred", "tool_round", "typed_answers", "bulk_reviews", "invoices")
-CASES = ("ui_answers", "ui_failures", "ui_untrusted", "ui_broken", "hidden_chat")
+CASES = ("ui_answers", "ui_failures", "ui_untrusted", "ui_broken", "hidden_chat", "reviews")
 FAIL = {"ui_failures"}
 RUN_SECONDS = 400.0
 PROMPT_MARKUP = "<b onmouseover=alert(1)>{{ 7 * 7 }}</b> **not bold** <script>alert(2)</script>"

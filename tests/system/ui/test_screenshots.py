@@ -24,7 +24,7 @@ def save(page, project, name):
 
 
 def test_the_conversation_page(visit, project):
-    page = visit("viewer", viewport=SIZE, color_scheme="light").conversation("ui_answers", "shown")
+    page = visit("viewer", viewport=SIZE, color_scheme="light").conversation("reviews", "find_problems")
     expect(page.locator("article.is-reply")).to_be_visible()
     save(page, project, "conversation")
 
@@ -78,7 +78,7 @@ def entry(chance, number):
 
 def usage(chance, dag_id):
     read, written = int(chance.lognormvariate(7, 0.5)), int(chance.lognormvariate(5, 0.5))
-    error = {"RateLimitedError 429": 1} if chance.random() < 0.05 else {}
+    error = {"RateLimited 429": 1} if chance.random() < 0.05 else {}
     return {
         "requests": 1 - len(error),
         "input_tokens": read,

@@ -11,7 +11,7 @@ from tests.support.airflow_process import Run
 from tests.support.airflow_site import AirflowSite
 
 CHROMIUM = "/usr/bin/chromium"
-WAIT = 15_000
+WAIT = 40_000
 """Milliseconds for anything to appear, on a machine that is busy."""
 TELL = """
 addEventListener("securitypolicyviolation", (event) =>

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { Json, XCom } from "../src/lib/api";
 import { bucketOf, estimate, groups, kinds, overTime, percentile, type Row, total } from "../src/usage/aggregate";
 import { csv, csvCell } from "../src/usage/csv";
+import { plainName } from "../src/usage/names";
 import { NO_ANSWER, readCount, readUsage, type Usage } from "../src/usage/reading";
 import { finds, sorted } from "../src/usage/sorting";
 import { bucketEdges, bucketLabel, fromInput, toInput, unitFor } from "../src/usage/time";
@@ -59,9 +60,19 @@ test("the usage of common-ai is read as far as it goes: its cost is text, its ze
 });
 
 test("an XCom of that name with anything else in it is not ours", () => {
-  for (const value of [null, 1, "text", [], {}, { requests: "1" }, { requests: 1 }, { requests: 1, input_tokens: 1 }] as Json[]) {
+  for (const value of [null, 1, "text", [], {}, { requests: "1" }, { requests: 1 }, { requests: 1, output_tokens: 1 }] as Json[]) {
     assert.equal(readUsage(xcom(value)), "not-ours", JSON.stringify(value));
   }
+});
+
+test("a usage that lacks keys is read as far as it goes", () => {
+  const read = readUsage(xcom({ requests: 1, input_tokens: 5, errors: { kind: 2 } })) as Usage;
+  assert.deepEqual([read.foreign, read.input_tokens, read.output_tokens, read.failed, read.model], [false, 5, null, 2, null]);
+});
+
+test("a name that would reorder the text around it is marked, and short of nothing", () => {
+  assert.equal(plainName("gpt\u202e4"), "gpt[RLO]4");
+  assert.equal(plainName("Qwen/Qwen3-8B"), "Qwen/Qwen3-8B");
 });
 
 test("a value in an object store is said to be there", () => {

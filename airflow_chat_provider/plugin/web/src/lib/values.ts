@@ -38,12 +38,12 @@ export function readXCom(text: string, bytes: number): XCom {
   const stored = entry.value ?? null;
   let value: Json = stored;
   let isJson = true;
-  // Workers store the value itself. Where something else wrote its JSON text, that is read; any other text is the value.
-  if (typeof stored === "string" && /^\s*[[{"]/.test(stored)) {
+  if (typeof stored === "string") {
     try {
       value = JSON.parse(stored) as Json;
     } catch {
-      isJson = /^\s*"/.test(stored);
+      // Workers store the value itself, so a text is one too, unless it begins as what it would be the text of.
+      isJson = !/^\s*[[{]/.test(stored);
     }
   }
   const elsewhere = typeof value === "string" && value.length < 4096 && STORE_PATH.test(value) ? value : null;

@@ -1,6 +1,7 @@
 // What the page is about: the range and the filters.
 
 import { plural } from "../lib/format";
+import { plainName } from "./names";
 import { fromInput, RANGES, toInput, zoneName } from "./time";
 import { customFrom, type Outcome, spanOf, timeText, type View } from "./view";
 
@@ -102,7 +103,7 @@ function Choice({ label, value, all, options, take }: ChoiceProps) {
         <option value="">{all}</option>
         {names.map((name) => (
           <option key={name} value={name}>
-            {name}
+            {plainName(name)}
           </option>
         ))}
       </select>

@@ -3,6 +3,7 @@
 import { useMemo } from "preact/hooks";
 import { Fold } from "../lib/components";
 import { count, date, percent, plural } from "../lib/format";
+import { visible } from "../lib/text";
 import { type Kind, kinds, type Row } from "./aggregate";
 import type { View } from "./view";
 
@@ -14,7 +15,7 @@ export function Kinds({ rows, change }: { rows: Row[]; change: (part: Partial<Vi
   const all = found.reduce((sum, { count: number }) => sum + number, 0);
   const rest = found.slice(SHOWN);
   return (
-    <section class="card kinds-card" aria-label="Failures by kind">
+    <section class="card kinds-card">
       <div class="card-body">
         <h2>Failures by kind</h2>
         <KindTable kinds={found.slice(0, SHOWN)} all={all} change={change} />
@@ -53,7 +54,7 @@ function KindTable({ kinds: found, all, change }: { kinds: Kind[]; all: number; 
             <tr key={one.kind}>
               <th scope="row">
                 <button type="button" class="closer foreign" onClick={() => change({ by: "instance", find: one.kind, sort: "-time" })}>
-                  {one.kind}
+                  {visible(one.kind)}
                 </button>
               </th>
               <td class="number">{count(one.count)}</td>

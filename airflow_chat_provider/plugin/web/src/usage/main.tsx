@@ -1,5 +1,6 @@
 import { render } from "preact";
 import "../lib/base.css";
+import "../lib/text.css";
 import "./usage.css";
 import { ErrorNotice, Guard } from "../lib/components";
 import { Page } from "./page";

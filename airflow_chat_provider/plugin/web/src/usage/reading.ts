@@ -46,8 +46,7 @@ export function readUsage(xcom: XCom): Usage | Without {
   if (xcom.elsewhere !== null) return "elsewhere";
   const { value } = xcom;
   if (!isObject(value) || typeof value.requests !== "number" || !("input_tokens" in value)) return "not-ours";
-  const ours = "attempts" in value && "seconds" in value;
-  if (!ours && !("tool_calls" in value && "output_tokens" in value)) return "not-ours";
+  const ours = "attempts" in value || "errors" in value;
   const counts = Object.fromEntries(COUNTS.map((name) => [name, readCount(value[name])])) as Record<CountName, Count>;
   // common-ai leaves 0 where the server stated nothing: nobody answers from no tokens at all.
   if (!ours && counts.requests && !counts.input_tokens && !counts.output_tokens) {

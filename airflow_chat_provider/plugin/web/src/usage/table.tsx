@@ -5,8 +5,10 @@ import type { ComponentChildren } from "preact";
 import { airflowPages, conversationPage } from "../lib/api";
 import { AirflowLink, copyText, download } from "../lib/components";
 import { cost, count, date, duration, plural, UNKNOWN } from "../lib/format";
+import { visible } from "../lib/text";
 import { type Group, type GroupBy, groups, type Row } from "./aggregate";
 import { csv } from "./csv";
+import { plainName } from "./names";
 import { finds, sorted } from "./sorting";
 import { SumText } from "./totals";
 import type { View } from "./view";
@@ -33,7 +35,7 @@ const known = (text: string) => (text === UNKNOWN ? <span class="unknown">{text}
 
 const COLUMNS: Column[] = [
   { name: "time", title: "Run date", only: single, cell: (group) => date(group.latest) },
-  { name: "model", title: "Model", only: single, cell: (group) => <span class="foreign">{known(group.model ?? UNKNOWN)}</span> },
+  { name: "model", title: "Model", only: single, cell: (group) => <span class="foreign">{group.model === null ? known(UNKNOWN) : visible(group.model)}</span> },
   { name: "instances", title: "Task instances", number: true, only: many, cell: (group) => count(group.instances) },
   { name: "requests", title: "Answered", number: true, cell: (group) => <SumText sum={group.requests} format={count} /> },
   { name: "failed", title: "Failed", number: true, cell: (group) => <Failed group={group} /> },
@@ -54,8 +56,8 @@ function Failed({ group }: { group: Group }) {
     <>
       <SumText sum={group.failed} format={count} />
       {kinds[0] ? (
-        <small class="kinds foreign" title={kinds.map(([kind, number]) => `${kind}: ${count(number)}`).join("\n")}>
-          {kinds[0][0]}
+        <small class="kinds foreign" title={kinds.map(([kind, number]) => `${plainName(kind)}: ${count(number)}`).join("\n")}>
+          {visible(kinds[0][0])}
           {more > 0 ? (
             <>
               <span aria-hidden="true"> +{more}</span>
@@ -160,7 +162,7 @@ function Name({ group, by, change }: { group: Group; by: GroupBy; change: TableP
     );
   }
   if (model === null) return <span class="unknown">{UNKNOWN}</span>;
-  return <Closer to={() => change({ model, by: "task" })}>{model}</Closer>;
+  return <Closer to={() => change({ model, by: "task" })}>{visible(model)}</Closer>;
 }
 
 function Closer({ to, children }: { to: () => void; children: ComponentChildren }) {

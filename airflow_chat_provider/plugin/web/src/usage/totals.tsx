@@ -1,7 +1,7 @@
 // The sums on top. They are of what was read, and say so while there is more.
 
 import type { ComponentChildren } from "preact";
-import { cost, count, duration, percent, shortCount, UNKNOWN } from "../lib/format";
+import { cost, count, duration, percent, plural, shortCount, UNKNOWN } from "../lib/format";
 import type { Estimate, Group, Sum, SumName } from "./aggregate";
 
 /** How a sum is written: with "at least" where part of it is unknown. */
@@ -29,13 +29,12 @@ export function Totals({ all, whole }: TotalsProps) {
     what.sum === null || !whole.sum ? null : `${shortCount(what.sum)} ${name} (${percent(what.sum, whole.sum)})`;
   const guess = (name: SumName, format: (value: unknown) => string) =>
     whole === null || whole[name] === null ? null : `about ${format(rounded(whole[name]))} in all, if the rest is alike`;
-  const kinds = [...all.kinds].sort(([, one], [, other]) => other - one);
   return (
     <dl class="totals" aria-label="Totals of what was read">
       <Total name="Calls answered" guess={guess("requests", shortCount)} notes={[calls(all)]}>
         <SumText sum={all.requests} format={count} />
       </Total>
-      <Total name="Failures" guess={guess("failed", shortCount)} notes={kinds.slice(0, 3).map(([kind, number]) => `${kind} × ${count(number)}`)}>
+      <Total name="Failures" guess={guess("failed", shortCount)} notes={[all.kinds.size ? `of ${plural(all.kinds.size, "kind")}, listed below` : null]}>
         <SumText sum={all.failed} format={count} />
       </Total>
       <Total name="Tokens in" guess={guess("input_tokens", shortCount)} notes={[part(all.cache_read_tokens, all.input_tokens, "from cache")]}>
