@@ -15,7 +15,7 @@ export function Kinds({ rows, change }: { rows: Row[]; change: (part: Partial<Vi
   const all = found.reduce((sum, { count: number }) => sum + number, 0);
   const rest = found.slice(SHOWN);
   return (
-    <section class="card kinds-card" aria-label="Failures by kind">
+    <section class="card kinds-card">
       <div class="card-body">
         <h2>Failures by kind</h2>
         <KindTable kinds={found.slice(0, SHOWN)} all={all} change={change} />

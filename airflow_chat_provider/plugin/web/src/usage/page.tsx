@@ -18,7 +18,8 @@ import { Totals } from "./totals";
 import { readView, spanOf, type View, writeView } from "./view";
 
 const api = new Api();
-const EVERY = 400; // milliseconds between two pictures while there is more to read
+const EVERY = 400; // milliseconds between two pictures while there is more to read, where drawing is fast
+const SELDOM = 3000; // and where it is slow
 
 function useView(): [View, (part: Partial<View>) => void] {
   const [view, setView] = useState(() => readView(location.search));
@@ -51,25 +52,27 @@ function useReader(view: View, now: number) {
     const wanted: Scope = { ...span, dag: view.dag, task: view.task };
     if (reader.current && covers(scope.current!, wanted, reader.current.snapshot.stage === "done")) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let gone = false;
     reader.current?.stop();
     reader.current = null;
+    scope.current = wanted;
+    // How long a picture takes, in milliseconds: reading must not wait for drawing.
+    let cost = 0;
     const show = () => {
       timer = undefined;
-      if (!gone && reader.current) setSnapshot(reader.current.snapshot);
+      if (scope.current !== wanted || !reader.current) return;
+      const start = performance.now();
+      setSnapshot(reader.current.snapshot);
+      requestAnimationFrame(() => setTimeout(() => (cost = performance.now() - start)));
     };
     void (cache.current ??= openCache()).then((opened) => {
-      if (gone || reader.current) return;
-      scope.current = wanted;
+      if (scope.current !== wanted) return;
       const change = () => {
-        // The more there is, the longer a picture takes: reading must not wait for drawing.
-        timer ??= setTimeout(show, Math.max(EVERY, (reader.current?.snapshot.rows.length ?? 0) / 5));
+        timer ??= setTimeout(show, Math.min(SELDOM, Math.max(EVERY, 4 * cost)));
       };
       reader.current = new Reader({ api, cache: opened, scope: wanted, change });
       void reader.current.start();
       show();
     });
-    return undefined;
   }, [span.from, span.to, view.dag, view.task]);
   return { reader, snapshot };
 }
