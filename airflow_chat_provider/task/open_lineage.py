@@ -94,4 +94,11 @@ def _named(uri: str) -> tuple[str, str]:
 
 
 def _declared(assets: Iterable[Any]) -> list[Dataset]:
-    return [found for asset in assets if (found := ExtractorManager.convert_to_ol_dataset(asset)) is not None]
+    """Inlets or outlets of the task, as far as OpenLineage has names for them."""
+    found = (
+        translate_airflow_asset(asset, None)  # earlier versions of the manager know no assets
+        if isinstance(asset, Asset)
+        else ExtractorManager.convert_to_ol_dataset(asset)
+        for asset in assets
+    )
+    return [dataset for dataset in found if dataset is not None]
