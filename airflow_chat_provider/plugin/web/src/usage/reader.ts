@@ -2,28 +2,23 @@
 // pages of the list are read in an order that spreads over the whole range, and the values by chance: at any moment what
 // was read is a sample of the range, and never only one end of it.
 
-import {
-  ApiError,
-  type Api,
-  type Options,
-  type Page,
-  type Query,
-  readXCom,
-  segments,
-  taskPath,
-  type XCom,
-  type XComEntry,
-} from "../lib/api";
+import { ApiError, type Api, type Page, type Query, type XComEntry } from "../lib/api";
 import { type Row, stratum } from "./aggregate";
 import type { Cache, Entry, Listed } from "./cache";
 import { readUsage, type Usage, type Without } from "./reading";
-import type { Span } from "./time";
-
-/** What is read. Empty ids mean all. */
-export interface Scope extends Span {
-  dag: string;
-  task: string;
-}
+import {
+  entriesOf,
+  entryId,
+  oldest,
+  ordered,
+  readEntry,
+  reasonOf,
+  type Scope,
+  scopeKey,
+  spread,
+  valueKey,
+  valueOf,
+} from "./requests";
 
 export type Stage = "reading" | "paused" | "done" | "failed" | "signed-out";
 
@@ -54,6 +49,7 @@ const AT_ONCE = 6; // browsers open no more connections to one server
 const LISTING = 2; // of these
 const PLENTY = 500; // entries that wait for their value
 const FAILURES = 5; // one after the other: then the reading stops
+const GIVE_UP = 2; // values of a DAG of which none could be read, each asked for twice
 const KEEP = 100; // values that are put into the cache together
 const LARGEST = 1_000_000; // bytes of an answer: a usage takes a few hundred
 const OVERLAP = 10 * 60_000; // servers' clocks may differ by that much
@@ -80,6 +76,7 @@ export class Reader {
   private readonly held = new Map<string, Entry[]>();
   private readonly first: Entry[] = [];
   private readonly waiting: Entry[] = [];
+  private readonly errorsOf = new Map<string, number>();
   /** A value that failed is asked for once more: the fault may have been the moment's. */
   private readonly failedOnce = new Set<string>();
   private pages: number[] = [];
@@ -349,11 +346,19 @@ export class Reader {
     }
   }
 
-  /** An error of the server's says nothing about permissions. */
+  /** An error of the server's says nothing about permissions. After some, the DAG is left out, and others are read. */
   private askNext(dagId: string): void {
-    const next = this.held.get(dagId)?.shift();
-    if (next) this.first.push(next);
-    else this.dags.delete(dagId);
+    const held = this.held.get(dagId) ?? [];
+    const errors = (this.errorsOf.get(dagId) ?? 0) + 1;
+    this.errorsOf.set(dagId, errors);
+    const next = held.shift();
+    if (next && errors < GIVE_UP) {
+      this.first.push(next);
+      return;
+    }
+    this.dags.delete(dagId);
+    this.held.delete(dagId);
+    for (const entry of next ? [next, ...held] : held) this.settle(entry, "unread");
   }
 
   private release(dagId: string): void {
@@ -396,84 +401,4 @@ export class Reader {
     void this.options.cache.keepValues(this.fresh);
     this.fresh = [];
   }
-}
-
-function reasonOf(error: unknown): Without | null {
-  if (!(error instanceof ApiError)) return "unread";
-  switch (error.kind) {
-    case "missing":
-      return "gone";
-    case "forbidden":
-      return "forbidden";
-    case "too-large":
-      return "not-ours"; // a usage is a few hundred bytes
-    case "aborted":
-    case "signed-out":
-      return null;
-    default:
-      return "unread";
-  }
-}
-
-async function entriesOf(api: Api, dag: string, task: string, query: Query, signal: AbortSignal): Promise<Page<XComEntry>> {
-  const path = `dags/${segments(dag || "~")}/dagRuns/~/taskInstances/${segments(task || "~")}/xcomEntries`;
-  const found = await api.get<{ xcom_entries?: XComEntry[]; total_entries?: number }>(path, query, { signal });
-  const items = Array.isArray(found?.xcom_entries) ? found.xcom_entries : [];
-  return { items, total: typeof found?.total_entries === "number" ? found.total_entries : items.length };
-}
-
-async function valueOf(api: Api, entry: Entry, options: Options): Promise<XCom> {
-  const { dagId, runId, taskId, mapIndex, region } = entry;
-  const query: Query = region ? { region_id: region.id, region_index: region.index } : { map_index: mapIndex };
-  const { text, bytes } = await api.text(`${taskPath({ dagId, runId, taskId, mapIndex })}/xcomEntries/usage`, query, options);
-  return readXCom(text, bytes);
-}
-
-function readEntry(item: XComEntry): Entry | null {
-  const { region_id: regionId, region_index: index } = item as { region_id?: string; region_index?: number };
-  const written = Date.parse(item?.timestamp);
-  if (!Number.isFinite(written) || typeof item.dag_id !== "string" || typeof item.run_id !== "string") return null;
-  const time = Date.parse(item.run_after ?? ""); // Airflow 3.1 does not tell it in the list
-  return {
-    dagId: item.dag_id,
-    runId: item.run_id,
-    taskId: String(item.task_id),
-    mapIndex: typeof item.map_index === "number" ? item.map_index : -1,
-    written,
-    time: Number.isFinite(time) ? time : written,
-    ...(regionId ? { region: { id: regionId, index: typeof index === "number" ? index : -1 } } : {}),
-  };
-}
-
-function ordered(items: readonly XComEntry[]): boolean {
-  const all = items.map((item) => Date.parse(item.timestamp));
-  return items.every((item, index) => Boolean(item.run_after) && (index === 0 || all[index - 1]! >= all[index]!));
-}
-
-function oldest(items: readonly XComEntry[]): number {
-  return Math.min(...items.map((item) => Date.parse(item.timestamp)));
-}
-
-export function entryId(entry: Entry): string {
-  const { dagId, runId, taskId, mapIndex, region } = entry;
-  return [dagId, runId, taskId, mapIndex, ...(region ? [region.id, region.index] : [])].join("\n");
-}
-
-function valueKey(entry: Entry): string {
-  return `${entryId(entry)}\n${entry.written}`;
-}
-
-export function scopeKey({ dag, task }: Scope): string {
-  return `${dag}\n${task}`;
-}
-
-/** 0 to count - 1 so that each beginning of the order spreads over all of them: by reversed bits. */
-export function spread(count: number): number[] {
-  let size = 1;
-  let order = [0];
-  while (size < count) {
-    order = order.flatMap((number) => [number * 2]).concat(order.map((number) => number * 2 + 1));
-    size *= 2;
-  }
-  return order.filter((number) => number < count);
 }
