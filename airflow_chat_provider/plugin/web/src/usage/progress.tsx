@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ErrorNotice, Notice, Progress } from "../lib/components";
 import { count, duration, percent, plural } from "../lib/format";
-import type { Snapshot } from "./reader";
+import type { Snapshot } from "./found";
 import type { Without } from "./reading";
 
 interface Props {

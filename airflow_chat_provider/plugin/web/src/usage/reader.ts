@@ -3,8 +3,9 @@
 // was read is a sample of the range, and never only one end of it.
 
 import { ApiError, type Api, type Page, type Query, type XComEntry } from "../lib/api";
-import { type Row, stratum } from "./aggregate";
+import type { Row } from "./aggregate";
 import type { Cache, Entry, Listed } from "./cache";
+import { Found, type Snapshot, type Stage } from "./found";
 import { readUsage, type Usage, type Without } from "./reading";
 import {
   entriesOf,
@@ -19,30 +20,6 @@ import {
   valueKey,
   valueOf,
 } from "./requests";
-
-export type Stage = "reading" | "paused" | "done" | "failed" | "signed-out";
-
-export interface Snapshot {
-  stage: Stage;
-  error: unknown;
-  rows: Row[];
-  /** Entries of the list: what Airflow says that there are, and how many of them are known by now. */
-  total: number | null;
-  listed: number;
-  /** Entries whose value is known, or why they have none. */
-  read: number;
-  cached: number;
-  without: Record<Without, number>;
-  /** DAGs whose XComs the user may not read. */
-  forbidden: string[];
-  /** What there is by DAG and task, known from the list alone. */
-  names: Map<string, Map<string, number>>;
-  /** How many of each task's entries (see `stratum`) are known to be there, and how many were read. */
-  strata: Map<string, { listed: number; read: number }>;
-  /** Values that were requested so far, and in how many milliseconds: what remains can be guessed from it. */
-  requested: number;
-  elapsed: number;
-}
 
 const PAGE = 1000; // Airflow gives 100 at most, unless [api] maximum_page_limit says otherwise
 const AT_ONCE = 6; // browsers open no more connections to one server
@@ -65,12 +42,7 @@ interface Setup {
 }
 
 export class Reader {
-  private readonly entries = new Map<string, Entry>();
-  private readonly results = new Map<string, Usage | Without>();
-  private readonly rows: Row[] = [];
-  private readonly without: Record<Without, number> = { "not-ours": 0, elsewhere: 0, gone: 0, forbidden: 0, unread: 0 };
-  private readonly strata = new Map<string, { listed: number; read: number }>();
-  private readonly names = new Map<string, Map<string, number>>();
+  private readonly found = new Found();
   private readonly dags = new Map<string, "asked" | "readable" | "forbidden">();
   /** Entries of a DAG of which nobody knows yet whether it can be read. */
   private readonly held = new Map<string, Entry[]>();
@@ -101,9 +73,10 @@ export class Reader {
   constructor(private readonly options: Setup) {}
 
   get snapshot(): Snapshot {
-    const { stage, error, rows, total, without, names, strata, requested, cached } = this;
+    const { stage, error, total, requested, cached } = this;
+    const { rows, without, names, strata } = this.found;
     const forbidden = [...this.dags].filter(([, state]) => state === "forbidden").map(([dag]) => dag);
-    const [listed, read] = [this.entries.size, this.results.size];
+    const [listed, read] = [this.found.entries.size, this.found.results.size];
     const elapsed = this.elapsed + (this.since === null ? 0 : this.now() - this.since);
     return { stage, error, rows, total, listed, read, cached, without, forbidden, names, strata, requested, elapsed };
   }
@@ -190,9 +163,9 @@ export class Reader {
       last = await this.page(number);
       this.take(last);
     }
-    const count = new Set([...earlier.map(entryId), ...this.entries.keys()]).size;
+    const count = new Set([...earlier.map(entryId), ...this.found.entries.keys()]).size;
     if (count !== this.total) return false;
-    for (const entry of earlier) if (!this.entries.has(entryId(entry))) this.put(entry);
+    for (const entry of earlier) if (!this.found.entries.has(entryId(entry))) this.put(entry);
     return true;
   }
 
@@ -212,19 +185,10 @@ export class Reader {
   }
 
   private put(entry: Entry): void {
-    const id = entryId(entry);
-    if (this.entries.has(id)) return;
-    this.entries.set(id, entry);
-    const key = stratum(entry);
-    const counts = this.strata.get(key);
-    if (counts) counts.listed += 1;
-    else this.strata.set(key, { listed: 1, read: 0 });
-    const tasks = this.names.get(entry.dagId) ?? new Map<string, number>();
-    tasks.set(entry.taskId, (tasks.get(entry.taskId) ?? 0) + 1);
-    this.names.set(entry.dagId, tasks);
+    if (!this.found.add(entry)) return;
     const dag = this.dags.get(entry.dagId);
     if (dag === "readable") this.queue(entry);
-    else if (dag === "forbidden") this.settle(entry, "forbidden");
+    else if (dag === "forbidden") this.found.settle(entry, "forbidden");
     else if (dag === "asked") this.held.get(entry.dagId)!.push(entry);
     else {
       this.dags.set(entry.dagId, "asked");
@@ -240,15 +204,15 @@ export class Reader {
       return;
     }
     this.cached += 1;
-    this.settle(entry, known);
+    this.found.settle(entry, known);
   }
 
   private endList(): void {
     // Entries that came or went while the pages were read have moved others over the borders of pages: look once more.
-    if (this.passes === 1 && this.entries.size < (this.total ?? 0)) return this.planPages();
+    if (this.passes === 1 && this.found.entries.size < (this.total ?? 0)) return this.planPages();
     this.listComplete = true;
     const { cache, scope } = this.options;
-    const entries = [...this.entries.values()];
+    const entries = [...this.found.entries.values()];
     // A wider range that was read before stays known. Whoever uses it compares Airflow's count first.
     const older = this.before && this.before.from < scope.from ? this.before : null;
     for (const entry of older?.entries ?? []) if (entry.time < scope.from) entries.push(entry);
@@ -328,7 +292,7 @@ export class Reader {
       else this.release(entry.dagId);
     }
     if (typeof value === "object" || value === "not-ours") this.remember(entry, value);
-    this.settle(entry, value);
+    this.found.settle(entry, value);
   }
 
   /** Stopped or failed: the entry is still to be read. */
@@ -358,7 +322,7 @@ export class Reader {
     }
     this.dags.delete(dagId);
     this.held.delete(dagId);
-    for (const entry of next ? [next, ...held] : held) this.settle(entry, "unread");
+    for (const entry of next ? [next, ...held] : held) this.found.settle(entry, "unread");
   }
 
   private release(dagId: string): void {
@@ -375,20 +339,8 @@ export class Reader {
     const others = this.waiting.filter((one) => one.dagId !== dagId);
     this.waiting.length = 0;
     this.waiting.push(...others);
-    for (const one of [entry, ...rest, ...(this.held.get(dagId) ?? [])]) this.settle(one, "forbidden");
+    for (const one of [entry, ...rest, ...(this.held.get(dagId) ?? [])]) this.found.settle(one, "forbidden");
     this.held.delete(dagId);
-  }
-
-  private settle(entry: Entry, value: Usage | Without): void {
-    const id = entryId(entry);
-    if (this.results.has(id)) return;
-    this.results.set(id, value);
-    this.strata.get(stratum(entry))!.read += 1;
-    if (typeof value === "string") this.without[value] += 1;
-    else {
-      const { dagId, runId, taskId, mapIndex, time } = entry;
-      this.rows.push({ id, dagId, runId, taskId, mapIndex, time, usage: value });
-    }
   }
 
   private remember(entry: Entry, value: Usage | "not-ours"): void {
