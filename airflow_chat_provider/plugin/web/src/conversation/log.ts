@@ -16,8 +16,12 @@ export interface Told {
 
 export async function readLog(api: Api, place: Place, tryNumber: number, signal?: AbortSignal): Promise<Told> {
   const told: Told = { lines: [], error: null, isCut: false };
+  let isOwn = false;
   const take = (line: LogLine) => {
-    if (line.errors.length) told.error = errorOf(line);
+    // Airflow may fail itself after the task has: the task's own error counts.
+    const own = line.event.startsWith("Task failed with exception");
+    if (line.errors.length && (own || !isOwn)) told.error = errorOf(line);
+    isOwn ||= own && line.errors.length > 0;
     if (!CALLS.test(line.event)) return;
     told.lines.push(line);
     if (told.lines.length > LINES) told.lines.shift();
@@ -26,11 +30,16 @@ export async function readLog(api: Api, place: Place, tryNumber: number, signal?
   return told;
 }
 
-/** The exception itself. Airflow may wrap it, so that it is not tried again: its name is then that of the cause. */
-function errorOf(line: LogLine): { type: string; value: string } {
-  const [first] = line.errors;
-  const own = line.errors.find((one) => one.type !== "AirflowFailException" && one.value === first!.value);
-  return { type: own?.type ?? first!.type, value: first!.value };
+const OURS =
+  /^(InvalidRequest|InvalidConnection|TransportError|TransportTimeout|StatusError|RateLimited|ProtocolError|IncompleteReply|InvalidOutput|ChatCompletionError): /;
+
+/** The exception itself. A final one is wrapped, so that Airflow does not try again: its name is then that of the cause. */
+export function errorOf(line: LogLine): { type: string; value: string } {
+  const { type, value } = line.errors[0]!;
+  if (type !== "AirflowFailException") return { type, value };
+  const named = OURS.exec(value);
+  if (named) return { type: named[1]!, value: value.slice(named[0].length) };
+  return { type: line.errors.find((one) => one.type !== type && one.value === value)?.type ?? type, value };
 }
 
 export function useLog(api: Api, place: Place, tryNumber: number | null): { told: Part<Told>; again: () => void } {

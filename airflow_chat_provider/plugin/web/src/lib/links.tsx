@@ -73,7 +73,7 @@ export function ForeignLink({ href, text, children }: { href: string; text: stri
 }
 
 function Whereto({ text, url }: { text: string; url: URL }) {
-  return null;
+  if (saysTarget(text, url)) return null;
   if (looksLikeAddress(text)) return <span class="mark link-host">leads to {visible(target(url))}</span>;
   return <span class="link-host"> ({visible(target(url))})</span>;
 }

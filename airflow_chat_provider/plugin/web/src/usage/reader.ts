@@ -3,7 +3,6 @@
 // was read is a sample of the range, and never only one end of it.
 
 import { ApiError, type Api, type Page, type Query, type XComEntry } from "../lib/api";
-import type { Row } from "./aggregate";
 import type { Cache, Entry, Listed } from "./cache";
 import { Found, type Snapshot, type Stage } from "./found";
 import { readUsage, type Usage, type Without } from "./reading";
