@@ -1,6 +1,5 @@
 """The pages by keyboard, to a screen reader, in light and dark, on a narrow screen, and without motion."""
 
-import re
 from pathlib import Path
 
 import pytest
