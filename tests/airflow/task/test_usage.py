@@ -81,7 +81,7 @@ def test_it_counts_all_calls_of_the_dialogue_and_all_their_attempts(airflow, cha
         ([replies.error(400, "no")], (0, 1, None, {"StatusError 400": 1})),
         ([replies.ok("not JSON")], (1, 1, 11, {"InvalidOutput 200": 1})),
         ([replies.status(500), replies.status(500)], (0, 2, None, {"StatusError 500": 1})),
-        ([replies.status(500), replies.rate_limited()], (0, 2, None, {"RateLimited 429": 1})),
+        ([replies.status(500), replies.status(429)], (0, 2, None, {"RateLimited 429": 1})),
         ([replies.Reply(200, body=b"<html>")], (0, 1, None, {"ProtocolError 200": 1})),
         ([replies.status(500), faults.reset()], (0, 2, None, {"TransportError": 1})),
     ],

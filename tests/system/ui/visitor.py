@@ -73,8 +73,8 @@ class Visitor:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         ours = "/chat/" in message.location.get("url", "") or "policy violated" in message.text
-        if message.type in ("error", "warning") and ours and _MISSING not in message.text:
-            self.faults.append(f"{message.type}: {message.text}")
+        if message.type == "error" and ours and _MISSING not in message.text:
+            self.faults.append(f"error: {message.text}")
 
     def _on_dialog(self, dialog: Dialog) -> None:
         self.faults.append(f"dialog: {dialog.message}")
