@@ -1,9 +1,9 @@
 """The pictures of the documentation: `make screenshots`. They are of the same runs as the tests."""
 
-import json
 import os
 import random
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -41,26 +41,29 @@ def test_the_usage_page(visit, project):
 def pretend(visitor):
     """Let the API answer with a month of made-up usage."""
     chance = random.Random(7)
-    entries = [entry(chance, number) for number in range(400)]
+    entries = [entry(chance, at) for at in range(400)]
 
     def listed(route):
-        offset = int(re.search(r"offset=(\d+)", route.request.url)[1]) if "offset=" in route.request.url else 0
-        limit = int(re.search(r"limit=(\d+)", route.request.url)[1]) if "limit=" in route.request.url else 100
+        offset, limit = number("offset=", route, 0), number("limit=", route, 100)
         page = entries[offset : offset + min(limit, 100)]
         route.fulfill(json={"xcom_entries": page, "total_entries": len(entries)})
 
     def value(route):
-        number = int(re.search(r"dagRuns/run_(\d+)/", route.request.url)[1])
-        route.fulfill(json=entries[number] | {"value": json.dumps(usage(chance, entries[number]["dag_id"]))})
+        found = entries[number("dagRuns/run_", route, 0)]
+        route.fulfill(json=found | {"value": usage(chance, found["dag_id"])})
 
     visitor.page.route(re.compile(r"/dags/~/dagRuns/~/taskInstances/~/xcomEntries"), listed)
     visitor.page.route(re.compile(r"/dagRuns/run_\d+/taskInstances/\w+/xcomEntries/usage"), value)
 
 
-def entry(chance, number):
-    from datetime import UTC, datetime, timedelta
+def number(name, route, default):
+    """The one that follows in the address of a request."""
+    found = re.search(rf"{name}(\d+)", route.request.url)
+    return int(found[1]) if found else default
 
-    time = datetime.now(UTC) - timedelta(hours=number * 0.4, minutes=chance.randrange(20))
+
+def entry(chance, at):
+    time = datetime.now(UTC) - timedelta(hours=at * 0.4, minutes=chance.randrange(20))
     dag_id, task_id = chance.choice([("reviews", "classify"), ("letters", "answer"), ("tickets", "sort")])
     return {
         "key": "usage",
@@ -68,7 +71,7 @@ def entry(chance, number):
         "dag_display_name": dag_id,
         "task_id": task_id,
         "task_display_name": task_id,
-        "run_id": f"run_{number}",
+        "run_id": f"run_{at}",
         "map_index": -1,
         "logical_date": time.isoformat(),
         "run_after": time.isoformat(),
