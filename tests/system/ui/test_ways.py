@@ -61,6 +61,6 @@ def test_the_navigation_leads_to_the_usage_page_and_a_row_to_its_conversation(vi
     page.get_by_role("menuitem", name="Chat usage").or_(page.get_by_role("link", name="Chat usage")).first.click()
     frame = viewer.frame()
     expect(frame.locator("h1")).to_be_visible()
-    frame.get_by_role("button", name="Task instances", exact=True).click()
+    frame.get_by_role("group", name="One line for each of").get_by_role("button", name="Task instances").click()
     frame.locator("a[href*='conversation?'][href*='ui_answers']").first.click()
     expect(frame.locator("article.message").first).to_be_visible()
