@@ -217,7 +217,8 @@ def test_whatever_a_server_sends_its_span_can_be_exported_and_is_small(
     with contextlib.suppress(Exception):
         create(ChatCompletionHook())
     exported = encode_spans(traces.spans).SerializeToString()
-    assert traces.one("chat test-model")
+    told = traces.one("chat test-model").attributes
+    assert all(str(told.get(f"gen_ai.response.{name}", "")).isprintable() for name in ("model", "id", "finish_reasons"))
     assert len(exported) < 300_000
 
 
@@ -250,6 +251,28 @@ def test_a_task_has_its_calls_below_its_span_whether_it_waits_or_defers(
     assert call.parent
     assert [span.attributes["http.response.status_code"] for span in traces.attempts(call)] == [200]
     assert "canary" not in traces.text
+
+
+def test_a_worker_hands_the_span_of_its_task_over_to_the_trigger(
+    run_dag: Callable[..., Any], chat: ChatServer, traces: Traces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.definitions import dag
+
+    handed: list[str] = []
+    run = dag._run_inline_trigger
+
+    def noted(trigger: Any, *more: Any) -> Any:
+        handed.append(trigger.traceparent)
+        return run(trigger, *more)
+
+    monkeypatch.setattr(dag, "_run_inline_trigger", noted)
+    airflow = Airflow(run_dag, deferrable=True)
+    with airflow.dag():
+        ChatCompletionOperator(task_id="ask", model="asked", prompt=PROMPT)
+    with traces.task():
+        assert airflow.run().state == "success"
+    (parent,) = handed
+    assert parent.split("-")[1] == format(traces.one("chat asked").context.trace_id, "032x")
 
 
 def test_a_trigger_takes_the_span_of_its_task_from_its_arguments(traces: Traces) -> None:
