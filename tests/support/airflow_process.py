@@ -307,6 +307,8 @@ def _settings(home: Path, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": _shared_database() or f"sqlite:///{home}/airflow.db",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        # Tasks fail that wait longer for Airflow. The 5 s that it has by itself are not much on a machine that is busy.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         # A triggerer that was killed is missed after seconds.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
