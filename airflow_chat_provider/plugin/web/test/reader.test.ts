@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Api } from "../src/lib/api";
 import { MemoryCache } from "../src/usage/cache";
-import { Reader, type Scope, spread } from "../src/usage/reader";
+import { Reader } from "../src/usage/reader";
+import { type Scope, spread } from "../src/usage/requests";
 
 const VALUE = { requests: 1, input_tokens: 10, output_tokens: 2, tool_calls: 0, attempts: 1, seconds: 1, cost: null, model: "m", errors: {} };
 const DAY = 86_400_000;
@@ -230,6 +231,19 @@ test("after a wider range, a narrower one and the wider one again are read from 
   [airflow.pages, airflow.values] = [0, 0];
   const { snapshot } = await ended(reader(airflow, { cache }));
   assert.deepEqual([snapshot.rows.length, airflow.pages, airflow.values], [600, 1, 2]);
+});
+
+test("a DAG whose values Airflow fails to give does not keep the others from being read", async () => {
+  const airflow = new Airflow().fill(200);
+  const { fetch } = airflow;
+  let failures = 0;
+  airflow.fetch = async (input) => {
+    if (!input.includes("/d1/") || !input.includes("/usage?")) return fetch(input);
+    failures += 1;
+    return new Response("{}", { status: 500 });
+  };
+  const { snapshot } = await ended(reader(airflow));
+  assert.deepEqual([snapshot.stage, snapshot.rows.length, snapshot.without.unread, failures], ["done", 100, 100, 4]);
 });
 
 test("an error of the server's does not pass for a permission", async () => {

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ErrorNotice, Notice, Progress } from "../lib/components";
 import { count, duration, percent, plural } from "../lib/format";
-import type { Snapshot } from "./reader";
+import type { Snapshot } from "./found";
 import type { Without } from "./reading";
 
 interface Props {
@@ -49,7 +49,10 @@ function sentence(snapshot: Snapshot): string {
   if (total === null) return stage === "reading" ? "Asking Airflow what there is…" : "Nothing was read.";
   if (stage === "done") {
     const known = cached ? `, ${count(cached)} of them known from an earlier look` : "";
-    return total ? `All ${plural(read, "task instance")} read${known}.` : "There is nothing in this range.";
+    if (!total) return "There is nothing in this range.";
+    const { unread } = snapshot.without;
+    const much = unread ? `${count(read - unread)} of ${plural(read, "task instance")}` : `All ${plural(read, "task instance")}`;
+    return `${much} read${known}.`;
   }
   const said = `Read ${count(read)} of ${plural(total, "task instance")} (${percent(read, total)}). Everything below is of these.`;
   if (stage !== "reading") return said;

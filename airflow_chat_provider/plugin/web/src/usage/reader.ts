@@ -2,58 +2,30 @@
 // pages of the list are read in an order that spreads over the whole range, and the values by chance: at any moment what
 // was read is a sample of the range, and never only one end of it.
 
-import {
-  ApiError,
-  type Api,
-  type Options,
-  type Page,
-  type Query,
-  readXCom,
-  segments,
-  taskPath,
-  type XCom,
-  type XComEntry,
-} from "../lib/api";
-import { type Row, stratum } from "./aggregate";
+import { ApiError, type Api, type Page, type Query, type XComEntry } from "../lib/api";
 import type { Cache, Entry, Listed } from "./cache";
+import { Found, type Snapshot, type Stage } from "./found";
 import { readUsage, type Usage, type Without } from "./reading";
-import type { Span } from "./time";
-
-/** What is read. Empty ids mean all. */
-export interface Scope extends Span {
-  dag: string;
-  task: string;
-}
-
-export type Stage = "reading" | "paused" | "done" | "failed" | "signed-out";
-
-export interface Snapshot {
-  stage: Stage;
-  error: unknown;
-  rows: Row[];
-  /** Entries of the list: what Airflow says that there are, and how many of them are known by now. */
-  total: number | null;
-  listed: number;
-  /** Entries whose value is known, or why they have none. */
-  read: number;
-  cached: number;
-  without: Record<Without, number>;
-  /** DAGs whose XComs the user may not read. */
-  forbidden: string[];
-  /** What there is by DAG and task, known from the list alone. */
-  names: Map<string, Map<string, number>>;
-  /** How many of each task's entries (see `stratum`) are known to be there, and how many were read. */
-  strata: Map<string, { listed: number; read: number }>;
-  /** Values that were requested so far, and in how many milliseconds: what remains can be guessed from it. */
-  requested: number;
-  elapsed: number;
-}
+import {
+  entriesOf,
+  entryId,
+  oldest,
+  ordered,
+  readEntry,
+  reasonOf,
+  type Scope,
+  scopeKey,
+  spread,
+  valueKey,
+  valueOf,
+} from "./requests";
 
 const PAGE = 1000; // Airflow gives 100 at most, unless [api] maximum_page_limit says otherwise
 const AT_ONCE = 6; // browsers open no more connections to one server
 const LISTING = 2; // of these
 const PLENTY = 500; // entries that wait for their value
 const FAILURES = 5; // one after the other: then the reading stops
+const GIVE_UP = 2; // values of a DAG of which none could be read, each asked for twice
 const KEEP = 100; // values that are put into the cache together
 const LARGEST = 1_000_000; // bytes of an answer: a usage takes a few hundred
 const OVERLAP = 10 * 60_000; // servers' clocks may differ by that much
@@ -69,17 +41,13 @@ interface Setup {
 }
 
 export class Reader {
-  private readonly entries = new Map<string, Entry>();
-  private readonly results = new Map<string, Usage | Without>();
-  private readonly rows: Row[] = [];
-  private readonly without: Record<Without, number> = { "not-ours": 0, elsewhere: 0, gone: 0, forbidden: 0, unread: 0 };
-  private readonly strata = new Map<string, { listed: number; read: number }>();
-  private readonly names = new Map<string, Map<string, number>>();
+  private readonly found = new Found();
   private readonly dags = new Map<string, "asked" | "readable" | "forbidden">();
   /** Entries of a DAG of which nobody knows yet whether it can be read. */
   private readonly held = new Map<string, Entry[]>();
   private readonly first: Entry[] = [];
   private readonly waiting: Entry[] = [];
+  private readonly errorsOf = new Map<string, number>();
   /** A value that failed is asked for once more: the fault may have been the moment's. */
   private readonly failedOnce = new Set<string>();
   private pages: number[] = [];
@@ -104,9 +72,10 @@ export class Reader {
   constructor(private readonly options: Setup) {}
 
   get snapshot(): Snapshot {
-    const { stage, error, rows, total, without, names, strata, requested, cached } = this;
+    const { stage, error, total, requested, cached } = this;
+    const { rows, without, names, strata } = this.found;
     const forbidden = [...this.dags].filter(([, state]) => state === "forbidden").map(([dag]) => dag);
-    const [listed, read] = [this.entries.size, this.results.size];
+    const [listed, read] = [this.found.entries.size, this.found.results.size];
     const elapsed = this.elapsed + (this.since === null ? 0 : this.now() - this.since);
     return { stage, error, rows, total, listed, read, cached, without, forbidden, names, strata, requested, elapsed };
   }
@@ -193,9 +162,9 @@ export class Reader {
       last = await this.page(number);
       this.take(last);
     }
-    const count = new Set([...earlier.map(entryId), ...this.entries.keys()]).size;
+    const count = new Set([...earlier.map(entryId), ...this.found.entries.keys()]).size;
     if (count !== this.total) return false;
-    for (const entry of earlier) if (!this.entries.has(entryId(entry))) this.put(entry);
+    for (const entry of earlier) if (!this.found.entries.has(entryId(entry))) this.put(entry);
     return true;
   }
 
@@ -215,19 +184,10 @@ export class Reader {
   }
 
   private put(entry: Entry): void {
-    const id = entryId(entry);
-    if (this.entries.has(id)) return;
-    this.entries.set(id, entry);
-    const key = stratum(entry);
-    const counts = this.strata.get(key);
-    if (counts) counts.listed += 1;
-    else this.strata.set(key, { listed: 1, read: 0 });
-    const tasks = this.names.get(entry.dagId) ?? new Map<string, number>();
-    tasks.set(entry.taskId, (tasks.get(entry.taskId) ?? 0) + 1);
-    this.names.set(entry.dagId, tasks);
+    if (!this.found.add(entry)) return;
     const dag = this.dags.get(entry.dagId);
     if (dag === "readable") this.queue(entry);
-    else if (dag === "forbidden") this.settle(entry, "forbidden");
+    else if (dag === "forbidden") this.found.settle(entry, "forbidden");
     else if (dag === "asked") this.held.get(entry.dagId)!.push(entry);
     else {
       this.dags.set(entry.dagId, "asked");
@@ -243,15 +203,15 @@ export class Reader {
       return;
     }
     this.cached += 1;
-    this.settle(entry, known);
+    this.found.settle(entry, known);
   }
 
   private endList(): void {
     // Entries that came or went while the pages were read have moved others over the borders of pages: look once more.
-    if (this.passes === 1 && this.entries.size < (this.total ?? 0)) return this.planPages();
+    if (this.passes === 1 && this.found.entries.size < (this.total ?? 0)) return this.planPages();
     this.listComplete = true;
     const { cache, scope } = this.options;
-    const entries = [...this.entries.values()];
+    const entries = [...this.found.entries.values()];
     // A wider range that was read before stays known. Whoever uses it compares Airflow's count first.
     const older = this.before && this.before.from < scope.from ? this.before : null;
     for (const entry of older?.entries ?? []) if (entry.time < scope.from) entries.push(entry);
@@ -331,7 +291,7 @@ export class Reader {
       else this.release(entry.dagId);
     }
     if (typeof value === "object" || value === "not-ours") this.remember(entry, value);
-    this.settle(entry, value);
+    this.found.settle(entry, value);
   }
 
   /** Stopped or failed: the entry is still to be read. */
@@ -349,11 +309,19 @@ export class Reader {
     }
   }
 
-  /** An error of the server's says nothing about permissions. */
+  /** An error of the server's says nothing about permissions. After some, the DAG is left out, and others are read. */
   private askNext(dagId: string): void {
-    const next = this.held.get(dagId)?.shift();
-    if (next) this.first.push(next);
-    else this.dags.delete(dagId);
+    const held = this.held.get(dagId) ?? [];
+    const errors = (this.errorsOf.get(dagId) ?? 0) + 1;
+    this.errorsOf.set(dagId, errors);
+    const next = held.shift();
+    if (next && errors < GIVE_UP) {
+      this.first.push(next);
+      return;
+    }
+    this.dags.delete(dagId);
+    this.held.delete(dagId);
+    for (const entry of next ? [next, ...held] : held) this.found.settle(entry, "unread");
   }
 
   private release(dagId: string): void {
@@ -370,20 +338,8 @@ export class Reader {
     const others = this.waiting.filter((one) => one.dagId !== dagId);
     this.waiting.length = 0;
     this.waiting.push(...others);
-    for (const one of [entry, ...rest, ...(this.held.get(dagId) ?? [])]) this.settle(one, "forbidden");
+    for (const one of [entry, ...rest, ...(this.held.get(dagId) ?? [])]) this.found.settle(one, "forbidden");
     this.held.delete(dagId);
-  }
-
-  private settle(entry: Entry, value: Usage | Without): void {
-    const id = entryId(entry);
-    if (this.results.has(id)) return;
-    this.results.set(id, value);
-    this.strata.get(stratum(entry))!.read += 1;
-    if (typeof value === "string") this.without[value] += 1;
-    else {
-      const { dagId, runId, taskId, mapIndex, time } = entry;
-      this.rows.push({ id, dagId, runId, taskId, mapIndex, time, usage: value });
-    }
   }
 
   private remember(entry: Entry, value: Usage | "not-ours"): void {
@@ -396,84 +352,4 @@ export class Reader {
     void this.options.cache.keepValues(this.fresh);
     this.fresh = [];
   }
-}
-
-function reasonOf(error: unknown): Without | null {
-  if (!(error instanceof ApiError)) return "unread";
-  switch (error.kind) {
-    case "missing":
-      return "gone";
-    case "forbidden":
-      return "forbidden";
-    case "too-large":
-      return "not-ours"; // a usage is a few hundred bytes
-    case "aborted":
-    case "signed-out":
-      return null;
-    default:
-      return "unread";
-  }
-}
-
-async function entriesOf(api: Api, dag: string, task: string, query: Query, signal: AbortSignal): Promise<Page<XComEntry>> {
-  const path = `dags/${segments(dag || "~")}/dagRuns/~/taskInstances/${segments(task || "~")}/xcomEntries`;
-  const found = await api.get<{ xcom_entries?: XComEntry[]; total_entries?: number }>(path, query, { signal });
-  const items = Array.isArray(found?.xcom_entries) ? found.xcom_entries : [];
-  return { items, total: typeof found?.total_entries === "number" ? found.total_entries : items.length };
-}
-
-async function valueOf(api: Api, entry: Entry, options: Options): Promise<XCom> {
-  const { dagId, runId, taskId, mapIndex, region } = entry;
-  const query: Query = region ? { region_id: region.id, region_index: region.index } : { map_index: mapIndex };
-  const { text, bytes } = await api.text(`${taskPath({ dagId, runId, taskId, mapIndex })}/xcomEntries/usage`, query, options);
-  return readXCom(text, bytes);
-}
-
-function readEntry(item: XComEntry): Entry | null {
-  const { region_id: regionId, region_index: index } = item as { region_id?: string; region_index?: number };
-  const written = Date.parse(item?.timestamp);
-  if (!Number.isFinite(written) || typeof item.dag_id !== "string" || typeof item.run_id !== "string") return null;
-  const time = Date.parse(item.run_after ?? ""); // Airflow 3.1 does not tell it in the list
-  return {
-    dagId: item.dag_id,
-    runId: item.run_id,
-    taskId: String(item.task_id),
-    mapIndex: typeof item.map_index === "number" ? item.map_index : -1,
-    written,
-    time: Number.isFinite(time) ? time : written,
-    ...(regionId ? { region: { id: regionId, index: typeof index === "number" ? index : -1 } } : {}),
-  };
-}
-
-function ordered(items: readonly XComEntry[]): boolean {
-  const all = items.map((item) => Date.parse(item.timestamp));
-  return items.every((item, index) => Boolean(item.run_after) && (index === 0 || all[index - 1]! >= all[index]!));
-}
-
-function oldest(items: readonly XComEntry[]): number {
-  return Math.min(...items.map((item) => Date.parse(item.timestamp)));
-}
-
-export function entryId(entry: Entry): string {
-  const { dagId, runId, taskId, mapIndex, region } = entry;
-  return [dagId, runId, taskId, mapIndex, ...(region ? [region.id, region.index] : [])].join("\n");
-}
-
-function valueKey(entry: Entry): string {
-  return `${entryId(entry)}\n${entry.written}`;
-}
-
-export function scopeKey({ dag, task }: Scope): string {
-  return `${dag}\n${task}`;
-}
-
-/** 0 to count - 1 so that each beginning of the order spreads over all of them: by reversed bits. */
-export function spread(count: number): number[] {
-  let size = 1;
-  let order = [0];
-  while (size < count) {
-    order = order.flatMap((number) => [number * 2]).concat(order.map((number) => number * 2 + 1));
-    size *= 2;
-  }
-  return order.filter((number) => number < count);
 }
