@@ -82,5 +82,5 @@ def test_airflows_own_navigation_leads_there(visitor, below):
 def test_the_extra_link_leads_there(visitor, below):
     page = visitor.page
     page.goto(f"{below}/dags/ui_answers/runs/{visitor.runs['ui_answers'].run_id}/tasks/rich/details")
-    address = page.get_by_role("link", name="Conversation").first.evaluate("link => link.href")
+    address = page.locator("a[href*='chat/conversation?']").evaluate("link => link.href")
     assert address.startswith(f"{below}/chat/conversation?")
