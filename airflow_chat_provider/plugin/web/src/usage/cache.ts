@@ -60,7 +60,7 @@ export class MemoryCache implements Cache {
 }
 
 const MOST_VALUES = 30_000;
-const LONGEST = 30 * 24 * 3_600_000;
+const LONGEST = 7 * 24 * 3_600_000;
 const NAME = "chat-usage";
 const VERSION = 1; // raise it where what is kept changes: older databases are emptied
 
