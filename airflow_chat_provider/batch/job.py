@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
 import time
 import uuid
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +27,7 @@ from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Background, Engine
-    from airflow_chat_provider.batch.input import Source, Survey
+    from airflow_chat_provider.batch.input import Row, Source, Survey
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.xcoms import XComs
 
@@ -69,6 +71,7 @@ class Job:
                 stopped = error
             finally:
                 gc.unfreeze()
+                _close(rows)
             manifest = self._write_manifest()
             self._log_end(manifest, spent)
             return manifest, stopped or engine.error or self._shortfall()
@@ -161,6 +164,13 @@ class Job:
                 f"{self.source.name} disappeared while it was read"
             )
         return None
+
+
+def _close(rows: Iterator[Row]) -> None:
+    """Close the input, which an error's traceback would keep open."""
+    if isinstance(rows, Generator):
+        with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there
+            rows.close()
 
 
 def _model_in(store: Store) -> str | None:

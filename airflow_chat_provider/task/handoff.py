@@ -81,6 +81,7 @@ def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | N
     ``is_customised``: the class of the task has methods of its own for its end.
     """
     from airflow_chat_provider.airflow_api.compat import has_success_listeners
+    from airflow_chat_provider.task.link import ConversationLink
 
     reasons = {
         "do_xcom_push=False": not task.do_xcom_push,  # XComs tell a trigger that comes back that all is done
@@ -89,7 +90,8 @@ def needs_worker(task: BaseOperator, ti: Any, *, is_customised: bool) -> str | N
         "on_success_callback": bool(task.on_success_callback),
         "outlets": bool(task.outlets),
         "multiple_outputs": task.multiple_outputs,
-        "operator_extra_links": bool(task.operator_extra_links),
+        # Ours is pushed by the worker that defers.
+        "operator_extra_links": any(not isinstance(link, ConversationLink) for link in task.operator_extra_links),
         "a downstream task maps over its value": ti.map_index in (None, -1)
         and next(task.iter_mapped_dependants(), None) is not None,
         "map_index_template": task.map_index_template is not None and not getattr(ti, "rendered_map_index", None),

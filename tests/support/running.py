@@ -42,6 +42,9 @@ def _read(file: Path) -> Any:
     return DagBag(str(file))
 
 
+_LINK = "_link_"
+
+
 class Run:
     """A finished DAG run."""
 
@@ -50,7 +53,14 @@ class Run:
         self._where = {"dag_id": dag_run.dag_id, "run_id": dag_run.run_id}
 
     def xcoms(self, task_id: str = "ask", map_index: int = -1) -> dict[str, Any]:
-        """Every XCom of a task by its key."""
+        """Every XCom of a task by its key, without the links that Airflow's workers push for its UI."""
+        return {key: value for key, value in self._stored(task_id, map_index).items() if not key.startswith(_LINK)}
+
+    def links(self, task_id: str) -> dict[str, str]:
+        """Those links, by the keys of their XComs."""
+        return {key: value for key, value in self._stored(task_id, -1).items() if key.startswith(_LINK)}
+
+    def _stored(self, task_id: str, map_index: int) -> dict[str, Any]:
         from airflow.models.xcom import XComModel
         from airflow.sdk.execution_time.xcom import XCom
         from airflow.utils.session import create_session

@@ -164,8 +164,8 @@ def test_a_worker_leaves_the_address_for_a_subclass_and_nothing_for_our_own(airf
         Mine(task_id="mine", model="m", prompt="Hi")
     run = airflow.run()
     assert run.state == "success"
-    assert KEY not in run.xcoms("ours")
-    link = urlsplit(run.xcoms("mine")[KEY])
+    assert not run.links("ours")
+    link = urlsplit(run.links("mine")[KEY])
     assert link.path == "chat/conversation"
     assert parse_qs(link.query)["task_id"] == ["mine"]
 
