@@ -114,6 +114,13 @@ Object.assign(globalThis, {
   removeEventListener() {},
 });
 
+// A page that looks again after some seconds would keep the tests' process from ending.
+const soon = globalThis.setTimeout;
+globalThis.setTimeout = ((run: () => void, delay?: number) => {
+  const timer = soon(run, delay);
+  return (delay ?? 0) < 1000 ? timer : timer.unref();
+}) as typeof setTimeout;
+
 /** Shows it, and lets effects run. */
 export async function show(node: unknown): Promise<FakeElement> {
   const { render } = await import("preact");
@@ -123,6 +130,7 @@ export async function show(node: unknown): Promise<FakeElement> {
   return root;
 }
 
+/** Without a screen, Preact waits up to 35 ms for a frame before it runs effects. */
 export async function settled(): Promise<void> {
-  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setTimeout(resolve, 2));
+  for (let turn = 0; turn < 40; turn += 1) await new Promise((resolve) => setTimeout(resolve, 2));
 }
