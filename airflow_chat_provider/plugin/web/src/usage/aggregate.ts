@@ -1,6 +1,6 @@
 // Sums and percentiles over task instances. A sum over something unknown says so: it is "at least" that much.
 
-import type { Count, CountName, Usage } from "./reading";
+import { COUNTS, type Count, type CountName, type Usage } from "./reading";
 
 /** One task instance that left a usage. */
 export interface Row {
@@ -22,18 +22,7 @@ export interface Sum {
 }
 
 export type SumName = Exclude<CountName, "seconds"> | "failed";
-const SUMMED: SumName[] = [
-  "requests",
-  "input_tokens",
-  "output_tokens",
-  "cache_read_tokens",
-  "cache_write_tokens",
-  "reasoning_tokens",
-  "tool_calls",
-  "attempts",
-  "cost",
-  "failed",
-];
+const SUMMED: SumName[] = [...COUNTS.filter((name) => name !== "seconds"), "failed"];
 
 export interface Group extends Record<SumName, Sum> {
   key: string;
