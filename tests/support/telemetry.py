@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import re
@@ -13,6 +14,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.testing import ChatServer
+from tests.support import faults
+from tests.support.airflow_process import until
+from tests.support.calling import REQUEST
 
 STATSD_CLIENT = Path(__file__).parent / "statsd_client"
 """A folder to import ``statsd`` from."""
@@ -285,3 +292,17 @@ def collector() -> Iterator[Collector]:
             yield found
         finally:
             server.shutdown()
+
+
+def cancel_a_call(chat: ChatServer) -> None:
+    """Make a call to a server that hangs, and cancel it once its request is there."""
+    chat.script(faults.hang())
+
+    async def main() -> None:
+        call = asyncio.create_task(ChatCompletionHook().acreate(REQUEST))
+        await asyncio.to_thread(until, lambda: chat.requests, "no request arrives")
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
+
+    asyncio.run(main())

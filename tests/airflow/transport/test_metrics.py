@@ -15,7 +15,6 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.testing import ChatServer, replies
 from tests.support import faults, telemetry
-from tests.support.airflow_process import until
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, both, failure
 from tests.support.running import Airflow
 from tests.support.telemetry import Statsd
@@ -163,16 +162,7 @@ def stream(way: str, most: int = 1000) -> None:
 
 
 def test_a_call_that_is_cancelled_counts_as_an_error(chat: ChatServer, statsd: Statsd) -> None:
-    chat.script(faults.hang())
-
-    async def main() -> None:
-        call = asyncio.create_task(ChatCompletionHook().acreate(REQUEST))
-        await asyncio.to_thread(until, lambda: chat.requests, "no request arrives")
-        call.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await call
-
-    asyncio.run(main())
+    telemetry.cancel_a_call(chat)
     assert received(statsd) == {("calls", "none"): 1, ("errors", "CancelledError"): 1, ("duration", "none"): 1}
 
 

@@ -18,7 +18,6 @@ from airflow_chat_provider.testing import ChatServer, replies
 from airflow_chat_provider.transport import observer
 from airflow_chat_provider.triggers import ChatCompletionTrigger
 from tests.support import faults, telemetry
-from tests.support.airflow_process import until
 from tests.support.calling import AT_ONCE, KEY, PROMPT, REQUEST, Create, Log, both, failure
 from tests.support.running import Airflow
 from tests.support.telemetry import Traces
@@ -307,16 +306,7 @@ def test_a_parent_that_is_no_traceparent_is_passed_over(traces: Traces) -> None:
 
 
 def test_a_call_that_is_cancelled_ends_its_spans(chat: ChatServer, traces: Traces) -> None:
-    chat.script(faults.hang())
-
-    async def main() -> None:
-        call = asyncio.create_task(ChatCompletionHook().acreate(REQUEST))
-        await asyncio.to_thread(until, lambda: chat.requests, "no request arrives")
-        call.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await call
-
-    asyncio.run(main())
+    telemetry.cancel_a_call(chat)
     assert {span.attributes["error.type"] for span in traces.spans} == {"CancelledError"}
     assert len(traces.spans) == 2
 
