@@ -109,13 +109,14 @@ wheel-test: .venv/.ready .venv-twine/.ready ## the wheel in a clean environment:
 	.ci/venv .venv-wheel --constraint requirements/dev.lock dist/*.whl
 	.ci/wheel-test .venv-wheel/bin
 
+# On SQLite, Airflow's API server answers 500 where its scheduler writes at the same moment.
 test-ui: .venv/.ready $(WEB)/node_modules/.ready ## the pages in a real browser (Debian's Chromium, installed if need be), in a whole Airflow
 	.ci/need chromium chromium
-	$(BIN)/pytest -m ui tests/system/ui
+	.ci/postgres $(BIN)/pytest -m ui tests/system/ui
 
 screenshots: .venv/.ready ## the pictures of the documentation, docs/assets/*.png, from the same Airflow and browser
 	.ci/need chromium chromium
-	AIRFLOW_CHAT_TEST_SCREENSHOTS=1 $(BIN)/pytest -m ui tests/system/ui/test_screenshots.py
+	AIRFLOW_CHAT_TEST_SCREENSHOTS=1 .ci/postgres $(BIN)/pytest -m ui tests/system/ui/test_screenshots.py
 
 web: $(WEB)/node_modules/.ready ## build the pages of Airflow's UI anew, from airflow_chat_provider/plugin/web
 	cd $(WEB) && npm run build

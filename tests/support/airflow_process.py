@@ -143,8 +143,12 @@ class AirflowProcess:
         return "".join(path.read_text("utf-8", "replace") for path in sorted(self.home.glob(files)))
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One call of the REST API."""
+        """One call of the REST API, repeated where SQLite was locked: what was asked for is not done then."""
         answer = self._api.request(method, path, json=body)
+        deadline = time.monotonic() + STEP
+        while answer.status_code == 500 and "Database error" in answer.text and time.monotonic() < deadline:
+            time.sleep(0.5)
+            answer = self._api.request(method, path, json=body)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
