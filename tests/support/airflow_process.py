@@ -60,7 +60,7 @@ class AirflowProcess:
         self._outputs: dict[str, Path] = {}
         self._started: list[subprocess.Popen[bytes]] = []
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._api = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._api = httpx.Client(base_url=self.url, timeout=START, trust_env=False)
 
     def __enter__(self) -> Self:
         try:

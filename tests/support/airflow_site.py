@@ -70,7 +70,6 @@ class AirflowSite(AirflowProcess):
         self.host_url = self.url
         self.url += prefix
         self._api.base_url = self.url
-        self._api.timeout = httpx.Timeout(START)
         self._environment["AIRFLOW__API__BASE_URL"] = self.url
         self._environment["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = f"{self.url}/execution/"
         shutil.copytree(

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +16,15 @@ EVENTS = AIRFLOW_HOME / "openlineage.jsonl"
 if find_spec("openlineage") is not None:
     transport = {"type": "file", "log_file_path": str(EVENTS), "append": True}
     os.environ["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(transport)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_openlineage() -> Iterator[None]:
+    """End the process that OpenLineage's listener has started: pytest's own may be killed before it has done so."""
+    yield
+    listener = sys.modules.get("airflow.providers.openlineage.plugins.listener")
+    if listener is not None:
+        listener.get_openlineage_listener().executor.shutdown()
 
 
 @pytest.fixture
