@@ -120,7 +120,7 @@ def has_plots(page: Page) -> None:
 
 def has_all(page: Page) -> None:
     """Nothing is left to read."""
-    page.get_by_role("region", name="What was read").get_by_text("All ").wait_for()
+    page.get_by_role("region", name="What was read").get_by_role("paragraph").filter(has_text="All ").wait_for()
 
 
 if __name__ == "__main__":
