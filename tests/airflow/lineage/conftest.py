@@ -24,7 +24,7 @@ def _end_of_openlineage() -> Iterator[None]:
     yield
     listener = sys.modules.get("airflow.providers.openlineage.plugins.listener")
     if listener is not None:
-        listener.get_openlineage_listener().executor.shutdown()
+        listener.get_openlineage_listener().before_stopping(None)  # as Airflow's components do
 
 
 @pytest.fixture
