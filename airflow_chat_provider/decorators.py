@@ -75,6 +75,8 @@ class Arguments(TypedDict, total=False):
     timeout: float | str | None
     deadline: float | str | None
     max_attempts: int | str | None
+    max_total_tokens: int | str | None
+    max_cost: float | str | None
     deferrable: bool
     on_uncertain: OnUncertain
     dry_run: bool

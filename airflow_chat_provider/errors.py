@@ -1,6 +1,7 @@
 """The errors that calls raise. All are plain data: pickle and ``to_dict`` / ``from_dict`` keep every field."""
 
 from airflow_chat_provider.core.errors import (
+    BudgetExceeded,
     ChatCompletionError,
     IncompleteReply,
     InvalidConnection,
@@ -14,6 +15,7 @@ from airflow_chat_provider.core.errors import (
 )
 
 __all__ = [
+    "BudgetExceeded",
     "ChatCompletionError",
     "IncompleteReply",
     "InvalidConnection",

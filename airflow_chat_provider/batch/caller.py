@@ -145,6 +145,7 @@ class Caller:
             name = type(error).__name__
             message = f"Report this bug: the call, or reading its reply, failed with {name}"
             reply = Reply(None, None, error=ChatCompletionError(message, code=name))
+        reply = self._session.prices.priced(reply, (call.request or {}).get("model"))
         spent.take(reply)
         held_up = _holds_up(reply.error)
         self._gate.leave(ticket, reply, overloaded=held_up)

@@ -16,7 +16,10 @@ from airflow_chat_provider.task.arguments import REQUEST_FIELDS
 
 _WHOLE = ("max_concurrency", "part_rows")
 # Each of these already means something in a row's line.
-_TAKEN = ("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body", "took")
+_TAKEN = (
+    *("index", "id", "custom_id", "row", "usage", "incomplete", "error", "asked", "body", "took"),
+    *("cost", "digest", "reused", "same_as", "batch"),
+)
 _OCTAL = re.compile(r"(?:0o?)?([0-7]{3})")
 _SHARE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 _SHARD = re.compile(r"\s*(?:(?P<part>\d+)\s*/\s*(?P<of>\d+)|(?P<start>\d*)\s*:\s*(?P<stop>\d*))\s*")
@@ -153,6 +156,15 @@ def _folder(name: str, value: object) -> None:
         raise file_error(name, value, "is the name of a file; name a folder for results, errors and the manifest")
 
 
+def _folders(name: str, value: object) -> None:
+    """A folder, or a list of them."""
+    if isinstance(value, list | tuple):
+        for folder in value:
+            _folder(name, folder)
+    else:
+        _folder(name, value)
+
+
 def _is_path(value: object) -> bool:
     """Is it a path? An ObjectStoragePath is not an os.PathLike."""
     return isinstance(value, os.PathLike) or hasattr(type(value), "joinpath")
@@ -169,6 +181,7 @@ _SHARED = (
     *REQUEST_FIELDS,
     *("chat_conn_id", "configuration", "request_schema", "response_schema", "output_retries", "result_format"),
     *("attachments", "max_attachment_bytes", "on_incomplete", "timeout", "deadline", "max_attempts"),
+    *("max_total_tokens", "max_cost", "dry_run", "deferrable"),
 )
 ARGUMENTS: dict[str, Kind] = {
     **{name: CHAT_ARGUMENTS[name] for name in _SHARED},
@@ -186,5 +199,10 @@ ARGUMENTS: dict[str, Kind] = {
     "file_mode": Kind(lambda _, value: file_mode(value), optional=True),
     "part_rows": Kind(number),
     "part_seconds": Kind(number),
+    "reuse": Kind(_folders, optional=True),
+    "deduplicate": Kind(switch),
+    "via": choice("calls", "batch_api"),
+    "completion_window": Kind(text),
+    "cancel_on_kill": Kind(switch),
 }
 """What each argument of the batch operator may be."""

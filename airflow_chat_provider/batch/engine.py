@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
 import time
-from collections import deque
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.caller import Caller, Hopeless, Spent
+from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Gate, Stopped
@@ -39,8 +35,6 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.attachments import Attachments
 
-_ROWS, _BYTES = 64, 1 << 20  # the size of a block that is read ahead
-_GRACE = 4.0  # seconds; Airflow kills a task five seconds after it has asked it to end
 _PROGRESS = 10.0  # seconds between two lines in the log
 _RENEWED = 30.0  # seconds after which the XCom `progress` is renewed
 
@@ -75,7 +69,7 @@ class Engine:
         """
         self._batch_id = batch_id
         self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
-        session, feed = AsyncSession(self.settings), _Feed(rows)
+        session, feed = AsyncSession(self.settings), Feed(rows)
         self._caller = Caller(session, self._gate, self.settings)
         left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
@@ -109,7 +103,7 @@ class Engine:
             self._caller.flush_metrics()
             log.info("Batch: %s, %d at once", self.tally.progress(time.monotonic()), self._gate.concurrency.limit)
 
-    async def _work(self, feed: _Feed) -> None:
+    async def _work(self, feed: Feed) -> None:
         try:
             while not self._gate.stopped and (row := await feed.take()) is not None:
                 await self._row(row)
@@ -208,96 +202,3 @@ async def _every(seconds: float, do: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(seconds)
         do()
-
-
-class _Feed:
-    """Rows for many workers: call ``take`` until it returns None.
-
-    A thread reads ahead, so that a slow store does not hold up the calls under way. At most two blocks of rows
-    wait in memory.
-    """
-
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows = rows
-        self._ready: deque[Row] = deque()
-        self._thread = ThreadPoolExecutor(1, "chat-batch-input")
-        self._lock = asyncio.Lock()
-        self._coming: asyncio.Future[list[Row]] | None = self._read()
-
-    def _read(self) -> asyncio.Future[list[Row]]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._block)
-
-    def _block(self) -> list[Row]:
-        block, size = [], 0
-        for row in self._rows:
-            block.append(row)
-            size += row.size
-            if len(block) == _ROWS or size >= _BYTES:
-                break
-        return block
-
-    async def take(self) -> Row | None:
-        """The next row; None at the end. Raises what reading the input raises."""
-        if not self._ready:
-            async with self._lock:
-                if not self._ready and self._coming is not None:
-                    block = await asyncio.shield(self._coming)
-                    self._ready.extend(block)
-                    self._coming = self._read() if block else None
-        return self._ready.popleft() if self._ready else None
-
-    def close(self) -> None:
-        # It does not wait: a slow store must not hold up the end of the batch.
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-class Background:
-    """A coroutine on an event loop in a thread of its own: the main thread only waits, and so it can take signals.
-
-    ``run`` waits until the coroutine has ended; ``cancel`` may be called from a signal handler.
-    """
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._error: BaseException | None = None
-        self._ended = threading.Event()
-        self._cancelled = False
-
-    def run(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run ``main`` and raise what it raises. An exception in the waiting thread (Airflow's timeout) cancels it."""
-        context = contextvars.copy_context()
-        threading.Thread(target=lambda: context.run(self._drive, main), name="chat-batch", daemon=True).start()
-        try:
-            # Not Thread.join(): after a signal handler has raised in it, it takes the thread for dead.
-            self._ended.wait()
-        except BaseException:
-            self.cancel()
-            self._ended.wait(_GRACE)
-            raise
-        if isinstance(self._error, asyncio.CancelledError):
-            raise exceptions.AirflowException("Run the task again: the batch was stopped, and continues from here")
-        if self._error is not None:
-            raise self._error
-
-    def _drive(self, main: Coroutine[Any, Any, None]) -> None:
-        try:
-            with asyncio.Runner() as runner:
-                self._loop = runner.get_loop()
-                self._task = self._loop.create_task(main)
-                if self._cancelled:  # cancel() came before there was a task to cancel
-                    self._task.cancel()
-                self._loop.run_until_complete(self._task)
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def cancel(self) -> None:
-        """End the coroutine soon. What it has so far is kept."""
-        self._cancelled = True
-        if self._loop is not None and self._task is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:  # the loop has ended
-                return

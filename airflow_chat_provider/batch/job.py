@@ -26,7 +26,8 @@ from airflow_chat_provider.core.errors import ChatCompletionError, InvalidReques
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.batch.engine import Background, Engine
+    from airflow_chat_provider.batch.background import Background
+    from airflow_chat_provider.batch.engine import Engine
     from airflow_chat_provider.batch.input import Row, Source, Survey
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.xcoms import XComs

@@ -9,7 +9,7 @@ from airflow_chat_provider.airflow_api.compat import final_errors
 from airflow_chat_provider.batch.checks import ARGUMENTS
 from airflow_chat_provider.core.request.attachments import MAX_BYTES, check_turn
 from airflow_chat_provider.core.request.schema import DEFAULT_SCHEMA
-from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS, ChatArguments
+from airflow_chat_provider.task.arguments import BATCH_FIELDS, REQUEST_FIELDS, TEMPLATE_FIELDS
 from airflow_chat_provider.task.base import RequestOperator
 
 if TYPE_CHECKING:
@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, ObjectStoragePath
 
-    from airflow_chat_provider.batch.engine import Background
-    from airflow_chat_provider.batch.job import Job
-    from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.arguments import OutputArgument
     from airflow_chat_provider.task.rendering import RenderedFields
-    from airflow_chat_provider.templates.request_template import RequestTemplate
 
 _FIELDS = (*BATCH_FIELDS, *TEMPLATE_FIELDS)
 
@@ -54,6 +51,15 @@ class ChatCompletionBatchOperator(RequestOperator):
     :param file_mode: the mode of new files in a folder on this machine, like 0o600 or "0640"; None: the umask decides
     :param part_rows: in an object store: how many lines a part of the output has
     :param part_seconds: in an object store: a part is written after so many seconds, even with fewer lines
+    :param max_total_tokens: (templated) the most tokens that all rows may take, in all tries
+    :param max_cost: (templated) the most that all rows may cost, in all tries
+    :param reuse: (templated) the output folder of an earlier batch, or a list of them: equal requests take its answers
+    :param deduplicate: ask equal requests of this batch once
+    :param dry_run: send nothing: check all rows, and return what they would take and cost
+    :param via: "calls", or "batch_api" for the server's batch API: half the price, within ``completion_window``
+    :param completion_window: with the batch API: how long the server may take
+    :param cancel_on_kill: with the batch API: cancel what is under way if the task is killed
+    :param deferrable: with the batch API: wait in the triggerer, which takes no worker slot
     """
 
     __module__ = "airflow_chat_provider.operators"  # the public path: loggers and serialized DAGs name it
@@ -96,6 +102,15 @@ class ChatCompletionBatchOperator(RequestOperator):
         timeout: float | str | None = None,
         deadline: float | str | None = None,
         max_attempts: int | str | None = None,
+        max_total_tokens: int | str | None = None,
+        max_cost: float | str | None = None,
+        reuse: Any = None,
+        deduplicate: bool = False,
+        dry_run: bool = False,
+        via: Literal["calls", "batch_api"] = "calls",
+        completion_window: str = "24h",
+        cancel_on_kill: bool = True,
+        deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +145,15 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
+        self.max_total_tokens = max_total_tokens
+        self.max_cost = max_cost
+        self.reuse = reuse
+        self.deduplicate = deduplicate
+        self._dry_run = dry_run  # BaseOperator has a method dry_run
+        self.via = via
+        self.completion_window = completion_window
+        self.cancel_on_kill = cancel_on_kill
+        self.deferrable = deferrable
         self._rendered: RenderedFields | None = None
         self._background: Background | None = None
         self._check_self()
@@ -157,7 +181,8 @@ class ChatCompletionBatchOperator(RequestOperator):
 
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
-        from airflow_chat_provider.batch.engine import Background
+        from airflow_chat_provider.batch.background import Background
+        from airflow_chat_provider.batch.setup import make_job
         from airflow_chat_provider.batch.trace import span_of
         from airflow_chat_provider.batch.xcoms import XComs
         from airflow_chat_provider.task.base import known_context, outer_task
@@ -174,7 +199,7 @@ class ChatCompletionBatchOperator(RequestOperator):
             self._background = Background()
             has_own_xcoms = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
             xcoms = XComs(context["ti"]) if has_own_xcoms else None
-            job = self._job(template)
+            job = make_job(self, template)
             with span_of(job) as span:
                 manifest, error = job.run(self._background, xcoms)
                 span.error = error
@@ -194,77 +219,6 @@ class ChatCompletionBatchOperator(RequestOperator):
         self.facts = ended(self, self.facts, manifest)
         if outer_task(self, context) is None:  # or the outlets are the outer task's
             tell_outlets(self, context, self.facts.for_outlets)
-
-    def _job(self, template: RequestTemplate) -> Job:
-        """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
-
-        The model is the upstream task's or the connection's, for requests that name none.
-        """
-        from airflow_chat_provider.batch import checks
-        from airflow_chat_provider.batch.engine import Engine
-        from airflow_chat_provider.batch.input import open_source
-        from airflow_chat_provider.batch.job import Job
-        from airflow_chat_provider.batch.lineage import begun
-        from airflow_chat_provider.batch.output.history import History
-        from airflow_chat_provider.batch.output.lines import Shape
-        from airflow_chat_provider.batch.output.tally import Tally
-        from airflow_chat_provider.batch.requests import Requests
-        from airflow_chat_provider.schema import load_schema
-        from airflow_chat_provider.task.lineage import named_model
-        from airflow_chat_provider.task.xcoms import Upstream
-        from airflow_chat_provider.transport import server_memory
-
-        chat = ChatArguments.from_task(self)
-        upstream = Upstream(chat.configuration or {})
-        connection = upstream.hook(chat).settings
-        schema = load_schema(named_schema := upstream.schema(chat, connection))
-        settings = connection._replace(model=upstream.values.get("model") or connection.model)
-        wanted = chat.wanted()
-        server_memory.warn(wanted)
-        source = open_source(self.input)
-        survey = source.survey()
-        if not survey.rows:
-            self.log.info("There is nothing to send: %s has no rows", source.name)
-        rows = checks.Shard.parse(self.shard).indices(survey.rows)
-        configuration = {
-            "model": named_model(self) or settings.model,
-            "base_url": settings.base_url,
-            "request_schema": named_schema,
-        }
-        self.facts = begun(self, configuration, source, len(rows))
-        at_once = int(checks.number("max_concurrency", self.max_concurrency))
-        checks.allow_sockets(at_once)
-        engine = Engine(
-            settings=settings,
-            requests=Requests(
-                template, settings, schema, self.id_key, survey.rows, chat.max_attachment_bytes, chat.dag
-            ),
-            wanted=wanted,
-            shape=Shape(self.id_key, chat.result_format, self.response_key, chat.on_incomplete, self.keep_row),
-            store=self._store(at_once),
-            history=History(survey.rows, rows),
-            tally=Tally(len(rows)),
-            max_concurrency=at_once,
-            requests_per_minute=checks.optional_number("requests_per_minute", self.requests_per_minute),
-            tokens_per_minute=checks.optional_number("tokens_per_minute", self.tokens_per_minute),
-            max_failures=checks.most_failures(self.max_failures, len(rows)),
-        )
-        return Job(source, survey, engine, self.shard, self.on_changed, self.max_failures)
-
-    def _store(self, in_flight: int) -> Store:
-        """The output folder; it is not open yet. ``in_flight``: how many answers may come once it has no more room."""
-        from airflow_chat_provider.batch.checks import Shard, file_mode, number
-        from airflow_chat_provider.batch.files import local_path
-        from airflow_chat_provider.batch.output.local import LocalStore
-        from airflow_chat_provider.batch.output.object_store import ObjectStore
-
-        part_rows, part_seconds = int(number("part_rows", self.part_rows)), number("part_seconds", self.part_seconds)
-        mode = file_mode(self.file_mode)
-        folder: Any = self.output_path
-        if self.shard:
-            folder = f"{str(folder).rstrip('/')}/shard-{Shard.parse(self.shard)}"
-        local = local_path(folder)
-        return ObjectStore(folder, part_rows, part_seconds) if local is None else LocalStore(local, in_flight, mode)
 
     def on_kill(self) -> None:
         """Close every socket. What has come is kept."""

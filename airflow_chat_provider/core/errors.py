@@ -129,6 +129,17 @@ class InvalidOutput(ChatCompletionError, ValueError):
     """The answer is not JSON, or does not fit ``response_schema`` or the tools."""
 
 
+class BudgetExceeded(ChatCompletionError):
+    """``max_total_tokens`` or ``max_cost`` would be exceeded, so nothing was sent, or nothing more.
+
+    ``limit`` names which of the two. What had come until then is kept, as it is with any error.
+    """
+
+    final: bool = True
+    fields = (*ChatCompletionError.fields, "limit")
+    limit: str | None
+
+
 def kind_of(error: BaseException) -> str:
     """The name under which an error is counted, in a task's ``usage`` and in a batch: its class, and the status."""
     return kind_named(type(error).__name__, error.status if isinstance(error, ChatCompletionError) else None)

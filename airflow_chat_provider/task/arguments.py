@@ -34,9 +34,15 @@ OutputArgument: TypeAlias = Any
 
 REQUEST_FIELDS = ("request", "messages", "model", "prompt", "system_prompt")
 _LIMITS = ("timeout", "deadline", "max_attempts")
-TEMPLATE_FIELDS = (*REQUEST_FIELDS, "attachments", "chat_conn_id", "configuration", "request_schema", *_LIMITS)
+BUDGET = ("max_total_tokens", "max_cost")
+TEMPLATE_FIELDS = (
+    *REQUEST_FIELDS,
+    *("attachments", "chat_conn_id", "configuration", "request_schema"),
+    *_LIMITS,
+    *BUDGET,
+)
 _PACE = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
-BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures")
+BATCH_FIELDS = ("input", "output_path", "shard", *_PACE, "max_failures", "reuse")
 ATTRIBUTES = {"output": "output_path", "dry_run": "_dry_run"}
 """Arguments that a task keeps under another name, because BaseOperator has an attribute of the argument's name."""
 ARGUMENT_OF = {attribute: name for name, attribute in ATTRIBUTES.items()}
@@ -77,6 +83,8 @@ class ChatArguments(NamedTuple):
     do_xcom_push: bool = True
     attachments: Any = None
     max_attachment_bytes: int = MAX_BYTES
+    max_total_tokens: int | str | None = None
+    max_cost: float | str | None = None
 
     @classmethod
     def from_task(cls, task: BaseOperator) -> ChatArguments:
@@ -139,7 +147,7 @@ ARGUMENTS: dict[str, Kind] = {
     "check_status": _SWITCH,
     "on_incomplete": choice("warn", "fail", "ignore"),
     "push_messages": _SWITCH,
-    **dict.fromkeys(_LIMITS, Kind(argument_kinds.limit, optional=True)),
+    **dict.fromkeys((*_LIMITS, *BUDGET), Kind(argument_kinds.limit, optional=True)),
     "deferrable": _SWITCH,
     "on_uncertain": choice("fail", "resend"),
     "dry_run": _SWITCH,

@@ -52,6 +52,8 @@ class ChatCompletionOperator(RequestOperator):
     :param timeout: (templated) seconds for one attempt; this and the next two override the connection
     :param deadline: (templated) seconds for all attempts and the waits between them
     :param max_attempts: (templated) attempts of a call
+    :param max_total_tokens: (templated) the most tokens that all calls of the task instance may take
+    :param max_cost: (templated) the most that they may cost
     :param deferrable: wait for the answer in the triggerer, which takes no worker slot
     :param on_uncertain: fail or resend if a triggerer ended while the (deferred) request was under way
     :param dry_run: send nothing: check the request, print it as a curl command without the key, and return it
@@ -85,6 +87,8 @@ class ChatCompletionOperator(RequestOperator):
         timeout: float | str | None = None,
         deadline: float | str | None = None,
         max_attempts: int | str | None = None,
+        max_total_tokens: int | str | None = None,
+        max_cost: float | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         on_uncertain: OnUncertain = "fail",
         dry_run: bool = False,
@@ -110,6 +114,8 @@ class ChatCompletionOperator(RequestOperator):
         self.timeout = timeout
         self.deadline = deadline
         self.max_attempts = max_attempts
+        self.max_total_tokens = max_total_tokens
+        self.max_cost = max_cost
         self.deferrable = deferrable
         self.on_uncertain = on_uncertain
         self._dry_run = dry_run  # BaseOperator has a method dry_run

@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.airflow_api import compat
-from airflow_chat_provider.core.answer.usage import LARGEST, read_usage, usage_in
+from airflow_chat_provider.core.answer.usage import LARGEST, cost_of, read_usage, usage_in
 
 if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
@@ -82,10 +82,12 @@ class Sums:
         found.retries += max(0, attempts - 1)
         if kind is not None:
             self._errors[name, kind] += 1
-        tokens_in, tokens_out, cost = _taken(reply.body)
+        tokens_in, tokens_out = _taken(reply.body)
+        cost = cost_of(reply)
         found.input += tokens_in
         found.output += tokens_out
-        found.cost += cost
+        if cost is not None:
+            found.cost += float(cost)
         self._time((reply.seconds * 1000.0, name, reply.status))
 
     def _time(self, time: tuple[float, str, int | None]) -> None:
@@ -134,15 +136,15 @@ def _status(status: int | None) -> str:
     return "none" if status is None else str(status)
 
 
-def _taken(body: Any) -> tuple[int, int, float]:
-    """Tokens of the input and the output, and the cost: 0 for what the server does not state."""
+def _taken(body: Any) -> tuple[int, int]:
+    """Tokens of the input and the output: 0 for what the server does not state."""
     usage = body.get("usage") if type(body) is dict else None
-    if type(usage) is dict and "cost" not in usage:
+    if type(usage) is dict:
         asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(asked) is int and type(answered) is int and 0 < asked <= LARGEST and 0 < answered <= LARGEST:
-            return asked, answered, 0.0  # what almost every server sends; the rest takes ten times as long to read
+            return asked, answered  # what almost every server sends; the rest takes ten times as long to read
     found: dict[str, Any] = read_usage(usage_in(body))
-    return found.get("input_tokens", 0), found.get("output_tokens", 0), found.get("cost", 0.0)
+    return found.get("input_tokens", 0), found.get("output_tokens", 0)
 
 
 @cache

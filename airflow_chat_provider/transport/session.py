@@ -23,6 +23,7 @@ from airflow_chat_provider.transport.call_log import CallLog
 from airflow_chat_provider.transport.client import AsyncClient, Client, Guard
 from airflow_chat_provider.transport.driver import AsyncStream, Exchange, Note, Stream
 from airflow_chat_provider.transport.observer import NOBODY, Watch, get_ready, watched
+from airflow_chat_provider.transport.price_list import PriceList
 from airflow_chat_provider.transport.server_memory import note_refusal, variants
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class _BaseSession:
         self.settings = settings
         self._log = log or logging.getLogger(__name__)
         self._call_log = CallLog(settings, self._log)
+        self.prices = PriceList(settings)
 
     def prepare(self, request: Any, schema: Any) -> JSONObject:
         """``prepared``, for what ``load_schema`` takes as a schema; warnings are logged. Raises InvalidRequest."""
@@ -144,6 +146,7 @@ class Session(_BaseSession):
             return _unsent(error, attachments)
         with watched(self.settings, request) as watch:
             reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log, watch)
+            reply = self.prices.priced(reply, request.get("model"))
             watch.ended(reply)
         self.finished(request, reply)
         return reply
@@ -204,9 +207,10 @@ class AsyncSession(_BaseSession):
         with watched(self.settings, request) as watch:
             stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard, watch)
             await stream.open(hand_over=False)
-            watch.ended(stream.reply)
-        self.finished(request, stream.reply)
-        return stream.reply
+            reply = self.prices.priced(stream.reply, request.get("model"))
+            watch.ended(reply)
+        self.finished(request, reply)
+        return reply
 
     async def run(self, steps: Exchange, headers: dict[str, str], watch: Watch = NOBODY) -> Reply:
         """Make the attempts and waits of an exchange in silence: a batch has a line for many calls."""

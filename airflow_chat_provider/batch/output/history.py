@@ -100,7 +100,7 @@ class History:
             tally.first_failures.note(kind, recorded.index, own_id, message)
         if recorded.asked:
             self.ended_calls[recorded.index] = recorded.asked
-        if recorded.took.usage or any(recorded.took.calls):
+        if recorded.took.usage or any(recorded.took.calls) or recorded.took.cost is not None:
             self.took[recorded.index] = recorded.took._replace(usage=counted(recorded.took.usage))
 
     def _read(self, store: Store, kind: str) -> Iterator[Recorded]:

@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.batch.input import Row
 from airflow_chat_provider.core.answer.reply import Reply, doubts, incomplete
 from airflow_chat_provider.core.answer.result import incomplete_error, result
 from airflow_chat_provider.core.answer.usage import LARGEST, Calls, Spending
+from airflow_chat_provider.core.cost.prices import number, read_amount, stated
 from airflow_chat_provider.core.errors import ChatCompletionError, kind_named
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.json_text.writing import sanitize
@@ -59,7 +61,7 @@ class Shape(NamedTuple):
             line |= {"usage": took.usage}
             if reason is not None:
                 line["incomplete"] = reason
-        return encode_line({**line, **_counted(took.calls, _ONE)}), reason
+        return encode_line({**line, **_priced(took), **_counted(took.calls, _ONE)}), reason
 
     def failure(self, row: Row, error: ChatCompletionError, asked: int, took: Spending) -> bytes:
         """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took."""
@@ -79,7 +81,8 @@ class Shape(NamedTuple):
                 line["body"] = error.body
         if took.usage:
             line["usage"] = took.usage
-        return encode_line({**line, **_counted(took.calls, Calls(attempts=asked)), "asked": asked})
+        counted = _counted(took.calls, Calls(attempts=asked))
+        return encode_line({**line, **_priced(took), **counted, "asked": asked})
 
     def own_id(self, row: Row) -> str | None:
         """The row's own id; None if it has none."""
@@ -93,6 +96,11 @@ class Shape(NamedTuple):
 
 
 _ONE = Calls(requests=1, attempts=1)
+
+
+def _priced(took: Spending) -> dict[str, Any]:
+    """What the row cost, where that is known."""
+    return {} if took.cost is None else {"cost": number(took.cost)}
 
 
 def _counted(calls: Calls, usual: Calls) -> dict[str, Any]:
@@ -205,10 +213,11 @@ def read_line(line: bytes) -> Recorded | None:
             is_incomplete = incomplete(body) is not None
     asked = asked if type(asked) is int and 0 < asked <= LARGEST else 0
     calls = _calls(value.get("took"), Calls(attempts=asked) if failed else _ONE)
+    usage = value.get("usage") or body.get("usage")
     return Recorded(
         value["index"],
         own_id if isinstance(own_id, str) else None,
-        Spending(value.get("usage") or body.get("usage"), calls),
+        Spending(usage, calls, cost=_cost(value.get("cost"), usage)),
         is_incomplete,
         failed,
         asked,
@@ -224,6 +233,12 @@ def _failure(error: Any) -> tuple[str, str] | None:
     if not (isinstance(name, str) and name[:64].isidentifier() and isinstance(message, str)):
         return None
     return kind_named(name[:64], status if type(status) is int and 0 <= status < 1000 else None), message
+
+
+def _cost(cost: Any, usage: Any) -> Decimal | None:
+    """The cost in a line; what the server said of it, if the line is older than that."""
+    known = read_amount(cost) if type(cost) in (int, float) else None
+    return stated(usage) if known is None else known
 
 
 def _calls(counts: Any, usual: Calls) -> Calls:

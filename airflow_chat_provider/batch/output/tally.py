@@ -6,11 +6,13 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.output.first_failures import FirstFailures
 from airflow_chat_provider.core.answer.reply import tokens_of
 from airflow_chat_provider.core.answer.usage import LARGEST, Spending, Usage
+from airflow_chat_provider.core.cost.prices import shown, total
 from airflow_chat_provider.core.errors import kind_of
 from airflow_chat_provider.core.spelling import plural
 
@@ -37,6 +39,7 @@ class Tally:
 
     ``came`` counts a row as soon as it is answered or has failed; ``stored`` and ``usage`` count it when its line
     survives a crash. ``first_failures`` has rows of earlier runs, too. ``models`` are those that answered, two at most.
+    ``tokens`` and ``cost``, in ``currency``, are those of what came, in earlier runs too.
     ``earlier`` rows had a result when this run began, at ``began`` (seconds of a monotonic clock).
     """
 
@@ -47,13 +50,15 @@ class Tally:
     first_failures: FirstFailures = field(default_factory=FirstFailures)
     models: set[str] = field(default_factory=set)
     tokens: int = 0
+    currency: str | None = None
+    cost: Decimal | None = None
     earlier: int = 0
     began: float = 0.0
 
     def begin(self, now: float) -> None:
         """Begin this run: what was counted so far comes from earlier runs, and is stored."""
         self.came = copy.deepcopy(self.stored)
-        self.tokens = int(self.usage.sums.get("total_tokens", 0))
+        self.tokens, self.cost = int(self.usage.sums.get("total_tokens", 0)), self.usage.cost
         self.earlier, self.began = self.came.succeeded, now
 
     def recorded(self, took: Spending, *, incomplete: bool) -> None:
@@ -63,7 +68,7 @@ class Tally:
 
     def spent(self, took: Spending) -> None:
         """Count what is paid for and stored."""
-        self.usage.take(took.usage, took.calls)
+        self.usage.take(took.usage, took.calls, took.cost)
 
     def success(self, took: Spending, *, incomplete: bool) -> Callable[[], None]:
         """Count an answered row. The function that it returns is to be called when the row's line is stored."""
@@ -85,6 +90,8 @@ class Tally:
 
     def _came(self, took: Spending) -> None:
         self.tokens += _tokens(took.usage)
+        if took.cost is not None:
+            self.cost = total(self.cost, took.cost)
         self.note_model(took.model)
 
     def note_model(self, model: str | None) -> None:
@@ -112,8 +119,11 @@ class Tally:
         eta = "unknown" if not speed else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
         return (
             f"{through:,} of {plural(self.total, 'row')} ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
-            f"{plural(self.tokens, 'token')}"
+            f"{plural(self.tokens, 'token')}{self._price()}"
         )
+
+    def _price(self) -> str:
+        return "" if self.cost is None else f", {shown(self.cost, self.currency or '')}".rstrip()
 
     def manifest(self, now: float) -> dict[str, Any]:
         """The outcome so far, as far as it is stored, in plain values that XCom takes.
@@ -129,7 +139,9 @@ class Tally:
             "missing": self.missing,
             "incomplete": self.stored.incomplete,
             "first_failures": self.first_failures.to_dict(),
-            "usage": self.usage.to_dict(model=model, seconds=seconds, errors=self.stored.failed),
+            "usage": self.usage.to_dict(
+                model=model, seconds=seconds, errors=self.stored.failed, currency=self.currency
+            ),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.speed(now), 2),
         }

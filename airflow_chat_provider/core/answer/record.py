@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.cost.prices import read_amount
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.writing import sanitize, write_json
 
@@ -22,6 +23,10 @@ def safe(reply: Reply) -> Reply:
 
 def dump(reply: Reply) -> str:
     """A safe reply as ASCII text, without the response's headers. A body that the error has too stands in it once."""
+    return write_json(_plain(reply))
+
+
+def _plain(reply: Reply) -> dict[str, Any]:
     fields: dict[str, Any] = reply._asdict()
     fields["headers"] = {}
     del fields["key"], fields["rejected"]  # found out anew
@@ -31,7 +36,9 @@ def dump(reply: Reply) -> str:
             del fields["error"]["body"]
     for name in _TUPLES:
         fields[name] = list(fields[name])
-    return write_json(fields)
+    fields["cost"] = None if reply.cost is None else str(reply.cost)
+    fields["earlier"] = list(map(_plain, reply.earlier))
+    return fields
 
 
 def safe_dump(reply: Reply) -> tuple[Reply, str]:
@@ -42,9 +49,14 @@ def safe_dump(reply: Reply) -> tuple[Reply, str]:
 
 def load(text: str) -> Reply:
     """The reply that ``dump`` wrote, in this version or an older one."""
-    fields: dict[str, Any] = json.loads(text)
+    return _read(json.loads(text))
+
+
+def _read(fields: dict[str, Any]) -> Reply:
     if fields["error"] is not None:
         fields["error"] = ChatCompletionError.from_dict({"body": fields["body"], **fields["error"]})
     for name in _TUPLES:
         fields[name] = tuple(fields.get(name, ()))
+    fields["cost"] = read_amount(fields.get("cost"))
+    fields["earlier"] = tuple(map(_read, fields.get("earlier", ())))
     return Reply(**fields)

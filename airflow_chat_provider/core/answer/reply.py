@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
@@ -303,6 +304,9 @@ class Reply(NamedTuple):
 
     A dialogue finds out the last two. ``key``: the answer is an object around the value that was wanted, which stands
     under this key. ``rejected``: what was wrong with each of the answers before, which were asked for again; for a log.
+
+    ``cost``, in ``currency``, is what the last attempt's answer cost; None if that is not known. ``earlier``: of the
+    attempts before, those that took tokens, each with nothing but its status and its usage.
     """
 
     status: int | None
@@ -317,6 +321,9 @@ class Reply(NamedTuple):
     doubts: tuple[str, ...] = ()
     key: str | None = None
     rejected: tuple[str, ...] = ()
+    cost: Decimal | None = None
+    currency: str | None = None
+    earlier: tuple[Reply, ...] = ()
 
     def __repr__(self) -> str:
         """Nothing of what was said: a reply may stand in a traceback or a log."""

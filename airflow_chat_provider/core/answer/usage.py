@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.cost import prices
 from airflow_chat_provider.core.errors import kind_of
 from airflow_chat_provider.core.json_text.writing import sanitize
 from airflow_chat_provider.core.server.error_body import failed_generation
@@ -96,7 +98,6 @@ _PLACES = {
         "output_tokens_details.reasoning_tokens",
         "reasoning_tokens",  # Perplexity, Together
     ),
-    "cost": ("cost", "cost.total_cost"),  # OpenRouter; Perplexity
 }
 _ANTHROPIC = ("cache_read_input_tokens", "cache_creation_input_tokens")
 KEYS = (
@@ -115,20 +116,20 @@ KEYS = (
     "request_id",
     "errors",
     "rejected",
+    "currency",
 )
 """The keys of the XCom ``usage``, always all of them. apache-airflow-providers-common-ai has eight of them too."""
 _LONGEST_NAME = 256  # characters of a model's name
 _LONGEST_WHY, _MOST_REJECTED = 500, 10  # characters of what was wrong with an answer, and how many of these
-_PRECISION = 12  # digits of a cost behind the point: sums of fractions are inexact beyond
 
 
-def read_usage(usage: JSON) -> dict[str, int | float]:
-    """The counts and the cost that a server's ``usage`` states, by the names in KEYS; nothing that is not a count."""
+def read_usage(usage: JSON) -> dict[str, int]:
+    """The counts that a server's ``usage`` states, by the names in KEYS; nothing that is not a count."""
     if not isinstance(usage, dict):
         return {}
-    found: dict[str, int | float] = {}
+    found: dict[str, int] = {}
     for name, places in _PLACES.items():
-        counts = [count for place in places if (count := _count(usage, place, whole=name != "cost")) is not None]
+        counts = [count for place in places if (count := _count(usage, place)) is not None]
         if counts:
             found[name] = next(filter(None, counts), 0)
     if "input_tokens" in found and not found.get("total_tokens") and "prompt_tokens" not in usage:
@@ -140,13 +141,13 @@ def read_usage(usage: JSON) -> dict[str, int | float]:
     return found
 
 
-def _count(usage: JSONObject, place: str, *, whole: bool = True) -> Any:
+def _count(usage: JSONObject, place: str) -> int | None:
     value: Any = usage
     for name in place.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    if type(value) is float and whole and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
-    return value if (type(value) is int or (type(value) is float and not whole)) and 0 <= value <= LARGEST else None
+    return value if type(value) is int and 0 <= value <= LARGEST else None
 
 
 def usage_in(body: JSON) -> JSON:
@@ -190,11 +191,15 @@ class Calls(NamedTuple):
 
 
 class Spending(NamedTuple):
-    """What a row of a batch took: a ``usage`` as servers state it, the calls, and the model of the last answer."""
+    """What a row of a batch took: a ``usage`` as servers state it, the calls, and the model of the last answer.
+
+    ``cost`` is that of the answers whose cost is known; None if that is none.
+    """
 
     usage: Any = None
     calls: Calls = Calls()
     model: str | None = None
+    cost: Decimal | None = None
 
     @classmethod
     def of_attempt(cls, reply: Reply) -> Self:
@@ -202,12 +207,19 @@ class Spending(NamedTuple):
         body = reply.body if isinstance(reply.body, dict) else {}
         usage = body.get("usage")
         calls = Calls.of(reply)._replace(attempts=1)
-        return cls(usage if isinstance(usage, dict) else None, calls, _text(body.get("model")))
+        return cls(usage if isinstance(usage, dict) else None, calls, _text(body.get("model")), cost_of(reply))
 
     def plus(self, more: Spending) -> Self:
         """The sum of both."""
         usage = together(self.usage, more.usage)
-        return type(self)(usage, self.calls.plus(more.calls), more.model or self.model)
+        return type(self)(
+            usage, self.calls.plus(more.calls), more.model or self.model, prices.total(self.cost, more.cost)
+        )
+
+
+def cost_of(reply: Reply) -> Decimal | None:
+    """What the last attempt of a call cost: by the prices, or as the server says; None if neither is known."""
+    return prices.stated(usage_in(reply.body)) if reply.cost is None else reply.cost
 
 
 def _tool_calls(choice: JSON) -> int:
@@ -222,15 +234,27 @@ def _tool_calls(choice: JSON) -> int:
 
 @dataclass(eq=False, repr=False)
 class Usage:
-    """Sums over many calls. A count that no answer states is None in ``to_dict``, not 0."""
+    """Sums over many calls. A count that no answer states is None in ``to_dict``, not 0.
+
+    ``cost`` is that of the answers whose cost is known.
+    """
 
     calls: Calls = field(default_factory=Calls)
     sums: JSONObject = field(default_factory=dict)
+    cost: Decimal | None = None
 
-    def take(self, usage: JSON, calls: Calls) -> None:
+    def take(self, usage: JSON, calls: Calls, cost: Decimal | None = None) -> None:
         """Add what ``calls`` took: ``usage`` is a server's, or the sum of several."""
         add(self.sums, read_usage(usage))
         self.calls = self.calls.plus(calls)
+        if cost is not None:
+            self.cost = prices.total(self.cost, cost)
+
+    def take_reply(self, reply: Reply) -> None:
+        """Add what a call took, in all of its attempts."""
+        for attempt in reply.earlier:  # which are among the attempts of the reply
+            self.take(usage_in(attempt.body), Calls.of(attempt)._replace(attempts=0), cost_of(attempt))
+        self.take(usage_in(reply.body), Calls.of(reply), cost_of(reply))
 
     def to_dict(
         self,
@@ -240,17 +264,18 @@ class Usage:
         request_id: JSON = None,
         errors: Mapping[str, int] | None = None,
         rejected: Sequence[str] = (),
+        currency: str | None = None,
     ) -> JSONObject:
         """The value of the XCom ``usage``.
 
         ``errors``: what failed, counted by ``kind_of``. ``rejected``: what was wrong with each answer that was asked
-        for again.
+        for again. ``currency``: that of the cost.
         """
-        cost = self.sums.get("cost")
         found = {
             **self.sums,
             **self.calls._asdict(),
-            "cost": round(cost, _PRECISION) if cost is not None else None,
+            "cost": prices.number(self.cost),
+            "currency": currency if self.cost is not None else None,
             "model": _text(model),
             "seconds": round(seconds, 3),
             "request_id": _text(request_id),
@@ -278,9 +303,10 @@ def summary(
     this one goes on from, are counted too. ``error`` is what the dialogue ended with, and ``rejected`` what was wrong
     with the answers that were asked for again. Never raises, whatever servers sent.
     """
-    usage, seconds, model, request_id = Usage(), 0.0, None, None
+    usage, seconds, model, request_id, currency = Usage(), 0.0, None, None, None
     for reply in replies:
-        usage.take(usage_in(reply.body), Calls.of(reply))
+        usage.take_reply(reply)
+        currency = reply.currency or currency
         if type(reply.seconds) in (int, float) and 0 <= reply.seconds <= LARGEST:
             seconds += reply.seconds
         model = _text(reply.body.get("model") if isinstance(reply.body, dict) else None) or model
@@ -292,6 +318,7 @@ def summary(
         request_id=request_id,
         errors={} if error is None else {kind_of(error): 1},
         rejected=rejected,
+        currency=currency,
     )
 
 

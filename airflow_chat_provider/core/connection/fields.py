@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from airflow_chat_provider.core.errors import InvalidConnection
@@ -160,6 +161,60 @@ def _schema(value: object) -> str | dict[str, Any] | None:
     return value
 
 
+def _prices(value: object) -> dict[str, Any]:
+    """The prices by patterns of models; see core/cost/prices.py."""
+    from airflow_chat_provider.core.cost.prices import read_prices
+    from airflow_chat_provider.core.json_text.nesting import loads
+
+    if isinstance(value, str):
+        try:
+            value = loads(value)
+        except ValueError:
+            raise _Wrong("must be a JSON object of prices") from None
+    try:
+        return read_prices(value)
+    except ValueError as error:
+        raise _Wrong(str(error)) from None
+
+
+def _currency(value: object) -> str:
+    text = _text(value).upper()
+    if not re.fullmatch("[A-Z]{3}", text):
+        raise _Wrong("must be the three letters of a currency, like USD")
+    return text
+
+
+def _amount(value: object) -> Any:
+    """An amount of money, as a Decimal."""
+    from airflow_chat_provider.core.cost.prices import read_amount
+
+    found = read_amount(value)
+    if found is None:
+        raise _Wrong("must be an amount of money of 0 or more")
+    return found
+
+
+def _share(value: object) -> Any:
+    """A part of 1, as a Decimal."""
+    from airflow_chat_provider.core.cost.prices import read_amount
+
+    found = read_amount(value)
+    if found is None or found > 1:
+        raise _Wrong("must be a number from 0 to 1")
+    return found
+
+
+def _tokens(value: object) -> int:
+    return 0 if str(value).strip() in ("0", "0.0") and not isinstance(value, bool) else _whole(value)
+
+
+def _whole(value: object) -> int:
+    try:
+        return _count(value)
+    except _Wrong:
+        raise _Wrong("must be a whole number of 0 or more") from None
+
+
 class Field(NamedTuple):
     """One extra of a connection.
 
@@ -189,6 +244,7 @@ class Field(NamedTuple):
 _REQUESTS = {"section": "Requests"}
 _LIMITS = {"section": "Times and limits"}
 _NETWORK = {"section": "Network"}
+_COST = {"section": "Cost"}
 _ABOVE_0 = {**_LIMITS, "minimum": 0}
 _FROM_1 = {**_LIMITS, "minimum": 1}
 
@@ -254,6 +310,33 @@ FIELDS: Mapping[str, Field] = {
         64 << 20,
         _FROM_1,
     ),
+    "prices": Field(
+        "Prices",
+        "object",
+        'What a million tokens of each model cost: `{"gpt-5*": {"input": "0.25", "cached_input": "0.025", '
+        '"output": "2.00"}}`. Of several patterns that fit a model, the most exact one holds',
+        _prices,
+        rule=_COST,
+    ),
+    "currency": Field(
+        "Currency", "string", "The currency of `prices` and `max_cost`", _currency, "USD", {**_COST, "maxLength": 3}
+    ),
+    "batch_discount": Field(
+        "Batch discount",
+        "number",
+        "The part of the price that the server's batch API takes off, as 0.5 for half",
+        _share,
+        Decimal("0.5"),
+        {**_COST, "minimum": 0, "maximum": 1},
+    ),
+    "max_total_tokens": Field(
+        "Token limit",
+        "integer",
+        "The most tokens that a task may take, of all its requests and answers",
+        _tokens,
+        rule={**_COST, "minimum": 0},
+    ),
+    "max_cost": Field("Cost limit", "number", "The most that a task may cost", _amount, rule={**_COST, "minimum": 0}),
     "proxy": Field(
         "Proxy",
         "string",

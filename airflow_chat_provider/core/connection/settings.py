@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from airflow_chat_provider.core.connection.fields import DEFAULT_ENDPOINT, FIELDS, field_error, read_extra, read_extras
 from airflow_chat_provider.core.errors import InvalidConnection
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.cost.prices import Rates
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 # What people copy from a page about an API, with the base URL in front of it.
@@ -66,6 +70,11 @@ class Settings(NamedTuple):
     stall_timeout: float = FIELDS["stall_timeout"].default
     max_attempts: int = FIELDS["max_attempts"].default
     max_response_bytes: int = FIELDS["max_response_bytes"].default
+    prices: Mapping[str, Rates] = MappingProxyType({})
+    currency: str = FIELDS["currency"].default
+    batch_discount: Decimal = FIELDS["batch_discount"].default
+    max_total_tokens: int | None = None
+    max_cost: Decimal | None = None
     proxy: str | None = None
     verify: bool | str = FIELDS["verify"].default
     client_cert: str | None = None

@@ -1,0 +1,1 @@
+"""What does it cost, and how much of it is allowed?"""
