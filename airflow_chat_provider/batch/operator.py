@@ -221,6 +221,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         look = Preflight(job, Terms.of_task(self, job))
         look.run(lambda: background.cancelled)
         found = plan(look)
+        self.outlets = []  # nothing was written, so no other DAG may start
         print(told(found, self.max_failures))  # noqa: T201 - asked for; no other code shows a prompt
         return found
 
