@@ -12,6 +12,7 @@ from airflow.sdk import Asset, task
 
 from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.preflight import Preflight, Terms
+from airflow_chat_provider.batch.setup import make_job
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.testing import replies
@@ -115,13 +116,9 @@ class TestRows:
         assert plan["input_tokens"] == plan_of(batch)["input_tokens"] / 2
 
     def test_rows_whose_answer_an_earlier_batch_has_cost_nothing(self, batch: Batch) -> None:
-        from airflow_chat_provider.batch import setup
-
         batch.texts(3)
         task = batch.task()
-        task._rendered = None
-        task.execute = lambda _: Preflight(setup.make_job(task, template_of(task)), Terms(), known=lambda _: True)
-        look = batch.execute(task)
+        look = Preflight(make_job(task, template_of(task)), Terms(), known=lambda _: True)
         look.run(lambda: False)
         assert (look.reused, look.to_send) == (3, 0)
 
