@@ -11,6 +11,8 @@ from airflow_chat_provider.core.cost.prices import Rates, read_amount, shown
 from airflow_chat_provider.core.errors import BudgetExceeded
 from airflow_chat_provider.core.types import JSON, JSONObject
 
+INSTEAD = ", or shorten the request and the token limit of its answer"
+"""What else than to raise the limit can be done about one request that is not sent."""
 _LARGEST = 2**63 - 1  # tokens: the databases under XCom take no larger integer
 
 
@@ -117,10 +119,10 @@ class Budget:
         if price is not None and (had.cost >= price or had.cost + coming.cost > price):
             raise self._exceeded("max_cost", *map(self._price, (price, had.cost, coming.cost)))
 
-    def reserve(self, coming: Amount) -> None:
-        """``check``, and count it as under way until ``settle``."""
+    def reserve(self, coming: Amount, likely: Amount | None = None) -> None:
+        """``check``, and count it as under way until ``settle``; or ``likely``, what it is likely to come to."""
         self.check(coming)
-        self.reserved = self.reserved.plus(coming)
+        self.reserved = self.reserved.plus(coming if likely is None else likely)
 
     def settle(self, reserved: Amount, took: Amount) -> None:
         """An attempt for which this was reserved has ended, and took that."""
@@ -133,7 +135,7 @@ class Budget:
     def _exceeded(self, limit: str, most: str, had: str, coming: str) -> BudgetExceeded:
         under_way = " or under way" if self.reserved != NOTHING else ""
         message = (
-            f"Raise {limit}, or shorten the request and the token limit of its answer: of at most {most}, {had} are "
+            f"Raise {limit}{INSTEAD}: of at most {most}, {had} are "
             f"spent{under_way}, and the next request would take about {coming}, so it was not sent"
         )
         return BudgetExceeded(message, limit=limit)
