@@ -72,7 +72,7 @@ class Job:
                 stopped = error
             finally:
                 gc.unfreeze()
-                close(rows)
+                _close(rows)
             manifest = self._write_manifest()
             self._log_end(manifest, spent)
             return manifest, stopped or engine.error or self._shortfall()
@@ -177,7 +177,7 @@ class Job:
         return None
 
 
-def close(rows: Iterator[Row]) -> None:
+def _close(rows: Iterator[Row]) -> None:
     """Close the input, which an error's traceback would keep open."""
     if isinstance(rows, Generator):
         with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there

@@ -218,7 +218,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         from airflow_chat_provider.batch.plan import plan, told
         from airflow_chat_provider.batch.preflight import Preflight, Terms
 
-        look = Preflight(job, Terms.of_task(self, job))
+        look = Preflight(job, Terms(self.deduplicate, self.via == "batch_api"))
         look.run(lambda: background.cancelled)
         found = plan(look)
         self.outlets = []  # nothing was written, so no other DAG may start

@@ -50,17 +50,16 @@ def plan(look: Preflight) -> dict[str, Any]:
 
 def _limits(look: Preflight) -> dict[str, dict[str, Any]]:
     """Each limit with what earlier tries have spent of it. ``fits``: None if that depends on the answers."""
-    terms, tally, bill = look.terms, look.job.engine.tally, look.bill
+    settings, tally, bill = look.job.engine.settings, look.job.engine.tally, look.bill
+    most_tokens, most_cost = settings.max_total_tokens, settings.max_cost
     found: dict[str, dict[str, Any]] = {}
-    if terms.max_total_tokens is not None:
+    if most_tokens is not None:
         least, output = tally.tokens + bill.input_tokens, bill.output_tokens
-        most = None if output is None else least + output
-        fits = _fits(terms.max_total_tokens, least, most)
-        found["max_total_tokens"] = {"limit": terms.max_total_tokens, "spent": tally.tokens, "fits": fits}
-    if terms.max_cost is not None:
+        fits = _fits(most_tokens, least, None if output is None else least + output)
+        found["max_total_tokens"] = {"limit": most_tokens, "spent": tally.tokens, "fits": fits}
+    if most_cost is not None:
         costs = [None if cost is None else total(tally.cost, cost) for cost in (bill.least(), bill.most())]
-        fits = _fits(terms.max_cost, *costs)
-        found["max_cost"] = {"limit": number(terms.max_cost), "spent": number(tally.cost), "fits": fits}
+        found["max_cost"] = {"limit": number(most_cost), "spent": number(tally.cost), "fits": _fits(most_cost, *costs)}
     return found
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.caller import Hopeless, Spent
 from airflow_chat_provider.batch.estimate import Bill
-from airflow_chat_provider.batch.job import close
 from airflow_chat_provider.batch.output.first_failures import FirstFailures
+from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.requests import SeenIds
 from airflow_chat_provider.batch.token_count import TokenCount
-from airflow_chat_provider.core.connection.fields import read_extra
 from airflow_chat_provider.core.cost.estimate import Estimate, sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, kind_of
 from airflow_chat_provider.core.request.json_values import encode
@@ -41,22 +40,10 @@ log = logging.getLogger(__name__)
 
 
 class Terms(NamedTuple):
-    """What the operator's arguments say of the price."""
+    """What the operator's arguments say of how the rows would be sent."""
 
     deduplicate: bool = False
     batch_api: bool = False
-    max_total_tokens: int | None = None
-    max_cost: Decimal | None = None
-
-    @classmethod
-    def of_task(cls, task: Any, job: Job) -> Terms:
-        """The task's own limits, or else the connection's."""
-        settings = job.engine.settings
-        limits = {
-            name: getattr(settings, name) if getattr(task, name) is None else read_extra(name, getattr(task, name))
-            for name in ("max_total_tokens", "max_cost")
-        }
-        return cls(task.deduplicate, task.via == "batch_api", **limits)
 
 
 class Preflight:
@@ -75,7 +62,9 @@ class Preflight:
         self.first_request: dict[str, Any] | None = None
         settings = job.engine.settings
         share = 1 - settings.batch_discount if terms.batch_api else Decimal(1)
-        self.bill = Bill(PriceList(settings).rates, share)
+        self._prices = PriceList(settings)
+        self.bill = Bill(self._prices.rates, share)
+        self._purse: Purse | None = None
         self._known = known
         self._tokens = TokenCount()
         self._seen = SeenIds(job.survey.rows)
@@ -90,6 +79,7 @@ class Preflight:
         if self.job.continued() is not None:
             history.load(self.job.engine.store, tally, self.job.engine.requests)
         tally.begin(time.monotonic())
+        self._purse = Purse.of(self.job.engine.settings, self._prices, tally.usage)
         rows = self.job.source.rows(history.is_missing)
         told = time.monotonic()
         gc.freeze()  # as a real run does
@@ -103,7 +93,8 @@ class Preflight:
                     log.info("Dry run: %s", self._progress())
         finally:
             gc.unfreeze()
-            close(rows)
+            if isinstance(rows, Generator):
+                rows.close()
 
     def _progress(self) -> str:
         looked = self.failed.total() + self.reused + self.equal * self.terms.deduplicate + self.to_send
@@ -134,6 +125,8 @@ class Preflight:
         request, files = engine.requests.for_row(row)
         request = server_memory.begin(request, engine.wanted, engine.settings).request
         try:
+            if self._purse is not None:
+                self._purse.coming(request)  # a request without a price is refused if the cost is limited
             encode(request)
             if files:
                 from airflow_chat_provider.transport.attachments import look

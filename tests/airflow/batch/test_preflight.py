@@ -220,6 +220,11 @@ class TestNumbers:
         assert plan["cost"] == {"least": None, "most": None, "currency": "USD"}
         assert any("test-model" in note and "extra 'prices'" in note for note in plan["notes"])
 
+    def test_rows_without_a_price_would_fail_if_the_cost_is_limited(self, batch: Batch, priced: Any) -> None:
+        batch.write({"text": "a", "model": "test-model"}, {"text": "b", "model": "other"})
+        plan = plan_of(batch, model="{{ row.model }}", max_cost=1)
+        assert (plan["to_send"], plan["failed"]) == (1, {"InvalidRequest prices": 1})
+
     def test_rows_may_have_models_and_limits_of_their_own(self, batch: Batch, priced: Any) -> None:
         priced(prices={"a": {"input": "1", "output": "0"}, "b": {"input": "10", "output": "0"}})
         batch.write(*({"text": "x" * 40, "model": model, "most": 5} for model in "aab"))
