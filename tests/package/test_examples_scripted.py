@@ -101,23 +101,6 @@ def test_approved_answer_is_sent_only_if_a_person_approves_it(run, chat, monkeyp
     assert seen[0].endswith("The answer:\n\n> We are sorry.")
 
 
-def test_failure_digest_counts_the_failures_of_the_batches_and_asks_once(run, chat, tmp_path):
-    chat.default = replies.error(400, "The picture is broken", code="bad_picture")
-    assert run("bulk_reviews", {"output": str(tmp_path)}).state == "failed"
-    chat.requests.clear()
-    chat.default = replies.ok("Look at the pictures.")
-    finished = run("failure_digest", {"output": str(tmp_path)})
-    assert finished.state == "success"
-    (request,) = chat.requests
-    told = request.json["messages"][-1]["content"].splitlines()
-    assert re.fullmatch(r"\d x reviews: StatusError, status 400, bad_picture", told[-1])
-
-
-def test_failure_digest_asks_nothing_where_nothing_failed(run, chat, tmp_path):
-    finished = run("failure_digest", {"output": str(tmp_path)})
-    assert (finished.state, finished.states()["digest"], chat.requests) == ("success", "skipped", [])
-
-
 KEPT = {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 800}}
 
 
@@ -159,6 +142,23 @@ def test_cost_report_counts_a_task_that_failed_and_knows_no_cost_without_a_price
     finished = run("cost_report", {"output": str(tmp_path)})
     assert finished.states() == {"ask": "failed", "classify": "success", "report": "success"}
     assert finished.xcoms("report")["return_value"] == {"test-model": {"calls": 2, "tokens": 22, "cost": {}}}
+
+
+def test_failure_digest_counts_the_failures_of_the_batches_and_asks_once(run, chat, tmp_path):
+    chat.default = replies.error(400, "The picture is broken", code="bad_picture")
+    assert run("bulk_reviews", {"output": str(tmp_path)}).state == "failed"
+    chat.requests.clear()
+    chat.default = replies.ok("Look at the pictures.")
+    finished = run("failure_digest", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    (request,) = chat.requests
+    told = request.json["messages"][-1]["content"].splitlines()
+    assert re.fullmatch(r"\d x reviews: StatusError, status 400, bad_picture", told[-1])
+
+
+def test_failure_digest_asks_nothing_where_nothing_failed(run, chat, tmp_path):
+    finished = run("failure_digest", {"output": str(tmp_path)})
+    assert (finished.state, finished.states()["digest"], chat.requests) == ("success", "skipped", [])
 
 
 def test_the_page_of_examples_has_each_of_them_once(project):
