@@ -59,13 +59,13 @@ const MOST_CURRENCIES = 3; // one plot for each
 /** The plots of these data. Each currency has a plot of its own: bars upon each other would add them. */
 export function shapesOf(groups: readonly Group[]): Shape[] {
   const charged = currencies(groups.map(({ costs }) => costs.sums)).slice(0, MOST_CURRENCIES);
-  const costs = charged.length ? charged.map(costShape) : [costShape("")];
+  const costs = charged.length > 1 ? charged.map((currency) => costShape(currency, "Cost without a currency")) : [costShape(charged[0] ?? "")];
   return [...SHAPES.slice(0, -1), ...costs, ...SHAPES.slice(-1)];
 }
 
-function costShape(currency: string): Shape {
+function costShape(currency: string, unnamed = "Cost"): Shape {
   return {
-    title: currency ? `Cost in ${currency}` : "Cost",
+    title: currency ? `Cost in ${currency}` : unnamed,
     kind: "bars",
     series: [{ label: "cost", colour: "--plot-3", value: (group) => group.costs.sums.get(currency) ?? null }],
     format: (value) => cost(value, currency),
