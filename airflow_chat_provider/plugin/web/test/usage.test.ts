@@ -120,7 +120,7 @@ test("each currency has a plot of its own, and there is one where none is known"
   const titles = (rows: Row[]) => shapesOf(groups(rows, "dag")).map(({ title }) => title);
   assert.deepEqual(titles([row(), row({}, EUR)]).slice(2, -1), ["Cost in EUR", "Cost in USD"]);
   assert.deepEqual(titles([row(), row({}, { currency: null })]).slice(2, -1), ["Cost in USD", "Cost without a currency"]);
-  for (const value of [{ cost: null }, { currency: null }]) assert.deepEqual(titles([row({}, value)]).slice(2, -1), ["Cost"]);
+  for (const value of [{ cost: null }, { currency: null }] as Record<string, Json>[]) assert.deepEqual(titles([row({}, value)]).slice(2, -1), ["Cost"]);
 });
 
 test("percentiles are values that occurred, by nearest rank", () => {
