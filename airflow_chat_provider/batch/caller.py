@@ -121,7 +121,7 @@ class Caller:
     ) -> Reply:
         attempt, elapsed, attempts = 1, 0.0, 0
         headers = call_headers(request, idempotency_key)
-        coming = None if self._purse is None else self._purse.coming(request)
+        coming = None if self._purse is None else self._purse.coming(request, call.attached)
         while True:
             reply, held_up = await self._paid(coming, call, headers, Begun(attempt, elapsed), spent, watch)
             attempts, error = attempts + 1, reply.error

@@ -60,8 +60,8 @@ class Purse:
         spent = Amount(int(earlier.sums.get("total_tokens", 0)), cost or Decimal(0))
         return cls(limits, prices, spent, earlier.calls.requests)
 
-    def coming(self, request: Mapping[str, Any]) -> Coming:
-        """What an attempt of a request is sure to take.
+    def coming(self, request: Mapping[str, Any], attached: int = 0) -> Coming:
+        """What an attempt of a request is sure to take. ``attached``: the bytes of its files that are text.
 
         Raises InvalidRequest if the cost is limited and the price of the request's model is not known.
         """
@@ -76,7 +76,7 @@ class Purse:
                     path="max_cost",
                     keyword="prices",
                 )
-        surely = sure_tokens(request)
+        surely = sure_tokens(request, attached)
         sure = self._budget.coming(surely, rates)
         if surely.output_tokens is not None:
             return Coming(sure)

@@ -18,7 +18,7 @@ from airflow_chat_provider.core.call.meter import Meter, Purse, metered
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call
 from airflow_chat_provider.core.cost.estimate import sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, encoded, quotable
+from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, TEXT, Attachments, encoded, quotable
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
@@ -64,16 +64,17 @@ def call_for(request: JSONObject, settings: Settings, attachments: Attachments =
     Raises InvalidRequest if it holds text that UTF-8 cannot encode, or if a file cannot be attached; TransportError if
     another try may be able to read it.
     """
-    forms, choices, shown = variants(request, settings.base_url), request.get("n"), request
+    forms, choices, shown, attached = variants(request, settings.base_url), request.get("n"), request, 0
     if attachments:
         from airflow_chat_provider.transport.attachments import read
 
         files = read(attachments)
         contents = tuple(encoded(form, attachments, files) for form in forms)
         shown = quotable(request, attachments, files)
+        attached = sum(file.size for file in files if file.kind is TEXT)
     else:
         contents = tuple(map(encode, forms))
-    return Call(settings, contents, choices if isinstance(choices, int) else 1, shown)
+    return Call(settings, contents, choices if isinstance(choices, int) else 1, shown, attached)
 
 
 async def acall_for(request: JSONObject, settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> Call:
@@ -132,7 +133,7 @@ class _BaseSession:
         if purse is None:
             return steps
         price = partial(self.prices.cost, asked=request.get("model"))
-        return metered(steps, Meter(purse, sure_tokens(request), price), begun)
+        return metered(steps, Meter(purse, sure_tokens(request, call.attached), price), begun)
 
 
 class Session(_BaseSession):

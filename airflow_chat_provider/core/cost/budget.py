@@ -14,6 +14,7 @@ from airflow_chat_provider.core.types import JSON, JSONObject
 INSTEAD = ", or shorten the request and the token limit of its answer"
 """What else than to raise the limit can be done about one request that is not sent."""
 _LARGEST = 2**63 - 1  # tokens: the databases under XCom take no larger integer
+_DEAREST = Decimal(10) ** 9  # the largest amount of money that is read back
 
 
 class Amount(NamedTuple):
@@ -29,7 +30,7 @@ class Amount(NamedTuple):
 
     def plus(self, more: Amount) -> Amount:
         """The sum of both."""
-        return Amount(min(_LARGEST, self.tokens + more.tokens), self.cost + more.cost)
+        return Amount(min(_LARGEST, self.tokens + more.tokens), min(_DEAREST, self.cost + more.cost))
 
     def less(self, part: Amount) -> Amount:
         """What is left without ``part``."""
@@ -101,6 +102,7 @@ class Budget:
         self.limits = limits
         self.spent = spent
         self.reserved = NOTHING
+        self._under_way = 0
 
     @property
     def committed(self) -> Amount:
@@ -123,10 +125,13 @@ class Budget:
         """``check``, and count it as under way until ``settle``; or ``likely``, what it is likely to come to."""
         self.check(coming)
         self.reserved = self.reserved.plus(coming if likely is None else likely)
+        self._under_way += 1
 
     def settle(self, reserved: Amount, took: Amount) -> None:
         """An attempt for which this was reserved has ended, and took that."""
-        self.reserved = self.reserved.less(reserved)
+        self._under_way = max(0, self._under_way - 1)
+        # Sums are rounded at their last digit: nothing may be left of them once all attempts have ended.
+        self.reserved = self.reserved.less(reserved) if self._under_way else NOTHING
         self.spent = self.spent.plus(took)
 
     def _price(self, cost: Decimal) -> str:

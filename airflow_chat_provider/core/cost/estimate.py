@@ -34,16 +34,17 @@ class Estimate(NamedTuple):
         return rates.cost(counts) or Decimal(0)
 
 
-def sure_tokens(request: Mapping[str, Any] | None) -> Estimate:
-    """The tokens of a request, as (input, output at most). Pictures, sounds and files are not counted.
+def sure_tokens(request: Mapping[str, Any] | None, attached: int = 0) -> Estimate:
+    """The tokens of a request, as (input, output at most). Pictures and sounds are not counted.
 
-    The input is guessed from the bytes of its texts. The output's limit is the request's own, for each choice.
+    The input is guessed from the bytes of its texts; ``attached`` are those of texts in files. The output's limit is
+    the request's own, for each choice.
     """
     if not request:
         return Estimate(0)
     messages = request.get("messages")
     texts = sum(map(_message_bytes, messages if isinstance(messages, list | tuple) else ()))
-    texts += _bytes(value for name in _GIVEN if (value := request.get(name)) is not None)
+    texts += attached + _bytes(value for name in _GIVEN if (value := request.get(name)) is not None)
     return Estimate(-(-texts // _BYTES), _most_output(request))
 
 

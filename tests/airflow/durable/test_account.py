@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ class TestTries:
             ask(prompt=TWENTY, max_total_tokens=39, **AGAIN)
         run = airflow.run()
         assert (run.state, run.tries(), len(chat.requests)) == ("failed", 2, 1)
+
+    def test_so_does_one_whose_end_nobody_saw(self, airflow, chat):
+        chat.script(faults.hang(), replies.ok("Hi"))
+        with airflow.dag():
+            ask(prompt=TWENTY, max_total_tokens=39, execution_timeout=timedelta(seconds=2), **AGAIN)
+        run = airflow.run()
+        assert (run.state, run.tries(), len(chat.requests)) == ("failed", 2, 1)
+        assert isinstance(airflow.error(), BudgetExceeded)
 
     def test_an_answer_that_is_used_again_is_counted_once(self, airflow, chat):
         def fail_in_the_first_try(context, result=None):

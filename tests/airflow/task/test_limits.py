@@ -57,6 +57,17 @@ class TestOneCall:
         assert airflow.run().state == "failed"
         assert chat.requests == []
 
+    def test_an_attached_text_counts_and_a_picture_does_not(self, airflow, chat, tmp_path):
+        (tmp_path / "long.txt").write_text("x" * 4_000)
+        (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40_000))
+        with airflow.dag():
+            ask(prompt="Hi", attachments=[str(tmp_path / "long.txt")], max_total_tokens=999)
+            picture = [str(tmp_path / "large.png")]
+            ChatCompletionOperator(task_id="picture", prompt="Hi", attachments=picture, max_total_tokens=999)
+        run = airflow.run()
+        assert run.states() == {"ask": "failed", "picture": "success"}
+        assert isinstance(airflow.error(), BudgetExceeded)
+
     def test_nothing_is_sent_with_a_limit_of_0(self, airflow, priced):
         with airflow.dag():
             ask(prompt="Hi", max_total_tokens=0)

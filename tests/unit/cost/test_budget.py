@@ -67,6 +67,21 @@ def test_attempts_under_way_count_until_they_end() -> None:
     assert budget.committed == Amount(80)
 
 
+def test_nothing_is_left_reserved_once_all_attempts_have_ended() -> None:
+    budget = money("1")
+    thirds = [Amount(0, Decimal(1) / 30), Amount(0, Decimal(1) / 70), Amount(0, Decimal(2) / 90)]
+    for likely in thirds:
+        budget.reserve(NOTHING, likely)
+    for likely in thirds:
+        budget.settle(likely, NOTHING)
+    assert budget.reserved == NOTHING
+
+
+def test_an_absurd_cost_is_one_that_can_be_read_back() -> None:
+    absurd = Amount(2**62, Decimal(10) ** 9)
+    assert Amount.from_dict(absurd.plus(absurd).plus(absurd).to_dict()) == Amount(2**63 - 1, Decimal(10) ** 9)
+
+
 def test_what_is_refused_is_not_reserved() -> None:
     budget = tokens(10)
     with pytest.raises(BudgetExceeded):

@@ -29,6 +29,10 @@ def test_a_text_that_no_encoding_takes_is_counted() -> None:
     assert sure_tokens(asking("\ud800" * 4)).input_tokens == 3
 
 
+def test_texts_in_files_count() -> None:
+    assert sure_tokens(asking("x" * 40), 400).input_tokens == 110
+
+
 def test_a_part_of_a_token_is_one() -> None:
     assert sure_tokens(asking("x")).input_tokens == 1
 
