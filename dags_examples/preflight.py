@@ -29,8 +29,8 @@ with DAG(
     classify = ChatCompletionBatchOperator(task_id="classify", **BATCH)
 
     @task.short_circuit
-    def is_small_enough(plan: dict[str, Any], params: dict[str, Any]) -> bool:
+    def is_small_enough(plan: dict[str, Any], most_tokens: str) -> bool:
         tokens = plan["input_tokens"] + plan["output_tokens"]
-        return not plan["would_fail"] and tokens <= params["most_tokens"]  # or plan["cost"]["most"], by your prices
+        return not plan["would_fail"] and tokens <= int(most_tokens)  # or plan["cost"]["most"], by your prices
 
-    is_small_enough(estimate.output) >> classify
+    is_small_enough(estimate.output, "{{ params.most_tokens }}") >> classify
