@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.lines import Shape
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.output.tally import Tally
+    from airflow_chat_provider.batch.probes import Probes, RowsOf
     from airflow_chat_provider.batch.requests import Requests
     from airflow_chat_provider.batch.reuse import Reuse
     from airflow_chat_provider.batch.twins import Twins
@@ -51,7 +52,7 @@ class Engine:
     """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store.
 
     The batch stops once more than ``max_failures`` rows have failed. ``reuse`` has what earlier batches answered;
-    ``twins`` puts off rows whose request is that of another row.
+    ``twins`` puts off rows whose request is that of another row; ``probes`` says in which order rows are taken.
     """
 
     settings: Settings
@@ -67,6 +68,7 @@ class Engine:
     max_failures: float
     reuse: Reuse | None = None
     twins: Twins | None = None
+    probes: Probes | None = None
     error: Exception | None = field(default=None, init=False)
     reasons: Reasons = field(default_factory=Reasons, init=False)
 
@@ -86,7 +88,7 @@ class Engine:
     async def run(
         self,
         batch_id: str,
-        rows: Callable[[Callable[[int], bool]], Iterator[Row]],
+        rows: RowsOf,
         show: Callable[[], None] | None = None,
     ) -> None:
         """Make the calls for all rows without a result. If it is cancelled, what has come is kept.
@@ -102,7 +104,8 @@ class Engine:
         if show is not None:
             reporters.append(asyncio.create_task(_every(_RENEWED, show)))
         try:
-            await self._through(rows(self.history.is_missing))
+            missing = self.history.is_missing
+            await self._through(rows(missing) if self.probes is None else self.probes.in_order(rows, missing))
             await self._second_pass(rows)
         finally:
             self._gate.stop()
@@ -128,7 +131,7 @@ class Engine:
             await asyncio.gather(*workers, return_exceptions=True)
             feed.close()
 
-    async def _second_pass(self, rows: Callable[[Callable[[int], bool]], Iterator[Row]]) -> None:
+    async def _second_pass(self, rows: RowsOf) -> None:
         """Work through the rows that were put off, now that equal requests are answered, or have failed."""
         twins = self.twins
         if twins is None or not twins.count or self._gate.stopped:
@@ -204,6 +207,8 @@ class Engine:
             spent.digest = digest = await self.requests.digest(row, request, files, self.wanted)
             if (known := self._known(row, digest)) is not None:
                 return known
+            if self.probes is not None:
+                self.probes.asked(row.index)
             dialogue = server_memory.begin(request, self.wanted, self.settings)
             reply = await self._drive(row, dialogue, files, spent)
             server_memory.learn(dialogue, self.settings.base_url)

@@ -139,7 +139,7 @@ class Job:
             f"{manifest['succeeded'] - tally.earlier - tally.given_now.total():,} answered",
             *(f"{count:,} {NAMES[source]}" for source, count in sorted(tally.given_now.items())),
             f"{sum(manifest['failed'].values()):,} failed",
-            f"{tally.earlier:,} kept from earlier tries",
+            f"{tally.earlier:,} kept from earlier tries" if tally.earlier else "",
             f"{manifest['missing']:,} missing" if manifest["missing"] else "",
             plural(tally.tokens - spent, "token"),
             f"{spent:,} in earlier runs" if spent else "",

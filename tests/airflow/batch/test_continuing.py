@@ -204,6 +204,8 @@ class TestManifest:
             "failed": {},
             "missing": 0,
             "incomplete": 0,
+            "reused": 0,
+            "deduplicated": 0,
             "first_failures": {},
             "usage": {
                 "requests": 3,
@@ -221,6 +223,7 @@ class TestManifest:
                 "request_id": None,
                 "errors": {},
                 "rejected": [],
+                "currency": None,
             },
             "seconds": 0,
             "rows_per_second": 0,
