@@ -177,19 +177,24 @@ def _folders(given: object) -> Iterator[object]:
     """The folders that the argument names, and their shards: there may be none, on a table's first day."""
     several = given if isinstance(given, list | tuple) else [given]
     for one in several:
-        if one is not None and not (isinstance(one, str) and not one.strip()):
+        if isinstance(one, str):
+            one = one.strip().rstrip("/") or one.strip()  # noqa: PLW2901
+        if one is not None and one != "":
             yield from _with_shards(folder_of(one, _ARGUMENT))
 
 
 def _with_shards(folder: object) -> list[object]:
     """A folder that holds a batch; or, if it holds the shards of one, their folders."""
-    local = local_path(folder)
+    local, names = local_path(folder), list[str]()
     with readable(_ARGUMENT, folder):
         if local is not None:
-            names = [] if (local / IDENTITY).exists() or not local.is_dir() else [one.name for one in local.iterdir()]
+            if local.is_dir() and not (local / IDENTITY).exists():
+                names = [one.name for one in local.iterdir()]
         else:
             there = stored(folder, _ARGUMENT)
-            names = [] if (there / IDENTITY).exists() or not there.exists() else [one.name for one in there.iterdir()]
+            there.fs.invalidate_cache()
+            if there.fs.exists(there.path) and not there.fs.exists(f"{there.path.rstrip('/')}/{IDENTITY}"):
+                names = [one.rstrip("/").rpartition("/")[2] for one in there.fs.ls(there.path, detail=False)]
     return [f"{str(folder).rstrip('/')}/{name}" for name in sorted(names) if name.startswith(_SHARD)] or [folder]
 
 

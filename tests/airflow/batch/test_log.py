@@ -25,9 +25,7 @@ def test_a_batch_ends_with_a_line_of_its_counts_and_the_place_of_its_results(bat
     batch.run()
     (line,) = told("Batch ")
     path = re.escape(str(batch.output / "results.jsonl"))
-    assert re.fullmatch(
-        rf"Batch ended: 1 row, 1 answered, 0 failed, 11 tokens, [\d.]+ s, results in {path}", line
-    )
+    assert re.fullmatch(rf"Batch ended: 1 row, 1 answered, 0 failed, 11 tokens, [\d.]+ s, results in {path}", line)
 
 
 def test_what_an_earlier_run_brought_is_counted_apart(batch, told):
