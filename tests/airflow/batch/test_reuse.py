@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -425,6 +429,45 @@ def _pretend(batch: Batch, prompts: list[str]) -> None:
             asked = {**request, "messages": [{"role": "user", "content": prompt}]}
             line |= {"index": index, "id": f"row-{index}", "digest": digest_of(batch.chat.url, asked)}
             out.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+@pytest.mark.slow
+def test_each_row_has_one_line_and_nothing_is_bought_again_whenever_the_process_is_killed(
+    batch: Batch, earlier: Batch, project: Path
+) -> None:
+    chance, count, kills = random.Random(16), 1200, 6
+    earlier.texts(count // 2)
+    earlier.run()
+    batch.chat.requests.clear()
+    batch.texts(count)
+    batch.chat.default = lambda _: replies.delay(0.02, replies.ok())
+    paths = [str(path) for path in (batch.input, batch.output, earlier.output)]
+    command = [sys.executable, "-m", "tests.support.one_try", *paths[:2], "4", "", "", paths[2]]
+    for _ in range(kills):
+        seen = len(batch.chat.requests)
+        with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            batch.chat.wait_requests(seen + chance.randint(1, 40), 20)
+            process.send_signal(signal.SIGKILL)
+    manifest = batch.run(reuse=str(earlier.output))
+    assert (manifest["succeeded"], manifest["reused"]) == (count, count // 2)
+    assert manifest["usage"]["requests"] == count // 2
+    assert [line["index"] for line in batch.results] == list(range(count))
+    assert len(batch.asked) - count // 2 <= kills * 4
+    assert not set(batch.asked) & {f"row {index}" for index in range(count // 2)}
+
+
+def test_answers_that_find_no_room_end_the_batch_and_are_there_for_the_next_try(
+    batch: Batch, earlier: Batch, small_disk: Path, tmp_path: Path
+) -> None:
+    batch.chat.default = replies.ok("x" * 10_000)
+    earlier.texts(50)
+    earlier.run()
+    batch.chat.requests.clear()
+    batch.texts(50)
+    error = batch.error(reuse=str(earlier.output), output=str(small_disk / "out"))
+    assert str(small_disk) in error.message
+    manifest = batch.run(reuse=str(earlier.output))
+    assert (manifest["succeeded"], manifest["reused"], batch.asked) == (50, 50, [])
 
 
 class TestObjectStore:
