@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -175,7 +175,7 @@ def _fits(schema: OutputSchema, kept: Any, result_format: str) -> bool:
 
 def _folders(given: object) -> Iterator[object]:
     """The folders that the argument names, and their shards: there may be none, on a table's first day."""
-    several = given if isinstance(given, list | tuple) else [given]
+    several = given if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
     for one in several:
         if isinstance(one, str):
             one = one.strip().rstrip("/") or one.strip()  # noqa: PLW2901
