@@ -48,8 +48,10 @@ class Answered:
             self._table = DigestTable(sum(counts))
             for number, (file, count) in enumerate(zip(self._files, counts, strict=True)):
                 self._read(number, islice(file, count))
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):  # a folder that is damaged; or no room for a copy of an object store's lines
+                raise _unreadable(", ".join(self._names[:3]), error) from None
             raise
 
     def _read(self, number: int, lines: Iterable[bytes]) -> None:
@@ -92,8 +94,7 @@ class Answered:
             file.seek(place & _PLACE)
             content = file.readline()
         except OSError as error:
-            why = f"{self._names[number]} cannot be read any more ({reason(error)})"
-            raise ChatCompletionError(f"Repair the folder, then run the task again: {why}") from None
+            raise _unreadable(self._names[number], error) from None
         try:
             line = parse_line(content)
         except Foreign:
@@ -106,6 +107,10 @@ class Answered:
     def close(self) -> None:
         while self._files:
             self._files.pop().close()
+
+
+def _unreadable(name: str, error: OSError) -> ChatCompletionError:
+    return ChatCompletionError(f"Repair this, then run the task again: reading {name} failed ({reason(error)})")
 
 
 def _count_lines(file: IO[bytes]) -> int:

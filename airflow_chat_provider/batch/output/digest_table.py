@@ -42,4 +42,7 @@ class DigestTable:
 
 def short(digest: str | bytes) -> int:
     """The 64 bits of a digest that a table takes. Raises ValueError where it is not one."""
-    return int(digest[:16], 16)
+    found = int(digest[:16], 16)
+    if found < 0:
+        raise ValueError("a digest has no sign")
+    return found

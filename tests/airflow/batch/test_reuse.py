@@ -366,7 +366,9 @@ class TestHalfWrittenFolders:
         batch.texts(3)
         assert batch.run(reuse=str(ran.output))["reused"] == 3
 
-    @pytest.mark.parametrize("digest", [5, "", "é" * 32, "x" * 32], ids=["number", "empty", "letters", "no_hex"])
+    @pytest.mark.parametrize(
+        "digest", [5, "", "é" * 32, "x" * 32, f"-{'f' * 31}"], ids=["number", "empty", "letters", "no_hex", "sign"]
+    )
     def test_a_digest_that_is_none_is_of_no_use(self, batch: Batch, ran: Batch, digest: object) -> None:
         rewrite(ran, lambda line: {**line, "digest": digest})
         batch.texts(3)
