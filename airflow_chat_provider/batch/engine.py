@@ -205,7 +205,7 @@ class Engine:
         try:
             request, files = self.requests.for_row(row)
             spent.digest = digest = await self.requests.digest(row, request, files, self.wanted)
-            if (known := self._known(row, digest)) is not None:
+            if (known := self.known(row, digest)) is not None:
                 return known
             if self.probes is not None:
                 self.probes.asked(row.index)
@@ -224,7 +224,7 @@ class Engine:
         else:
             return Answer(*line)
 
-    def _known(self, row: Row, digest: str) -> Answer | Shared | PutOff | None:
+    def known(self, row: Row, digest: str) -> Answer | Shared | PutOff | None:
         """What becomes of the row without asking for it; None if it has to be asked for."""
         twins = self.twins
         if self.reuse is None and twins is None:
