@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import logging
 import time
 import uuid
-from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,13 +20,15 @@ from airflow_chat_provider.batch.output.store import (
     identity_in,
     manifest_in,
 )
+from airflow_chat_provider.batch.output.tally import NAMES
+from airflow_chat_provider.batch.reuse import kept_as
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.engine import Engine
-    from airflow_chat_provider.batch.input import Row, Source, Survey
+    from airflow_chat_provider.batch.input import Source, Survey
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.xcoms import XComs
 
@@ -60,24 +60,24 @@ class Job:
             engine.history.load(store, engine.tally, engine.requests)
             if engine.tally.stored.succeeded:
                 engine.tally.note_model(_model_in(store))
+            engine.look_back()
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
             spent, stopped = engine.tally.tokens, None
-            rows = self.source.rows(engine.history.is_missing)
             show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
-                background.run(engine.run(batch_id, rows, show))
+                background.run(engine.run(batch_id, self.source.rows, show))
             except BaseException as error:  # noqa: BLE001 - raised by the caller, once the manifest is in XCom
                 stopped = error
             finally:
                 gc.unfreeze()
-                _close(rows)
             manifest = self._write_manifest()
             self._log_end(manifest, spent)
             return manifest, stopped or engine.error or self._shortfall()
         finally:
             store.close()
+            engine.close()
 
     def continued(self) -> dict[str, Any] | None:
         """What the output says of this batch, if an earlier run began it. Nothing is written.
@@ -116,6 +116,8 @@ class Job:
             store.clear()
             batch_id, rows, fingerprint = uuid.uuid4().hex, engine.tally.total, self._fingerprint()
             found = {"kept_for": KEPT_FOR, "version": 1, "id": batch_id, "rows": rows, "fingerprint": fingerprint}
+        if "answers" not in found:  # or an older version of this package began the batch
+            found = {**found, "answers": kept_as(engine.shape, engine.wanted)}
             store.put(IDENTITY, json.dumps(found).encode())
         store.spill.batch = found["id"]
         return str(found["id"])
@@ -144,9 +146,10 @@ class Job:
         tally = self.engine.tally
         counts = [
             plural(manifest["total"], "row"),
-            f"{manifest['succeeded'] - tally.earlier:,} answered",
+            f"{manifest['succeeded'] - tally.earlier - tally.given_now.total():,} answered",
+            *(f"{count:,} {NAMES[source]}" for source, count in sorted(tally.given_now.items())),
             f"{sum(manifest['failed'].values()):,} failed",
-            f"{tally.earlier:,} reused",
+            f"{tally.earlier:,} kept from earlier tries" if tally.earlier else "",
             f"{manifest['missing']:,} missing" if manifest["missing"] else "",
             plural(tally.tokens - spent, "token"),
             f"{spent:,} in earlier runs" if spent else "",
@@ -175,13 +178,6 @@ class Job:
                 f"{self.source.name} disappeared while it was read"
             )
         return None
-
-
-def _close(rows: Iterator[Row]) -> None:
-    """Close the input, which an error's traceback would keep open."""
-    if isinstance(rows, Generator):
-        with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there
-            rows.close()
 
 
 def _model_in(store: Store) -> str | None:
