@@ -121,7 +121,7 @@ class _BaseSession:
         return reply
 
     def _exchange(self, request: JSONObject) -> Exchange:
-        return exchange(call_for(request, self.settings))
+        return self.prices.pricing(exchange(call_for(request, self.settings)), request.get("model"))
 
 
 class Session(_BaseSession):
@@ -145,8 +145,8 @@ class Session(_BaseSession):
         except ChatCompletionError as error:
             return _unsent(error, attachments)
         with watched(self.settings, request) as watch:
-            reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log, watch)
-            reply = self.prices.priced(reply, request.get("model"))
+            steps = self.prices.pricing(exchange(call), request.get("model"))
+            reply = self.run(steps, call_headers(request, idempotency_key), self._call_log, watch)
             watch.ended(reply)
         self.finished(request, reply)
         return reply
@@ -207,7 +207,7 @@ class AsyncSession(_BaseSession):
         with watched(self.settings, request) as watch:
             stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard, watch)
             await stream.open(hand_over=False)
-            reply = self.prices.priced(stream.reply, request.get("model"))
+            reply = await self.prices.apriced(stream.reply, request.get("model"))
             watch.ended(reply)
         self.finished(request, reply)
         return reply
@@ -223,6 +223,7 @@ class AsyncSession(_BaseSession):
         """``Session.stream`` for an event loop."""
         headers = call_headers(request, idempotency_key)
         await get_ready()
+        await self.prices.get_ready(request.get("model"))
         with watched(self.settings, request) as watch:
             call = AsyncStream(self._client, self._exchange(request), headers, self._call_log, watch=watch)
             try:

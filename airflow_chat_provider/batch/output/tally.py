@@ -123,7 +123,7 @@ class Tally:
         )
 
     def _price(self) -> str:
-        return "" if self.cost is None else f", {shown(self.cost, self.currency or '')}".rstrip()
+        return "" if self.cost is None else f", {shown(self.cost, self.currency)}"
 
     def manifest(self, now: float) -> dict[str, Any]:
         """The outcome so far, as far as it is stored, in plain values that XCom takes.

@@ -217,9 +217,33 @@ class Spending(NamedTuple):
         )
 
 
+def with_attempt(earlier: tuple[Reply, ...], reply: Reply) -> tuple[Reply, ...]:
+    """``earlier`` attempts of a call, and this one if it took tokens: of its answer, no more than model and usage."""
+    usage = usage_in(reply.body)
+    if not read_usage(usage) and prices.stated(usage) is None:
+        return earlier
+    body = {"model": _text(reply.body.get("model")), "usage": counted(usage)}
+    return (*earlier, Reply(reply.status, body, cost=reply.cost, currency=reply.currency))
+
+
+def total_of(reply: Reply) -> tuple[dict[str, int], Decimal | None]:
+    """What all attempts of a call took: the counts of ``read_usage``, and the cost as far as it is known."""
+    counts = read_usage(usage_in(reply.body))
+    if not reply.earlier:
+        return counts, cost_of(reply)
+    usage = Usage()
+    usage.take_reply(reply)
+    return {name: int(count) for name, count in usage.sums.items()}, usage.cost
+
+
 def cost_of(reply: Reply) -> Decimal | None:
     """What the last attempt of a call cost: by the prices, or as the server says; None if neither is known."""
     return prices.stated(usage_in(reply.body)) if reply.cost is None else reply.cost
+
+
+def currency_of(reply: Reply) -> str | None:
+    """The currency of what a call cost; None if that is not known."""
+    return next((attempt.currency for attempt in (reply, *reply.earlier) if attempt.currency), None)
 
 
 def _tool_calls(choice: JSON) -> int:
@@ -306,7 +330,7 @@ def summary(
     usage, seconds, model, request_id, currency = Usage(), 0.0, None, None, None
     for reply in replies:
         usage.take_reply(reply)
-        currency = reply.currency or currency
+        currency = currency_of(reply) or currency
         if type(reply.seconds) in (int, float) and 0 <= reply.seconds <= LARGEST:
             seconds += reply.seconds
         model = _text(reply.body.get("model") if isinstance(reply.body, dict) else None) or model

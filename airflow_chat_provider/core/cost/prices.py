@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from fnmatch import translate
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 Counts = Mapping[str, Any]
 """Tokens by the names of the XCom ``usage``: ``input_tokens``, ``cache_read_tokens`` and so on."""
 _MILLION = Decimal(1_000_000)
 _DIGITS = 12  # behind the point, of a cost
+_SMALLEST = Decimal(1).scaleb(-_DIGITS)
+_WIDE = Context(prec=64)  # Decimal's own 28 digits are too few for the largest counts at the largest prices
+_WHOLE = 2**53  # up to here JSON's readers keep a whole number as it is
 _LARGEST = Decimal(10) ** 9  # per million tokens, and of a cost: a larger one is a mistake
 _LONGEST = 256  # characters of a model's name
 KINDS = ("input", "cached_input", "cache_write", "output")
 """The prices that a model may have: cached_input and cache_write are those of input where they are left out."""
+
+
+class Pricer(Protocol):
+    """Knows the prices of one model."""
+
+    def cost(self, counts: Counts) -> Decimal | None:
+        """What an answer with these counts costs; None if it has no count of its input or its output."""
 
 
 class Rates(NamedTuple):
@@ -28,7 +38,7 @@ class Rates(NamedTuple):
     cache_write: Decimal | None = None
 
     def cost(self, counts: Counts) -> Decimal | None:
-        """What an answer with these counts costs. None if it has no count of its input or its output."""
+        """See ``Pricer``."""
         read, written = counts.get("input_tokens"), counts.get("output_tokens")
         if type(read) is not int or type(written) is not int:
             return None
@@ -39,10 +49,10 @@ class Rates(NamedTuple):
             total += cached * (self.input if self.cached_input is None else self.cached_input)
         if kept:
             total += kept * (self.input if self.cache_write is None else self.cache_write)
-        return total / _MILLION
+        return rounded(total / _MILLION)
 
 
-Find = Callable[[str], Rates | None]
+Find = Callable[[str], Pricer | None]
 """The prices of a model by its name; None for one whose prices are not known."""
 
 
@@ -134,7 +144,8 @@ def stated(usage: object) -> Decimal | None:
     """The cost that a server's ``usage`` states; None if it states none. OpenRouter: cost; Perplexity: total_cost."""
     cost = usage.get("cost") if isinstance(usage, dict) else None
     cost = cost.get("total_cost") if isinstance(cost, dict) else cost
-    return read_amount(cost) if type(cost) in (int, float) else None
+    found = read_amount(cost) if type(cost) in (int, float) else None
+    return None if found is None else rounded(found)
 
 
 def total(*costs: Decimal | None) -> Decimal | None:
@@ -143,17 +154,21 @@ def total(*costs: Decimal | None) -> Decimal | None:
     return sum(known, Decimal(0)) if known else None
 
 
+def rounded(cost: Decimal) -> Decimal:
+    """A cost to the twelfth digit behind the point, as it is kept: what is read back adds up to the same sum."""
+    return cost.quantize(_SMALLEST, context=_WIDE)
+
+
 def number(cost: Decimal | None) -> float | int | None:
-    """A cost as JSON has it: exact to the twelfth digit behind the point."""
+    """A cost as JSON has it."""
     if cost is None:
         return None
-    rounded = round(cost, _DIGITS)
-    return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)
+    whole = cost.to_integral_value()
+    return int(whole) if whole == cost and whole <= _WHOLE else float(cost)
 
 
-def shown(cost: Decimal, currency: str) -> str:
-    """A cost for a reader: ``0.0123 USD``. At least two digits that say something."""
-    if cost >= 1:
-        return f"{cost:,.2f} {currency}"
-    digits = 2 if not cost else max(2, 1 - cost.adjusted())
-    return f"{cost:.{min(digits, _DIGITS)}f} {currency}"
+def shown(cost: Decimal, currency: str | None) -> str:
+    """A cost for a reader, ``0.0123 USD``: two digits behind the point, and more where these say too little."""
+    digits = 2 if cost >= 1 or not cost else min(_DIGITS, 2 - cost.adjusted())
+    whole, _, rest = f"{cost:,.{digits}f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')} {currency or ''}".rstrip()
