@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_chat_provider.core.answer.usage import read_usage, usage_in
-from airflow_chat_provider.core.cost.prices import Pricer, Rates, most_exact, stated
+from airflow_chat_provider.core.cost.prices import Pricer, Rates, billed, most_exact, stated
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.transport.aside import aside
 from airflow_chat_provider.transport.public_prices import PublicPrices, other_counts
@@ -72,7 +72,7 @@ class PriceList:
         said = stated(usage)
         if said is not None:
             return said
-        counts = read_usage(usage)
+        counts = billed(read_usage(usage))
         if not counts:
             return None
         names = _names(body, asked)

@@ -52,6 +52,18 @@ class Rates(NamedTuple):
         return rounded(total / _MILLION)
 
 
+def billed(counts: Counts) -> Counts:
+    """The counts as they are billed. xAI and Gemini leave reasoning out of the output, but not out of the total."""
+    read, written, total = (counts.get(name) for name in ("input_tokens", "output_tokens", "total_tokens"))
+    if type(read) is not int or type(written) is not int or type(total) is not int:
+        return counts
+    left = total - read - written
+    cached, kept = _count(counts, "cache_read_tokens"), _count(counts, "cache_write_tokens")
+    if left <= 0 or left in (cached, kept, cached + kept):  # the total may count what the input leaves out
+        return counts
+    return {**counts, "output_tokens": written + left}
+
+
 Find = Callable[[str], Pricer | None]
 """The prices of a model by its name; None for one whose prices are not known."""
 
@@ -76,7 +88,10 @@ def read_prices(value: object) -> dict[str, Rates]:
             raise ValueError(  # noqa: TRY004 - one kind of error for all that is wrong
                 f"must have an object of prices for {pattern[:64]!r}, like {{'input': '0.25', ...}}"
             )
-        found[pattern.strip()] = _rates(pattern.strip(), given)
+        name = pattern.strip()
+        if name in found:
+            raise ValueError(f"must have {name[:64]!r} once: it is there with blanks around it, too")
+        found[name] = _rates(name, given)
     return found
 
 
