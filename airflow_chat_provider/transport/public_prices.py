@@ -41,9 +41,15 @@ _OTHER_COUNTS = {
     "cache_write_1h_tokens": ("cache_creation", "ephemeral_1h_input_tokens"),
 }
 """Tokens with prices of their own, by the package's names, and where servers state them."""
+_DEARER = {
+    "input_audio_tokens": "input_audio_mtok",
+    "output_audio_tokens": "output_audio_mtok",
+    "output_image_tokens": "output_image_mtok",
+}
+"""These cost far more than text, so an answer with them has no cost where the package has no price of theirs."""
 _TIER = "service_tier"
 _USUAL_TIERS = ("default", "standard", "auto", "on_demand")
-_VERSION = r"(?:[-@:_.]?(?:\d{3,4}|\d{6}|\d{8}|\d{4}-\d\d-\d\d|latest))?(?:-?v\d+(?::\d+)?)?"
+_VERSION = r"(?:[-@:_.]?(?:\d{3,4}|\d{6}|\d{8}|\d{4}-\d\d-\d\d|latest))?(?:(?:-v\d+)?:\d+)?"
 """What may stand behind the name of a model: 2026-11-27, 20261127, 1127, 001, latest, v1:0."""
 
 log = logging.getLogger(__name__)
@@ -171,13 +177,14 @@ class _Public:
         if tier is not None and not any(variant.when == context for variant in self._model.price_variants or ()):
             return None  # nobody knows what this tier costs
         prices = self._model.get_prices(now, context)
-        if prices.input_mtok is None or prices.output_mtok is None:
+        needed = ("input_mtok", "output_mtok", *(name for count, name in _DEARER.items() if counts.get(count)))
+        if any(getattr(prices, name) is None for name in needed):
             return None
         own = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", *_OTHER_COUNTS)
         taken = {name: counts[name] for name in own if counts.get(name)}
         if thought := counts.get("reasoning_tokens"):
             taken["output_reasoning_tokens"] = thought
-        found = prices.calc_price(Usage(**taken, requests=1))["total_price"]
+        found = prices.calc_price(Usage(**taken))["total_price"]
         return rounded(found) if isinstance(found, Decimal) and found.is_finite() and found >= 0 else None
 
 
