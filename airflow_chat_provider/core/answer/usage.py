@@ -99,6 +99,7 @@ _PLACES = {
         "reasoning_tokens",  # Perplexity, Together
     ),
 }
+_PATHS = {name: tuple(tuple(place.split(".")) for place in places) for name, places in _PLACES.items()}
 _ANTHROPIC = ("cache_read_input_tokens", "cache_creation_input_tokens")
 KEYS = (
     "requests",
@@ -128,8 +129,8 @@ def read_usage(usage: JSON) -> dict[str, int]:
     if not isinstance(usage, dict):
         return {}
     found: dict[str, int] = {}
-    for name, places in _PLACES.items():
-        counts = [count for place in places if (count := _count(usage, place)) is not None]
+    for name, paths in _PATHS.items():
+        counts = [count for path in paths if (count := _count(usage, *path)) is not None]
         if counts:
             found[name] = next(filter(None, counts), 0)
     if "input_tokens" in found and not found.get("total_tokens") and "prompt_tokens" not in usage:
@@ -141,9 +142,9 @@ def read_usage(usage: JSON) -> dict[str, int]:
     return found
 
 
-def _count(usage: JSONObject, place: str) -> int | None:
+def _count(usage: JSONObject, *path: str) -> int | None:
     value: Any = usage
-    for name in place.split("."):
+    for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -155,7 +156,7 @@ def usage_in(body: JSON) -> JSON:
     if not isinstance(body, dict):
         return None
     usage, timings = body.get("usage"), body.get("timings")
-    if read_usage(usage) or not isinstance(timings, dict):
+    if not isinstance(timings, dict) or read_usage(usage):
         return usage
     read, cached, written = (_count(timings, name) for name in ("prompt_n", "cache_n", "predicted_n"))
     if read is None and written is None:
@@ -228,9 +229,8 @@ def with_attempt(earlier: tuple[Reply, ...], reply: Reply) -> tuple[Reply, ...]:
 
 def total_of(reply: Reply) -> tuple[dict[str, int], Decimal | None]:
     """What all attempts of a call took: the counts of ``read_usage``, and the cost as far as it is known."""
-    counts = read_usage(usage_in(reply.body))
     if not reply.earlier:
-        return counts, cost_of(reply)
+        return read_usage(usage_in(reply.body)), cost_of(reply)
     usage = Usage()
     usage.take_reply(reply)
     return {name: int(count) for name, count in usage.sums.items()}, usage.cost
