@@ -77,10 +77,12 @@ class PriceList:
             return None
         names = _names(body, asked)
         pricer = self._of_any(names)
-        if pricer is None:
+        if isinstance(pricer, Rates):
+            return pricer.cost(counts)
+        cost = None if pricer is None else pricer.cost({**counts, **other_counts(body)})
+        if cost is None and {"input_tokens", "output_tokens"} <= counts.keys():
             self._tell_unknown(names)
-            return None
-        return pricer.cost(counts if isinstance(pricer, Rates) else {**counts, **other_counts(body)})
+        return cost
 
     def _has_to_load(self, reply: Reply, asked: Any) -> bool:
         if self._public is None or not self._public.is_unread:
@@ -93,14 +95,17 @@ class PriceList:
 
     def _of_any(self, names: Names) -> Pricer | None:
         """The prices of the first of these models that has some. Public ones hold for none that has the user's own."""
-        if names not in self._found:
-            if len(self._found) >= _KNOWN:
-                self._found.clear()
-            found: Pricer | None = self._own(names)
-            if found is None and self._public is not None:
-                found = next(filter(None, map(self._public.find, names)), None)
-            self._found[names] = found
-        return self._found[names]
+        try:
+            return self._found[names]
+        except KeyError:
+            pass
+        found: Pricer | None = self._own(names)
+        if found is None and self._public is not None:
+            found = next(filter(None, map(self._public.find, names)), None)
+        if len(self._found) >= _KNOWN:  # threads may share this: what another one clears is looked up again
+            self._found.clear()
+        self._found[names] = found
+        return found
 
     def _own(self, names: Names) -> Rates | None:
         prices = self._settings.prices

@@ -249,7 +249,10 @@ def _is_installed() -> bool:
 
 def _is_public(base_url: str) -> bool:
     """Can this be a vendor's server? Not one on this machine, or in this network."""
-    host = urlsplit(base_url).hostname or ""
+    try:
+        host = urlsplit(base_url).hostname or ""
+    except ValueError:
+        return False
     try:
         ip_address(host)
     except ValueError:

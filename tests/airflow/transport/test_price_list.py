@@ -13,12 +13,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.answer.usage import with_attempt
 from airflow_chat_provider.core.connection.settings import Settings
 from airflow_chat_provider.core.cost.prices import Rates
 from airflow_chat_provider.transport import price_list, public_prices
 from airflow_chat_provider.transport.price_list import PriceList
+from tests.support.fuzzing import fuzz
+from tests.unit.answer.test_usage import BODIES
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 OPENAI = "https://api.openai.com/v1"
@@ -86,6 +91,13 @@ class TestOfTheConnection:
             found.cost(body(f"m{number}"))
         assert len(found._found) <= 1024
 
+    @fuzz(200)
+    @given(BODIES, st.sampled_from(["mine", None, "another"]))
+    def test_whatever_a_server_sends_nothing_is_raised(self, answer: Any, asked: Any) -> None:
+        found = prices(prices=MINE, base_url="http://localhost:8000/v1")
+        reply = found.priced(Reply(200, answer, earlier=with_attempt((), Reply(500, answer))), asked)
+        assert reply.cost is None or (reply.cost.is_finite() and reply.cost >= 0)
+
 
 class TestWhatIsNotKnown:
     def told(self, caplog: pytest.LogCaptureFixture, **settings: Any) -> list[tuple[str, str]]:
@@ -114,6 +126,7 @@ class TestWhatIsNotKnown:
     def test_an_answer_without_counts_is_not_a_model_without_a_price(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "airflow_chat_provider")
         assert prices(prices=MINE).cost(body("another", None)) is None
+        assert prices(prices=MINE, base_url="http://localhost/v1").cost(body("another", {"total_tokens": 5})) is None
         assert prices(prices=MINE).cost(body("mine", {"total_tokens": 5})) is None
         assert not caplog.records
 
@@ -301,6 +314,8 @@ with DAG("d", schedule=None):
     ChatCompletionBatchOperator(task_id="b", model="gpt-4o", prompt="Hi", input=[], output="/tmp/out")
 from airflow_chat_provider.core.connection.settings import settings_from
 from airflow_chat_provider.transport.price_list import PriceList
+from tests.support.fuzzing import fuzz
+from tests.unit.answer.test_usage import BODIES
 settings = settings_from("c", host="https://api.openai.com/v1", extra='{"prices": {"m": {"input": 1, "output": 1}}}')
 prices = PriceList(settings)
 assert prices.rates("m") is not None
