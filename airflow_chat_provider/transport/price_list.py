@@ -37,9 +37,10 @@ class PriceList:
         self._found: dict[Names, Pricer | None] = {}
         self._public = PublicPrices(settings.base_url) if settings.currency == "USD" else None
 
-    def rates(self, model: str) -> Pricer | None:
-        """The prices of a model; None if they are not known."""
-        return self._of_any((model,))
+    def rates(self, model: str) -> Rates | None:
+        """The prices of a model, for an estimate of what a request costs; None if they are not known."""
+        found = self._of_any((model,))
+        return None if found is None else found.rates
 
     def priced(self, reply: Reply, asked: Any = None) -> Reply:
         """The reply with what its attempts cost. ``asked``: the model of the request, for an answer that names none."""

@@ -143,7 +143,17 @@ class _Public:
     def __init__(self, model: Any, provider: Any) -> None:
         self._model = model
         self._provider = provider
-        self._levels: dict[int, tuple[tuple[int, Rates], ...] | None] = {}
+        self._levels: dict[int, tuple[tuple[int, Rates], ...]] = {}
+
+    @property
+    def rates(self) -> Rates | None:
+        """See ``Pricer``: those of a short input."""
+        try:
+            levels = _levels(self._model.get_prices(datetime.now(UTC)))
+            return levels[-1][1] if levels else None
+        except Exception as error:  # noqa: BLE001 - see find()
+            _warn(type(error).__name__)
+            return None
 
     def cost(self, counts: Counts) -> Decimal | None:
         """See ``Pricer``."""
@@ -163,9 +173,10 @@ class _Public:
             # The package keeps what it returns here, so no other prices can come to have the same id.
             key = id(prices)
             if key not in self._levels:
-                self._levels[key] = _levels(prices)
+                is_plain = all(getattr(prices, name, None) is None for name in _ALWAYS_COUNT)
+                self._levels[key] = _levels(prices) if is_plain else ()
             levels = self._levels[key]
-            if levels is not None:
+            if levels:
                 return next(rates for start, rates in levels if read > start).cost(counts)
         return self._by_package(counts, now)
 
@@ -188,13 +199,11 @@ class _Public:
         return rounded(found) if isinstance(found, Decimal) and found.is_finite() and found >= 0 else None
 
 
-def _levels(prices: Any) -> tuple[tuple[int, Rates], ...] | None:
-    """Rates by the length of the input that they begin above, the highest first; None where Rates cannot say it."""
-    if any(getattr(prices, name, None) is not None for name in _ALWAYS_COUNT):
-        return None
+def _levels(prices: Any) -> tuple[tuple[int, Rates], ...]:
+    """Rates by the length of the input that they begin above, the highest first; empty if there are none."""
     given = {kind: price for kind, name in _PRICES.items() if (price := getattr(prices, name)) is not None}
     if not {"input", "output"} <= given.keys():
-        return None
+        return ()
     starts = {-1, *(tier.start for price in given.values() for tier in getattr(price, "tiers", ()))}
     return tuple(
         (start, Rates(**{kind: _above(price, start) for kind, price in given.items()}))

@@ -23,7 +23,11 @@ KINDS = ("input", "cached_input", "cache_write", "output")
 
 
 class Pricer(Protocol):
-    """Knows the prices of one model."""
+    """Knows the prices of one model, which may depend on more than Rates can say: the day, or the input's length."""
+
+    @property
+    def rates(self) -> Rates | None:
+        """What a request without anything special costs, for an estimate; None if nobody knows."""
 
     def cost(self, counts: Counts) -> Decimal | None:
         """What an answer with these counts costs; None if it has no count of its input or its output."""
@@ -36,6 +40,11 @@ class Rates(NamedTuple):
     output: Decimal
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """See ``Pricer``."""
+        return self
 
     def cost(self, counts: Counts) -> Decimal | None:
         """See ``Pricer``."""
@@ -64,7 +73,7 @@ def billed(counts: Counts) -> Counts:
     return {**counts, "output_tokens": written + left}
 
 
-Find = Callable[[str], Pricer | None]
+Find = Callable[[str], Rates | None]
 """The prices of a model by its name; None for one whose prices are not known."""
 
 

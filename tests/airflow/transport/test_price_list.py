@@ -203,22 +203,27 @@ class TestPublicPrices:
         self, base_url: str, model: str, known: bool
     ) -> None:
         assert (prices(base_url=base_url).rates(model) is not None) is known
+        assert (prices(base_url=base_url).cost(body(model)) is not None) is known
 
     def test_a_long_input_has_the_price_of_its_length(self) -> None:
-        found = prices(base_url="https://generativelanguage.googleapis.com/v1beta/openai").rates("gemini-2.5-pro")
-        assert found is not None
-        short = found.cost({"input_tokens": 200_000, "output_tokens": 1000})
-        long = found.cost({"input_tokens": 200_001, "output_tokens": 1000})
+        found = prices(base_url="https://generativelanguage.googleapis.com/v1beta/openai")
+        short, long = (
+            found.cost(body("gemini-2.5-pro", {"prompt_tokens": count, "completion_tokens": 1000}))
+            for count in (200_000, 200_001)
+        )
         assert (short, long) == (Decimal("0.26"), Decimal("0.5150025"))
+        rates = found.rates("gemini-2.5-pro")
+        assert rates is not None
+        assert (rates.input, rates.output) == (Decimal("1.25"), Decimal(10))
 
     @pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.4-mini", "gpt-4o-mini", "o3-mini", "gpt-4.1-nano"])
     @pytest.mark.parametrize("length", [0, 1, 999, 200_000, 200_001, 300_000])
     def test_they_are_what_the_package_itself_computes(self, genai: Any, model: str, length: int) -> None:
         counts = {"input_tokens": length, "output_tokens": 77, "cache_read_tokens": length // 3}
         there = genai.calc_price(genai.Usage(**counts), model, provider_api_url=OPENAI)
-        found = prices(base_url=OPENAI).rates(model)
-        assert found is not None
-        assert found.cost(counts) == there.total_price
+        cached = {"cached_tokens": length // 3}
+        usage = {"prompt_tokens": length, "completion_tokens": 77, "prompt_tokens_details": cached}
+        assert prices(base_url=OPENAI).cost(body(model, usage)) == there.total_price
 
     def test_tokens_with_prices_of_their_own_have_them(self, genai: Any) -> None:
         usage = {**USAGE, "prompt_tokens_details": {"audio_tokens": 600}}
