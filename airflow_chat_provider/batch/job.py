@@ -81,18 +81,13 @@ class Job:
         finally:
             store.close()
 
-    def _claim(self) -> str:
-        """Make the output this batch's, unless it already is; returns the batch's id.
+    def continued(self) -> dict[str, Any] | None:
+        """What the output says of this batch, if an earlier run began it. Nothing is written.
 
         Results of another input or request must not mix with this batch's: their digests tell the batches apart.
+        Raises InvalidRequest where the output is somebody else's, or holds such results, unless they are to be deleted.
         """
-        engine, store = self.engine, self.engine.store
-        wanted = [] if engine.wanted.schema is None else [engine.wanted.schema.schema]
-        fingerprint = {
-            "input": self.survey.digest,
-            "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
-            "output": _digest([engine.shape, self.shard]),
-        }
+        store, fingerprint = self.engine.store, self._fingerprint()
         found = identity_in(store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
@@ -103,10 +98,25 @@ class Job:
                 path="output",
                 keyword="fingerprint",
             )
+        return None if changed else found
+
+    def _fingerprint(self) -> dict[str, str]:
+        engine = self.engine
+        wanted = [] if engine.wanted.schema is None else [engine.wanted.schema.schema]
+        return {
+            "input": self.survey.digest,
+            "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
+            "output": _digest([engine.shape, self.shard]),
+        }
+
+    def _claim(self) -> str:
+        """Make the output this batch's, unless it already is; returns the batch's id."""
+        engine, store = self.engine, self.engine.store
+        found = self.continued()
         store.claim()
-        if found is None or changed:
+        if found is None:
             store.clear()
-            batch_id, rows = uuid.uuid4().hex, engine.tally.total
+            batch_id, rows, fingerprint = uuid.uuid4().hex, engine.tally.total, self._fingerprint()
             found = {"kept_for": KEPT_FOR, "version": 1, "id": batch_id, "rows": rows, "fingerprint": fingerprint}
             store.put(IDENTITY, json.dumps(found).encode())
         store.spill.batch = found["id"]
