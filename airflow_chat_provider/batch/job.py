@@ -8,6 +8,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,7 @@ from airflow_chat_provider.batch.output.store import (
 )
 from airflow_chat_provider.batch.output.tally import NAMES
 from airflow_chat_provider.batch.reuse import kept_as
+from airflow_chat_provider.core.cost.prices import shown
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.spelling import plural
 
@@ -63,7 +65,7 @@ class Job:
             engine.look_back()
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
-            spent, stopped = engine.tally.tokens, None
+            spent, stopped = (engine.tally.tokens, engine.tally.cost), None
             show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
@@ -141,9 +143,11 @@ class Job:
             log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
-    def _log_end(self, manifest: dict[str, Any], spent: int) -> None:
-        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs."""
-        tally = self.engine.tally
+    def _log_end(self, manifest: dict[str, Any], spent: tuple[int, Decimal | None]) -> None:
+        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs, and their cost."""
+        tally, (tokens, cost) = self.engine.tally, spent
+        before = "" if cost is None else f" and {shown(cost, tally.currency)}"
+        known = tally.cost is not None and tally.cost != cost
         counts = [
             plural(manifest["total"], "row"),
             f"{manifest['succeeded'] - tally.earlier - tally.given_now.total():,} answered",
@@ -151,8 +155,9 @@ class Job:
             f"{sum(manifest['failed'].values()):,} failed",
             f"{tally.earlier:,} kept from earlier tries" if tally.earlier else "",
             f"{manifest['missing']:,} missing" if manifest["missing"] else "",
-            plural(tally.tokens - spent, "token"),
-            f"{spent:,} in earlier runs" if spent else "",
+            plural(tally.tokens - tokens, "token"),
+            shown((tally.cost or Decimal(0)) - (cost or Decimal(0)), tally.currency) if known else "",
+            f"{tokens:,}{before} in earlier runs" if tokens or before else "",
             f"{manifest['seconds']:.1f} s",
         ]
         how = "stopped early" if manifest["missing"] else "ended"
