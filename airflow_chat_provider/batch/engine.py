@@ -15,12 +15,13 @@ from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.lines import DIGEST, SAME_AS
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Gate, Stopped
+from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.batch.reuse import Answer
 from airflow_chat_provider.batch.twins import PutOff, Shared
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending
-from airflow_chat_provider.core.errors import ChatCompletionError, kind_of
+from airflow_chat_provider.core.errors import BudgetExceeded, ChatCompletionError, kind_of
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.session import AsyncSession
 
@@ -99,7 +100,8 @@ class Engine:
         self._batch_id = batch_id
         self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
         session = AsyncSession(self.settings)
-        self._caller = Caller(session, self._gate, self.settings)
+        purse = Purse.of(self.settings, session.prices, self.tally.usage)
+        self._caller = Caller(session, self._gate, self.settings, purse)
         reporters = [asyncio.create_task(self._report())]
         if show is not None:
             reporters.append(asyncio.create_task(_every(_RENEWED, show)))
@@ -113,6 +115,8 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*reporters, return_exceptions=True)
             await self._flush()
+            if purse is not None and isinstance(self.error, BudgetExceeded):
+                self.error = purse.error(self.tally.how_far) or self.error  # calls under way have ended since
             self._caller.flush_metrics()
             await session.aclose()
 
