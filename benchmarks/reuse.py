@@ -104,7 +104,8 @@ def main():
             "reuse.py", "--sample", str(own), *options, env=environment(folder, server), patience=_PATIENCE
         )
     print(f"{given.rows:,} rows, {changed:,} of them changed{' at the end' if given.at_end else ''}")
-    print(f"first request after {found['first']:.1f} s")
+    print(f"first request after {found['first']:.1f} s", end="")
+    print(f", with {found['cpu_s']:.1f} s of CPU" if given.until_first else "")
     if not given.until_first:
         print(f"all done after {found['seconds']:.1f} s: {given.rows / found['seconds']:,.0f} rows/s")
         print(f"{found['cpu_ms'] * 1e3:,.0f} us of CPU per row")

@@ -68,6 +68,11 @@ def test_only_what_changed_is_asked_for(batch: Batch, ran: Batch) -> None:
     assert (manifest["usage"]["requests"], manifest["usage"]["total_tokens"]) == (1, 11)
 
 
+def test_what_is_reused_does_not_count_against_limits(batch: Batch, ran: Batch) -> None:
+    batch.texts(3)
+    assert batch.run(reuse=str(ran.output), max_total_tokens=1)["reused"] == 3
+
+
 def test_without_the_argument_each_row_is_asked_for(batch: Batch, ran: Batch) -> None:
     batch.texts(3)
     assert batch.run()["reused"] == 0
