@@ -1,7 +1,7 @@
 """A table classified by tomorrow for half the price: the vendor's batch API, then single calls for what it left over.
 
-Needs a server that has a batch API, such as OpenAI's. Both tasks write to one folder: the second asks only for rows that
-have no answer there, and if all have one, it asks for nothing.
+It needs a server that has a batch API, such as OpenAI's. Both tasks write to one folder: the second asks only for rows
+that have no answer there, and for nothing if all have one.
 """
 
 import tempfile
