@@ -64,7 +64,7 @@ _OF_SERVERS = """
 """
 _OF_BATCHES = """
     input output shard max_concurrency requests_per_minute tokens_per_minute max_failures response_key id_key
-    keep_row on_changed file_mode part_rows part_seconds
+    keep_row on_changed file_mode part_rows part_seconds reuse deduplicate via completion_window cancel_on_kill
 """
 # What operators that wait, or speak HTTP, are told: nothing here corresponds to it.
 _OF_OTHERS = """

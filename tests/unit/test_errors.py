@@ -15,7 +15,16 @@ from airflow_chat_provider.core.errors import ChatCompletionError, InvalidReques
 
 CLASSES = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ChatCompletionError)]
 COMMON = {"status": 429, "code": "rate_limit", "request_id": "req_1", "retry_after": 2.5, "body": {"error": ["x"]}}
-VALUES = {**COMMON, "path": "$.n", "keyword": "type", "field": "host", "sent": True, "final": True, "broken": True}
+VALUES = {
+    **COMMON,
+    "path": "$.n",
+    "keyword": "type",
+    "field": "host",
+    "sent": True,
+    "final": True,
+    "broken": True,
+    "limit": "max_cost",
+}
 
 
 def full(cls: type[ChatCompletionError]) -> ChatCompletionError:
@@ -74,8 +83,8 @@ def test_each_error_can_be_caught_by_its_bases(name: str, parents: tuple[type, .
     assert all(issubclass(getattr(errors, name), parent) for parent in parents)
 
 
-def test_only_invalid_requests_and_connections_are_final_by_default() -> None:
-    assert {cls.__name__ for cls in CLASSES if cls.final} == {"InvalidRequest", "InvalidConnection"}
+def test_only_what_was_not_sent_for_a_reason_of_ours_is_final_by_default() -> None:
+    assert {cls.__name__ for cls in CLASSES if cls.final} == {"InvalidRequest", "InvalidConnection", "BudgetExceeded"}
     assert StatusError("x", final=True).final
     assert not StatusError("x").final
 

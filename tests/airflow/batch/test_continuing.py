@@ -221,6 +221,7 @@ class TestManifest:
                 "request_id": None,
                 "errors": {},
                 "rejected": [],
+                "currency": None,
             },
             "seconds": 0,
             "rows_per_second": 0,

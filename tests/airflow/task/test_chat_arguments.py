@@ -28,7 +28,7 @@ def test_every_field_is_read_from_an_attribute_of_the_operator(field):
 def test_an_argument_that_an_operator_lacks_has_its_default():
     task = ChatCompletionBatchOperator(task_id="ask", prompt="Hi", input=[], output="/tmp/out", result_format="text")
     arguments = ChatArguments.from_task(task)
-    assert (arguments.result_format, arguments.check_status, arguments.deferrable) == ("text", True, False)
+    assert (arguments.result_format, arguments.check_status, arguments.on_uncertain) == ("text", True, "fail")
 
 
 def test_the_dag_is_known_where_there_is_one():
