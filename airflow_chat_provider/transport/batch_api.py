@@ -38,6 +38,7 @@ _ENDING = frozenset({"cancelling", "canceling"})
 _LIMITS = frozenset({"token_limit_exceeded", "enqueued_token_limit_exceeded", "batch_limit_exceeded"})
 _PIECE = 1 << 18  # bytes of a file that are sent at a time
 _SLOWEST = 50_000  # bytes per second at which a file may travel
+_TIMEOUT = 120.0  # seconds for an answer, at most
 _PAGE, _PAGES = 100, 200  # batches on a page of the list, and pages that are looked through
 _NO_SUCH_PAGE = (404, 405, 501)
 _LONGEST = 500  # characters of what a server says is wrong with a file
@@ -284,7 +285,7 @@ class BatchApi:
         body: AsyncIterator[bytes] | None = None,
         size: int = 0,
     ) -> Reply:
-        send = Send(self._settings.timeout + size / _SLOWEST, number, content)
+        send = Send(min(self._settings.timeout, _TIMEOUT) + size / _SLOWEST, number, content)
         live = await self._client.open(send, dict(headers or {}), method=method, path=path, body=body)
         return self._judged(live if isinstance(live, TransportError) else await live.drain())
 
