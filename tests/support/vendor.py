@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG
-
 from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.testing import BatchServer
@@ -71,3 +69,8 @@ class VendorBatch(Batch):
         """The custom ids of all requests in all batches that were started, sorted."""
         lines = (json.loads(line) for batch in self.vendor.batches for line in batch.input.lines)
         return sorted(line["custom_id"] for line in lines)
+
+
+def spent(manifest: dict[str, Any]) -> int:
+    """The tokens that a batch says that it took."""
+    return int(manifest["usage"]["total_tokens"] or 0)

@@ -1,7 +1,5 @@
 """Rows that go through a vendor's batch API."""
 
-import json
-
 from airflow_chat_provider.batch.vendor import cutting
 
 
