@@ -182,6 +182,20 @@ def test_bulk_batch_api_asks_singly_for_what_the_batch_api_has_left(run, batch_a
     assert finished.xcoms("count")["return_value"] == {"positive": 8}
 
 
+def test_limits_asks_for_a_city_and_then_for_each(run, obliging_chat, tmp_path):
+    finished = run("limits", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcoms("describe")["return_value"]["succeeded"] == 8
+
+
+def test_limits_stops_a_batch_that_is_over_its_limit_and_keeps_what_came(run, obliging_chat, tmp_path):
+    finished = run("limits", {"output": str(tmp_path), "batch_tokens": 100})
+    assert finished.states() == {"pick": "success", "describe": "failed"}
+    assert 1 < len(obliging_chat.requests) < 9
+    (results,) = tmp_path.glob("*/cities/results.jsonl")
+    assert len(results.read_text("utf-8").splitlines()) == len(obliging_chat.requests) - 1
+
+
 def test_the_page_of_examples_has_each_of_them_once(project):
     page = (project / "docs" / "examples.md").read_text("utf-8")
     named = re.findall(r"^\| `(\w+\.py)` \| ", page, re.MULTILINE)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_chat_provider.testing import replies
+from airflow_chat_provider.testing import BatchEnd, replies
 
 SCHEMA = {
     "type": "object",
