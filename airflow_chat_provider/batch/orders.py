@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.batch.output.store import IDENTITY
+from airflow_chat_provider.core.cost.budget import Amount
+from airflow_chat_provider.core.cost.prices import read_amount
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.spelling import plural
 
@@ -69,6 +72,16 @@ class Order:
         else:
             self.rows.append([index, index])
         self.requests += 1
+
+    def expect(self, more: Amount) -> None:
+        """Add to what its requests are sure to take."""
+        coming = self.coming.plus(more)
+        self.tokens, self.cost = coming.tokens, str(coming.cost) if coming.cost else None
+
+    @property
+    def coming(self) -> Amount:
+        """What its requests are sure to take, where there are limits."""
+        return Amount(self.tokens, read_amount(self.cost) or Decimal(0))
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the file; of a fetched one, not its rows."""
