@@ -156,7 +156,7 @@ class Work:
                     file = None
                 file = file or RequestFile(self.orders.new())
                 file.add(row.index, line)
-                file.order.expect(coming)
+                file.order.expect(*coming)
             if file is not None:
                 await self._upload(file)
         finally:
@@ -166,8 +166,8 @@ class Work:
         self.orders.plan["planned"] = True
         self.orders.save()
 
-    async def _take(self, row: Row) -> tuple[bytes, Amount] | None:
-        """The row's line in a file of requests, and what it is sure to take.
+    async def _take(self, row: Row) -> tuple[bytes, tuple[Amount, Amount]] | None:
+        """The row's line in a file of requests, and what it is sure, and what it is likely, to take.
 
         None where it is not to be sent: it has failed, has its answer already, or waits for that of an equal request.
         """
@@ -223,15 +223,17 @@ class Work:
         finally:
             feed.close()
 
-    def _coming(self, request: dict[str, Any], call: Call) -> Amount:
-        """What a request is sure to take. Raises Hopeless if the cost is limited, and its price is not known."""
+    def _coming(self, request: dict[str, Any], call: Call) -> tuple[Amount, Amount]:
+        """What a request is sure, and likely, to take. Raises Hopeless if its price has to be known, and is not."""
         if self._purse is None:
-            return NOTHING
+            return NOTHING, NOTHING
         try:
-            sure = self._purse.coming(request, call.attached).sure
+            sure, unlimited = self._purse.coming(request, call.attached)
         except ChatCompletionError as error:
             raise Hopeless(error) from None
-        return sure._replace(cost=sure.cost * (1 - self.engine.settings.batch_discount))
+        share = 1 - self.engine.settings.batch_discount
+        likely = sure if unlimited is None else unlimited
+        return sure._replace(cost=sure.cost * share), likely._replace(cost=likely.cost * share)
 
     async def _upload(self, file: RequestFile) -> None:
         order = file.order
@@ -277,7 +279,7 @@ class Work:
         if not limits.are_set:
             return True
         budget = Budget(limits, Amount(int(usage.sums.get("total_tokens", 0)), usage.cost or Decimal(0)))
-        coming = order.coming
+        coming = order.sure
         try:
             budget.check(coming)  # without those under way, which may take less than is guessed
         except BudgetExceeded as error:
@@ -285,13 +287,21 @@ class Work:
             self._fail(BudgetExceeded(f"{error.message}. The batch has stopped: {how_far}", limit=error.limit))
             return False
         for other in self.orders.under_way:
-            budget.reserved = budget.reserved.plus(other.coming)
+            budget.reserved = budget.reserved.plus(self._likely(other, budget.spent))
         try:
             budget.check(coming)
         except BudgetExceeded as error:
             log.info("Order %d waits until others have ended: %s", order.number, error.message)
             return False
         return True
+
+    def _likely(self, order: Order, spent: Amount) -> Amount:
+        """What an order under way is likely to take: as much for each request as those before, if there are any."""
+        answers = self.engine.tally.usage.calls.requests
+        if not answers:
+            return order.unlimited
+        tokens, cost = spent.tokens * order.requests // answers, spent.cost * order.requests / answers
+        return Amount(max(order.sure.tokens, tokens), max(order.sure.cost, cost))
 
     async def _tries_to_start(self, order: Order) -> VendorBatch | ChatCompletionError:
         """The batch that was started, or why there is none. One whose answer is lost is looked up before the next."""
