@@ -24,13 +24,15 @@ from airflow_chat_provider.transport import server_memory
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.batch.vendor.work import Terms
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
 
-def make_job(task: Any, template: RequestTemplate) -> Job:
+def make_job(task: Any, template: RequestTemplate, terms: Terms | None = None) -> Job:
     """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
 
-    The model is the upstream task's or the connection's, for requests that name none.
+    The model is the upstream task's or the connection's, for requests that name none. ``terms`` are those of a job
+    that goes through the batch API.
     """
     chat = ChatArguments.from_task(task)
     upstream = Upstream(chat.configuration or {})
@@ -65,6 +67,11 @@ def make_job(task: Any, template: RequestTemplate) -> Job:
         tokens_per_minute=checks.optional_number("tokens_per_minute", task.tokens_per_minute),
         max_failures=checks.most_failures(task.max_failures, len(rows)),
     )
+    if terms is not None:
+        from airflow_chat_provider.batch.vendor.job import Stretch, VendorJob
+
+        vendor = terms, Stretch()
+        return VendorJob(source, survey, engine, task.shard, task.on_changed, task.max_failures, *vendor)
     return Job(source, survey, engine, task.shard, task.on_changed, task.max_failures)
 
 

@@ -63,8 +63,13 @@ class Shape(NamedTuple):
                 line["incomplete"] = reason
         return encode_line({**line, **_priced(took), **_counted(took.calls, _ONE)}), reason
 
-    def failure(self, row: Row, error: ChatCompletionError, asked: int, took: Spending) -> bytes:
-        """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took."""
+    def failure(
+        self, row: Row, error: ChatCompletionError, asked: int, took: Spending, batch: str | None = None
+    ) -> bytes:
+        """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took.
+
+        ``batch``: the vendor's id of the batch that the last of them was in, if it was in one.
+        """
         line, code = self._head(row), error.code
         failure = {
             "class": type(error).__name__,
@@ -81,6 +86,8 @@ class Shape(NamedTuple):
                 line["body"] = error.body
         if took.usage:
             line["usage"] = took.usage
+        if batch is not None:
+            line["batch"] = batch
         counted = _counted(took.calls, Calls(attempts=asked))
         return encode_line({**line, **_priced(took), **counted, "asked": asked})
 
@@ -159,7 +166,7 @@ def _dump(line: Any) -> bytes:
 class Recorded:
     """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer.
 
-    ``failure``: the kind and the message of a failed row's error, if the line has them.
+    ``failure``: the kind and the message of a failed row's error, if the line has them. ``batch``: see ``failure()``.
     """
 
     index: int
@@ -169,6 +176,7 @@ class Recorded:
     failed: bool
     asked: int
     failure: tuple[str, str] | None = None
+    batch: str | None = None
 
 
 class Foreign(Exception):
@@ -222,6 +230,7 @@ def read_line(line: bytes) -> Recorded | None:
         failed,
         asked,
         _failure(value.get("failure" if is_request_line else "error")) if failed else None,
+        batch if failed and isinstance(batch := value.get("batch"), str) else None,
     )
 
 
