@@ -22,7 +22,7 @@ from airflow_chat_provider.core.answer.usage import Spending, usage_in
 from airflow_chat_provider.core.call.exchange import judge, next_delay, with_server_words
 from airflow_chat_provider.core.call.steps import Call, Response
 from airflow_chat_provider.core.cost.prices import stated
-from airflow_chat_provider.core.errors import ChatCompletionError, ProtocolError, TransportError, kind_of
+from airflow_chat_provider.core.errors import ChatCompletionError, ProtocolError, StatusError, TransportError, kind_of
 from airflow_chat_provider.core.json_text.nesting import loads
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.core.spelling import plural
@@ -104,8 +104,10 @@ class Answers:
         begin, broken = file.tell(), None
         try:
             await self._api.download(file_id, file)
-        except TransportError as error:
-            broken = _broken(file_id, error.message)
+        except (TransportError, StatusError) as error:
+            if error.final:
+                raise
+            broken = _broken(file_id, error.why or error.message)
         if file.seek(0, 2) > begin and not _ends_line(file):
             file.write(b"\n")
         return broken
@@ -114,20 +116,17 @@ class Answers:
         """Log what is wrong with the vendor's files, in one line for each kind of fault."""
         name = f"Batch {batch.id}"
         if places.strange:
-            log.warning(
-                "%s: %s with an id that is none of its rows': passed over", name, plural(places.strange, "line")
-            )
+            lines = plural(places.strange, "line")
+            log.warning("%s: %s with an id that none of its rows has: passed over", name, lines)
         if places.twice:
-            log.warning(
-                "%s: %s for a row that has one already: the first one counts", name, plural(places.twice, "line")
-            )
+            lines = plural(places.twice, "line")
+            log.warning("%s: %s for a row that has one already: the first one counts", name, lines)
         if places.damaged:
             log.warning("%s: %s that cannot be read: passed over", name, plural(places.damaged, "line"))
         lost = order.requests - len(places.offsets)
         if lost > 0:
-            log.warning(
-                "%s (%s): %s without an answer: the next try asks again", name, batch.status, plural(lost, "row")
-            )
+            rows = plural(lost, "row")
+            log.warning("%s (%s): %s without an answer: the next try asks again", name, batch.status, rows)
 
     async def _write(self, file: IO[bytes], offsets: dict[int, int], batch: VendorBatch, *, counted: bool) -> None:
         history, store = self._engine.history, self._engine.store
@@ -178,9 +177,8 @@ class Answers:
     ) -> tuple[str, bytes, Callable[[], None]] | None:
         """The same for a row that failed, in this batch or (None) before it was in any."""
         engine, index = self._engine, row.index
-        known = (
-            batch_id is not None and engine.history.batches.get(index) == batch_id
-        )  # from a fetch that did not come to its end
+        # The line is there already, if it is from a fetch that did not come to its end.
+        known = batch_id is not None and engine.history.batches.get(index) == batch_id
         count = engine.tally.failure(error, Spending() if known else spent.took) if counted else None
         if counted:
             engine.reasons.note(error, row.place)
@@ -237,9 +235,7 @@ class Answers:
 
 
 def _broken(file_id: str, why: str) -> ProtocolError:
-    error = ProtocolError(
-        f"Run the task again: file {file_id} of the batch API could not be fetched to its end ({why})"
-    )
+    error = ProtocolError(f"Run the task again: file {file_id} of the batch API breaks off ({why})")
     error.broken, error.why = True, why
     return error
 
