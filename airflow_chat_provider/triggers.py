@@ -10,6 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.steps import Send, Sleep
+from airflow_chat_provider.core.cost.budget import Budget
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.entry import KEY, VERSION, Conversation, Ending, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
@@ -90,6 +92,7 @@ class ChatCompletionTrigger(BaseTrigger):
         self.version = version
         self.owner = uuid.uuid4().hex
         self._under_way = False
+        self._budget: Budget | None = None
         self._limit: asyncio.Timeout | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -173,6 +176,7 @@ class ChatCompletionTrigger(BaseTrigger):
             deferred.conn_id, partial(aread_settings, ChatCompletionHook, deferred.conn_id)
         )
         session = AsyncSession(limited(known, deferred.limits, self.log), self.log)
+        self._budget = self.journal.entry.budget
         try:
             with under(self.traceparent):
                 await adrive(
@@ -199,6 +203,7 @@ class ChatCompletionTrigger(BaseTrigger):
             note=partial(self._note, talk.key, entry.elapsed),
             guard=self.journal.acheck,
             attachments=talk.attachments,
+            purse=self._budget,
         )
         reply, dumped = await asafe_dump(reply)
         if not await self._keep(reply, dumped):
@@ -210,7 +215,7 @@ class ChatCompletionTrigger(BaseTrigger):
     async def _wait(self, entry: Entry, longest: float) -> None:
         """Go on with a wait that another triggerer began, for ``longest`` seconds: the clock may have been set back."""
         await self.journal.acheck()
-        await self.journal.awrite(entry.waiting(self.owner, entry.elapsed, entry.until))
+        await self._write(entry.waiting(self.owner, entry.elapsed, entry.until))
         self.journal.doubt()
         left = max(0.0, min(entry.until - time.time(), longest))
         self.log.info(
@@ -229,11 +234,17 @@ class ChatCompletionTrigger(BaseTrigger):
         await self.journal.acheck()
         entry = self.journal.entry
         if isinstance(step, Sleep):
-            await self.journal.awrite(entry.waiting(self.owner, elapsed + step.seconds, time.time() + step.seconds))
+            await self._write(entry.waiting(self.owner, elapsed + step.seconds, time.time() + step.seconds))
             self.journal.doubt()
         elif (entry.state, entry.owner, entry.attempt) != ("sent", self.owner, step.attempt):
-            await self.journal.awrite(entry.sent(self.owner, key, step.attempt, elapsed))
+            await self._write(entry.sent(self.owner, key, step.attempt, elapsed))
         self._under_way = isinstance(step, Send)
+
+    async def _write(self, entry: Entry) -> None:
+        """Write an entry, with what is spent of the task's limits."""
+        if self._budget is not None:
+            entry = replace(entry, spent=self._budget.committed.to_dict())
+        await self.journal.awrite(entry)
 
     async def _keep(self, reply: Reply, dumped: str) -> bool:
         """Store a reply; did Airflow take it? Raises Overtaken."""
@@ -254,7 +265,7 @@ class ChatCompletionTrigger(BaseTrigger):
         for pause in (*_PATIENCE, None):
             try:
                 await self.journal.acheck()
-                await self.journal.awrite(done)
+                await self._write(done)
             except Overtaken:
                 if reply.status is not None:
                     self.log.warning(

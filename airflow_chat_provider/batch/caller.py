@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.input import row_error
+from airflow_chat_provider.batch.pace import Stopped
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
 from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.call.exchange import concerns_all, exchange, next_delay
 from airflow_chat_provider.core.call.steps import Begun
-from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, RateLimited, TransportError
+from airflow_chat_provider.core.errors import (
+    BudgetExceeded,
+    ChatCompletionError,
+    InvalidRequest,
+    RateLimited,
+    TransportError,
+)
 from airflow_chat_provider.transport.metrics import Sums
 from airflow_chat_provider.transport.observer import watched
 from airflow_chat_provider.transport.server_memory import note_refusal
@@ -22,6 +29,7 @@ from airflow_chat_provider.transport.session import call_headers
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.batch.pace import Gate
+    from airflow_chat_provider.batch.purse import Coming, Purse
     from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.transport.observer import Watch
@@ -82,9 +90,10 @@ class Spent:
 class Caller:
     """Makes the calls of all workers. A rate limit, an overload or a lost connection delays the batch, not a row."""
 
-    def __init__(self, session: AsyncSession, gate: Gate, settings: Settings) -> None:
+    def __init__(self, session: AsyncSession, gate: Gate, settings: Settings, purse: Purse | None = None) -> None:
         self._session = session
         self._gate = gate
+        self._purse = purse
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._sums = Sums(settings.conn_id)
@@ -112,8 +121,9 @@ class Caller:
     ) -> Reply:
         attempt, elapsed, attempts = 1, 0.0, 0
         headers = call_headers(request, idempotency_key)
+        coming = None if self._purse is None else self._purse.coming(request, call.attached)
         while True:
-            reply, held_up = await self._attempt(call, headers, Begun(attempt, elapsed), spent, watch)
+            reply, held_up = await self._paid(coming, call, headers, Begun(attempt, elapsed), spent, watch)
             attempts, error = attempts + 1, reply.error
             if error is None:
                 return reply
@@ -131,6 +141,26 @@ class Caller:
             self._gate.log.failed(error)
             await self._gate.sleep(delay)
             attempt, elapsed = attempt + 1, elapsed + delay
+
+    async def _paid(
+        self, coming: Coming | None, call: Call, headers: dict[str, str], begun: Begun, spent: Spent, watch: Watch
+    ) -> tuple[Reply, bool]:
+        """``_attempt``, if the batch may spend what is ``coming``. Raises Hopeless if not, and Stopped."""
+        purse = self._purse
+        if purse is None or coming is None:
+            return await self._attempt(call, headers, begun, spent, watch)
+        try:
+            reserved = await purse.reserve(coming, stopped=lambda: self._gate.stopped)
+        except BudgetExceeded as error:
+            raise Hopeless(error) from None
+        if reserved is None:
+            raise Stopped
+        reply = None
+        try:
+            reply, held_up = await self._attempt(call, headers, begun, spent, watch)
+        finally:
+            purse.settle(reserved, coming, reply)
+        return reply, held_up
 
     async def _attempt(
         self, call: Call, headers: dict[str, str], begun: Begun, spent: Spent, watch: Watch

@@ -14,10 +14,11 @@ from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Gate, Stopped
+from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.reasons import Reasons
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending
-from airflow_chat_provider.core.errors import ChatCompletionError, kind_of
+from airflow_chat_provider.core.errors import BudgetExceeded, ChatCompletionError, kind_of
 from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.session import AsyncSession
 
@@ -70,7 +71,8 @@ class Engine:
         self._batch_id = batch_id
         self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
         session, feed = AsyncSession(self.settings), Feed(rows)
-        self._caller = Caller(session, self._gate, self.settings)
+        purse = Purse.of(self.settings, session.prices, self.tally.usage)
+        self._caller = Caller(session, self._gate, self.settings, purse)
         left = self.tally.total - self.tally.came.succeeded
         workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
         reporters = [asyncio.create_task(self._report())]
@@ -84,6 +86,8 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*reporters, *workers, return_exceptions=True)
             await self._flush()
+            if purse is not None and isinstance(self.error, BudgetExceeded):
+                self.error = purse.error(self.tally.how_far) or self.error  # calls under way have ended since
             self._caller.flush_metrics()
             await session.aclose()
             feed.close()

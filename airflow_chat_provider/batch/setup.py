@@ -18,9 +18,11 @@ from airflow_chat_provider.batch.output.tally import Tally
 from airflow_chat_provider.batch.requests import Requests
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ChatArguments
+from airflow_chat_provider.task.limits import priced
 from airflow_chat_provider.task.lineage import named_model
 from airflow_chat_provider.task.xcoms import Upstream
 from airflow_chat_provider.transport import server_memory
+from airflow_chat_provider.transport.price_list import PriceList
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
@@ -39,6 +41,9 @@ def make_job(task: Any, template: RequestTemplate, terms: Terms | None = None) -
     connection = upstream.hook(chat).settings
     schema = load_schema(named_schema := upstream.schema(chat, connection))
     settings = connection._replace(model=upstream.values.get("model") or connection.model)
+    settings = settings.override(max_total_tokens=chat.max_total_tokens, max_cost=chat.max_cost)
+    if settings.max_cost is not None and (model := named_model(task) or settings.model) is not None:
+        priced(model, PriceList(settings), settings.conn_id)  # rows with models of their own have errors of their own
     wanted = chat.wanted()
     server_memory.warn(wanted)
     source = open_source(task.input)

@@ -22,6 +22,7 @@ from airflow_chat_provider.core.answer import record
 from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
 from airflow_chat_provider.core.answer.result import Delivery, Outcome, outcome
 from airflow_chat_provider.core.call.steps import Begun
+from airflow_chat_provider.core.cost.budget import Amount, Budget, Limits
 from airflow_chat_provider.core.request.attachments import Attachments
 from airflow_chat_provider.durable.ledger import key_of_call
 
@@ -68,6 +69,8 @@ class Deferred(NamedTuple):
     ledger: dict[str, Any]
     attachments: dict[str, Any] | None = None
     """The paths of files (see ``Attachments``). Whoever sends reads them."""
+    budget: dict[str, Any] | None = None
+    """What may be spent (see ``Limits`` in core/cost/budget.py); None if there is no limit."""
 
     def __repr__(self) -> str:
         return f"Deferred({self.conn_id!r})"  # without the prompt
@@ -88,6 +91,7 @@ class Entry:
 
     ``call`` is a Deferred as JSON. ``key`` is the Idempotency-Key of the call that is due or under way, ``elapsed``
     the seconds that this call has taken. ``replies`` is a JSON list of texts by ``record.dump``, oldest first.
+    ``spent`` (see ``Amount``) is what the task has spent of its limits, with what is under way; None if it has none.
     """
 
     call: str
@@ -98,15 +102,22 @@ class Entry:
     elapsed: float = 0.0
     until: float = 0.0
     replies: str = "[]"
+    spent: JSONObject | None = None
 
     def __repr__(self) -> str:
         return f"Entry({self.stamp})"  # without request and replies
 
     @classmethod
-    def from_deferred(cls, deferred: Deferred, key: str, replies: list[Reply] | None = None) -> Entry:
+    def from_deferred(
+        cls, deferred: Deferred, key: str, replies: list[Reply] | None = None, spent: Amount | None = None
+    ) -> Entry:
         """The first entry, which the worker writes. ``replies``: those to earlier calls of the dialogue."""
-        call = json.dumps(deferred._asdict(), separators=(",", ":"))
-        return cls(call, key, replies=_joined([record.dump(reply) for reply in replies or ()]))
+        values = deferred._asdict()
+        if values["budget"] is None:  # a triggerer of an older version does not know it
+            del values["budget"]
+        call = json.dumps(values, separators=(",", ":"))
+        replied = _joined([record.dump(reply) for reply in replies or ()])
+        return cls(call, key, replies=replied, spent=None if spent is None else spent.to_dict())
 
     @classmethod
     def read(cls, value: JSON) -> Entry:
@@ -114,6 +125,7 @@ class Entry:
         entry = cls._shaped(value)
         try:
             _ = entry.deferred.conn_id, len(entry.deferred.idempotency_key), list(map(record.load, entry.texts))
+            _ = entry.budget
         except (KeyError, TypeError, ValueError):
             raise Unusable("foreign") from None
         return entry
@@ -132,7 +144,8 @@ class Entry:
         if value["version"] > VERSION:
             raise Unusable("newer")
         try:
-            entry = cls(**{field.name: value[field.name] for field in fields(cls)})
+            known = {"spent": None, **value}  # which an older version does not write
+            entry = cls(**{field.name: known[field.name] for field in fields(cls)})
             _ = entry.begun.elapsed + entry.until + entry.attempt
         except (KeyError, TypeError):
             raise Unusable("foreign") from None
@@ -151,6 +164,12 @@ class Entry:
     def stamp(self) -> tuple[object, ...]:
         """Equal for two entries only if nobody wrote between them."""
         return self.state, self.owner, self.key, self.attempt, self.elapsed, self.until
+
+    @property
+    def budget(self) -> Budget | None:
+        """What is left of the task's limits, for a trigger; None if it has none."""
+        limits = self.deferred.budget
+        return None if limits is None else Budget(Limits.from_dict(limits), Amount.from_dict(self.spent))
 
     @cached_property
     def deferred(self) -> Deferred:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from airflow_chat_provider.airflow_api.compat import may_reschedule, reschedules, waits_for_server
 from airflow_chat_provider.core.answer import record
-from airflow_chat_provider.core.errors import StatusError, TransportError
+from airflow_chat_provider.core.errors import BudgetExceeded, StatusError, TransportError
 from airflow_chat_provider.core.request.json_values import encode
 
 if TYPE_CHECKING:
@@ -64,18 +64,21 @@ _turns: dict[tuple[object, ...], _Turns] = {}
 """Those of the task that this process runs."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where the notes on one request of a task lie in the task state store, and which notes still count.
 
-    ``inside``: empty, or the task_id and number that tell this execution from others in the same task.
+    ``inside``: empty, or the task_id and number that tell this execution from others in the same task. ``name`` begins
+    the key of the notes, and ``what`` they are is said where they cannot be stored.
     """
 
     context: Context
     digest: str
     inside: tuple[str | int | None, ...] = ()
+    name: str = KEY
+    what: str = "the reply"
 
     def __repr__(self) -> str:
-        return f"_Place({self.digest!r})"  # without the context
+        return f"Place({self.digest!r})"  # without the context
 
     @property
     def ti(self) -> Any:
@@ -88,7 +91,7 @@ class _Place(NamedTuple):
 
     @property
     def key(self) -> str:
-        return "_".join(map(str, (KEY, *self.inside, self.digest[:16]))) if self.inside else KEY
+        return "_".join(map(str, (self.name, *self.inside, self.digest[:16]))) if self.inside else self.name
 
     @property
     def epoch(self) -> list[JSON]:
@@ -112,20 +115,28 @@ class _Place(NamedTuple):
         parts = [*where, *self.epoch, asked, self.digest]
         return str(uuid.UUID(bytes=hashlib.sha256(json.dumps(parts).encode()).digest()[:16], version=5))
 
-    def may_retry(self) -> bool:
-        """Can another try follow, or this one be run again? If Airflow does not say, it can."""
+    def may_retry(self, *, after_answer: bool) -> bool:
+        """Can another try follow, or this one be run again? If Airflow does not say, it can.
+
+        ``after_answer``: the server has answered, and no other call follows in the task.
+        """
         tries, most = (getattr(self.ti, name, None) for name in ("try_number", "max_tries"))
         if not (isinstance(tries, int) and isinstance(most, int)) or tries <= most:
             return True
         policy = getattr(getattr(self.ti, "task", None), "retry_policy", None)
-        return may_reschedule(policy, after_answer=not self.inside)  # inside another task, other calls may follow
+        return may_reschedule(policy, after_answer=after_answer)
 
-    def read(self, on_uncertain: str) -> JSONObject:
-        """The notes of an earlier try; empty if there are none. Raises TransportError."""
+    def notes(self) -> JSONObject:
+        """The notes of an earlier try; empty if there are none. Raises what the store raises."""
         if self.store is None or self.ti is None or not (self.ti.try_number > 1 or reschedules(self.context)):
             return {}
+        found = self.store.get(self.key)
+        return found if isinstance(found, dict) and found.get("epoch") == self.epoch else {}
+
+    def read(self, on_uncertain: str) -> JSONObject:
+        """``notes``, or none where the user wants the request to be sent all the same. Raises TransportError."""
         try:
-            found = self.store.get(self.key)
+            return self.notes()
         except Exception as error:  # noqa: BLE001 - each backend has errors of its own
             why = f"Airflow's task state store cannot be read ({type(error).__name__})"
             if on_uncertain != "resend":
@@ -136,7 +147,6 @@ class _Place(NamedTuple):
                 ) from None
             log.warning("The request may be paid for twice: %s, so nobody knows whether it was answered", why)
             return {}
-        return found if isinstance(found, dict) and found.get("epoch") == self.epoch else {}
 
     def write(self, **values: JSON) -> None:
         entry = {"epoch": self.epoch, "digest": self.digest, **values}
@@ -144,7 +154,7 @@ class _Place(NamedTuple):
             self.store.set(self.key, entry, retention=_RETENTION)
         except Exception as error:  # noqa: BLE001 - the answer is here all the same
             said = getattr(getattr(error, "error", None), "error", None) or type(error).__name__
-            log.warning("Airflow could not store the reply in its task state store: %s", said)
+            log.warning("Airflow could not store %s in its task state store: %s", self.what, said)
 
 
 class Ledger:
@@ -152,7 +162,7 @@ class Ledger:
 
     def __init__(
         self,
-        place: _Place,
+        place: Place,
         asked: int,
         idempotency_key: str,
         *,
@@ -185,7 +195,7 @@ class Ledger:
         digest = hashlib.sha256(base_url.encode() + b"\n" + encode(request)).hexdigest()
         turns = _turns_of(context, inside, digest)
         number, answered = turns.take()
-        place = _Place(context, digest, () if inside is None and number == 1 else (inside, number))
+        place = Place(context, digest, () if inside is None and number == 1 else (inside, number))
         found = place.read(on_uncertain)
         if place.ti is None or context.get("dag_run") is None:
             return cls(place, 0, str(uuid.uuid4()), turn=(turns, number)), []
@@ -200,7 +210,7 @@ class Ledger:
     @classmethod
     def resume(cls, context: Context, state: JSONObject) -> Self:
         """For a try that was deferred, from its ``state``."""
-        return cls(_Place(context, state["digest"]), state["asked"], state["idempotency_key"], is_out=True)
+        return cls(Place(context, state["digest"]), state["asked"], state["idempotency_key"], is_out=True)
 
     @property
     def state(self) -> JSONObject:
@@ -217,7 +227,7 @@ class Ledger:
         Only a worker reaches the store. If this try ends before a worker has taken up the trigger's reply, the next try
         finds the note; without it, it would send the request again, and nobody would know that it is paid for twice.
         """
-        if self._place.store is None and self._place.may_retry():
+        if self._place.store is None and self._may_retry:
             log.warning(
                 "If this try ends after its deferred call was answered and before a worker has taken up the answer, "
                 "the next try sends and pays again: it cannot know, because Airflow before 3.3 has no task state store"
@@ -233,7 +243,8 @@ class Ledger:
     def close(self, error: ChatCompletionError) -> None:
         """The task fails with ``error``: if there was an answer, the next try makes a new call, with another key.
 
-        A refusal is not an answer: after one, the dialogue goes on from the answers that it had.
+        A refusal is not an answer: after one, the dialogue goes on from the answers that it had. So it does after a
+        request that was not sent, because it would have cost too much.
         """
         is_unknown = isinstance(error, TransportError)
         if self._turn is not None and (is_unknown or self._place.store is not None):
@@ -242,7 +253,7 @@ class Ledger:
         if is_unknown:
             self.release()
             return
-        answers = self._answers if isinstance(error, StatusError) else []
+        answers = self._answers if isinstance(error, StatusError | BudgetExceeded) else []
         self._write(needed=waits_for_server(error), asked=self._asked + 1, replies=answers)
 
     def release(self) -> None:
@@ -253,9 +264,13 @@ class Ledger:
     def _write(self, *, needed: bool = False, **values: JSON) -> None:
         """Write if somebody may read it. ``needed``: this try will be run again, however many tries are left."""
         place = self._place
-        if place.store is not None and place.ti is not None and (needed or place.may_retry()):
+        if place.store is not None and place.ti is not None and (needed or self._may_retry):
             self._is_out = "out" in values
             place.write(**values)
+
+    @property
+    def _may_retry(self) -> bool:
+        return self._place.may_retry(after_answer=not self._place.inside)  # inside another task, other calls may follow
 
 
 def _turns_of(context: Context, task_id: str | None, digest: str) -> _Turns:

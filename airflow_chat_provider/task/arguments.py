@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.answer.result import Delivery
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
+    from airflow_chat_provider.durable.account import Account
     from airflow_chat_provider.durable.ledger import Ledger
 
 OnUncertain: TypeAlias = Literal["fail", "resend"]
@@ -127,6 +128,8 @@ class Try(NamedTuple):
     replies: list[Reply]
     """Those of all calls so far, oldest first, with the answers that an earlier try received."""
     attachments: Attachments = NO_ATTACHMENTS
+    account: Account | None = None
+    """What the task instance has spent of its limits; None if it has none."""
 
 
 _SWITCH = Kind(switch, allowed=(True, False))

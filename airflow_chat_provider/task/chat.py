@@ -163,6 +163,7 @@ class ChatCompletionOperator(RequestOperator):
     def _execute(self, context: Context) -> Any:
         from airflow_chat_provider.durable.ledger import Ledger
         from airflow_chat_provider.task.attachments import located
+        from airflow_chat_provider.task.limits import account_of, limits_of
         from airflow_chat_provider.task.lineage import Facts
         from airflow_chat_provider.task.xcoms import Upstream
         from airflow_chat_provider.transport import server_memory
@@ -188,13 +189,15 @@ class ChatCompletionOperator(RequestOperator):
             server_memory.warn(wanted)
             dialogue = server_memory.begin(self._question(request, settings), wanted, settings)
             self._show(dialogue.request, settings.base_url)
+            limits = limits_of(arguments, session, request)
             if arguments.dry_run:
                 return self._plan(dialogue.request, settings, located(files, arguments.dag))
             configuration = upstream.downstream(request, schema, settings)
             ledger, replies = Ledger.open(
                 context, files.identity(request), settings.base_url, on_uncertain=arguments.on_uncertain, inside=inside
             )
-            this = Try(context, arguments, ledger, configuration, replies, located(files, arguments.dag))
+            account = account_of(context, limits, replies, inside)
+            this = Try(context, arguments, ledger, configuration, replies, located(files, arguments.dag), account)
             self.facts = Facts(configuration)
             reply = self._ask(this, session, dialogue, replies)
             server_memory.learn(dialogue, settings.base_url)
@@ -232,6 +235,8 @@ class ChatCompletionOperator(RequestOperator):
         """Send until the dialogue has ended, or defer. ``replies`` are those that an earlier try received."""
         from airflow_chat_provider.core.answer.dialogue import drive
         from airflow_chat_provider.core.answer.record import safe
+        from airflow_chat_provider.core.answer.reply import Reply
+        from airflow_chat_provider.core.cost.estimate import sure_tokens
         from airflow_chat_provider.task.xcoms import leave_usage
 
         if replies:
@@ -241,11 +246,15 @@ class ChatCompletionOperator(RequestOperator):
         def send(dialogue: Dialogue) -> Reply:
             if dialogue.call > 1:
                 self.log.info("%s", dialogue.asking_again)
+            request, account = dialogue.request, this.account
             if this.arguments.deferrable:
+                over = account.refusal(sure_tokens(request)) if account is not None else None
+                if over is not None:
+                    return Reply(None, None, attempts=0, error=over)
                 self._defer(this, session.settings.limits, dialogue, replies)
-            request = dialogue.request
             key = this.ledger.key_of(dialogue.call, request)
-            replies.append(safe(session.send(request, idempotency_key=key, attachments=this.attachments)))
+            sent = session.send(request, idempotency_key=key, attachments=this.attachments, purse=account)
+            replies.append(safe(sent))
             if this.arguments.do_xcom_push:
                 this.ledger.keep(replies)
             return replies[-1]
@@ -306,6 +315,7 @@ class ChatCompletionOperator(RequestOperator):
         """Go on with what the trigger left: another call, or the end of the task."""
         from airflow_chat_provider.durable.ledger import Ledger
         from airflow_chat_provider.task import handoff
+        from airflow_chat_provider.task.limits import account_taken_up
         from airflow_chat_provider.task.lineage import Facts
         from airflow_chat_provider.transport import server_memory
 
@@ -314,7 +324,8 @@ class ChatCompletionOperator(RequestOperator):
         ledger = Ledger.resume(context, deferred.ledger)
         replies = found.replies if found.unfinished is None else [*found.replies, found.unfinished]
         arguments, files = ChatArguments.from_task(self), Attachments.from_dict(deferred.attachments)
-        this = Try(context, arguments, ledger, deferred.configuration, replies, files)
+        account = account_taken_up(context, found.entry)
+        this = Try(context, arguments, ledger, deferred.configuration, replies, files, account)
         self.facts = Facts(this.configuration)
         if this.arguments.do_xcom_push:
             ledger.keep(found.replies)

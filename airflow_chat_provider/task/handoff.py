@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from airflow_chat_provider.core.answer.dialogue import after
 from airflow_chat_provider.core.answer.reply import Reply
+from airflow_chat_provider.core.cost.estimate import sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, TransportError
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.durable.entry import KEY, VERSION, Deferred, Entry, Unusable
@@ -111,7 +112,10 @@ def hand_over(task: BaseOperator, this: Try, dialogue: Dialogue, deferred: Defer
 
     request, question = dialogue.request, dialogue.question
     deferred = deferred._replace(request=request, question=None if request is question else question)
-    entry = Entry.from_deferred(deferred, this.ledger.key_of(dialogue.call, request), replies)
+    spent = None
+    if (account := this.account) is not None:
+        deferred, spent = deferred._replace(budget=account.limits), account.hand_over(sure_tokens(request))
+    entry = Entry.from_deferred(deferred, this.ledger.key_of(dialogue.call, request), replies, spent)
     ti, limit = this.context["ti"], task.execution_timeout
     journal = Journal.from_ti(ti)
     journal.write(entry)

@@ -52,7 +52,9 @@ class CallLog:
 
     def ended(self, request: JSONObject, reply: Reply) -> None:
         """The call is over: a line for its last attempt if that failed, and one for the call."""
-        if reply.error is not None:
+        if reply.error is not None and not reply.attempts:
+            self._log.warning("Nothing was sent: %s", what_went_wrong(reply.error))
+        elif reply.error is not None:
             self._log.warning(
                 "Attempt %d of %d failed, no other one follows: %s",
                 reply.attempts,

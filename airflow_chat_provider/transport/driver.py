@@ -58,6 +58,14 @@ class _Driver:
         """What is known before the reply is there."""
         return Reply(None, None, attempts=self._attempt, seconds=time.monotonic() - self._began)
 
+    def _first_step(self) -> Send | Sleep | None:
+        """None if not even one attempt may be made."""
+        try:
+            return next(self._steps)
+        except StopIteration as done:
+            self._reply = done.value
+            return None
+
     def _next(self, outcome: Response | TransportError | None = None, *, last: bool = False) -> Send | Sleep | None:
         """The exchange's next step, None when it is over. ``last``: it may send no more, as a caller has chunks."""
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
@@ -103,7 +111,7 @@ class Stream(_Driver):
 
         Without ``hand_over`` no caller gets a chunk, so a stream that breaks may be retried to the end.
         """
-        step: Send | Sleep | None = next(self._steps)
+        step = self._first_step()
         while step is not None:
             outcome: Response | TransportError | None = None
             if isinstance(step, Sleep):
@@ -159,7 +167,7 @@ class AsyncStream(_Driver):
         self._chunks: AsyncIterator[dict[str, Any]]
 
     async def open(self, *, hand_over: bool = True) -> None:
-        step: Send | Sleep | None = next(self._steps)
+        step = self._first_step()
         while step is not None:
             outcome: Response | TransportError | None = None
             size = 0

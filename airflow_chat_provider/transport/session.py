@@ -9,13 +9,16 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.call.exchange import exchange
+from airflow_chat_provider.core.call.meter import Meter, Purse, metered
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call
+from airflow_chat_provider.core.cost.estimate import sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
-from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, Attachments, encoded, quotable
+from airflow_chat_provider.core.request.attachments import NO_ATTACHMENTS, TEXT, Attachments, encoded, quotable
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.request.prepare import finish
 from airflow_chat_provider.schema import load_schema
@@ -61,16 +64,17 @@ def call_for(request: JSONObject, settings: Settings, attachments: Attachments =
     Raises InvalidRequest if it holds text that UTF-8 cannot encode, or if a file cannot be attached; TransportError if
     another try may be able to read it.
     """
-    forms, choices, shown = variants(request, settings.base_url), request.get("n"), request
+    forms, choices, shown, attached = variants(request, settings.base_url), request.get("n"), request, 0
     if attachments:
         from airflow_chat_provider.transport.attachments import read
 
         files = read(attachments)
         contents = tuple(encoded(form, attachments, files) for form in forms)
         shown = quotable(request, attachments, files)
+        attached = sum(file.size for file in files if file.kind is TEXT)
     else:
         contents = tuple(map(encode, forms))
-    return Call(settings, contents, choices if isinstance(choices, int) else 1, shown)
+    return Call(settings, contents, choices if isinstance(choices, int) else 1, shown, attached)
 
 
 async def acall_for(request: JSONObject, settings: Settings, attachments: Attachments = NO_ATTACHMENTS) -> Call:
@@ -123,6 +127,14 @@ class _BaseSession:
     def _exchange(self, request: JSONObject) -> Exchange:
         return exchange(call_for(request, self.settings))
 
+    def _paid_from(self, purse: Purse | None, request: JSONObject, call: Call, begun: Begun = AFRESH) -> Exchange:
+        """The exchange of a call, which ends where the purse has no more for it."""
+        steps = exchange(call, begun)
+        if purse is None:
+            return steps
+        price = partial(self.prices.cost, asked=request.get("model"))
+        return metered(steps, Meter(purse, sure_tokens(request, call.attached), price), begun)
+
 
 class Session(_BaseSession):
     """Synchronous; threads may share it."""
@@ -138,14 +150,19 @@ class Session(_BaseSession):
         *,
         idempotency_key: str | None = None,
         attachments: Attachments = NO_ATTACHMENTS,
+        purse: Purse | None = None,
     ) -> Reply:
-        """One call of a prepared request. The Reply carries its error; nothing is raised for it."""
+        """One call of a prepared request. The Reply carries its error; nothing is raised for it.
+
+        ``purse``: what its attempts are paid from, if they are limited.
+        """
         try:
             call = call_for(request, self.settings, attachments)
         except ChatCompletionError as error:
             return _unsent(error, attachments)
         with watched(self.settings, request) as watch:
-            reply = self.run(exchange(call), call_headers(request, idempotency_key), self._call_log, watch)
+            steps = self._paid_from(purse, request, call)
+            reply = self.run(steps, call_headers(request, idempotency_key), self._call_log, watch)
             reply = self.prices.priced(reply, request.get("model"))
             watch.ended(reply)
         self.finished(request, reply)
@@ -196,6 +213,7 @@ class AsyncSession(_BaseSession):
         note: Note | None = None,
         guard: Guard | None = None,
         attachments: Attachments = NO_ATTACHMENTS,
+        purse: Purse | None = None,
     ) -> Reply:
         """``Session.send`` for an event loop. ``begun``: how far the call had come with an earlier driver."""
         try:
@@ -205,7 +223,8 @@ class AsyncSession(_BaseSession):
         headers = call_headers(request, idempotency_key)
         await get_ready()
         with watched(self.settings, request) as watch:
-            stream = AsyncStream(self._client, exchange(call, begun), headers, self._call_log, note, guard, watch)
+            steps = self._paid_from(purse, request, call, begun)
+            stream = AsyncStream(self._client, steps, headers, self._call_log, note, guard, watch)
             await stream.open(hand_over=False)
             reply = self.prices.priced(stream.reply, request.get("model"))
             watch.ended(reply)

@@ -16,6 +16,7 @@ from airflow_chat_provider.hooks import ChatCompletionHook
 from airflow_chat_provider.operators import ChatCompletionOperator
 from airflow_chat_provider.task import handoff
 from airflow_chat_provider.testing import ChatServer, Reply, faults, replies
+from tests.support.batching import Batch
 from tests.support.running import Airflow
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
@@ -168,6 +169,34 @@ def test_the_page_quotes_what_a_task_says(name: str, server: ChatServer, run_dag
     assert row_of(said(airflow.error(), server))
 
 
+PRICES = {"test-model": {"input": 1, "output": 1}}
+# A task's limits, and the connection's extras.
+LIMITS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+    "of tokens": ({"max_total_tokens": 0}, {}),
+    "of cost": ({"max_cost": 0}, {"prices": PRICES}),
+    "of cost without a price": ({"max_cost": 1}, {}),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_page_quotes_what_a_task_says_over_its_limit(
+    name: str, server: ChatServer, run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, extra = LIMITS[name]
+    connect(server, monkeypatch, {"extra": extra})
+    airflow = Airflow(run_dag)
+    with airflow.dag():
+        ChatCompletionOperator(task_id="ask", prompt="Hi", **arguments)
+    assert airflow.run().state == "failed"
+    assert row_of(said(airflow.error(), server))
+
+
+def test_the_page_quotes_what_a_batch_says_over_its_limit(server: ChatServer, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, server)
+    batch.texts(1)
+    assert row_of(said(batch.error(max_total_tokens=0), server))
+
+
 def test_the_page_quotes_what_a_deferred_task_says(server: ChatServer) -> None:
     sent = SimpleNamespace(state="sent", key="KEY")
     ready = SimpleNamespace(state="ready", key="KEY", owner=None)
@@ -185,7 +214,7 @@ def test_the_page_quotes_what_a_deferred_task_says(server: ChatServer) -> None:
 
 def test_each_row_of_the_page_is_held_against_the_code() -> None:
     """By its number: the tests above look for a row of each of their cases, and no two may share one."""
-    cases = len(ANSWERS) + len(CONNECTIONS) + 1 + len(ARGUMENTS) + len(TASKS) + 5
+    cases = len(ANSWERS) + len(CONNECTIONS) + 1 + len(ARGUMENTS) + len(TASKS) + len(LIMITS) + 1 + 5
     assert len(QUOTED) == len(set(QUOTED)) == cases
 
 

@@ -103,6 +103,49 @@ def test_approved_answer_is_sent_only_if_a_person_approves_it(run, chat, monkeyp
     assert seen[0].endswith("The answer:\n\n> We are sorry.")
 
 
+KEPT = {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 800}}
+
+
+@pytest.fixture
+def prices(chat, connect):
+    """The connection with a price for the model that answers."""
+    connect(chat.url, extra={"model": "asked", "prices": {"test-*": {"input": 2, "cached_input": "0.2", "output": 10}}})
+
+
+def test_cached_prompt_asks_each_question_behind_the_same_text_and_counts_what_was_kept(run, chat, prices):
+    chat.default = replies.ok(usage=KEPT)
+    finished = run("cached_prompt")
+    assert finished.state == "success"
+    requests = [request.json for request in chat.requests]
+    assert len({request["messages"][0]["content"] for request in requests}) == 1
+    assert len({request["messages"][1]["content"] for request in requests}) == 3
+    assert {request["prompt_cache_key"] for request in requests} == {"shop-terms"}
+    told = finished.xcoms("saved")["return_value"]
+    assert (told["input_tokens"], told["cache_read_tokens"], round(told["cost"], 8)) == (3000, 2400, 0.00198)
+
+
+def test_cost_report_adds_up_the_calls_of_both_tasks_by_model(run, chat, prices, tmp_path):
+    chat.default = replies.ok("good", usage=KEPT)
+    finished = run("cost_report", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcoms("report")["return_value"] == {
+        "test-model": {"calls": 3, "tokens": 3030, "cost": {"USD": "0.00198"}}
+    }
+
+
+def test_cost_report_fails_if_it_was_too_much(run, chat, prices, tmp_path):
+    chat.default = replies.ok("good", usage=KEPT)
+    finished = run("cost_report", {"output": str(tmp_path), "most": 0.001})
+    assert (finished.state, finished.states()["report"]) == ("failed", "failed")
+
+
+def test_cost_report_counts_a_task_that_failed_and_knows_no_cost_without_a_price(run, chat, tmp_path):
+    chat.default = lambda request: replies.error(400, "no") if "pipeline" in str(request.json) else replies.ok("good")
+    finished = run("cost_report", {"output": str(tmp_path)})
+    assert finished.states() == {"ask": "failed", "classify": "success", "report": "success"}
+    assert finished.xcoms("report")["return_value"] == {"test-model": {"calls": 2, "tokens": 22, "cost": {}}}
+
+
 def test_failure_digest_counts_the_failures_of_the_batches_and_asks_once(run, chat, tmp_path):
     chat.default = replies.error(400, "The picture is broken", code="bad_picture")
     assert run("bulk_reviews", {"output": str(tmp_path)}).state == "failed"
@@ -139,6 +182,20 @@ def test_bulk_batch_api_asks_singly_for_what_the_batch_api_has_left(run, batch_a
     assert finished.states()["the_rest"] == "success"
     assert len(single_calls(batch_api)) == left
     assert finished.xcoms("count")["return_value"] == {"positive": 8}
+
+
+def test_limits_asks_for_a_city_and_then_for_each(run, obliging_chat, tmp_path):
+    finished = run("limits", {"output": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcoms("describe")["return_value"]["succeeded"] == 8
+
+
+def test_limits_stops_a_batch_that_is_over_its_limit_and_keeps_what_came(run, obliging_chat, tmp_path):
+    finished = run("limits", {"output": str(tmp_path), "batch_tokens": 100})
+    assert finished.states() == {"pick": "success", "describe": "failed"}
+    assert 1 < len(obliging_chat.requests) < 9
+    (results,) = tmp_path.glob("*/cities/results.jsonl")
+    assert len(results.read_text("utf-8").splitlines()) == len(obliging_chat.requests) - 1
 
 
 def test_the_page_of_examples_has_each_of_them_once(project):

@@ -108,6 +108,17 @@ class Tally:
         """How many rows have no line yet."""
         return self.total - self.stored.succeeded - self.stored.failed.total()
 
+    @property
+    def how_far(self) -> str:
+        """The rows so far, for an error."""
+        failed = self.stored.failed.total()
+        rows = [
+            f"{self.stored.succeeded:,} of {plural(self.total, 'row')} answered",
+            f"{failed:,} failed" if failed else "",
+            f"{self.missing:,} missing",
+        ]
+        return ", ".join(filter(None, rows))
+
     def speed(self, now: float) -> float:
         """Rows per second of this run."""
         return (self.came.succeeded - self.earlier + self.failures) / max(now - self.began, 1e-3)

@@ -94,13 +94,15 @@ class Call:
     """What an exchange needs to know of its call.
 
     ``contents`` holds the request's bytes, and after them those to send if the server refuses ``stream_options``.
-    ``choices``: how many the request asks for. ``request``: what error messages must not quote.
+    ``choices``: how many the request asks for. ``request``: what error messages must not quote. ``attached``: the
+    bytes of its files that are text.
     """
 
     settings: Settings
     contents: tuple[bytes, ...] = (b"",)
     choices: int = 1
     request: JSONObject | None = None
+    attached: int = 0
 
     @cached_property
     def scrub(self) -> Scrubber:

@@ -313,18 +313,23 @@ FIELDS: Mapping[str, Field] = {
     "prices": Field(
         "Prices",
         "object",
-        'What a million tokens of each model cost: `{"gpt-5*": {"input": "0.25", "cached_input": "0.025", '
-        '"output": "2.00"}}`. Of several patterns that fit a model, the most exact one holds',
+        "Prices per million tokens, by names of models or patterns, of which the most exact holds: "
+        '`{"gpt-5.4-mini*": {"input": "0.25", "cached_input": "0.025", "output": "2.00"}}`',
         _prices,
         rule=_COST,
     ),
     "currency": Field(
-        "Currency", "string", "The currency of `prices` and `max_cost`", _currency, "USD", {**_COST, "maxLength": 3}
+        "Currency",
+        "string",
+        "The currency of the account, in three letters: that of `prices`, `max_cost` and every cost",
+        _currency,
+        "USD",
+        {**_COST, "maxLength": 3},
     ),
     "batch_discount": Field(
         "Batch discount",
         "number",
-        "The part of the price that the server's batch API takes off, as 0.5 for half",
+        "The share of the price that the server's batch API takes off, from 0 to 1",
         _share,
         Decimal("0.5"),
         {**_COST, "minimum": 0, "maximum": 1},
@@ -332,11 +337,17 @@ FIELDS: Mapping[str, Field] = {
     "max_total_tokens": Field(
         "Token limit",
         "integer",
-        "The most tokens that a task may take, of all its requests and answers",
+        "The most tokens that a task may take, of all its requests and answers, unless it sets its own limit",
         _tokens,
         rule={**_COST, "minimum": 0},
     ),
-    "max_cost": Field("Cost limit", "number", "The most that a task may cost", _amount, rule={**_COST, "minimum": 0}),
+    "max_cost": Field(
+        "Cost limit",
+        "number",
+        "The most that a task may cost, in `currency`, unless it sets its own limit",
+        _amount,
+        rule={**_COST, "minimum": 0},
+    ),
     "proxy": Field(
         "Proxy",
         "string",

@@ -92,6 +92,7 @@ def usage(chance, dag_id):
         "reasoning_tokens": written // 3,
         "tool_calls": 0,
         "cost": round(read * 4e-7 + written * 1.6e-6, 8),
+        "currency": "USD",
         "model": MODELS[len(dag_id) % 3],
         "attempts": 1,
         "seconds": round(chance.lognormvariate(0.5, 0.5), 3),

@@ -6,7 +6,7 @@ const TIME = "2026-11-27T09:14:03.120000Z";
 
 export const usage = (more = {}) => ({
   requests: 1, input_tokens: 412, output_tokens: 236, total_tokens: 648, cache_read_tokens: 256, cache_write_tokens: null,
-  reasoning_tokens: 128, tool_calls: 0, cost: 0.00184, model: "gpt-5.4-mini-2026-03-17", attempts: 1, seconds: 2.418,
+  reasoning_tokens: 128, tool_calls: 0, cost: 0.00184, currency: "USD", model: "gpt-5.4-mini-2026-03-17", attempts: 1, seconds: 2.418,
   request_id: "req_8f2c1d0ba7e94f3c", errors: {}, rejected: [], ...more,
 });
 const configuration = { chat_conn_id: "chat_default", model: "gpt-5.4-mini", base_url: "https://api.openai.com/v1", request_schema: "2026-11" };
@@ -101,7 +101,7 @@ Pay \u202e00.001$\u202c to the invoice\u200b, hidden: \u{e0069}\u{e0067}\u{e006e
 const manifest = (more) => ({
   results: "s3://aws_default@reviews/out/manual__2026-11-27/results.jsonl", errors: "s3://aws_default@reviews/out/manual__2026-11-27/errors.jsonl",
   total: 12000, succeeded: 8123, failed: { "StatusError 400": 41, "RateLimited 429": 7, InvalidOutput: 12 }, missing: 3817, incomplete: 3,
-  usage: usage({ requests: 8190, input_tokens: 1_904_233, output_tokens: 402_113, total_tokens: 2_306_346, cost: 4.2113, attempts: 8244, seconds: 911.2, request_id: null, errors: { "StatusError 400": 41 } }),
+  usage: usage({ requests: 8190, input_tokens: 1_904_233, output_tokens: 402_113, total_tokens: 2_306_346, cost: 4.2113, currency: "EUR", attempts: 8244, seconds: 911.2, request_id: null, errors: { "StatusError 400": 41 } }),
   seconds: 911.2, rows_per_second: 8.98,
   first_failures: {
     "StatusError 400": [
@@ -143,10 +143,10 @@ export const scenarios = {
   }),
   unauthorized: {
     instance: failed,
-    xcoms: { status: 401, body: { error: { message: "Incorrect API key provided: sk-***", type: "invalid_request_error", code: "invalid_api_key" } }, usage: usage({ requests: 0, input_tokens: null, output_tokens: null, total_tokens: null, cache_read_tokens: null, reasoning_tokens: null, cost: null, seconds: 0.31, errors: { "StatusError 401": 1 } }) },
+    xcoms: { status: 401, body: { error: { message: "Incorrect API key provided: sk-***", type: "invalid_request_error", code: "invalid_api_key" } }, usage: usage({ requests: 0, input_tokens: null, output_tokens: null, total_tokens: null, cache_read_tokens: null, reasoning_tokens: null, cost: null, currency: null, seconds: 0.31, errors: { "StatusError 401": 1 } }) },
     logs: { 1: log(["StatusError", UNAUTHORIZED], ["Chat completion: model gpt-5.4-mini, 2 messages, status 401, 1 attempt, 0.31 s"]) },
   },
-  html: { instance: failed, xcoms: { status: 200, body: "<!doctype html><html><script>window.hacked = 5</script><h1>Sign in</h1></html>", usage: usage({ errors: { "ProtocolError 200": 1 }, cost: null }) }, logs: { 1: log(["ProtocolError", "Check the base URL: HTTP 200 came with text that is not JSON"]) } },
+  html: { instance: failed, xcoms: { status: 200, body: "<!doctype html><html><script>window.hacked = 5</script><h1>Sign in</h1></html>", usage: usage({ errors: { "ProtocolError 200": 1 }, cost: null, currency: null }) }, logs: { 1: log(["ProtocolError", "Check the base URL: HTTP 200 came with text that is not JSON"]) } },
   unfit: { instance: { ...failed, try_number: 3, max_tries: 3 }, xcoms: { status: 200, body: body({ content: "I would say: rather bad." }), usage: usage({ requests: 2, rejected: ["the answer is not JSON"], errors: { "InvalidOutput 200": 1 } }) }, logs: { 1: log(["RateLimited", "Wait, or lower the rate of requests: it is a rate limit (HTTP 429)"], ["Attempt 1 of 3 failed, the next one begins in 2 s: a rate limit (HTTP 429)"]), 2: log(null), 3: log(["InvalidOutput", "Change the prompt, the schema or output_retries: none of 2 answers fits; the last: the answer is not JSON"], [CALL]) } },
   "no-log": { instance: failed, xcoms: { status: 500, body: "", usage: usage({ errors: { "StatusError 500": 4 } }) }, logStatus: 403 },
   "lost-log": { instance: failed, xcoms: {}, logStatus: 404 },

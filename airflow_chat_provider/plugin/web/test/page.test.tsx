@@ -59,6 +59,11 @@ test("the header says what a call took, and what is unknown is not 0", async () 
   for (const said of ["Tokens inunknown", "Costunknown", "HTTP status401", "310 ms"]) assert.ok(text.includes(said), said);
 });
 
+test("a cost is shown with its currency", async () => {
+  const { text } = await open("batch");
+  assert.ok(text.includes("Cost4.2113\u00a0EUR"));
+});
+
 test("the reply is marked, and a tool's result has the name of its call", async () => {
   const { text } = await open("ask");
   assert.ok(text.includes("Replyassistant"));

@@ -1,20 +1,24 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Json, XCom } from "../src/lib/api";
+import { cost } from "../src/lib/format";
 import { bucketOf, estimate, groups, kinds, overTime, percentile, type Row, total } from "../src/usage/aggregate";
+import { costTexts } from "../src/usage/costs";
 import { csv, csvCell } from "../src/usage/csv";
 import { plainName } from "../src/usage/names";
 import { NO_ANSWER, readCount, readUsage, type Usage } from "../src/usage/reading";
+import { shapesOf } from "../src/usage/shapes";
 import { finds, sorted } from "../src/usage/sorting";
 import { bucketEdges, bucketLabel, fromInput, toInput, unitFor } from "../src/usage/time";
 import { DEFAULT, readView, spanOf, timeText, writeView } from "../src/usage/view";
 
 const OURS = {
   requests: 1, input_tokens: 100, output_tokens: 20, total_tokens: 120, cache_read_tokens: 40, cache_write_tokens: null,
-  reasoning_tokens: null, tool_calls: 0, cost: 0.5, model: "m", attempts: 2, seconds: 1.5, request_id: "r", errors: {}, rejected: [],
+  reasoning_tokens: null, tool_calls: 0, cost: 0.5, model: "m", attempts: 2, seconds: 1.5, request_id: "r", errors: {}, rejected: [], currency: "USD",
 };
 const xcom = (value: Json, more: Partial<XCom> = {}): XCom => ({ value, timestamp: null, bytes: 1, elsewhere: null, isJson: true, stored: null, ...more });
 const usage = (part: Record<string, Json> = {}) => readUsage(xcom({ ...OURS, ...part })) as Usage;
+const plain = (texts: string[]) => texts.map((text) => text.replaceAll("\u00a0", " "));
 const row = (part: Partial<Row> = {}, value: Record<string, Json> = {}): Row => {
   const made = { dagId: "d", runId: "r", taskId: "t", mapIndex: -1, time: 0, usage: usage(value), id: "", ...part };
   return { ...made, id: [made.dagId, made.runId, made.taskId, made.mapIndex].join("\n") };
@@ -81,8 +85,42 @@ test("a value in an object store is said to be there", () => {
 
 test("a sum over something unknown says of how many", () => {
   const all = total([row(), row({}, { cost: null }), row({}, { cost: 0.25 })]);
-  assert.deepEqual(all.cost, { sum: 0.75, unknown: 1 });
+  assert.deepEqual(all.costs, { sums: new Map([["USD", 0.75]]), unknown: 1 });
   assert.deepEqual(all.reasoning_tokens, { sum: null, unknown: 3 });
+});
+
+const EUR = { currency: "EUR" };
+
+test("costs in different currencies are never added", () => {
+  const rows = [row(), row({}, EUR), row({}, { ...EUR, cost: 2 }), row({}, { currency: null, cost: 7 }), row({}, { cost: null, currency: null })];
+  const { costs } = total(rows);
+  assert.deepEqual(costs, { sums: new Map([["USD", 0.5], ["EUR", 2.5], ["", 7]]), unknown: 1 });
+  assert.deepEqual(plain(costTexts(costs.sums)), ["2.50 EUR", "0.50 USD", "7.00"]);
+  assert.deepEqual(estimate(rows, () => 10).costs, new Map([["USD", 5], ["EUR", 25], ["", 70]]));
+});
+
+test("a cost from before currencies were named is shown without one", () => {
+  const { currency: _, ...before } = OURS;
+  const read = readUsage(xcom(before)) as Usage;
+  assert.equal(read.currency, null);
+  assert.deepEqual(costTexts(total([row({ usage: read })]).costs.sums), ["0.50"]);
+});
+
+test("a currency that is none is not shown", () => {
+  for (const absurd of [1, "usd", "US", "<b>", "USD\n", {}, ["USD"]] as Json[]) assert.equal(usage({ currency: absurd }).currency, null, JSON.stringify(absurd));
+  assert.equal(cost(0.5, "<b>"), "0.50");
+});
+
+test("of very many currencies a few are shown", () => {
+  const rows = [..."ABCDEFG"].map((letter) => row({}, { currency: `XX${letter}` }));
+  assert.deepEqual(plain(costTexts(total(rows).costs.sums)).slice(3), ["0.50 XXD", "and 3 other currencies"]);
+});
+
+test("each currency has a plot of its own, and there is one where none is known", () => {
+  const titles = (rows: Row[]) => shapesOf(groups(rows, "dag")).map(({ title }) => title);
+  assert.deepEqual(titles([row(), row({}, EUR)]).slice(2, -1), ["Cost in EUR", "Cost in USD"]);
+  assert.deepEqual(titles([row(), row({}, { currency: null })]).slice(2, -1), ["Cost in USD", "Cost without a currency"]);
+  for (const value of [{ cost: null }, { currency: null }] as Record<string, Json>[]) assert.deepEqual(titles([row({}, value)]).slice(2, -1), ["Cost"]);
 });
 
 test("percentiles are values that occurred, by nearest rank", () => {
@@ -194,12 +232,20 @@ test("no cell of the CSV is a formula, and every text comes back", () => {
 test("the CSV has every line, and says of how many task instances a sum is unknown", () => {
   const text = csv(groups([row({ dagId: "=d" }, { cost: null }), row({ dagId: "=d" }), row({ dagId: "e" })], "dag"), "dag");
   const [head, first] = text.split("\r\n");
-  const at = head!.split(",").indexOf("cost");
+  const at = head!.split(",").indexOf("cost_USD");
   assert.deepEqual(first!.split(",").slice(at, at + 2), ["0.5", "1"]);
   assert.equal(first!.split(",")[0], `"'=d"`);
   const single = csv(groups([row({ time: 1000 }, { cost: null })], "instance"), "instance");
   assert.match(single, /^dag_id,task_id,run_id,map_index,run_after,model,/);
   assert.match(single, /d,t,r,-1,1970-01-01T00:00:01.000Z,m,1,0,100/);
+});
+
+test("the CSV has a column for each currency", () => {
+  const [head, first, second] = csv(groups([row(), row({}, EUR), row({ dagId: "e" }, EUR)], "dag"), "dag").split("\r\n").map((line) => line.split(","));
+  const at = head!.indexOf("cost_EUR");
+  assert.deepEqual(head!.slice(at, at + 3), ["cost_EUR", "cost_USD", "cost_unknown"]);
+  assert.deepEqual([first!.slice(at, at + 3), second!.slice(at, at + 3)], [["0.5", "0.5", "0"], ["0.5", "", "0"]]);
+  assert.ok(csv(groups([row({}, { cost: null })], "dag"), "dag").includes(",cost,cost_unknown,"));
 });
 
 test("10,000 task instances are summed in well under 100 ms", () => {

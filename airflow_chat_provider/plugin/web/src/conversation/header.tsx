@@ -88,8 +88,8 @@ export function Took({ task, usage }: { task: Task; usage: JsonObject }) {
             {count(usage.output_tokens)}
             {small([[usage.reasoning_tokens, "reasoning"]])}
           </Fact>
-          <Fact name="Cost" title="What the server says that it cost, in its currency">
-            {cost(usage.cost)}
+          <Fact name="Cost" title="What the server says that it cost, or by the prices of the connection">
+            {cost(usage.cost, usage.currency)}
           </Fact>
           <Fact name="Calls" title="Calls that the model answered. Attempts: requests that were sent, with those that failed">
             {count(usage.requests)}

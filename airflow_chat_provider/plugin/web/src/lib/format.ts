@@ -30,13 +30,25 @@ export function percent(part: number, whole: number): string {
   return numberFormat({ style: "percent", maximumFractionDigits: 1 }).format(part / whole);
 }
 
-/** The server's own number in the server's own currency, which it does not name. */
-export function cost(value: unknown): string {
+const NO_BREAK = "\u00a0";
+
+/** "0.0123 USD"; the number alone where the currency is not known. */
+export function cost(value: unknown, currency?: unknown): string {
   if (!isNumber(value)) return UNKNOWN;
+  const named = currencyOf(currency);
+  return named ? `${amount(value)}${NO_BREAK}${named}` : amount(value);
+}
+
+function amount(value: number): string {
   if (value === 0) return "0";
   return Math.abs(value) < 0.01
     ? numberFormat({ maximumSignificantDigits: 3 }).format(value)
     : numberFormat({ minimumFractionDigits: 2, maximumFractionDigits: 4 }).format(value);
+}
+
+/** The three letters of a currency; null for anything else. */
+export function currencyOf(value: unknown): string | null {
+  return typeof value === "string" && /^[A-Z]{3}$/.test(value) ? value : null;
 }
 
 export function duration(seconds: unknown): string {

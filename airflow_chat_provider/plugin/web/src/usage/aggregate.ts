@@ -1,5 +1,6 @@
 // Sums and percentiles over task instances. A sum over something unknown says so: it is "at least" that much.
 
+import { addCost, addTo, type Costs, noCosts } from "./costs";
 import { COUNTS, type Count, type CountName, type Usage } from "./reading";
 
 /** One task instance that left a usage. */
@@ -21,11 +22,12 @@ export interface Sum {
   unknown: number;
 }
 
-export type SumName = Exclude<CountName, "seconds"> | "failed";
-const SUMMED: SumName[] = [...COUNTS.filter((name) => name !== "seconds"), "failed"];
+export type SumName = Exclude<CountName, "seconds" | "cost"> | "failed";
+const SUMMED: SumName[] = [...COUNTS.filter((name) => name !== "seconds" && name !== "cost"), "failed"];
 
 export interface Group extends Record<SumName, Sum> {
   key: string;
+  costs: Costs;
   dagId: string | null;
   taskId: string | null;
   model: string | null;
@@ -59,8 +61,8 @@ export function emptyGroup(key = ""): Group {
     reasoning_tokens: sum(),
     tool_calls: sum(),
     attempts: sum(),
-    cost: sum(),
     failed: sum(),
+    costs: noCosts(),
     dagId: null,
     taskId: null,
     model: null,
@@ -85,6 +87,7 @@ function add(open: Open, row: Row): void {
     if (value === null) sum.unknown += 1;
     else sum.sum = (sum.sum ?? 0) + value;
   }
+  addCost(group.costs, usage);
   for (const kind in usage.failed ? usage.failures : null) {
     group.kinds.set(kind, (group.kinds.get(kind) ?? 0) + usage.failures![kind]!);
   }
@@ -165,17 +168,20 @@ export function stratum({ dagId, taskId }: Pick<Row, "dagId" | "taskId">): strin
   return `${dagId}\n${taskId}`;
 }
 
-export type Estimate = Record<SumName, Count>;
+export interface Estimate extends Record<SumName, Count> {
+  costs: Map<string, number>;
+}
 
 /** What all sums may be, from those that were read: each task's times how many of its instances were not read yet. */
 export function estimate(rows: Iterable<Row>, weight: (stratum: string) => number): Estimate {
-  const sums = Object.fromEntries(SUMMED.map((name) => [name, null])) as Estimate;
+  const sums = { ...(Object.fromEntries(SUMMED.map((name) => [name, null])) as Record<SumName, Count>), costs: new Map<string, number>() };
   for (const group of groups(rows, "task")) {
     const times = weight(group.key);
     for (const name of SUMMED) {
       const { sum } = group[name];
       if (sum !== null) sums[name] = (sums[name] ?? 0) + sum * times;
     }
+    for (const [currency, amount] of group.costs.sums) addTo(sums.costs, currency, amount * times);
   }
   return sums;
 }

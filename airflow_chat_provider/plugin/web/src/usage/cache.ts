@@ -62,7 +62,7 @@ export class MemoryCache implements Cache {
 const MOST_VALUES = 30_000;
 const LONGEST = 7 * 24 * 3_600_000;
 const NAME = "chat-usage";
-const VERSION = 1; // raise it where what is kept changes: older databases are emptied
+const VERSION = 2; // raise it where what is kept changes: older databases are emptied
 
 interface Kept {
   value: Usage | "not-ours";
@@ -87,7 +87,13 @@ function opened(): Promise<IDBDatabase> {
     request.result.createObjectStore("values").createIndex("at", "at");
     request.result.createObjectStore("lists");
   };
-  return answer(request);
+  // A page of another version in another tab holds the older database open: this one goes on without it.
+  const blocked = new Promise<never>((_, reject) => (request.onblocked = () => reject(new Error("another version is open"))));
+  const ready = answer(request).then((database) => {
+    database.onversionchange = () => database.close();
+    return database;
+  });
+  return Promise.race([ready, blocked]);
 }
 
 function answer<T>(request: IDBRequest<T>): Promise<T> {

@@ -1,6 +1,7 @@
-// The table as CSV: every row, in the order shown. An unknown number is an empty cell.
+// The table as CSV: every row, in the order shown. An unknown number is an empty cell. Each currency has a column.
 
 import type { Group, GroupBy, Sum, SumName } from "./aggregate";
+import { currencies, UNNAMED } from "./costs";
 
 type Cell = string | number | null;
 
@@ -24,7 +25,6 @@ const SUMS: [SumName, string][] = [
   ["reasoning_tokens", "reasoning_tokens"],
   ["tool_calls", "tool_calls"],
   ["attempts", "attempts"],
-  ["cost", "cost"],
 ];
 
 const NAMES: Record<GroupBy, string[]> = {
@@ -37,12 +37,17 @@ const NAMES: Record<GroupBy, string[]> = {
 export function csv(rows: readonly Group[], by: GroupBy): string {
   const single = by === "instance";
   const sums = SUMS.flatMap(([, title]) => (single ? [title] : [title, `${title}_unknown`]));
+  const charged = currencies(rows.map(({ costs }) => costs.sums));
+  if (!charged.length) charged.push(UNNAMED);
+  const costs = [...charged.map((currency) => (currency ? `cost_${currency}` : "cost")), ...(single ? [] : ["cost_unknown"])];
   const durations = single ? ["seconds"] : ["seconds_p50", "seconds_p95"];
-  const head = [...NAMES[by], ...(single ? [] : ["task_instances"]), ...sums, "failures_by_kind", ...durations];
+  const head = [...NAMES[by], ...(single ? [] : ["task_instances"]), ...sums, ...costs, "failures_by_kind", ...durations];
   const lines = rows.map((group) => [
     ...names(group, by),
     ...(single ? [] : [group.instances]),
     ...SUMS.flatMap(([name]) => cells(group[name], single)),
+    ...charged.map((currency) => group.costs.sums.get(currency) ?? null),
+    ...(single ? [] : [group.costs.unknown]),
     [...group.kinds].map(([kind, count]) => `${kind}: ${count}`).join("; "),
     ...(single ? [group.p50] : [group.p50, group.p95]),
   ]);

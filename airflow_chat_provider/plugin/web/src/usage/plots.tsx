@@ -1,69 +1,13 @@
 // The plots over time. Each has its numbers as a table beside it, for whoever cannot see a plot or wants to copy them.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { Fold } from "../lib/components";
-import { cost, count, duration, shortCount, UNKNOWN } from "../lib/format";
+import { UNKNOWN } from "../lib/format";
 import type { Group } from "./aggregate";
-import type { Count } from "./reading";
+import { type Shape, shapesOf } from "./shapes";
 import { bucketLabel, type Unit } from "./time";
-
-interface Series {
-  label: string;
-  /** The name of a colour of usage.css. */
-  colour: string;
-  value: (group: Group) => Count;
-}
-
-interface Shape {
-  title: string;
-  /** Bars are drawn one upon the other, the first one lowest. */
-  kind: "bars" | "lines";
-  series: Series[];
-  format: (value: unknown) => string;
-  axis: (value: unknown) => string;
-}
-
-export const SHAPES: Shape[] = [
-  {
-    title: "Calls",
-    kind: "bars",
-    series: [
-      { label: "answered", colour: "--plot-1", value: (group) => group.requests.sum },
-      { label: "failed", colour: "--plot-bad", value: (group) => group.failed.sum },
-    ],
-    format: count,
-    axis: shortCount,
-  },
-  {
-    title: "Tokens",
-    kind: "bars",
-    series: [
-      { label: "in", colour: "--plot-1", value: (group) => group.input_tokens.sum },
-      { label: "out", colour: "--plot-2", value: (group) => group.output_tokens.sum },
-    ],
-    format: count,
-    axis: shortCount,
-  },
-  {
-    title: "Cost",
-    kind: "bars",
-    series: [{ label: "cost", colour: "--plot-3", value: (group) => group.cost.sum }],
-    format: cost,
-    axis: cost,
-  },
-  {
-    title: "Duration of a task's calls",
-    kind: "lines",
-    series: [
-      { label: "p50", colour: "--plot-1", value: (group) => group.p50 },
-      { label: "p95", colour: "--plot-4", value: (group) => group.p95 },
-    ],
-    format: duration,
-    axis: shortDuration,
-  },
-];
 
 export interface PlotData {
   edges: number[];
@@ -72,9 +16,10 @@ export interface PlotData {
 }
 
 export function Plots({ data, theme }: { data: PlotData; theme: string }) {
+  const shapes = useMemo(() => shapesOf(data.groups), [data]);
   return (
     <section class="plots" aria-label="Over time">
-      {SHAPES.map((shape) => (
+      {shapes.map((shape) => (
         <Plot key={`${shape.title} ${theme}`} shape={shape} data={data} />
       ))}
     </section>
@@ -109,7 +54,7 @@ function Plot({ shape, data }: { shape: Shape; data: PlotData }) {
         <Reading shape={shape} data={data} at={at} />
       </figcaption>
       <div ref={place} class="plot-area" role="img" aria-label={summary(shape, data)}>
-        {empty ? <p class="plot-empty muted">{shape.title === "Cost" ? "No server states a cost." : "Nothing is known."}</p> : null}
+        {empty ? <p class="plot-empty muted">{shape.title === "Cost" ? "No price is known." : "Nothing is known."}</p> : null}
       </div>
       <Fold summary="As a table">{() => <Numbers shape={shape} data={data} />}</Fold>
     </figure>
@@ -215,12 +160,6 @@ function optionsFor(shape: Shape, data: { current: PlotData }, width: number, ho
     series: [{}, ...series],
     hooks: { setCursor: [(self) => hover(self.cursor.idx ?? null)] },
   };
-}
-
-function shortDuration(value: unknown): string {
-  const seconds = Number(value);
-  if (seconds < 60) return seconds ? duration(seconds) : "0 s";
-  return seconds < 5400 ? `${count(seconds / 60)} min` : `${count(seconds / 3600)} h`;
 }
 
 const DAYS = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });

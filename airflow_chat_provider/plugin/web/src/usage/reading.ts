@@ -1,6 +1,7 @@
 // What the XCom `usage` of a task instance says. It is untrusted: anyone may push an XCom of that name.
 
 import { isObject, type Json, type XCom } from "../lib/api";
+import { currencyOf } from "../lib/format";
 
 /** null is a count that nobody stated: it is unknown, and never 0. */
 export type Count = number | null;
@@ -23,6 +24,8 @@ export interface Usage extends Record<CountName, Count> {
   /** Of the operators of common-ai, which leave an XCom of the same name with eight of the keys. */
   foreign: boolean;
   model: string | null;
+  /** That of the cost; null where it is not named, as in an XCom from before the key existed. */
+  currency: string | null;
   /** From kind to count; null where nothing is said about failures. */
   failures: Record<string, number> | null;
   /** The sum of these. */
@@ -57,6 +60,7 @@ export function readUsage(xcom: XCom): Usage | Without {
     ...counts,
     foreign: !ours,
     model: typeof value.model === "string" && value.model ? value.model.slice(0, LONGEST_NAME) : null,
+    currency: currencyOf(value.currency),
     failures,
     failed: failures && Object.values(failures).reduce((sum, count) => sum + count, 0),
   };

@@ -1,6 +1,7 @@
 // The order of the table's lines, and which of them have a text.
 
 import type { Group } from "./aggregate";
+import { largest } from "./costs";
 
 /** By a column's name; with a minus before it from large to small. What is unknown comes last either way. */
 export function sorted(groups: readonly Group[], sort: string): Group[] {
@@ -27,6 +28,8 @@ function valueOf(group: Group, name: string): string | number | null {
       return group.model;
     case "time":
       return group.latest;
+    case "cost":
+      return largest(group.costs);
     case "instances":
     case "p50":
     case "p95":

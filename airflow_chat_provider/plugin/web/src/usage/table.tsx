@@ -4,13 +4,13 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { airflowPages, conversationPage } from "../lib/api";
 import { AirflowLink, copyText, download } from "../lib/components";
-import { cost, count, date, duration, plural, UNKNOWN } from "../lib/format";
+import { count, date, duration, plural, UNKNOWN } from "../lib/format";
 import { visible } from "../lib/text";
 import { type Group, type GroupBy, groups, type Row } from "./aggregate";
 import { csv } from "./csv";
 import { plainName } from "./names";
 import { finds, sorted } from "./sorting";
-import { SumText } from "./totals";
+import { CostText, SumText } from "./totals";
 import type { View } from "./view";
 
 const PAGE = 50;
@@ -43,7 +43,7 @@ const COLUMNS: Column[] = [
   { name: "cache_read_tokens", title: "Cached", number: true, cell: (group) => <SumText sum={group.cache_read_tokens} format={count} /> },
   { name: "output_tokens", title: "Tokens out", number: true, cell: (group) => <SumText sum={group.output_tokens} format={count} /> },
   { name: "reasoning_tokens", title: "Reasoning", number: true, cell: (group) => <SumText sum={group.reasoning_tokens} format={count} /> },
-  { name: "cost", title: "Cost", number: true, cell: (group) => <SumText sum={group.cost} format={cost} /> },
+  { name: "cost", title: "Cost", number: true, cell: (group) => <CostText costs={group.costs} /> },
   { name: "p50", title: "p50", number: true, only: many, cell: (group) => known(duration(group.p50)) },
   { name: "p95", title: "p95", number: true, only: many, cell: (group) => known(duration(group.p95)) },
   { name: "p50", title: "Duration", number: true, only: single, cell: (group) => known(duration(group.p50)) },
