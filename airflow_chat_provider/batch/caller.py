@@ -47,12 +47,14 @@ class Hopeless(Exception):
 class Spent:
     """What came for one row. It is paid for, so it goes into the row's line, whatever becomes of the row.
 
-    ``reply`` is the last attempt's. ``paid`` is the last one that was an answer, or that names its usage.
+    ``reply`` is the last attempt's. ``paid`` is the last one that was an answer, or that names its usage. ``digest`` is
+    that of the row's request.
     """
 
     reply: Reply | None = None
     paid: Reply | None = None
     took: Spending = field(default_factory=Spending)
+    digest: str | None = None
 
     def take(self, reply: Reply) -> None:
         self.reply = reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from airflow_chat_provider.batch.files import file_error
@@ -157,12 +157,14 @@ def _folder(name: str, value: object) -> None:
 
 
 def _folders(name: str, value: object) -> None:
-    """A folder, or a list of them."""
-    if isinstance(value, list | tuple):
-        for folder in value:
-            _folder(name, folder)
-    else:
-        _folder(name, value)
+    """A folder or a batch's manifest, or a list of them. Where an upstream task left nothing, there is none."""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    for one in value if several else (value,):  # type: ignore[attr-defined]  # it is a sequence
+        if isinstance(one, Mapping):
+            if not isinstance(one.get("results"), str):
+                raise wrong(name, "the path of a folder, or what a ChatCompletionBatchOperator returned", one)
+        elif one is not None and one != "":
+            _folder(name, one)
 
 
 def _is_path(value: object) -> bool:

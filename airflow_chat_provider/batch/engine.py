@@ -7,15 +7,18 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.caller import Caller, Hopeless, Spent
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
+from airflow_chat_provider.batch.output.lines import DIGEST, SAME_AS
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.pace import Gate, Stopped
 from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.reasons import Reasons
+from airflow_chat_provider.batch.reuse import Answer
+from airflow_chat_provider.batch.twins import PutOff, Shared
 from airflow_chat_provider.core.answer.dialogue import adrive
 from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.errors import BudgetExceeded, ChatCompletionError, kind_of
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.lines import Shape
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.output.tally import Tally
+    from airflow_chat_provider.batch.probes import Probes, RowsOf
     from airflow_chat_provider.batch.requests import Requests
+    from airflow_chat_provider.batch.reuse import Reuse
+    from airflow_chat_provider.batch.twins import Twins
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
     from airflow_chat_provider.core.answer.reply import Reply
     from airflow_chat_provider.core.connection.settings import Settings
@@ -46,7 +52,8 @@ log = logging.getLogger(__name__)
 class Engine:
     """Runs a batch once. ``error`` is why it ended before all rows were done; what came until then is in the store.
 
-    The batch stops once more than ``max_failures`` rows have failed.
+    The batch stops once more than ``max_failures`` rows have failed. ``reuse`` has what earlier batches answered;
+    ``twins`` puts off rows whose request is that of another row; ``probes`` says in which order rows are taken.
     """
 
     settings: Settings
@@ -60,37 +67,85 @@ class Engine:
     requests_per_minute: float | None
     tokens_per_minute: float | None
     max_failures: float
+    reuse: Reuse | None = None
+    twins: Twins | None = None
+    probes: Probes | None = None
     error: Exception | None = field(default=None, init=False)
     reasons: Reasons = field(default_factory=Reasons, init=False)
 
-    async def run(self, batch_id: str, rows: Iterator[Row], show: Callable[[], None] | None = None) -> None:
-        """Make the calls for all ``rows``. If it is cancelled, what has come is kept.
+    def look_back(self) -> None:
+        """Read which requests are answered, in earlier batches and in this one. Raises ChatCompletionError."""
+        if self.reuse is not None:
+            self.reuse.load()
+        if self.twins is not None and self.tally.stored.succeeded:
+            self.twins.look(RESULTS)
 
-        ``show`` is called every half minute, to let others see how far the batch is; it must not block.
+    def close(self) -> None:
+        """Close what ``look_back`` has opened."""
+        for one in (self.reuse, self.twins):
+            if one is not None:
+                one.close()
+
+    async def run(
+        self,
+        batch_id: str,
+        rows: RowsOf,
+        show: Callable[[], None] | None = None,
+    ) -> None:
+        """Make the calls for all rows without a result. If it is cancelled, what has come is kept.
+
+        ``rows`` reads the rows whose index is wanted. ``show`` is called every half minute, to let others see how far
+        the batch is; it must not block.
         """
         self._batch_id = batch_id
         self._gate = Gate(self.max_concurrency, self.requests_per_minute, self.tokens_per_minute)
-        session, feed = AsyncSession(self.settings), Feed(rows)
+        session = AsyncSession(self.settings)
         purse = Purse.of(self.settings, session.prices, self.tally.usage)
         self._caller = Caller(session, self._gate, self.settings, purse)
-        left = self.tally.total - self.tally.came.succeeded
-        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
         reporters = [asyncio.create_task(self._report())]
         if show is not None:
             reporters.append(asyncio.create_task(_every(_RENEWED, show)))
         try:
-            await asyncio.gather(*workers)
+            missing = self.history.is_missing
+            await self._through(rows(missing) if self.probes is None else self.probes.in_order(rows, missing))
+            await self._second_pass(rows)
         finally:
             self._gate.stop()
-            for task in (*reporters, *workers):
+            for task in reporters:
                 task.cancel()
-            await asyncio.gather(*reporters, *workers, return_exceptions=True)
+            await asyncio.gather(*reporters, return_exceptions=True)
             await self._flush()
             if purse is not None and isinstance(self.error, BudgetExceeded):
                 self.error = purse.error(self.tally.how_far) or self.error  # calls under way have ended since
             self._caller.flush_metrics()
             await session.aclose()
+
+    async def _through(self, rows: Iterator[Row]) -> None:
+        """Work through rows, until they end or the gate is stopped."""
+        feed, left = Feed(rows), self.tally.total - self.tally.came.succeeded
+        workers = [asyncio.create_task(self._work(feed)) for _ in range(min(self.max_concurrency, left))]
+        try:
+            await asyncio.gather(*workers)
+        except BaseException:
+            self._gate.stop()
+            raise
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
             feed.close()
+
+    async def _second_pass(self, rows: RowsOf) -> None:
+        """Work through the rows that were put off, now that equal requests are answered, or have failed."""
+        twins = self.twins
+        if twins is None or not twins.count or self._gate.stopped:
+            return
+        await self._flush()
+        if self.error is not None:
+            return
+        for kind in (RESULTS, ERRORS):
+            await asyncio.to_thread(twins.look, kind)
+        await self._through(rows(twins.is_waiting))
 
     async def _flush(self) -> None:
         try:
@@ -134,35 +189,62 @@ class Engine:
             raise
         if isinstance(outcome, ChatCompletionError):
             await self._failed(row, outcome, spent)
-            return
-        line, reason = outcome
-        count = self.tally.success(spent.took, incomplete=reason is not None)
+        elif isinstance(outcome, Shared):
+            await self._failed(row, outcome.error, spent, {SAME_AS: outcome.by})
+        elif isinstance(outcome, Answer):
+            await self._succeeded(row, outcome, spent)
+
+    async def _succeeded(self, row: Row, answer: Answer, spent: Spent) -> None:
+        count = self.tally.success(spent.took, incomplete=answer.incomplete is not None, source=answer.source)
 
         def stored() -> None:
             self.history.done[row.index] = 1
             self.tally.first_failures.forget(row.index)
             count()
 
-        await self._write(RESULTS, line, stored)
+        await self._write(RESULTS, answer.line, stored, wait=answer.source is None)
 
-    async def _outcome(self, row: Row, spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
-        """The row's line and why its answer is incomplete (None: it is complete); or its error, whatever went wrong."""
+    async def _outcome(self, row: Row, spent: Spent) -> Answer | Shared | PutOff | ChatCompletionError:
+        """The row's line; or its error, whatever went wrong."""
         try:
             request, files = self.requests.for_row(row)
+            spent.digest = digest = await self.requests.digest(row, request, files, self.wanted)
+            if (known := self.known(row, digest)) is not None:
+                return known
+            if self.probes is not None:
+                self.probes.asked(row.index)
             dialogue = server_memory.begin(request, self.wanted, self.settings)
             reply = await self._drive(row, dialogue, files, spent)
             server_memory.learn(dialogue, self.settings.base_url)
             if reply.error is not None:
                 return reply.error
             warnings: list[str] = []
-            line = self.shape.success(row, dialogue.question, reply, self._took(row, spent), warnings)
+            line = self.shape.success(row, dialogue.question, reply, self._took(row, spent), warnings, digest)
             self.requests.warn(warnings, row.place)
         except (Stopped, Hopeless):
             raise
         except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made, or a hostile answer
             return spent.failure(row, error)
         else:
-            return line
+            return Answer(*line)
+
+    def known(self, row: Row, digest: str) -> Answer | Shared | PutOff | None:
+        """What becomes of the row without asking for it; None if it has to be asked for."""
+        twins = self.twins
+        if self.reuse is None and twins is None:
+            return None
+        took = self._took(row, Spent())
+        try:
+            found = self.reuse.given(row, digest, took) if self.reuse is not None else None
+            if found is not None or twins is None:
+                return found
+            if (found := twins.given(row, digest, took)) is not None:
+                return found
+            if twins.is_waiting(row.index):
+                return twins.shared(digest)
+            return PutOff() if twins.must_wait(row, digest) else None
+        except ChatCompletionError as error:  # a folder cannot be read any more
+            raise Hopeless(error) from None
 
     async def _drive(self, row: Row, dialogue: Dialogue, files: Attachments, spent: Spent) -> Reply:
         """All calls for a row. Each has an idempotency key that is the same if an earlier run did not see its end."""
@@ -180,9 +262,14 @@ class Engine:
         """What all calls for the row took, in earlier runs too."""
         return self.history.took.get(row.index, Spending()).plus(spent.took)
 
-    async def _failed(self, row: Row, error: ChatCompletionError, spent: Spent) -> None:
+    async def _failed(
+        self, row: Row, error: ChatCompletionError, spent: Spent, source: dict[str, Any] | None = None
+    ) -> None:
         ended = self.history.ended_calls.get(row.index, 0) + spent.ended
-        line = self.shape.failure(row, error, ended, self._took(row, spent))
+        if self.twins is not None and source is None and spent.digest is not None:
+            self.twins.failed(row, error)
+            source = {DIGEST: spent.digest}  # by which the rows that wait for this one find why it failed
+        line = self.shape.failure(row, error, ended, self._took(row, spent), source)
         count, kind = self.tally.failure(error, spent.took), kind_of(error)
         self.reasons.note(error, row.place)
         if self.tally.came.failed[kind] == 1:
@@ -196,8 +283,8 @@ class Engine:
         if self.tally.failures > self.max_failures:
             self._end()
 
-    async def _write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
-        await self.store.write(kind, line, stored)
+    async def _write(self, kind: str, line: bytes, stored: Callable[[], None], *, wait: bool = True) -> None:
+        await (self.store.write if wait else self.store.post)(kind, line, stored)
         if self.store.full:
             self._end(StoreError(f"Make room, then run the task again: the disk of {self.store.where(kind)} is full"))
 

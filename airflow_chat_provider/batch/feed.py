@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -53,3 +54,6 @@ class Feed:
     def close(self) -> None:
         # It does not wait: a slow store must not hold up the end of the batch.
         self._thread.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._rows, Generator):  # or an error's traceback would keep the input open
+            with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there
+                self._rows.close()

@@ -111,7 +111,12 @@ def open_source(given: object) -> Source:
 
 
 class Rows:
-    """A list of rows from an upstream task, or from the DAG file. ``name`` is for a reader."""
+    """A list of rows from an upstream task, or from the DAG file. ``name`` is for a reader.
+
+    ``is_local``: it takes little to read it again.
+    """
+
+    is_local = True
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.name = "input"
@@ -150,6 +155,7 @@ class _File:
     def __init__(self, path: object) -> None:
         self.path = path
         self.name = PurePosixPath(str(path)).name
+        self.is_local = local_path(path) is not None
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:

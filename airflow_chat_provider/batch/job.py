@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,13 +22,15 @@ from airflow_chat_provider.batch.output.store import (
     identity_in,
     manifest_in,
 )
+from airflow_chat_provider.batch.output.tally import NAMES
+from airflow_chat_provider.batch.reuse import kept_as
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.engine import Engine
-    from airflow_chat_provider.batch.input import Row, Source, Survey
+    from airflow_chat_provider.batch.input import Source, Survey
     from airflow_chat_provider.batch.orders import Wait
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.xcoms import XComs
@@ -67,20 +68,19 @@ class Job:
             engine.history.load(store, engine.tally, engine.requests)
             if engine.tally.stored.succeeded:
                 engine.tally.note_model(_model_in(store))
+            engine.look_back()
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
             self._begin(identity)
             spent, stopped = engine.tally.tokens, None
-            rows = self.source.rows(engine.history.is_missing)
             show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
-                background.run(self._work(identity["id"], rows, show))
+                background.run(self._work(identity["id"], show))
             except BaseException as error:  # noqa: BLE001 - raised by the caller, once the manifest is in XCom
                 stopped = error
             finally:
                 gc.unfreeze()
-                _close(rows)
             if stopped is None and self.waits is not None:
                 return self._manifest(), None
             manifest = self._write_manifest()
@@ -88,14 +88,15 @@ class Job:
             return manifest, stopped or engine.error or self._shortfall()
         finally:
             store.close()
+            engine.close()
 
     def _begin(self, identity: dict[str, Any]) -> None:
         """Get ready to work in the folder, which says this of the batch in it. Raises ChatCompletionError."""
         leave_to_calls(self.engine.store, identity)
 
-    def _work(self, batch_id: str, rows: Iterator[Row], show: Callable[[], None] | None) -> Coroutine[Any, Any, None]:
+    def _work(self, batch_id: str, show: Callable[[], None] | None) -> Coroutine[Any, Any, None]:
         """What is to be done for the rows."""
-        return self.engine.run(batch_id, rows, show)
+        return self.engine.run(batch_id, self.source.rows, show)
 
     def _claim(self) -> dict[str, Any]:
         """Make the output this batch's, unless it already is; returns what ``batch.json`` says.
@@ -125,6 +126,8 @@ class Job:
             batch_id, rows, dropped = uuid.uuid4().hex, engine.tally.total, dropped_by_restart(found)
             found = {"kept_for": KEPT_FOR, "version": 1, "id": batch_id, "rows": rows, "fingerprint": fingerprint}
             found |= dropped
+        if "answers" not in found:  # or an older version of this package began the batch
+            found = {**found, "answers": kept_as(engine.shape, engine.wanted)}
             store.put(IDENTITY, json.dumps(found).encode())
         store.spill.batch = found["id"]
         return found
@@ -153,9 +156,10 @@ class Job:
         tally = self.engine.tally
         counts = [
             plural(manifest["total"], "row"),
-            f"{manifest['succeeded'] - tally.earlier:,} answered",
+            f"{manifest['succeeded'] - tally.earlier - tally.given_now.total():,} answered",
+            *(f"{count:,} {NAMES[source]}" for source, count in sorted(tally.given_now.items())),
             f"{sum(manifest['failed'].values()):,} failed",
-            f"{tally.earlier:,} reused",
+            f"{tally.earlier:,} kept from earlier tries" if tally.earlier else "",
             f"{manifest['missing']:,} missing" if manifest["missing"] else "",
             plural(tally.tokens - spent, "token"),
             f"{spent:,} in earlier runs" if spent else "",
@@ -184,13 +188,6 @@ class Job:
                 f"{self.source.name} disappeared while it was read"
             )
         return None
-
-
-def _close(rows: Iterator[Row]) -> None:
-    """Close the input, which an error's traceback would keep open."""
-    if isinstance(rows, Generator):
-        with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there
-            rows.close()
 
 
 def _model_in(store: Store) -> str | None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 from airflow_chat_provider.batch.files import file_error
 from airflow_chat_provider.batch.output.store import IDENTITY
+from airflow_chat_provider.core.cost.budget import NOTHING, Amount
+from airflow_chat_provider.core.cost.prices import read_amount
 from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.spelling import plural
 
@@ -41,8 +44,7 @@ class Order:
     status: str | None = None
     starts: int = 0
     held_since: float | None = None
-    tokens: int = 0
-    cost: str | None = None
+    expected: list[Any] = field(default_factory=list)
 
     @property
     def is_under_way(self) -> bool:
@@ -70,6 +72,21 @@ class Order:
             self.rows.append([index, index])
         self.requests += 1
 
+    def expect(self, sure: Amount, likely: Amount) -> None:
+        """Add to what its requests are sure to take, and to what they are likely to take if nothing is known yet."""
+        both = self.sure.plus(sure), self.unlimited.plus(likely)
+        self.expected = [[amount.tokens, str(amount.cost)] for amount in both]
+
+    @property
+    def sure(self) -> Amount:
+        """What its requests are sure to take, where there are limits."""
+        return _amount(self.expected, 0)
+
+    @property
+    def unlimited(self) -> Amount:
+        """The same with a guess at answers that have no limit."""
+        return _amount(self.expected, 1)
+
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the file; of a fetched one, not its rows."""
         found = {name: value for name, value in vars(self).items() if value not in (None, 0, [])}
@@ -88,8 +105,9 @@ class Order:
             and value.get("state") in get_args(State)
             and isinstance(rows, list)
             and all(_is_range(one) for one in rows)
-            and all(isinstance(value.get(name), str | None) for name in ("file", "batch", "status", "cost"))
-            and all(type(value.get(name, 0)) is int for name in ("requests", "starts", "tokens"))
+            and all(isinstance(value.get(name), str | None) for name in ("file", "batch", "status"))
+            and all(type(value.get(name, 0)) is int for name in ("requests", "starts"))
+            and isinstance(value.get("expected", []), list)
             and isinstance(value.get("held_since"), float | int | None)
         )
         if not right or (value["state"] == "started" and not value.get("batch")):
@@ -97,6 +115,15 @@ class Order:
         if value["state"] in ("uploaded", "starting") and not value.get("file"):
             return None
         return cls(**value)
+
+
+def _amount(expected: list[Any], place: int) -> Amount:
+    """One of the two amounts that an order keeps; nothing where somebody has changed them."""
+    try:
+        tokens, cost = expected[place]
+    except (IndexError, TypeError, ValueError):
+        return NOTHING
+    return Amount(tokens if type(tokens) is int and tokens >= 0 else 0, read_amount(cost) or Decimal(0))
 
 
 def _is_range(value: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.attachments import files_of
 from airflow_chat_provider.batch.caller import Hopeless
+from airflow_chat_provider.batch.digests import digest_of_row
 from airflow_chat_provider.batch.input import Row, body_of, row_error
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.request.attachments import MAX_BYTES, NO_ATTACHMENTS, Attachments
@@ -21,6 +24,7 @@ from airflow_chat_provider.transport.session import acall_for, prepared
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+    from airflow_chat_provider.core.answer.dialogue import Wanted
     from airflow_chat_provider.core.call.steps import Call
     from airflow_chat_provider.core.connection.settings import Settings
     from airflow_chat_provider.core.request.schema import RequestSchema
@@ -83,16 +87,24 @@ class Requests:
             return NO_ATTACHMENTS
         return files_of(self.template, row.value, self.max_attachment_bytes)
 
+    async def digest(self, row: Row, request: dict[str, Any], files: Attachments, wanted: Wanted) -> str:
+        """The digest of a row's request. Files are looked at in a thread. Raises as ``call`` does."""
+        found: list[Any] = []
+        if files:
+            from airflow_chat_provider.airflow_api.compat import in_thread
+            from airflow_chat_provider.transport.attachments import stamps
+
+            with _named(row):
+                found = await in_thread(stamps, files)
+        return digest_of_row(self.settings.base_url, request, wanted, found)
+
     async def call(self, row: Row, request: dict[str, Any], files: Attachments) -> Call:
         """The call for a row's request. Files are read now, in a thread.
 
         Raises InvalidRequest for a file that cannot be attached, and TransportError for one that may be readable later.
         """
-        try:
+        with _named(row):
             return await acall_for(request, self.settings, files)
-        except ChatCompletionError as error:
-            error.reword(f"{row.place}: {error.message}")
-            raise
 
     def _made(self, row: Row) -> Any:
         lines = row.is_request_line
@@ -119,6 +131,16 @@ class Requests:
             if kind not in self._warned and len(self._warned) < _WARNINGS:
                 self._warned.add(kind)
                 log.warning("%s%s (logged only once for this batch)", f"Row {place}: " if place else "", warning)
+
+
+@contextmanager
+def _named(row: Row) -> Iterator[None]:
+    """Let errors name the row."""
+    try:
+        yield
+    except ChatCompletionError as error:
+        error.reword(f"{row.place}: {error.message}")
+        raise
 
 
 class _SeenIds:

@@ -15,7 +15,10 @@ from airflow_chat_provider.batch.output.lines import Shape
 from airflow_chat_provider.batch.output.local import LocalStore
 from airflow_chat_provider.batch.output.object_store import ObjectStore
 from airflow_chat_provider.batch.output.tally import Tally
+from airflow_chat_provider.batch.probes import Probes
 from airflow_chat_provider.batch.requests import Requests
+from airflow_chat_provider.batch.reuse import Reuse
+from airflow_chat_provider.batch.twins import Twins
 from airflow_chat_provider.schema import load_schema
 from airflow_chat_provider.task.arguments import ChatArguments
 from airflow_chat_provider.task.limits import priced
@@ -58,19 +61,26 @@ def make_job(task: Any, template: RequestTemplate, terms: Terms | None = None) -
     }
     task.facts = begun(task, configuration, source, len(rows))
     at_once = int(checks.number("max_concurrency", task.max_concurrency))
-    checks.allow_sockets(at_once)
+    shape = Shape(task.id_key, chat.result_format, task.response_key, chat.on_incomplete, task.keep_row)
+    store = make_store(task, at_once)
+    reuse = None if task.reuse is None else Reuse(task.reuse, shape, wanted, store)
+    has_reuse = reuse is not None and bool(reuse.folders)
+    checks.allow_sockets(at_once + (reuse.folders if reuse is not None else 0))
     engine = Engine(
         settings=settings,
         requests=Requests(template, settings, schema, task.id_key, survey.rows, chat.max_attachment_bytes, chat.dag),
         wanted=wanted,
-        shape=Shape(task.id_key, chat.result_format, task.response_key, chat.on_incomplete, task.keep_row),
-        store=make_store(task, at_once),
+        shape=shape,
+        store=store,
         history=History(survey.rows, rows),
         tally=Tally(len(rows), currency=settings.currency),
         max_concurrency=at_once,
         requests_per_minute=checks.optional_number("requests_per_minute", task.requests_per_minute),
         tokens_per_minute=checks.optional_number("tokens_per_minute", task.tokens_per_minute),
         max_failures=checks.most_failures(task.max_failures, len(rows)),
+        reuse=reuse if has_reuse else None,
+        probes=Probes(rows) if has_reuse and source.is_local else None,
+        twins=Twins(store, shape, rows, survey.rows) if task.deduplicate else None,
     )
     if terms is not None:
         from airflow_chat_provider.batch.vendor.job import Stretch, VendorJob

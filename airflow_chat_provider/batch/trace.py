@@ -29,7 +29,9 @@ def _counts(job: Job) -> dict[str, Any]:
         "failed": sum(manifest["failed"].values()),
         "incomplete": manifest["incomplete"],
         "missing": manifest["missing"],
-        "reused": tally.earlier,
+        "kept": tally.earlier,
+        "reused": manifest["reused"],
+        "deduplicated": manifest["deduplicated"],
         "errors": [f"{kind}: {count}" for kind, count in kinds],
         **{key: manifest["usage"][key] for key in ("input_tokens", "output_tokens", "cost")},
     }

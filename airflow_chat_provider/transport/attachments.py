@@ -10,12 +10,18 @@ import os
 import stat
 from binascii import b2a_base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, TransportError
 from airflow_chat_provider.core.request.attachments import HEAD, Attachments, Content, kind_of, shown, wrong_file
 
 _PIECE = 3 << 18  # bytes; of a multiple of three, base64 has no padding
+# Where file systems say in which version a file is: its checksum, or when it was written.
+_CHANGES = (
+    *("ETag", "etag", "md5Hash", "md5", "content_md5", "checksum", "crc32c", "generation", "version_id"),
+    *("LastModified", "last_modified", "mtime", "updated", "modified", "created"),
+)
 _BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _WRONG = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
 
@@ -31,6 +37,29 @@ def read(files: Attachments) -> list[Content]:
 def look(files: Attachments) -> list[Content]:
     """The kinds and sizes of the files, without their contents. Raises as ``read`` does."""
     return [_read(path, files.max_bytes, only_look=True) for path in files.paths]
+
+
+def stamps(files: Attachments) -> list[list[Any]]:
+    """What tells the files from others without reading them: of each its size, and when it was changed last.
+
+    An object store has more to say of that: its checksum is taken, too. Raises as ``read`` does.
+    """
+    found = []
+    for path in files.paths:
+        with _explained(path):
+            found.append(_stamp(path))
+    return found
+
+
+def _stamp(path: str) -> list[Any]:
+    local = path.removeprefix("file://")
+    if "://" not in local:
+        info = Path(local).stat()
+        return [info.st_size, info.st_mtime_ns]
+    from airflow_chat_provider.airflow_api.object_store import info_of
+
+    there = info_of(path)
+    return [there.get("size"), *(str(there[name]) for name in _CHANGES if there.get(name) is not None)]
 
 
 def _read(path: str, limit: int, *, only_look: bool = False) -> Content:

@@ -208,3 +208,12 @@ def test_no_example_has_the_id_of_a_dag_that_a_user_may_have(project):
     """Airflow shows the examples beside the user's own DAGs, and takes two with one id for the same."""
     for file in (project / "dags_examples").glob("*.py"):
         assert [dag_id for dag_id in load_dags(file) if dag_id != f"example_chat_{file.stem}"] == []
+
+
+def test_bulk_reuse_asks_for_what_is_new_since_the_last_run(run, chat, tmp_path):
+    first = run("bulk_reuse", {"output": str(tmp_path)})
+    rows = first.xcoms("tell")["return_value"]["total"]
+    assert first.xcoms("tell")["return_value"] == {"total": rows, "reused": 0, "deduplicated": 0, "asked": rows}
+    second = run("bulk_reuse", {"output": str(tmp_path), "new_reviews": ["Too small.", "Too small."]})
+    assert second.xcoms("tell")["return_value"] == {"total": rows + 2, "reused": rows, "deduplicated": 1, "asked": 1}
+    assert len(chat.requests) == rows + 1

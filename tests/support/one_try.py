@@ -1,4 +1,7 @@
-"""One try of a batch in a process to be killed: `python -m tests.support.one_try INPUT OUTPUT CONCURRENCY [STORE]`."""
+"""One try of a batch in a process to be killed.
+
+`python -m tests.support.one_try INPUT OUTPUT CONCURRENCY [STORE [deduplicate [REUSE]]]`
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from tests.support.batching import attach_store
 
 
-def main(rows: str, output: str, concurrency: str, store: str | None = None) -> None:
-    if store is not None:
+def main(
+    rows: str, output: str, concurrency: str, store: str = "", deduplicate: str = "", reuse: str | None = None
+) -> None:
+    if store:
         attach_store(Path(store))
     ChatCompletionBatchOperator(
         task_id="bulk",
@@ -22,6 +27,8 @@ def main(rows: str, output: str, concurrency: str, store: str | None = None) -> 
         max_failures=None,
         max_attempts=1,
         part_rows=10,
+        deduplicate=bool(deduplicate),
+        reuse=reuse,
     ).execute({})
 
 

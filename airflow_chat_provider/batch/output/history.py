@@ -77,7 +77,7 @@ class History:
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
         tally.first_failures.forget(recorded.index)
-        tally.recorded(recorded.took, incomplete=recorded.incomplete)
+        tally.recorded(recorded.took, incomplete=recorded.incomplete, source=recorded.source)
         if recorded.own_id not in (None, default_id(recorded.index)):
             requests.note_id(str(recorded.own_id), recorded.index)
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.types import OnIncomplete, ResultFormat
 
 
+DIGEST, REUSED, SAME_AS = "digest", "reused", "same_as"
+"""Keys of a line: the digest of its request; and where its answer is from, if the row was not asked for."""
+
+
 def default_id(index: int) -> str:
     """The id of a row that has none of its own."""
     return f"row-{index}"
@@ -37,11 +41,18 @@ class Shape(NamedTuple):
     keep_row: bool = True
 
     def success(
-        self, row: Row, request: Mapping[str, Any], reply: Reply, took: Spending, warnings: list[str]
+        self,
+        row: Row,
+        request: Mapping[str, Any],
+        reply: Reply,
+        took: Spending,
+        warnings: list[str],
+        digest: str | None = None,
     ) -> tuple[bytes, str | None]:
         """The line for a reply without an error, and why the reply is incomplete (None: it is complete).
 
-        ``took`` is what all the row's calls took; ``warnings`` takes what is doubtful about the reply.
+        ``took`` is what all the row's calls took; ``warnings`` takes what is doubtful about the reply; ``digest`` is
+        that of the row's request.
         Raises IncompleteReply (on_incomplete="fail"), and InvalidOutput if the answer does not have the form that the
         user wants.
         """
@@ -61,14 +72,58 @@ class Shape(NamedTuple):
             line |= {"usage": took.usage}
             if reason is not None:
                 line["incomplete"] = reason
-        return encode_line({**line, **_priced(took), **_counted(took.calls, _ONE)}), reason
+        return encode_line({**line, **_priced(took), **_counted(took.calls, _ONE), **_known_by(digest)}), reason
+
+    def copied(
+        self, row: Row, answer: Mapping[str, Any], key: str, source: Mapping[str, Any], took: Spending, digest: str
+    ) -> tuple[bytes, str | None] | None:
+        """The line for a row whose request another line answers, and why that answer is incomplete.
+
+        None where it is of no use: it is incomplete (on_incomplete="fail"), or the line is of another form.
+        ``key``: under which the other line has what it keeps of the answer. ``source`` says where that is from.
+        ``took`` is what calls for this row took all the same, in earlier runs: those for the answer do not count here.
+        """
+        parts = None if has_failed(answer) else self._parts(row, answer, key)
+        if parts is None:
+            return None
+        reason = None if self.on_incomplete == "ignore" else incomplete_in(answer) or _raw_incomplete(answer.get(key))
+        if reason is not None and self.on_incomplete == "fail":
+            return None
+        line = {**self._head(row), **parts}
+        if took.usage or not row.is_request_line:
+            line["usage"] = took.usage
+        if reason is not None and not row.is_request_line:
+            line["incomplete"] = reason
+        own = {**_priced(took), **_counted(took.calls, Calls())}
+        return encode_line({**line, **own, **source, **_known_by(digest)}), reason
+
+    def _parts(self, row: Row, answer: Mapping[str, Any], key: str) -> dict[str, Any] | None:
+        """What a line keeps of its answer, from one that has it under ``key``; None if that has another form."""
+        if row.is_request_line != ("custom_id" in answer):
+            return None
+        parts: dict[str, Any] = {}
+        if row.is_request_line:
+            if not isinstance(answer.get("response"), dict):
+                return None
+            parts = {"response": answer["response"], "error": None}
+        if self.response_key or not row.is_request_line:
+            if key not in answer:
+                return None
+            parts[self.response_key or "response"] = answer[key]
+        return parts
 
     def failure(
-        self, row: Row, error: ChatCompletionError, asked: int, took: Spending, batch: str | None = None
+        self,
+        row: Row,
+        error: ChatCompletionError,
+        asked: int,
+        took: Spending,
+        source: Mapping[str, Any] | None = None,
     ) -> bytes:
         """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took.
 
-        ``batch``: the vendor's id of the batch that the last of them was in, if it was in one.
+        ``source`` is put at its end: which row's failure it shares, or its digest, by which others do; and the vendor's
+        id of the batch that the last call was in, if it was in one.
         """
         line, code = self._head(row), error.code
         failure = {
@@ -86,10 +141,8 @@ class Shape(NamedTuple):
                 line["body"] = error.body
         if took.usage:
             line["usage"] = took.usage
-        if batch is not None:
-            line["batch"] = batch
         counted = _counted(took.calls, Calls(attempts=asked))
-        return encode_line({**line, **_priced(took), **counted, "asked": asked})
+        return encode_line({**line, **_priced(took), **counted, "asked": asked, **(source or {})})
 
     def own_id(self, row: Row) -> str | None:
         """The row's own id; None if it has none."""
@@ -108,6 +161,11 @@ _ONE = Calls(requests=1, attempts=1)
 def _priced(took: Spending) -> dict[str, Any]:
     """What the row cost, where that is known."""
     return {} if took.cost is None else {"cost": number(took.cost)}
+
+
+def _known_by(digest: str | None) -> dict[str, Any]:
+    # It comes last: whoever looks for a digest finds it there without parsing the line.
+    return {} if digest is None else {DIGEST: digest}
 
 
 def _counted(calls: Calls, usual: Calls) -> dict[str, Any]:
@@ -166,7 +224,8 @@ def _dump(line: Any) -> bytes:
 class Recorded:
     """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer.
 
-    ``failure``: the kind and the message of a failed row's error, if the line has them. ``batch``: see ``failure()``.
+    ``failure``: the kind and the message of a failed row's error, if the line has them. ``source``: REUSED or SAME_AS
+    if another line's answer was taken. ``batch``: the vendor's batch that a failed row was in.
     """
 
     index: int
@@ -176,6 +235,7 @@ class Recorded:
     failed: bool
     asked: int
     failure: tuple[str, str] | None = None
+    source: str | None = None
     batch: str | None = None
 
 
@@ -212,26 +272,56 @@ def read_line(line: bytes) -> Recorded | None:
         return None
     is_request_line, failed, asked = "custom_id" in value, has_failed(value), value.get("asked")
     own_id = value["custom_id" if is_request_line else "id"]
-    response = value.get("response") if is_request_line else value
-    body = response.get("body") if isinstance(response, dict) else None
-    body = body if isinstance(body, dict) else {}
-    is_incomplete = "incomplete" in value
-    if is_request_line and not failed and body.get("choices"):
-        with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
-            is_incomplete = incomplete(body) is not None
+    body = _body_in(value)
+    source = next((key for key in (REUSED, SAME_AS) if key in value), None)
     asked = asked if type(asked) is int and 0 < asked <= LARGEST else 0
-    calls = _calls(value.get("took"), Calls(attempts=asked) if failed else _ONE)
-    usage = value.get("usage") or body.get("usage")
+    usual = Calls(attempts=asked) if failed else _ONE if source is None else Calls()
+    usage = value.get("usage") or (body.get("usage") if source is None else None)
     return Recorded(
         value["index"],
         own_id if isinstance(own_id, str) else None,
-        Spending(usage, calls, cost=_cost(value.get("cost"), usage)),
-        is_incomplete,
+        Spending(usage, _calls(value.get("took"), usual), cost=_cost(value.get("cost"), usage)),
+        not failed and incomplete_in(value) is not None,
         failed,
         asked,
         _failure(value.get("failure" if is_request_line else "error")) if failed else None,
+        source,
         batch if failed and isinstance(batch := value.get("batch"), str) else None,
     )
+
+
+def _body_in(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a response that a line has; empty where it has none."""
+    response = line.get("response") if "custom_id" in line else line
+    body = response.get("body") if isinstance(response, dict) else None
+    return body if isinstance(body, dict) else {}
+
+
+def incomplete_in(line: Mapping[str, Any]) -> str | None:
+    """Why the answer in a line is incomplete; None if it is complete, or nobody knows."""
+    if "incomplete" in line:
+        return str(line["incomplete"])
+    return _incomplete(_body_in(line)) if "custom_id" in line else None
+
+
+def _raw_incomplete(kept: Any) -> str | None:
+    """The same for what a line keeps of an answer: only the raw response tells."""
+    return _incomplete(kept.get("body")) if isinstance(kept, dict) else None
+
+
+def _incomplete(body: Any) -> str | None:
+    with contextlib.suppress(LookupError, TypeError, AttributeError):  # somebody has changed the line
+        return incomplete(body) if body.get("choices") else None
+    return None
+
+
+def error_in(line: Mapping[str, Any]) -> ChatCompletionError | None:
+    """The error in the line of a row that failed; None where somebody has changed it."""
+    found = line.get("failure" if "custom_id" in line else "error")
+    if not has_failed(line) or not isinstance(found, dict) or _failure(found) is None:
+        return None
+    body = line["body"] if "body" in line else _body_in(line) or None
+    return ChatCompletionError.from_dict({**found, "error": found["class"], "body": body})
 
 
 def _failure(error: Any) -> tuple[str, str] | None:

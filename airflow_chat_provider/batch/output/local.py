@@ -10,8 +10,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from airflow_chat_provider.batch import files
 from airflow_chat_provider.batch.files import StoreError, file_error, readable
@@ -20,6 +21,7 @@ from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.core.json_text.nesting import loads
 
 _RESERVE = 64 << 10  # bytes for each answer that may still come when the disk is full
+_POSTED = 1 << 20  # bytes of lines that nobody waits for
 _LOCK_WAIT = 30.0  # seconds; a task that has lost its worker may take this long to end
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -27,12 +29,13 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 log = logging.getLogger(__name__)
 
 
-class _Line(NamedTuple):
-    """A line to be written. ``written`` wakes who waits for it; ``stored`` counts it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Line:
+    """A line to be written. ``written`` wakes who waits for it, if anybody does; ``stored`` counts it."""
 
     kind: str
     content: bytes
-    written: asyncio.Future[None]
+    written: asyncio.Future[None] | None
     stored: Callable[[], None]
 
 
@@ -54,6 +57,8 @@ class LocalStore(Store):
         self._files: dict[str, int] = {}
         self._waiting: list[_Line] = []
         self._flushing: asyncio.Task[None] | None = None
+        self._posted = 0
+        self._has_room = asyncio.Event()
 
     def where(self, kind: str) -> str:
         return str(self._path(kind))
@@ -163,46 +168,63 @@ class LocalStore(Store):
 
     async def write(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
         written = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Line(kind, line, written, stored))
+        self._take(_Line(kind, line, written, stored))
+        await written
+
+    async def post(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        if self.error is not None:
+            raise self.error
+        self._posted += len(line)
+        self._take(_Line(kind, line, None, stored))
+        if self._posted > _POSTED:
+            await self._has_room.wait()
+
+    def _take(self, line: _Line) -> None:
+        self._waiting.append(line)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
-        await written
+
+    def _make_room(self) -> list[_Line]:
+        """The lines that wait. Whoever waits for room may add others."""
+        lines, self._waiting, self._posted = self._waiting, [], 0
+        self._has_room.set()
+        self._has_room.clear()  # those who wait now are told all the same
+        return lines
 
     async def _flush(self) -> None:
         lines: list[_Line] = []
         try:
             while self._waiting:
-                lines, self._waiting = self._waiting, []
+                lines = self._make_room()
                 missing = await asyncio.get_running_loop().run_in_executor(self._thread, self._store, lines)
                 for line in lines:
-                    self._tell(line, self.error if line.written in missing else None)
+                    self._tell(line, self.error if line in missing else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for these lines for ever
             self._note_bug(error)
-            for line in (*lines, *self._waiting):
+            for line in (*lines, *self._make_room()):
                 self._tell(line, self.error)
-            self._waiting = []
         finally:
             self._flushing = None
 
     def _tell(self, line: _Line, error: StoreError | None) -> None:
         if error is None:
             line.stored()
-        if not line.written.done():
+        if line.written is not None and not line.written.done():
             line.written.set_exception(error) if error else line.written.set_result(None)
 
     async def flush(self) -> None:
         if self._flushing is not None:
             await self._flushing
 
-    def _store(self, lines: list[_Line]) -> set[asyncio.Future[None]]:
-        """Write lines. Returns the futures of those that are not in the output: the spill keeps these."""
+    def _store(self, lines: list[_Line]) -> set[_Line]:
+        """Write lines. Returns those that are not in the output: the spill keeps these."""
         missing: list[_Line] = []
         for kind in (RESULTS, ERRORS):
             if of_kind := [line for line in lines if line.kind == kind]:
                 missing += of_kind[self._append(self._files[kind], [line.content for line in of_kind]) :]
         if missing:
             self._spill([line.content for line in missing])
-        return {line.written for line in missing}
+        return set(missing)
 
     def _append(self, file: int, contents: list[bytes]) -> int:
         """Append lines: how many are in the output. ``_why_refused`` says why the others are not."""

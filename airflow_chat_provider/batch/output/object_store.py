@@ -127,6 +127,9 @@ class ObjectStore(Store):
         elif self._due is None:
             self._due = asyncio.get_running_loop().call_later(self._seconds, self._start)
 
+    async def post(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        await self.write(kind, line, stored)  # which never waits for the line's own part
+
     def _start(self) -> asyncio.Task[None]:
         """Write the open part. If one is being written already, the lines wait for the next."""
         if self._writing is None or self._writing.done():

@@ -31,15 +31,8 @@ class Output:
 
     def __init__(self, manifest: object, on_unfinished: OnUnfinished) -> None:
         """Look whether there is a batch. Raises InvalidRequest where there is none that could be read."""
-        folder = _folder(manifest)
-        local = local_path(folder)
-        with readable("manifest", folder):
-            if local is not None and not local.is_dir():
-                what = "is a file" if local.exists() else "does not exist"
-                host = socket.gethostname()
-                where = f"{what} on this machine ({host}); only an object store is shared by all workers"
-                raise file_error("manifest", folder, where)
-        self._store: Store = LocalStore(local, 0) if local is not None else ObjectStore(folder, 1, 1)
+        folder = folder_of(manifest)
+        self._store = store_at(folder, "manifest")
         identity = identity_in(self._store)
         if identity is None:
             why = "holds no batch: name the folder that was the batch's output, or one of its shards' folders"
@@ -118,6 +111,20 @@ class _PerRow:
         return (value for _, block in sorted(self._blocks.items()) for value in block if value >= 0)
 
 
+def store_at(folder: object, argument: str) -> Store:
+    """The output folder of a batch, to be read. Raises InvalidRequest if it is missing on this machine."""
+    local = local_path(folder)
+    if local is None:
+        return ObjectStore(folder, 1, 1)
+    with readable(argument, folder):
+        if not local.is_dir():
+            what = "is a file" if local.exists() else "does not exist"
+            host = socket.gethostname()
+            where = f"{what} on this machine ({host}); only an object store is shared by all workers"
+            raise file_error(argument, folder, where)
+    return LocalStore(local, 0)
+
+
 def outputs(manifest: object, on_unfinished: OnUnfinished) -> list[Output]:
     """What ``manifest`` names: one batch, or the batches of a mapped task."""
     if on_unfinished not in ("fail", "ignore"):
@@ -134,27 +141,27 @@ def joined(batches: Sequence[Output], lines: Sequence[Lines]) -> Lines:
     return chain.from_iterable(lines)
 
 
-def _folder(manifest: object) -> object:
-    """The folder that a manifest names. A path may also name one of the files in it."""
+def folder_of(manifest: object, argument: str = "manifest") -> object:
+    """The folder that a manifest names. A path may also name one of the files in it. Raises InvalidRequest."""
     if isinstance(manifest, Mapping):
         paths = [manifest.get(kind) for kind in (RESULTS, ERRORS)]
         if not all(isinstance(path, str) and path for path in paths):
-            raise _wrong("a dict without the keys results and errors")
+            raise _wrong("a dict without the keys results and errors", argument)
         return _parent(str(paths[0]))
     if manifest is None:
-        raise _wrong("None: that task has left no manifest (did it run, and does it push XComs?)")
+        raise _wrong("None: that task has left no manifest (did it run, and does it push XComs?)", argument)
     if isinstance(manifest, str | os.PathLike) or hasattr(type(manifest), "joinpath"):
         text = str(manifest)
         if not text.strip():
-            raise _wrong("an empty text")
+            raise _wrong("an empty text", argument)
         return _parent(text) if text.endswith((".jsonl", f"/{MANIFEST}")) else manifest
-    raise _wrong(with_article(type(manifest).__name__))
+    raise _wrong(with_article(type(manifest).__name__), argument)
 
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
 
 
-def _wrong(what: str) -> InvalidRequest:
+def _wrong(what: str, argument: str) -> InvalidRequest:
     why = f"Give what a ChatCompletionBatchOperator returned, or the path of its output folder, not {what}"
-    return InvalidRequest(why, path="manifest", keyword="type")
+    return InvalidRequest(why, path=argument, keyword="type")

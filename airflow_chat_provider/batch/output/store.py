@@ -41,7 +41,8 @@ class Store(ABC):
         self.error: StoreError | None = None
         """Why nothing can be written any more, and where the lines are that came since."""
         self.spill = Spill()
-        self._name = str(folder)
+        self.name = str(folder)
+        """The folder, as the user wrote it."""
         run = uuid.uuid4().hex
         self._owner = _owner_file(run)
         self._run = run[:12]
@@ -99,6 +100,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def post(self, kind: str, line: bytes, stored: Callable[[], None]) -> None:
+        """Add a line that took no call: the same, without waiting until it survives a crash, unless many lines wait."""
+
+    @abstractmethod
     async def flush(self) -> None:
         """Wait until all lines survive a crash. Raises StoreError."""
 
@@ -120,7 +125,7 @@ class Store(ABC):
 
     def _refuse(self, error: Exception) -> None:
         """From now on nothing goes into the folder, because of this error."""
-        cannot = f"Repair the output, then run the task again: it cannot be written ({reason(error)}): {self._name}"
+        cannot = f"Repair the output, then run the task again: it cannot be written ({reason(error)}): {self.name}"
         self._why_refused = error.message if isinstance(error, StoreError) else cannot
 
     def _spill(self, lines: list[bytes]) -> None:
@@ -129,16 +134,16 @@ class Store(ABC):
 
     def _note_bug(self, error: Exception) -> None:
         """The writer itself has failed: nothing more can be written."""
-        why = f"Run the task again: writing failed ({reason(error)}), to {self._name}"
+        why = f"Run the task again: writing failed ({reason(error)}), to {self.name}"
         self.error = self.error or StoreError(why)
 
     def _taken_over(self, owner: bytes | None) -> TakenOver:
         """The error of a run whose folder now has another owner, or (None) none."""
         if owner is None:
-            return TakenOver(f"Leave the output alone while a batch runs: it was removed or emptied: {self._name}")
+            return TakenOver(f"Leave the output alone while a batch runs: it was removed or emptied: {self.name}")
         where = (read_own(owner) or {}).get("where")
         who = f" ({where[:200]})" if isinstance(where, str) else ""
-        return TakenOver(f"Let one run end before the next one begins: another run{who} now writes to {self._name}")
+        return TakenOver(f"Let one run end before the next one begins: another run{who} now writes to {self.name}")
 
 
 def identity_in(store: Store) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.batch.output.first_failures import FirstFailures
+from airflow_chat_provider.batch.output.lines import REUSED, SAME_AS
 from airflow_chat_provider.core.answer.reply import tokens_of
 from airflow_chat_provider.core.answer.usage import LARGEST, Spending, Usage
 from airflow_chat_provider.core.cost.prices import shown, total
@@ -20,17 +21,24 @@ if TYPE_CHECKING:
     from airflow_chat_provider.core.errors import ChatCompletionError
 
 
+NAMES = {REUSED: "reused", SAME_AS: "deduplicated"}
+"""How the log speaks of rows that were answered without being asked for."""
+
+
 @dataclass(eq=False, repr=False)
 class Counts:
-    """Rows, by how they ended."""
+    """Rows, by how they ended. ``given``: those that were answered without being asked for, by REUSED and SAME_AS."""
 
     succeeded: int = 0
     incomplete: int = 0
+    given: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
 
-    def success(self, *, incomplete: bool) -> None:
+    def success(self, *, incomplete: bool, source: str | None) -> None:
         self.succeeded += 1
         self.incomplete += incomplete
+        if source is not None:
+            self.given[source] += 1
 
 
 @dataclass(eq=False, repr=False)
@@ -54,27 +62,29 @@ class Tally:
     cost: Decimal | None = None
     earlier: int = 0
     began: float = 0.0
+    _given_before: Counter[str] = field(default_factory=Counter, init=False)
 
     def begin(self, now: float) -> None:
         """Begin this run: what was counted so far comes from earlier runs, and is stored."""
         self.came = copy.deepcopy(self.stored)
         self.tokens, self.cost = int(self.usage.sums.get("total_tokens", 0)), self.usage.cost
         self.earlier, self.began = self.came.succeeded, now
+        self._given_before = Counter(self.stored.given)
 
-    def recorded(self, took: Spending, *, incomplete: bool) -> None:
-        """Count a row whose result is stored."""
-        self.stored.success(incomplete=incomplete)
+    def recorded(self, took: Spending, *, incomplete: bool, source: str | None = None) -> None:
+        """Count a row whose result is stored. ``source``: of its answer, if that was there already."""
+        self.stored.success(incomplete=incomplete, source=source)
         self.spent(took)
 
     def spent(self, took: Spending) -> None:
         """Count what is paid for and stored."""
         self.usage.take(took.usage, took.calls, took.cost)
 
-    def success(self, took: Spending, *, incomplete: bool) -> Callable[[], None]:
+    def success(self, took: Spending, *, incomplete: bool, source: str | None = None) -> Callable[[], None]:
         """Count an answered row. The function that it returns is to be called when the row's line is stored."""
-        self.came.success(incomplete=incomplete)
+        self.came.success(incomplete=incomplete, source=source)
         self._came(took)
-        return lambda: self.recorded(took, incomplete=incomplete)
+        return lambda: self.recorded(took, incomplete=incomplete, source=source)
 
     def failure(self, error: ChatCompletionError, took: Spending) -> Callable[[], None]:
         """Count a failed row, in the same way."""
@@ -98,6 +108,11 @@ class Tally:
         """Note the model that an answer names, for the usage."""
         if model is not None and len(self.models) < 2:
             self.models.add(model)
+
+    @property
+    def given_now(self) -> Counter[str]:
+        """How many rows this run has answered without asking, by REUSED and SAME_AS."""
+        return self.stored.given - self._given_before
 
     @property
     def failures(self) -> int:
@@ -128,10 +143,14 @@ class Tally:
         through, speed = self.came.succeeded + self.failures, self.speed(now)
         left = (self.total - through) / speed if speed else 0.0  # seconds
         eta = "unknown" if not speed else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+        ended = f"{self.failures:,} failed{self._given()}"
         return (
-            f"{through:,} of {plural(self.total, 'row')} ({self.failures:,} failed), {speed:.1f} rows/s, ETA {eta}, "
+            f"{through:,} of {plural(self.total, 'row')} ({ended}), {speed:.1f} rows/s, ETA {eta}, "
             f"{plural(self.tokens, 'token')}{self._price()}"
         )
+
+    def _given(self) -> str:
+        return "".join(f", {count:,} {NAMES[source]}" for source, count in sorted(self.came.given.items()))
 
     def _price(self) -> str:
         return "" if self.cost is None else f", {shown(self.cost, self.currency or '')}".rstrip()
@@ -149,6 +168,8 @@ class Tally:
             "failed": dict(self.stored.failed),
             "missing": self.missing,
             "incomplete": self.stored.incomplete,
+            "reused": self.stored.given[REUSED],
+            "deduplicated": self.stored.given[SAME_AS],
             "first_failures": self.first_failures.to_dict(),
             "usage": self.usage.to_dict(
                 model=model, seconds=seconds, errors=self.stored.failed, currency=self.currency

@@ -14,8 +14,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.batch.caller import Spent
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.output.lines import default_id
+from airflow_chat_provider.batch.output.lines import DIGEST, SAME_AS, default_id
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
+from airflow_chat_provider.batch.reuse import Answer
 from airflow_chat_provider.batch.vendor.cutting import dialogue_of
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.usage import Spending, usage_in
@@ -137,7 +138,7 @@ class Answers:
             while left and (row := await feed.take()) is not None:
                 left -= 1
                 file.seek(offsets[row.index])
-                writes.append(self._take(row, loads(file.readline(_LONGEST_LINE)), batch.id, counted=counted))
+                writes.append(await self._take(row, loads(file.readline(_LONGEST_LINE)), batch.id, counted=counted))
                 if len(writes) >= _AT_ONCE:
                     await self._all(writes)
             await self._all(writes)
@@ -151,31 +152,45 @@ class Answers:
         await asyncio.gather(*(self._engine.store.write(*write) for write in writes if write is not None))
         writes.clear()
 
-    def _take(
+    async def _take(
         self, row: Row, value: dict[str, Any], batch_id: str, *, counted: bool
     ) -> tuple[str, bytes, Callable[[], None]] | None:
         """The line for a row, its kind, and what to call when it is stored; None if the output has it already."""
-        engine, spent = self._engine, Spent()
+        spent = Spent()
         try:
-            outcome = self._outcome(row, value, spent)
+            outcome = await self._outcome(row, value, spent)
         except Exception as error:  # noqa: BLE001 - this row's alone: a hostile answer
             outcome = spent.failure(row, error)
         if isinstance(outcome, ChatCompletionError):
             return self.failed(row, outcome, spent, batch_id, counted=counted)
-        line, reason = outcome
-        count = engine.tally.success(spent.took, incomplete=reason is not None)
+        return self.answered(row, outcome, spent)
+
+    def answered(self, row: Row, answer: Answer, spent: Spent) -> tuple[str, bytes, Callable[[], None]]:
+        """The same for a row that has its line."""
+        engine = self._engine
+        count = engine.tally.success(spent.took, incomplete=answer.incomplete is not None, source=answer.source)
 
         def stored() -> None:
             engine.history.done[row.index] = 1
             engine.tally.first_failures.forget(row.index)
             count()
 
-        return RESULTS, line, stored
+        return RESULTS, answer.line, stored
 
     def failed(
-        self, row: Row, error: ChatCompletionError, spent: Spent, batch_id: str | None, *, counted: bool
+        self,
+        row: Row,
+        error: ChatCompletionError,
+        spent: Spent,
+        batch_id: str | None = None,
+        *,
+        counted: bool = True,
+        shares: int | None = None,
     ) -> tuple[str, bytes, Callable[[], None]] | None:
-        """The same for a row that failed, in this batch or (None) before it was in any."""
+        """The same for a row that failed: in this batch, or (None) before it was in any.
+
+        ``shares``: the row whose failure this is, if that has an equal request.
+        """
         engine, index = self._engine, row.index
         # The line is there already, if it is from a fetch that did not come to its end.
         known = batch_id is not None and engine.history.batches.get(index) == batch_id
@@ -189,11 +204,17 @@ class Answers:
                 count()
             return None
         asked = engine.history.ended_calls.get(index, 0) + spent.ended
-        line = engine.shape.failure(row, error, asked, self._took(row, spent), batch_id)
+        source: dict[str, Any] = {} if batch_id is None else {"batch": batch_id}
+        if shares is not None:
+            source[SAME_AS] = shares
+        elif engine.twins is not None and spent.digest is not None:
+            engine.twins.failed(row, error)
+            source[DIGEST] = spent.digest  # by which the rows that wait for this one find why it failed
+        line = engine.shape.failure(row, error, asked, self.took(row, spent), source)
 
         def stored() -> None:
             engine.tally.first_failures.note(kind_of(error), index, engine.shape.own_id(row), error.message)
-            engine.history.failed_again(index, asked, self._took(row, spent), batch_id)
+            engine.history.failed_again(index, asked, self.took(row, spent), batch_id)
             if count is not None:
                 count()
             else:
@@ -201,20 +222,22 @@ class Answers:
 
         return ERRORS, line, stored
 
-    def _took(self, row: Row, spent: Spent) -> Spending:
+    def took(self, row: Row, spent: Spent) -> Spending:
+        """What all calls for a row took, in earlier runs too."""
         return self._engine.history.took.get(row.index, Spending()).plus(spent.took)
 
-    def _outcome(self, row: Row, value: dict[str, Any], spent: Spent) -> tuple[bytes, str | None] | ChatCompletionError:
+    async def _outcome(self, row: Row, value: dict[str, Any], spent: Spent) -> Answer | ChatCompletionError:
         engine = self._engine
         unmade: Exception | None = None
         request: dict[str, Any] = {}
         try:
-            request, _ = engine.requests.for_row(row)
+            request, files = engine.requests.for_row(row)
+            spent.digest = await engine.requests.digest(row, request, files, engine.wanted)
         except Exception as error:  # noqa: BLE001 - it could be made when it was sent: the answer is counted all the same
             unmade = error
         reply = self._priced(reply_of(value, Call(engine.settings, request=request)), request.get("model"))
         spent.take(reply)
-        if unmade is not None:
+        if unmade is not None and not request:
             raise unmade
         dialogue = dialogue_of(engine, request)
         final = dialogue.take(reply) or reply
@@ -222,9 +245,10 @@ class Answers:
         if final.error is not None:
             return final.error
         warnings: list[str] = []
-        line = engine.shape.success(row, dialogue.question, final, self._took(row, spent), warnings)
+        took = self.took(row, spent)
+        line = engine.shape.success(row, dialogue.question, final, took, warnings, spent.digest)
         engine.requests.warn(warnings, row.place)
-        return line
+        return Answer(*line)
 
     def _priced(self, reply: Reply, model: Any) -> Reply:
         """The reply with its cost: by the prices less the discount, unless the server says what it was."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.batch.orders import Order
     from airflow_chat_provider.core.answer.dialogue import Dialogue, Wanted
+    from airflow_chat_provider.core.call.steps import Call
+    from airflow_chat_provider.core.request.attachments import Attachments
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 190_000_000
 """What one file may have. OpenAI takes 50,000 requests and 200 MB."""
@@ -51,16 +53,22 @@ class RequestFile:
         self.file.close()
 
 
-def request_line(engine: Engine, row: Row, endpoint: str) -> bytes:
-    """The line of a row: its request as it would be sent, under a name of ours, since users' ids may be anything.
+def call_of(engine: Engine, row: Row, request: dict[str, Any], files: Attachments) -> Call:
+    """The call for a row's request, whose files are read now.
 
-    Raises InvalidRequest, which names the row's place, and TransportError for an attachment that cannot be read.
-    Raises Hopeless where no row could do better.
+    Raises InvalidRequest, and TransportError for an attachment that cannot be read.
     """
-    request, files = engine.requests.for_row(row)
     if request.get("stream"):
         raise row_error(row.place, "the batch API does not stream: leave out 'stream'", "stream")
-    content = call_for(dialogue_of(engine, request).request, engine.settings, files).contents[0]
+    return call_for(dialogue_of(engine, request).request, engine.settings, files)
+
+
+def request_line(row: Row, call: Call, endpoint: str) -> bytes:
+    """The line of a row: its request as it would be sent, under a name of ours, since users' ids may be anything.
+
+    Raises InvalidRequest for one that is too long.
+    """
+    content = call.contents[0]
     head = f'{{"custom_id":"{default_id(row.index)}","method":"POST","url":{json.dumps(endpoint)},"body":'
     line = head.encode() + content + b"}\n"
     if len(line) > MOST_BYTES:

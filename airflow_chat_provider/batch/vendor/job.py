@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
-    from airflow_chat_provider.batch.input import Row
     from airflow_chat_provider.batch.orders import Wait
     from airflow_chat_provider.batch.xcoms import XComs
 
@@ -66,7 +65,6 @@ class VendorJob(Job):
     def _work(
         self,
         batch_id: str,  # noqa: ARG002 - the orders have it
-        rows: Iterator[Row],  # noqa: ARG002 - they are read once for the orders, and again for the answers
         show: Callable[[], None] | None,
     ) -> Coroutine[Any, Any, None]:
         work = self.stretch.work

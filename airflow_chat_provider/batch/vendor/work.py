@@ -8,25 +8,32 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_chat_provider.airflow_api.compat import exceptions
-from airflow_chat_provider.batch.caller import Spent
+from airflow_chat_provider.batch.caller import Hopeless, Spent
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
 from airflow_chat_provider.batch.orders import JOBS, Wait
-from airflow_chat_provider.batch.output.store import IDENTITY
+from airflow_chat_provider.batch.output.store import ERRORS, IDENTITY, RESULTS
+from airflow_chat_provider.batch.purse import Purse
+from airflow_chat_provider.batch.reuse import Answer
+from airflow_chat_provider.batch.twins import PutOff, Shared
 from airflow_chat_provider.batch.vendor.answers import Answers
-from airflow_chat_provider.batch.vendor.cutting import RequestFile, request_line
-from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.batch.vendor.cutting import RequestFile, call_of, request_line
+from airflow_chat_provider.core.cost.budget import NOTHING, Amount, Budget, Limits
+from airflow_chat_provider.core.errors import BudgetExceeded, ChatCompletionError, StatusError
 from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.batch_api import BatchApi, NoList, VendorBatch, is_limit, may_have_begun
 from airflow_chat_provider.transport.batch_watch import first_wait, pause, watch
+from airflow_chat_provider.transport.price_list import PriceList
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Engine
     from airflow_chat_provider.batch.input import Row, Source
     from airflow_chat_provider.batch.orders import Order, Orders
+    from airflow_chat_provider.core.call.steps import Call
 
 _CANCELS = 3.0  # seconds that a task which is being ended has for cancelling what is under way
 _LONGEST_HOLD = 86_400.0  # seconds for which a vendor may have no room for an order
@@ -64,10 +71,13 @@ class Work:
         """Do what can be done now. What comes until it is cancelled, or until it fails, is kept."""
         self._api = BatchApi(self.engine.settings)
         self._answers = Answers(self.engine, self.source, self._api)
+        self._purse = Purse.of(self.engine.settings, PriceList(self.engine.settings), self.engine.tally.usage)
         self._stuck: set[int] = set()
         self._full = False
         try:
             await self._go()
+        except Hopeless as hopeless:
+            self._fail(hopeless.error)
         except asyncio.CancelledError:
             await self._cancel_all()
             raise
@@ -89,9 +99,11 @@ class Work:
             if not self._is_planned and not any(order.status in ("cancelling", "canceling") for order in self._running):
                 await self._plan()
             await self._start_all()
-            self._keep_counts()
             wait = self._wait()
+            if wait is None and self.engine.error is None:
+                await self._give_to_twins()
             if wait is None or self.terms.deferrable:
+                self._keep_counts()
                 self.waits = wait
                 return
             await watch(self.engine.settings, wait.batches, log, any_one=wait.any_one, at_most=wait.at_most)
@@ -133,16 +145,18 @@ class Work:
         file: RequestFile | None = None
         try:
             while (row := await feed.take()) is not None:
-                line = await self._line(row)
-                if line is None:
+                taken = await self._take(row)
+                if taken is None:
                     continue
                 if self.engine.error is not None and not self._running:
                     return
+                line, coming = taken
                 if file is not None and not file.has_room(line):
                     await self._upload(file)
                     file = None
                 file = file or RequestFile(self.orders.new())
                 file.add(row.index, line)
+                file.order.expect(*coming)
             if file is not None:
                 await self._upload(file)
         finally:
@@ -152,18 +166,74 @@ class Work:
         self.orders.plan["planned"] = True
         self.orders.save()
 
-    async def _line(self, row: Row) -> bytes | None:
-        """The row's line in a file of requests; None where none can be made: then the row has failed."""
+    async def _take(self, row: Row) -> tuple[bytes, tuple[Amount, Amount]] | None:
+        """The row's line in a file of requests, and what it is sure, and what it is likely, to take.
+
+        None where it is not to be sent: it has failed, has its answer already, or waits for that of an equal request.
+        """
+        engine, spent = self.engine, Spent()
         try:
-            return request_line(self.engine, row, self._api.endpoint)
-        except ChatCompletionError as error:
-            failure = error
-        except (ValueError, TypeError, LookupError, RecursionError) as error:  # a value that no request can hold
-            failure = Spent().failure(row, error)
-        write = self._answers.failed(row, failure, Spent(), None, counted=True)
-        if write is not None:
-            await self.engine.store.write(*write)
+            request, files = engine.requests.for_row(row)
+            spent.digest = digest = await engine.requests.digest(row, request, files, engine.wanted)
+            if (known := engine.known(row, digest)) is None:
+                call = (
+                    await asyncio.to_thread(call_of, engine, row, request, files)
+                    if files
+                    else call_of(engine, row, request, files)
+                )
+                line = request_line(row, call, self._api.endpoint)
+                return line, self._coming(request, call)
+        except Hopeless:
+            raise
+        except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made
+            await self._write(self._answers.failed(row, spent.failure(row, error), spent))
+            return None
+        await self._write_known(row, known, spent)
         return None
+
+    async def _write_known(self, row: Row, known: Answer | Shared | PutOff, spent: Spent) -> None:
+        """Write the line of a row that is not asked for, if it has one."""
+        if isinstance(known, Answer):
+            await self.engine.store.post(*self._answers.answered(row, known, spent))
+        elif isinstance(known, Shared):
+            await self._write(self._answers.failed(row, known.error, spent, shares=known.by))
+
+    async def _write(self, line: tuple[str, bytes, Callable[[], None]] | None) -> None:
+        if line is not None:
+            await self.engine.store.write(*line)
+
+    async def _give_to_twins(self) -> None:
+        """Give the rows that were put off what became of equal requests, now that all of those are here."""
+        twins = self.engine.twins
+        if twins is None:
+            return
+        await self.engine.store.flush()
+        for kind in (RESULTS, ERRORS):
+            await asyncio.to_thread(twins.look, kind)
+        feed = Feed(self.source.rows(self.engine.history.is_missing))
+        try:
+            while (row := await feed.take()) is not None:
+                spent = Spent()
+                with contextlib.suppress(ChatCompletionError):  # such a row has failed before
+                    request, files = self.engine.requests.for_row(row)
+                    digest = await self.engine.requests.digest(row, request, files, self.engine.wanted)
+                    found = twins.given(row, digest, self._answers.took(row, spent)) or twins.shared(digest)
+                    if found is not None and getattr(found, "by", None) != row.index:
+                        await self._write_known(row, found, spent)
+        finally:
+            feed.close()
+
+    def _coming(self, request: dict[str, Any], call: Call) -> tuple[Amount, Amount]:
+        """What a request is sure, and likely, to take. Raises Hopeless if its price has to be known, and is not."""
+        if self._purse is None:
+            return NOTHING, NOTHING
+        try:
+            sure, unlimited = self._purse.coming(request, call.attached)
+        except ChatCompletionError as error:
+            raise Hopeless(error) from None
+        share = 1 - self.engine.settings.batch_discount
+        likely = sure if unlimited is None else unlimited
+        return sure._replace(cost=sure.cost * share), likely._replace(cost=likely.cost * share)
 
     async def _upload(self, file: RequestFile) -> None:
         order = file.order
@@ -187,7 +257,7 @@ class Work:
 
     async def _start(self, order: Order) -> None:
         """Start an order, if nothing speaks against it."""
-        if self.engine.tally.failures > self.engine.max_failures:
+        if self.engine.tally.failures > self.engine.max_failures or not self._fits_limits(order):
             return
         order.starts += 1
         self.orders.put(order, "starting")
@@ -201,6 +271,37 @@ class Work:
                 self.orders.remove([order])  # the next try uploads its rows anew: it may be the file that is refused
             order.state = "uploaded"
             self._fail(found)
+
+    def _fits_limits(self, order: Order) -> bool:
+        """Is there enough left for an order? If there may be once others have ended, it waits for that."""
+        settings, usage = self.engine.settings, self.engine.tally.usage
+        limits = Limits(settings.max_total_tokens, settings.max_cost, settings.currency)
+        if not limits.are_set:
+            return True
+        budget = Budget(limits, Amount(int(usage.sums.get("total_tokens", 0)), usage.cost or Decimal(0)))
+        coming = order.sure
+        try:
+            budget.check(coming)  # without those under way, which may take less than is guessed
+        except BudgetExceeded as error:
+            how_far = self.engine.tally.how_far
+            self._fail(BudgetExceeded(f"{error.message}. The batch has stopped: {how_far}", limit=error.limit))
+            return False
+        for other in self.orders.under_way:
+            budget.reserved = budget.reserved.plus(self._likely(other, budget.spent))
+        try:
+            budget.check(coming)
+        except BudgetExceeded as error:
+            log.info("Order %d waits until others have ended: %s", order.number, error.message)
+            return False
+        return True
+
+    def _likely(self, order: Order, spent: Amount) -> Amount:
+        """What an order under way is likely to take: as much for each request as those before, if there are any."""
+        answers = self.engine.tally.usage.calls.requests
+        if not answers:
+            return order.unlimited
+        tokens, cost = spent.tokens * order.requests // answers, spent.cost * order.requests / answers
+        return Amount(max(order.sure.tokens, tokens), max(order.sure.cost, cost))
 
     async def _tries_to_start(self, order: Order) -> VendorBatch | ChatCompletionError:
         """The batch that was started, or why there is none. One whose answer is lost is looked up before the next."""

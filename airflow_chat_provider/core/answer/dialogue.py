@@ -302,6 +302,13 @@ async def adrive(
             return final
 
 
+def first_form(request: JSONObject, wanted: Wanted) -> JSONObject:
+    """The request as a server is asked first of which nothing is known: with the schema in the first of RUNGS."""
+    if wanted.schema is None or request.get("response_format") is not None:
+        return request
+    return _with_schema(request, wanted.schema, 0)
+
+
 def _cut_error(reply: Reply) -> ChatCompletionError:
     said = reply.error.message if reply.error is not None else ""
     message = said if said.startswith(CUT_ADVICE) else f"{CUT_ADVICE}: {said}"

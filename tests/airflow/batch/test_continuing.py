@@ -204,6 +204,8 @@ class TestManifest:
             "failed": {},
             "missing": 0,
             "incomplete": 0,
+            "reused": 0,
+            "deduplicated": 0,
             "first_failures": {},
             "usage": {
                 "requests": 3,

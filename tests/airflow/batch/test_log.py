@@ -25,9 +25,7 @@ def test_a_batch_ends_with_a_line_of_its_counts_and_the_place_of_its_results(bat
     batch.run()
     (line,) = told("Batch ")
     path = re.escape(str(batch.output / "results.jsonl"))
-    assert re.fullmatch(
-        rf"Batch ended: 1 row, 1 answered, 0 failed, 0 reused, 11 tokens, [\d.]+ s, results in {path}", line
-    )
+    assert re.fullmatch(rf"Batch ended: 1 row, 1 answered, 0 failed, 11 tokens, [\d.]+ s, results in {path}", line)
 
 
 def test_what_an_earlier_run_brought_is_counted_apart(batch, told):
@@ -37,8 +35,8 @@ def test_what_an_earlier_run_brought_is_counted_apart(batch, told):
     batch.chat.default = replies.ok()
     batch.run()
     first, second = told("Batch ")
-    assert ": 3 rows, 2 answered, 1 failed, 0 reused, 22 tokens, " in first
-    assert ": 3 rows, 1 answered, 0 failed, 2 reused, 11 tokens, 22 in earlier runs, " in second
+    assert ": 3 rows, 2 answered, 1 failed, 22 tokens, " in first
+    assert ": 3 rows, 1 answered, 0 failed, 2 kept from earlier tries, 11 tokens, 22 in earlier runs, " in second
 
 
 def test_a_batch_that_stops_early_says_so_and_how_many_rows_are_missing(batch, told):
@@ -46,7 +44,7 @@ def test_a_batch_that_stops_early_says_so_and_how_many_rows_are_missing(batch, t
     batch.chat.default = replies.error(401, "who are you?")
     batch.error(max_concurrency=1)
     (line,) = told("Batch ")
-    assert line.startswith("Batch stopped early: 5 rows, 0 answered, 0 failed, 0 reused, 5 missing, 0 tokens, ")
+    assert line.startswith("Batch stopped early: 5 rows, 0 answered, 0 failed, 5 missing, 0 tokens, ")
 
 
 def test_a_request_that_is_sent_again_is_told_once_for_each_kind_of_failure(batch, told):

@@ -84,7 +84,7 @@ def test_a_batch_is_one_span_with_its_counts(batch: Batch, traces: Traces) -> No
     assert span.kind.name == "INTERNAL"
     assert span.parent.span_id == task.get_span_context().span_id
     told = {name.removeprefix("chat_completion.batch."): value for name, value in span.attributes.items()}
-    assert (told["rows"], told["succeeded"], told["failed"], told["missing"], told["reused"]) == (20, 19, 1, 0, 0)
+    assert (told["rows"], told["succeeded"], told["failed"], told["missing"], told["kept"]) == (20, 19, 1, 0, 0)
     assert told["errors"] == ("StatusError 400: 1",)
     assert told["input_tokens"] == 19 * 9
     assert "error.type" not in told
