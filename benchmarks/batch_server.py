@@ -1,11 +1,10 @@
 """The server that the batch API is measured against, in a process of its own: `python batch_server.py [POLLS]`.
 
-It prints its URL, and once it is ended how many tokens its answers took, as JSON.
+It prints its URL.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -25,7 +24,6 @@ def main():
     with BatchServer(polls=polls, record=lambda _: None) as server:
         print(server.url, flush=True)
         stop.wait(_MAX_SECONDS)
-        print(json.dumps({"tokens": server.tokens, "batches": len(server.batches)}), flush=True)
 
 
 if __name__ == "__main__":
