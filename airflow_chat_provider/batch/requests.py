@@ -52,8 +52,8 @@ class Requests:
     _warned: set[str] = field(default_factory=set, init=False)
 
     @cached_property
-    def _seen(self) -> SeenIds:
-        return SeenIds(self.rows)
+    def _seen(self) -> _SeenIds:
+        return _SeenIds(self.rows)
 
     def note_id(self, own_id: str, index: int) -> int | None:
         """Note that the row ``index`` has this id. Returns the index of another row that has it, or None."""
@@ -143,7 +143,7 @@ def _named(row: Row) -> Iterator[None]:
         raise
 
 
-class SeenIds:
+class _SeenIds:
     """A table of at most ``count`` ids that were seen already: their 64-bit digests, and the rows that have them.
 
     It takes 18 bytes for each row of the input; a set of a million texts would take 100 MB. Two different ids get the

@@ -11,8 +11,6 @@ import pytest
 from airflow.sdk import Asset, task
 
 from airflow_chat_provider.airflow_api.compat import exceptions
-from airflow_chat_provider.batch.preflight import Preflight, Terms
-from airflow_chat_provider.batch.setup import make_job
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.testing import replies
@@ -115,19 +113,21 @@ class TestRows:
         assert (plan["equal"], plan["to_send"]) == (2, 2)
         assert plan["input_tokens"] == plan_of(batch)["input_tokens"] / 2
 
-    def test_rows_whose_answer_an_earlier_batch_has_cost_nothing(self, batch: Batch) -> None:
-        batch.texts(3)
-        task = batch.task()
-        look = Preflight(make_job(task, template_of(task)), Terms(), known=lambda _: True)
-        look.run(lambda: False)
-        assert (look.reused, look.to_send) == (3, 0)
+    def test_rows_whose_answer_an_earlier_batch_has_cost_nothing(self, batch: Batch, tmp_path: Path) -> None:
+        batch.write({"text": "a"}, {"text": "b"})
+        batch.run()
+        batch.write({"text": "b"}, {"text": "c"})
+        plan = plan_of(batch, reuse=str(batch.output), output=str(tmp_path / "next"))
+        assert (plan["rows"], plan["reused"], plan["to_send"]) == (2, 1, 1)
+        assert not (tmp_path / "next").exists()
 
-
-def template_of(task: ChatCompletionBatchOperator) -> Any:
-    from airflow_chat_provider.task.rendering import RenderedFields
-
-    own = RenderedFields.own_fields
-    return RenderedFields.render(task, own, {}, task.get_template_env(), frozenset()).template()
+    def test_with_deduplicate_rows_take_answers_of_earlier_tries_too(self, batch: Batch) -> None:
+        batch.write({"text": "a"}, {"text": "b"}, {"text": "a"})
+        batch.chat.script(replies.ok())
+        batch.chat.default = replies.error(400, "no")
+        batch.run(max_concurrency=1, max_failures=None)
+        plan = plan_of(batch, deduplicate=True)
+        assert (plan["answered"], plan["equal"], plan["to_send"]) == (1, 1, 1)
 
 
 class TestFailures:
