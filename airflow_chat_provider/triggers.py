@@ -1,4 +1,7 @@
-"""The trigger that makes a deferred call. XCom is its journal, so that no restart of a triggerer pays twice."""
+"""The trigger that makes a deferred call, and the one that waits for batches of a vendor's batch API.
+
+XCom is the journal of the first, so that no restart of a triggerer pays twice. The second one only looks.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import asyncio
 import time
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
@@ -25,12 +28,17 @@ from airflow_chat_provider.core.errors import ChatCompletionError
 from airflow_chat_provider.durable.entry import KEY, VERSION, Conversation, Ending, Entry, Unusable
 from airflow_chat_provider.durable.journal import Journal, Overtaken
 from airflow_chat_provider.hooks import ChatCompletionHook
+from airflow_chat_provider.transport import batch_watch
 from airflow_chat_provider.transport.aside import asafe_dump, aside, by_size
+from airflow_chat_provider.transport.batch_api import BatchApi
 from airflow_chat_provider.transport.call_log import duration
 from airflow_chat_provider.transport.observer import under
 from airflow_chat_provider.transport.open_files import allow_all
 from airflow_chat_provider.transport.server_memory import learn
 from airflow_chat_provider.transport.session import AsyncSession
+
+if TYPE_CHECKING:
+    from airflow_chat_provider.core.connection.settings import Settings
 
 _KNOWN_FOR = 10.0  # seconds for which a connection is not read again
 _connections = PerLoop(lambda: KnownConnections(_KNOWN_FOR))
@@ -327,3 +335,78 @@ class ChatCompletionTrigger(BaseTrigger):
         """Warn of the cost when the task is cleared or marked. The cancellation itself has closed the socket."""
         if self._under_way:
             self.log.warning("The connection was closed while the request was under way: the server may bill it")
+
+
+BATCH_VERSION = 1
+"""Of the events of ChatCompletionBatchTrigger."""
+
+
+class ChatCompletionBatchTrigger(BaseTrigger):
+    """Waits until batches of a vendor's batch API have ended; ``any_one``: until the first of them has.
+
+    It only looks: a worker fetches the answers. Networks and servers that fail meanwhile are waited out. The arguments
+    hold ids alone. ``at_most``: seconds after which a worker is to look again. ``expires``: when the task's
+    execution_timeout ends, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        batches: Sequence[str],
+        any_one: bool = False,
+        at_most: float | None = None,
+        expires: float | None = None,
+        cancel_on_kill: bool = True,
+        **unknown: Any,  # noqa: ARG002 - those of a newer version
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.conn_id = conn_id
+        self.batches = list(batches)
+        self.any_one = any_one
+        self.at_most = at_most
+        self.expires = expires
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class's path and the arguments to make it anew."""
+        names = ("conn_id", "batches", "any_one", "at_most", "expires", "cancel_on_kill")
+        return (
+            "airflow_chat_provider.triggers.ChatCompletionBatchTrigger",
+            {name: getattr(self, name) for name in names},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, whatever happens: if a trigger raises, its task fails without a reason."""
+        began, event = time.monotonic(), {"version": BATCH_VERSION, "state": "ended"}
+        try:
+            async with asyncio.timeout(None if self.expires is None else self.expires - time.time()) as limit:
+                settings = await self._settings()
+                await batch_watch.watch(settings, self.batches, self.log, any_one=self.any_one, at_most=self.at_most)
+        except TimeoutError:
+            event["state"] = "timed_out" if limit.expired() else "failed"
+        except Exception as error:  # noqa: BLE001 - logged without a traceback's values
+            event |= {"state": "failed", "error": type(error).__name__}
+            self.log.error("The trigger failed with %s", error)  # noqa: TRY400 - as above
+        if self.task_instance is not None:  # in dag.test() there is no scheduler
+            await asyncio.sleep(max(0.0, began + _SETTLED - time.monotonic()))
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _settings(self) -> Settings:
+        return await _connections().get(self.conn_id, partial(aread_settings, ChatCompletionHook, self.conn_id))
+
+    async def on_kill(self) -> None:
+        """Cancel the batches when the task is cleared or marked. A triggerer that restarts does not call this."""
+        if not self.cancel_on_kill:
+            self.log.warning("Left under way at the batch API: %s", ", ".join(self.batches))
+            return
+        api = BatchApi(await self._settings())
+        try:
+            for batch in self.batches:
+                try:
+                    await api.cancel(batch)
+                    self.log.warning("Cancelled batch %s: what it has answered is paid for, and kept", batch)
+                except ChatCompletionError as error:
+                    self.log.warning("Cancel batch %s at the vendor yourself: %s", batch, error.message)
+        finally:
+            await api.aclose()

@@ -82,6 +82,17 @@ def slow_server() -> Iterator[str]:
             process.terminate()
 
 
+@contextlib.contextmanager
+def batch_server() -> Iterator[str]:
+    """The server that has a batch API, likewise."""
+    command = [sys.executable, str(HERE / "batch_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
 def trust(folder: Path) -> None:
     """The public authorities and the server's own, as large as what a user's connection has to read."""
     text = Path(certifi.where()).read_text("utf-8") + (folder / "ca.pem").read_text("utf-8")

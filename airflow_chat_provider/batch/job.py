@@ -7,11 +7,13 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_chat_provider.batch.orders import dropped_by_restart, leave_to_calls
 from airflow_chat_provider.batch.output.store import (
     ERRORS,
     IDENTITY,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.engine import Engine
     from airflow_chat_provider.batch.input import Source, Survey
+    from airflow_chat_provider.batch.orders import Wait
     from airflow_chat_provider.batch.output.store import Store
     from airflow_chat_provider.batch.xcoms import XComs
 
@@ -48,6 +51,11 @@ class Job:
     on_changed: Literal["fail", "restart"]
     max_failures: float | str | None
 
+    @property
+    def waits(self) -> Wait | None:
+        """What the batch waits for, if all is done that can be done now, but the batch has not ended."""
+        return None
+
     def run(self, background: Background, xcoms: XComs | None = None) -> tuple[dict[str, Any], BaseException | None]:
         """Ask for every row without a result: the manifest, and what the task is to end with instead, if anything.
 
@@ -58,28 +66,39 @@ class Job:
         identity_in(store)  # raises before anything is made in a folder of somebody else's
         store.open()
         try:
-            batch_id = self._claim()
+            identity = self._claim()
             engine.history.load(store, engine.tally, engine.requests)
             if engine.tally.stored.succeeded:
                 engine.tally.note_model(_model_in(store))
             engine.look_back()
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
+            self._begin(identity)
             spent, stopped = (engine.tally.tokens, engine.tally.cost), None
             show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
-                background.run(engine.run(batch_id, self.source.rows, show))
+                background.run(self._work(identity["id"], show))
             except BaseException as error:  # noqa: BLE001 - raised by the caller, once the manifest is in XCom
                 stopped = error
             finally:
                 gc.unfreeze()
+            if stopped is None and self.waits is not None:
+                return self._manifest(), None
             manifest = self._write_manifest()
             self._log_end(manifest, spent)
             return manifest, stopped or engine.error or self._shortfall()
         finally:
             store.close()
             engine.close()
+
+    def _begin(self, identity: dict[str, Any]) -> None:
+        """Get ready to work in the folder, which says this of the batch in it. Raises ChatCompletionError."""
+        leave_to_calls(self.engine.store, identity)
+
+    def _work(self, batch_id: str, show: Callable[[], None] | None) -> Coroutine[Any, Any, None]:
+        """What is to be done for the rows."""
+        return self.engine.run(batch_id, self.source.rows, show)
 
     def continued(self) -> dict[str, Any] | None:
         """What the output says of this batch, if an earlier run began it. Nothing is written.
@@ -109,8 +128,8 @@ class Job:
             "output": _digest([engine.shape, self.shard]),
         }
 
-    def _claim(self) -> str:
-        """Make the output this batch's, unless it already is; returns the batch's id."""
+    def _claim(self) -> dict[str, Any]:
+        """Make the output this batch's, unless it already is; returns what ``batch.json`` says."""
         engine, store = self.engine, self.engine.store
         found = self.continued()
         store.claim()
@@ -118,11 +137,12 @@ class Job:
             store.clear()
             batch_id, rows, fingerprint = uuid.uuid4().hex, engine.tally.total, self._fingerprint()
             found = {"kept_for": KEPT_FOR, "version": 1, "id": batch_id, "rows": rows, "fingerprint": fingerprint}
+            found |= dropped_by_restart(identity_in(store))
         if "answers" not in found:  # or an older version of this package began the batch
             found = {**found, "answers": kept_as(engine.shape, engine.wanted)}
             store.put(IDENTITY, json.dumps(found).encode())
         store.spill.batch = found["id"]
-        return str(found["id"])
+        return found
 
     def _manifest(self) -> dict[str, Any]:
         """The outcome so far."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_chat_provider.batch.background import Background
     from airflow_chat_provider.batch.job import Job
+    from airflow_chat_provider.batch.vendor.waiting import GoesOn
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.arguments import OutputArgument
     from airflow_chat_provider.task.rendering import RenderedFields
@@ -182,6 +183,25 @@ class ChatCompletionBatchOperator(RequestOperator):
 
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
+        return self._run(context)
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on with ``execute`` when a trigger has waited for the batch API."""
+        from airflow_chat_provider.batch.vendor.waiting import GoesOn
+
+        with final_errors():
+            goes_on = GoesOn.from_event(event)
+        return self._run(context, goes_on)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow's way back from a trigger, also from one that took too long, or that could not run."""
+        if next_method != "__fail__":
+            return super().resume_execution(next_method, next_kwargs, context)
+        from airflow_chat_provider.batch.vendor.waiting import failure_event
+
+        return self.execute_complete(context, failure_event(next_kwargs))
+
+    def _run(self, context: Context, goes_on: GoesOn | None = None) -> dict[str, Any]:
         from airflow_chat_provider.batch.background import Background
         from airflow_chat_provider.batch.setup import make_job
         from airflow_chat_provider.batch.trace import span_of
@@ -202,10 +222,19 @@ class ChatCompletionBatchOperator(RequestOperator):
                 return self._plan(make_job(self, template), self._background)
             has_own_xcoms = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
             xcoms = XComs(context["ti"]) if has_own_xcoms else None
-            job = make_job(self, template)
+            terms = None
+            if self.via == "batch_api":
+                from airflow_chat_provider.batch.vendor.waiting import terms_of
+
+                terms = terms_of(self, context, goes_on)
+            job = make_job(self, template, terms)
             with span_of(job) as span:
                 manifest, error = job.run(self._background, xcoms)
                 span.error = error
+            if job.waits is not None:
+                from airflow_chat_provider.batch.vendor.waiting import defer
+
+                defer(self, job.engine.settings.conn_id, job.waits)
             if xcoms is not None:
                 xcoms.leave(manifest, failed=error is not None)
             self._tell(context, manifest)
@@ -236,6 +265,6 @@ class ChatCompletionBatchOperator(RequestOperator):
             tell_outlets(self, context, self.facts.for_outlets)
 
     def on_kill(self) -> None:
-        """Close every socket. What has come is kept."""
+        """Close every socket, and cancel what a batch API has under way. What has come is kept."""
         if self._background is not None:
             self._background.cancel()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 
@@ -29,13 +31,25 @@ class Reasons:
     def note(self, error: ChatCompletionError, place: str) -> None:
         self.final += error.final
         code = error.keyword if isinstance(error, InvalidRequest) else error.code
-        kind: tuple[object, ...] = (type(error), error.status, code)
+        kind: tuple[object, ...] = (type(error).__name__, error.status, code)
         if len(self._kinds) >= _MOST_KINDS and kind not in self._kinds:
-            kind = (type(error), error.status)
+            kind = kind[:2]
         reason = self._kinds.get(kind)
         if reason is None:
             reason = self._kinds[kind] = _Reason(error.message.removeprefix(f"{place}: ").rstrip("."), place)
         reason.count += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, for ``restore`` in another process."""
+        kinds = [[*kind[:3], one.message, one.place, one.count] for kind, one in self._kinds.items()]
+        return {"final": self.final, "kinds": kinds}
+
+    def restore(self, values: Any) -> None:
+        """Take back what ``to_dict`` gave; anything else is passed over."""
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            self.final = int(values["final"])
+            for *kind, message, place, count in values["kinds"]:
+                self._kinds[tuple(kind)] = _Reason(str(message), str(place), int(count))
 
     def error(self, found: str, where: str, most: float) -> ChatCompletionError:
         """The error of the batch. ``found`` says how many rows failed, of which ``most`` were allowed to.

@@ -29,13 +29,15 @@ from airflow_chat_provider.transport.price_list import PriceList
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
+    from airflow_chat_provider.batch.vendor.work import Terms
     from airflow_chat_provider.templates.request_template import RequestTemplate
 
 
-def make_job(task: Any, template: RequestTemplate) -> Job:
+def make_job(task: Any, template: RequestTemplate, terms: Terms | None = None) -> Job:
     """Look up the connection and read the input once. Raises InvalidRequest for what is wrong with the arguments.
 
-    The model is the upstream task's or the connection's, for requests that name none.
+    The model is the upstream task's or the connection's, for requests that name none. ``terms`` are those of a job
+    that goes through the batch API.
     """
     chat = ChatArguments.from_task(task)
     upstream = Upstream(chat.configuration or {})
@@ -80,6 +82,11 @@ def make_job(task: Any, template: RequestTemplate) -> Job:
         probes=Probes(rows) if has_reuse and source.is_local else None,
         twins=Twins(store, shape, rows, survey.rows) if task.deduplicate else None,
     )
+    if terms is not None:
+        from airflow_chat_provider.batch.vendor.job import Stretch, VendorJob
+
+        vendor = terms, Stretch()
+        return VendorJob(source, survey, engine, task.shard, task.on_changed, task.max_failures, *vendor)
     return Job(source, survey, engine, task.shard, task.on_changed, task.max_failures)
 
 

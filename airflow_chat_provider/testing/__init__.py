@@ -1,10 +1,13 @@
-"""A real HTTP server with scripted replies, for tests of DAGs. The pytest fixture `chat_server` starts one.
+"""Real HTTP servers with scripted replies, for tests of DAGs. The pytest fixtures `chat_server` and `batch_server`
+start one.
 
 - `ChatServer`: `script(...)` sets its replies, `requests` has what it received, `connection` leads to it, and
   `wait_requests()` and `wait_closed()` wait for what the client does
 - `replies`: `ok`, `ok_json`, `tool_calls`, `stream`, `rate_limited`, `error`, `delay`; and for any other reply `text`,
   `json_reply`, `status`, `chunked` and `sse`
 - `faults`: replies that break on their way: `reset`, `half_body`, `cut_stream`, `hang`
+- `BatchServer`: speaks OpenAI's batch API, too; `BatchEnd` scripts how a batch ends, `CallFault` a call that fails, and
+  `batch_faults` has what goes wrong with batches
 - `Received` is a request, `Reply` is a reply, and `End` says what happens to the connection after it
 """
 
@@ -14,18 +17,35 @@ import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_chat_provider.testing import faults, replies
+    from airflow_chat_provider.testing import batch_faults, faults, replies
+    from airflow_chat_provider.testing.batch_server import BatchServer, CallFault
+    from airflow_chat_provider.testing.batches import BatchEnd
     from airflow_chat_provider.testing.loopback import Received
     from airflow_chat_provider.testing.replies import End, Reply
     from airflow_chat_provider.testing.server import ChatServer
 
-__all__ = ["ChatServer", "End", "Received", "Reply", "faults", "replies"]
+__all__ = [
+    "BatchEnd",
+    "BatchServer",
+    "CallFault",
+    "ChatServer",
+    "End",
+    "Received",
+    "Reply",
+    "batch_faults",
+    "faults",
+    "replies",
+]
 
 _PLACES = {
+    "BatchEnd": "batches:BatchEnd",
+    "BatchServer": "batch_server:BatchServer",
+    "CallFault": "batch_server:CallFault",
     "ChatServer": "server:ChatServer",
     "End": "replies:End",
     "Received": "loopback:Received",
     "Reply": "replies:Reply",
+    "batch_faults": "batch_faults",
     "faults": "faults",
     "replies": "replies",
 }

@@ -17,7 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -100,13 +100,27 @@ class Wire:
     def read_request(self) -> Received | None:
         """The next request; None if the client closed the connection before it was complete."""
         try:
-            start, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
-            method, target, _version = start.split(" ")
-            headers = Headers((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
-            body = self._read_body(headers)
+            head = self.read_head()
+            return replace(head, body=b"".join(self.body(head.headers)), received_at=time.monotonic())
         except PeerGoneError:
             return None
-        return Received(method, target, headers, body, self.connection_id, time.monotonic())
+
+    def read_head(self) -> Received:
+        """The next request without its body, which `body` reads."""
+        start, *lines = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        method, target, _version = start.split(" ")
+        headers = Headers((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+        return Received(method, target, headers, b"", self.connection_id, time.monotonic())
+
+    def body(self, headers: Headers) -> Iterator[bytes]:
+        """The body after this head, in pieces as they come."""
+        if headers.get("transfer-encoding", "").lower() != "chunked":
+            yield from self._pieces(int(headers.get("content-length", 0)))
+            return
+        while size := int(self._read_until(b"\r\n"), 16):
+            yield from self._pieces(size)
+            self._read_exactly(2)
+        self._read_until(b"\r\n")  # no client here sends trailers
 
     def send(self, data: bytes) -> None:
         with _gone_on_error():
@@ -162,15 +176,14 @@ class Wire:
         del self._buffer[:size]
         return found
 
-    def _read_body(self, headers: Headers) -> bytes:
-        if headers.get("transfer-encoding", "").lower() != "chunked":
-            return self._read_exactly(int(headers.get("content-length", 0)))
-        chunks = []
-        while size := int(self._read_until(b"\r\n"), 16):
-            chunks.append(self._read_exactly(size))
-            self._read_exactly(2)
-        self._read_until(b"\r\n")  # no client here sends trailers
-        return b"".join(chunks)
+    def _pieces(self, left: int) -> Iterator[bytes]:
+        while left > 0:
+            if not self._buffer:
+                self._pull()
+            piece = bytes(self._buffer[:left])
+            del self._buffer[:left]
+            left -= len(piece)
+            yield piece
 
 
 class Listener(ABC):

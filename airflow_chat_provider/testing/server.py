@@ -78,7 +78,7 @@ class ChatServer(Listener):
 
     def handle(self, wire: Wire) -> None:
         keep = True
-        while keep and (request := wire.read_request()) is not None:
+        while keep and (request := self._read(wire)) is not None:
             scripted = self._next(request)
             reply = scripted if isinstance(scripted, Reply) else scripted(request)
             if request.wants_close:
@@ -89,13 +89,20 @@ class ChatServer(Listener):
                 self._note_closed(wire)
                 raise
 
+    def _read(self, wire: Wire) -> Received | None:
+        return wire.read_request()
+
     def _next(self, request: Received) -> Scripted:
         with self._news:
-            self._record(request)
-            self._news.notify_all()
+            self._note(request)
             if request.method != "GET":
                 return self._script.popleft() if self._script else self.default
         return self._models if request.path.endswith("/models") else error(404, "Not found")
+
+    def _note(self, request: Received) -> None:
+        with self._news:
+            self._record(request)
+            self._news.notify_all()
 
     def _note_closed(self, wire: Wire) -> None:
         with self._news:

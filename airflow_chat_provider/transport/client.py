@@ -10,7 +10,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,7 +52,9 @@ class _BaseClient:
         own = {"accept": "application/json", "accept-encoding": ACCEPT_ENCODING, "user-agent": _USER_AGENT}
         return {**own, **self._settings.request_headers()}
 
-    def _request(self, method: str, path: str | None, content: bytes, headers: dict[str, str]) -> httpx.Request:
+    def _request(
+        self, method: str, path: str | None, content: bytes | AsyncIterable[bytes], headers: dict[str, str]
+    ) -> httpx.Request:
         """A request to ``path``, by default the endpoint's."""
         kind = {"content-type": "application/json"} if content else {}
         # Only connecting has a time limit of its own here; the attempt's clock covers the rest.
@@ -159,13 +161,24 @@ class AsyncClient(_BaseClient):
         self._rack: Rack | None = None
 
     async def open(
-        self, send: Send, headers: dict[str, str], guard: Guard | None = None, still_waits: StillWaits = None
+        self,
+        send: Send,
+        headers: dict[str, str],
+        guard: Guard | None = None,
+        still_waits: StillWaits = None,
+        *,
+        method: str = "POST",
+        path: str | None = None,
+        body: AsyncIterable[bytes] | None = None,
     ) -> AsyncLive | TransportError:
-        """Send a request and read as far as the response's headers."""
+        """Send a request, to the endpoint unless ``path`` says otherwise, and read as far as the response's headers.
+
+        ``body`` is sent as it comes, in place of the content of ``send``; ``headers`` must then say how long it is.
+        """
         attempt, clock = Attempt(self._settings, send), Clock(send.timeout)
         rack = self._rack = self._rack or Rack.join(self._settings)
         transport, answered = rack.take(), False  # which checks the URL, too
-        request = self._request("POST", None, attempt.content, headers)
+        request = self._request(method, path, attempt.content if body is None else body, headers)
         request.extensions["trace"] = partial(_atrace, attempt, guard)
         reminder = asyncio.get_running_loop().call_later(LONG, still_waits) if still_waits is not None else None
         try:
@@ -215,6 +228,10 @@ class _BaseLive:
         self._response = response
         self._clock = clock
         self._stall_timeout = stall_timeout
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code
 
     def _steps(self, piece: bytes) -> Iterator[Chunks]:
         yield from self.attempt.pieces(piece)
@@ -289,6 +306,24 @@ class AsyncLive(_BaseLive):
                 yield chunk
         except (TimeoutError, httpx.HTTPError) as error:
             await by_size(self.attempt.size, self._broke, error)
+        finally:
+            await self.aclose()
+
+    async def drain(self) -> Response | TransportError:
+        """What became of the attempt, once the body is read to its end."""
+        async for _ in self:
+            pass
+        return self.outcome or self.attempt.failed("stopped")
+
+    async def file(self) -> AsyncIterator[bytes]:
+        """The body as a file of any size, decompressed. If it breaks off, ``outcome`` says why afterwards."""
+        pieces = self._response.aiter_bytes()
+        self._clock.quiet = self._stall_timeout
+        try:
+            while (piece := await self._piece(pieces)) is not None:
+                yield piece
+        except (TimeoutError, httpx.HTTPError) as error:
+            self._broke(error)
         finally:
             await self.aclose()
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_chat_provider.hooks import ChatCompletionHook
-from airflow_chat_provider.testing import ChatServer
+from airflow_chat_provider.testing import BatchServer
 from tests.support.documents import Block, blocks, pages
-from tests.support.obliging import obliging
+from tests.support.obliging import answer_to, obliging
 from tests.support.running import Run, load_dags
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -37,13 +37,14 @@ def connections(*kinds: str) -> list[Any]:
 
 
 @pytest.fixture
-def obliging_server(chat_server: ChatServer) -> ChatServer:
-    chat_server.default = obliging
-    return chat_server
+def obliging_server(batch_server: BatchServer) -> BatchServer:
+    batch_server.default = obliging
+    batch_server.answer = answer_to
+    return batch_server
 
 
 @pytest.fixture
-def unpack(tmp_path: Path, obliging_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], Path]:
+def unpack(tmp_path: Path, obliging_server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Block], Path]:
     """Write a block into its file, with all that its page gave before it. Its connections lead to the server."""
 
     def write(block: Block) -> Path:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_chat_provider.testing import replies
-from tests.support.obliging import obliging
+from airflow_chat_provider.testing import batch_faults, replies
+from tests.support.obliging import answer_to, obliging
 from tests.support.running import Run, load_dag, load_dags
 
 
@@ -17,8 +17,10 @@ from tests.support.running import Run, load_dag, load_dags
 def run(project, run_dag, chat):
     """Run an example by its name."""
 
-    def go(name, conf=None):
+    def go(name, conf=None, **changes):
         dag = load_dag(project / "dags_examples" / f"{name}.py", f"example_chat_{name}")
+        for task_id, retries in changes.items():
+            dag.get_task(task_id).retries = retries
         return Run(run_dag(dag, run_conf=conf))
 
     return go
@@ -159,6 +161,27 @@ def test_failure_digest_counts_the_failures_of_the_batches_and_asks_once(run, ch
 def test_failure_digest_asks_nothing_where_nothing_failed(run, chat, tmp_path):
     finished = run("failure_digest", {"output": str(tmp_path)})
     assert (finished.state, finished.states()["digest"], chat.requests) == ("success", "skipped", [])
+
+
+@pytest.fixture
+def batch_api(run, batch_server):
+    """A server that has a batch API, and answers as is asked; the connection leads to it from now on."""
+    batch_server.answer = answer_to
+    return batch_server
+
+
+def single_calls(server):
+    return [request for request in server.requests if request.path.endswith("/chat/completions")]
+
+
+@pytest.mark.parametrize(("answered", "left"), [(8, 0), (5, 3)])
+def test_bulk_batch_api_asks_singly_for_what_the_batch_api_has_left(run, batch_api, tmp_path, answered, left):
+    if left:
+        batch_api.script(batch_faults.expired(rows=answered))
+    finished = run("bulk_batch_api", {"output": str(tmp_path)}, overnight=0)  # a retry would wait for minutes
+    assert finished.states()["the_rest"] == "success"
+    assert len(single_calls(batch_api)) == left
+    assert finished.xcoms("count")["return_value"] == {"positive": 8}
 
 
 def test_limits_asks_for_a_city_and_then_for_each(run, obliging_chat, tmp_path):

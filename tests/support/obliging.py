@@ -9,7 +9,11 @@ from airflow_chat_provider.testing import Received, Reply, replies
 
 def obliging(request: Received) -> Reply:
     """For `ChatServer.default`."""
-    asked = request.json
+    return answer_to(request.json)
+
+
+def answer_to(asked: dict[str, Any]) -> Reply:
+    """For `BatchServer.answer`."""
     tools = asked.get("tools") or ()
     if tools and asked.get("tool_choice") not in (None, "auto", "none"):
         function = tools[0]["function"]

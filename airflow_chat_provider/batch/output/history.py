@@ -28,7 +28,8 @@ class History:
     """``done[index]`` is 1 for a row that has a result.
 
     ``rows`` are the indices of this shard's rows. For a row without a result, ``ended_calls`` is how many calls
-    for it came to an end, and ``took`` what they took.
+    for it came to an end, and ``took`` what they took. ``batches`` names the vendor's batch
+    that its line is from, if there is one.
     """
 
     def __init__(self, total: int, rows: range) -> None:
@@ -36,6 +37,7 @@ class History:
         self.rows = rows
         self.ended_calls: dict[int, int] = {}
         self.took: dict[int, Spending] = {}
+        self.batches: dict[int, str] = {}
         self._stale = False
 
     def is_missing(self, index: int) -> bool:
@@ -64,6 +66,13 @@ class History:
                 del self.took[index]
             else:
                 tally.spent(took)
+
+    def failed_again(self, index: int, asked: int, took: Spending, batch: str | None) -> None:
+        """Note what the line of a row says that failed now, and that may be asked for again in this run."""
+        self._stale = True  # the row may have an earlier line
+        self.ended_calls[index], self.took[index] = asked, took
+        if batch is not None:
+            self.batches[index] = batch
 
     def _count(self, recorded: Recorded, tally: Tally, requests: Requests) -> None:
         self.done[recorded.index] = 1
@@ -98,6 +107,8 @@ class History:
             kind, message = recorded.failure
             own_id = None if recorded.own_id == default_id(recorded.index) else recorded.own_id
             tally.first_failures.note(kind, recorded.index, own_id, message)
+        if recorded.batch is not None:
+            self.batches[recorded.index] = recorded.batch
         if recorded.asked:
             self.ended_calls[recorded.index] = recorded.asked
         if recorded.took.usage or any(recorded.took.calls) or recorded.took.cost is not None:

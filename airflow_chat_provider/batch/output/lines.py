@@ -122,7 +122,8 @@ class Shape(NamedTuple):
     ) -> bytes:
         """The line for a row that failed. ``asked``: how many calls for it came to an end; ``took``: what all took.
 
-        ``source`` is put at its end: which row's failure it shares, or its digest, by which others do.
+        ``source`` is put at its end: which row's failure it shares, or its digest, by which others do; and the vendor's
+        id of the batch that the last call was in, if it was in one.
         """
         line, code = self._head(row), error.code
         failure = {
@@ -224,7 +225,7 @@ class Recorded:
     """A line as the next run reads it. ``own_id`` is None for a row without an id. ``failed``: it has no answer.
 
     ``failure``: the kind and the message of a failed row's error, if the line has them. ``source``: REUSED or SAME_AS
-    if another line's answer was taken.
+    if another line's answer was taken. ``batch``: the vendor's batch that a failed row was in.
     """
 
     index: int
@@ -235,6 +236,7 @@ class Recorded:
     asked: int
     failure: tuple[str, str] | None = None
     source: str | None = None
+    batch: str | None = None
 
 
 class Foreign(Exception):
@@ -284,6 +286,7 @@ def read_line(line: bytes) -> Recorded | None:
         asked,
         _failure(value.get("failure" if is_request_line else "error")) if failed else None,
         source,
+        batch if failed and isinstance(batch := value.get("batch"), str) else None,
     )
 
 

@@ -85,7 +85,8 @@ class Settings(NamedTuple):
 
     def url(self, path: str) -> str:
         """``path`` under the base URL, with the connection's query."""
-        query = f"?{urlencode(self.query)}" if self.query else ""
+        sign = "&" if "?" in path else "?"
+        query = f"{sign}{urlencode(self.query)}" if self.query else ""
         return f"{self.base_url}/{path.lstrip('/')}{query}"
 
     def request_headers(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,21 @@ def litellm_mock(place: Place) -> Iterator[Served]:
 
 
 @contextlib.contextmanager
-def _litellm(place: Place, models: list[dict[str, Any]]) -> Iterator[Served]:
+def litellm_batches(place: Place, url: str) -> Iterator[Served]:
+    """Files and batches go on to the server at ``url``."""
+    behind = {"model": f"openai/{MODEL}", "api_base": url, "api_key": KEY}
+    files = {"custom_llm_provider": "openai", "api_base": url, "api_key": KEY}
+    models = [{"model_name": MODEL, "litellm_params": behind}]
+    # Started and looked up is where the environment says, and not where the model is.
+    env = {"OPENAI_API_BASE": url, "OPENAI_API_KEY": KEY}
+    with _litellm(place, models, env, files_settings=[files]) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def _litellm(
+    place: Place, models: list[dict[str, Any]], env: Mapping[str, str] | None = None, **more: Any
+) -> Iterator[Served]:
     version = version_of(place.light / "bin" / "python", "litellm")
     config = place.logs / "litellm.json"  # which YAML takes
     settings = {
@@ -53,6 +67,7 @@ def _litellm(place: Place, models: list[dict[str, Any]]) -> Iterator[Served]:
         "general_settings": {"master_key": KEY},
         "litellm_settings": {"num_retries": 0, "telemetry": False},
         "router_settings": {"num_retries": 0, "optional_pre_call_checks": ["enforce_model_rate_limits"]},
+        **more,
     }
     config.write_text(json.dumps(settings))
     port = free_port()
@@ -60,7 +75,7 @@ def _litellm(place: Place, models: list[dict[str, Any]]) -> Iterator[Served]:
     url = f"http://127.0.0.1:{port}/v1"
     ready = f"http://127.0.0.1:{port}/health/liveliness"
     command = [place.light / "bin" / "litellm", *options]
-    with program(command, ready, log=place.logs / "server.log", seconds=SECONDS, env=LITELLM_ENV):
+    with program(command, ready, log=place.logs / "server.log", seconds=SECONDS, env=LITELLM_ENV | dict(env or {})):
         yield Served(url, MODEL, version, key=KEY)
 
 

@@ -30,12 +30,17 @@ def test_the_connection_leads_to_the_server(chat_server):
     assert "127.0.0.1" in os.environ["NO_PROXY"].split(",")
 
 
+def test_the_connection_leads_to_the_server_with_a_batch_api(batch_server):
+    assert json.loads(os.environ[NAME]) == batch_server.connection
+    assert batch_server.connection["host"] == batch_server.url
+
+
 def test_the_environment_is_as_it_was():
     assert os.environ[NAME] == "before"
     assert os.environ["NO_PROXY"] == "example.com"
 
 
-def test_airflow_is_not_needed(chat_server):
+def test_airflow_is_not_needed(chat_server, batch_server):
     assert not {"airflow", "httpx"} & set(sys.modules)
 """
 
@@ -86,4 +91,4 @@ def test_the_connection_is_there_for_the_test_alone_and_nothing_is_imported_earl
     before = {"AIRFLOW_CONN_CHAT_DEFAULT": "before", "NO_PROXY": "example.com"}
     kept = {name: value for name, value in environment.items() if name != "no_proxy"}
     output = run([sys.executable, "-m", "pytest", "-W", "error"], user, kept | before)
-    assert "4 passed" in output
+    assert "5 passed" in output
