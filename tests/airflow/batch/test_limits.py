@@ -39,8 +39,8 @@ class TestTokens:
         assert (type(error), error.limit, error.final) == (BudgetExceeded, "max_total_tokens", True)
         assert len(batch.results) == len(batch.chat.requests)
         assert 11 * len(batch.results) <= 220
-        assert batch.pushed["return_value" if "return_value" in batch.pushed else "usage"]
         answered = len(batch.results)
+        assert batch.pushed["usage"]["total_tokens"] == 11 * answered
         assert error.message.startswith("Raise max_total_tokens and run the task again, which goes on from here: ")
         assert f"of at most 220 tokens, {11 * answered} tokens are spent" in error.message
         assert error.message.endswith(f"The batch has stopped: {answered} of 50 rows answered, {50 - answered} missing")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import task
 
-from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY
+from airflow_chat_provider.airflow_api.compat import FINAL_BY_POLICY, RESCHEDULES
 from airflow_chat_provider.airflow_api.xcom import Slot
 from airflow_chat_provider.durable.account import KEY
 from airflow_chat_provider.durable.journal import Journal
@@ -143,13 +143,19 @@ class TestNotes:
         assert airflow.run().state == "success"
         assert sorted(noted) == [11, 20, 20]  # what a trigger ends has no other try
 
-    def test_nothing_is_noted_without_a_limit_or_another_try(self, run_dag, chat, noted):
+    def test_nothing_is_noted_without_a_limit(self, run_dag, chat, noted):
         airflow = Airflow(run_dag)
         with airflow.dag():
             ask(prompt="Hi", **AGAIN)
-            ChatCompletionOperator(task_id="once", prompt="Hi", max_total_tokens=100)
         assert airflow.run().state == "success"
         assert noted == []
+
+    def test_nothing_is_noted_in_a_last_try_unless_airflow_may_reschedule_it(self, run_dag, chat, noted):
+        airflow = Airflow(run_dag)
+        with airflow.dag():
+            ask(prompt="Hi", max_total_tokens=100)
+        assert airflow.run().state == "success"
+        assert noted == ([1, 11] if RESCHEDULES else [])
 
     def test_notes_that_somebody_has_changed_count_nothing(self, run_dag, chat):
         airflow = Airflow(run_dag)
