@@ -139,9 +139,12 @@ class Work:
 
     async def _plan(self) -> None:
         """Make orders of all rows that have no answer, and are in no order yet; upload and start each at once."""
-        ordered = {index for order in self.orders.unfinished for index in order.indices()}
+        ordered = bytearray(len(self.engine.history.done))
+        for order in self.orders.unfinished:
+            for first, last in order.rows:
+                ordered[first : last + 1] = b"\1" * len(ordered[first : last + 1])
         is_missing = self.engine.history.is_missing
-        feed = Feed(self.source.rows(lambda index: is_missing(index) and index not in ordered))
+        feed = Feed(self.source.rows(lambda index: is_missing(index) and not ordered[index]))
         file: RequestFile | None = None
         try:
             while (row := await feed.take()) is not None:

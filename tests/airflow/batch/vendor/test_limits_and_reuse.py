@@ -19,7 +19,7 @@ def orders(bulk, monkeypatch):
 
 
 def test_what_is_over_the_limit_of_tokens_is_not_started_and_what_came_is_kept(orders):
-    error = orders.error(max_total_tokens=25)
+    error = orders.error(max_total_tokens=12)
     assert isinstance(error, BudgetExceeded)
     assert error.limit == "max_total_tokens"
     assert "4 of 6 rows answered" in error.message
