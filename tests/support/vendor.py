@@ -62,7 +62,8 @@ class VendorBatch(Batch):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return dict(json.loads((self.output / "batch.json").read_text("utf-8")))
+        file = self.output / "batch.json"
+        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
 
     @property
     def sent(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import time
 
 import pytest
 from airflow.sdk import DAG
@@ -33,7 +34,10 @@ def test_a_task_that_is_ended_while_it_waits_cancels_its_batch_unless_told_not_t
     task = slow.task(deferrable=False, cancel_on_kill=cancel)
 
     def end(*_):
-        assert slow.vendor.batches
+        until = time.monotonic() + 60
+        while not slow.jobs or slow.jobs[0]["state"] != "started":
+            assert time.monotonic() < until
+            time.sleep(0.05)
         task.on_kill()
 
     with alarm(2.0, end), pytest.raises(exceptions.AirflowException, match="continues from here"):
