@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from decimal import Decimal
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_chat_provider.airflow_api.compat import exceptions
 from airflow_chat_provider.batch.caller import Hopeless, Spent
+from airflow_chat_provider.batch.digests import digest_of_row
 from airflow_chat_provider.batch.estimate import Bill
 from airflow_chat_provider.batch.output.first_failures import FirstFailures
+from airflow_chat_provider.batch.output.lines import REUSED
 from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.requests import SeenIds
+from airflow_chat_provider.batch.reuse import Answer
 from airflow_chat_provider.batch.token_count import TokenCount
 from airflow_chat_provider.core.cost.estimate import Estimate, sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, kind_of
@@ -47,12 +48,9 @@ class Terms(NamedTuple):
 
 
 class Preflight:
-    """Looks at all rows of a batch that have no answer yet. It keeps counts and digests, so memory stays small.
+    """Looks at all rows of a batch that have no answer yet. It keeps counts and digests, so memory stays small."""
 
-    ``known`` says of a request's digest whether an earlier batch has the answer.
-    """
-
-    def __init__(self, job: Job, terms: Terms, known: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, job: Job, terms: Terms) -> None:
         self.job = job
         self.terms = terms
         self.failed: Counter[str] = Counter()
@@ -65,7 +63,6 @@ class Preflight:
         self._prices = PriceList(settings)
         self.bill = Bill(self._prices.rates, share)
         self._purse: Purse | None = None
-        self._known = known
         self._tokens = TokenCount()
         self._seen = SeenIds(job.survey.rows)
 
@@ -78,6 +75,7 @@ class Preflight:
         history, tally = self.job.engine.history, self.job.engine.tally
         if self.job.continued() is not None:
             history.load(self.job.engine.store, tally, self.job.engine.requests)
+        self.job.engine.look_back()
         tally.begin(time.monotonic())
         self._purse = Purse.of(self.job.engine.settings, self._prices, tally.usage)
         rows = self.job.source.rows(history.is_missing)
@@ -93,6 +91,7 @@ class Preflight:
                     log.info("Dry run: %s", self._progress())
         finally:
             gc.unfreeze()
+            self.job.engine.close()
             if isinstance(rows, Generator):
                 rows.close()
 
@@ -103,39 +102,41 @@ class Preflight:
 
     def _look(self, row: Row) -> None:
         try:
-            sent, files = self._proved(row)
+            sent, files, digest = self._proved(row)
+            known = self.job.engine.known(row, digest)
         except Hopeless as hopeless:
             raise hopeless.error from None
         except Exception as error:  # noqa: BLE001 - this row's alone, as in a real run
             self._note_failure(row, Spent().failure(row, error))
             return
-        digest = _digest_of(self.job.engine.settings.base_url, files.identity(sent))
-        if self._known is not None and self._known(digest):
+        if isinstance(known, Answer) and known.source == REUSED:
             self.reused += 1
             return
-        if self._seen.add(digest, row.index) is not None:
+        if known is not None:
             self.equal += 1
-            if self.terms.deduplicate:
-                return
+            return
+        self.equal += self._seen.add(digest, row.index) is not None
         self._note_request(sent, files)
 
-    def _proved(self, row: Row) -> tuple[JSONObject, Attachments]:
-        """The row's request in the form in which it goes out first, and its files. Raises as a real run does."""
+    def _proved(self, row: Row) -> tuple[JSONObject, Attachments, str]:
+        """The row's request in the form in which it goes out first, its files and digest. Raises as a real run does."""
         engine = self.job.engine
-        request, files = engine.requests.for_row(row)
-        request = server_memory.begin(request, engine.wanted, engine.settings).request
+        question, files = engine.requests.for_row(row)
+        request, found = server_memory.begin(question, engine.wanted, engine.settings).request, list[Any]()
         try:
             if self._purse is not None:
                 self._purse.coming(request)  # a request without a price is refused if the cost is limited
             encode(request)
             if files:
-                from airflow_chat_provider.transport.attachments import look
+                from airflow_chat_provider.transport.attachments import look, stamps
 
                 look(files)
+                found = stamps(files)
         except ChatCompletionError as error:
             error.reword(f"{row.place}: {error.message}")
             raise
-        return server_memory.variants(request, engine.settings.base_url)[0], files
+        digest = digest_of_row(engine.settings.base_url, question, engine.wanted, found)
+        return server_memory.variants(request, engine.settings.base_url)[0], files, digest
 
     def _note_failure(self, row: Row, error: ChatCompletionError) -> None:
         kind = kind_of(error)
@@ -153,11 +154,6 @@ class Preflight:
         self.bill.add(sent.get("model"), Estimate(counted.tokens, guess.output_tokens))
         self.files += len(files.paths) + _media(sent)
         self.to_send += 1
-
-
-def _digest_of(base_url: str, request: JSONObject) -> str:
-    text = json.dumps([base_url, request], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _media(request: JSONObject) -> int:

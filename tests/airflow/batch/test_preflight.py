@@ -11,8 +11,6 @@ import pytest
 from airflow.sdk import Asset, task
 
 from airflow_chat_provider.airflow_api.compat import exceptions
-from airflow_chat_provider.batch.preflight import Preflight, Terms
-from airflow_chat_provider.batch.setup import make_job
 from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.operators import ChatCompletionBatchOperator
 from airflow_chat_provider.testing import replies
@@ -117,17 +115,17 @@ class TestRows:
 
     def test_rows_whose_answer_an_earlier_batch_has_cost_nothing(self, batch: Batch) -> None:
         batch.texts(3)
-        task = batch.task()
-        look = Preflight(make_job(task, template_of(task)), Terms(), known=lambda _: True)
-        look.run(lambda: False)
-        assert (look.reused, look.to_send) == (3, 0)
+        earlier = f"{batch.output}-before"
+        batch.run(output=earlier, shard="0:2")
+        plan = plan_of(batch, reuse=earlier)
+        assert (plan["reused"], plan["to_send"], plan["rows"]) == (2, 1, 3)
 
-
-def template_of(task: ChatCompletionBatchOperator) -> Any:
-    from airflow_chat_provider.task.rendering import RenderedFields
-
-    own = RenderedFields.own_fields
-    return RenderedFields.render(task, own, {}, task.get_template_env(), frozenset()).template()
+    def test_with_deduplicate_an_answer_of_this_batch_serves_equal_rows(self, batch: Batch) -> None:
+        batch.write({"text": "a"}, {"text": "b"}, {"text": "a"})
+        batch.chat.script(replies.ok(), replies.error(401, "who are you?"))
+        batch.error(max_concurrency=1)
+        plan = plan_of(batch, deduplicate=True)
+        assert (plan["equal"], plan["to_send"]) == (1, 1)
 
 
 class TestFailures:
