@@ -16,15 +16,16 @@ from airflow_chat_provider.batch.digests import digest_of_row
 from airflow_chat_provider.batch.estimate import Bill
 from airflow_chat_provider.batch.output.digest_table import DigestTable, short
 from airflow_chat_provider.batch.output.first_failures import FirstFailures
+from airflow_chat_provider.batch.output.lines import REUSED
 from airflow_chat_provider.batch.purse import Purse
+from airflow_chat_provider.batch.reuse import Answer
 from airflow_chat_provider.batch.token_count import TokenCount
-from airflow_chat_provider.core.answer.usage import Spending
 from airflow_chat_provider.core.cost.estimate import Estimate, sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, kind_of
 from airflow_chat_provider.core.request.json_values import encode
 from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.task import dry_run
-from airflow_chat_provider.transport import attachments, server_memory
+from airflow_chat_provider.transport import server_memory
 from airflow_chat_provider.transport.price_list import PriceList
 
 if TYPE_CHECKING:
@@ -71,19 +72,13 @@ class Preflight:
         Raises as a real run does for an output that is not this batch's, for an input that cannot be read, and where
         no row could be sent.
         """
-        engine = self.job.engine
+        history, tally = self.job.engine.history, self.job.engine.tally
         if self.job.continued() is not None:
-            engine.history.load(engine.store, engine.tally, engine.requests)
-        try:
-            engine.look_back()
-            engine.tally.begin(time.monotonic())
-            self._purse = Purse.of(engine.settings, self._prices, engine.tally.usage)
-            self._look_at_all(is_stopped)
-        finally:
-            engine.close()
-
-    def _look_at_all(self, is_stopped: Callable[[], bool]) -> None:
-        rows = self.job.source.rows(self.job.engine.history.is_missing)
+            history.load(self.job.engine.store, tally, self.job.engine.requests)
+        self.job.engine.look_back()
+        tally.begin(time.monotonic())
+        self._purse = Purse.of(self.job.engine.settings, self._prices, tally.usage)
+        rows = self.job.source.rows(history.is_missing)
         told = time.monotonic()
         gc.freeze()  # as a real run does
         try:
@@ -96,6 +91,7 @@ class Preflight:
                     log.info("Dry run: %s", self._progress())
         finally:
             gc.unfreeze()
+            self.job.engine.close()
             if isinstance(rows, Generator):
                 rows.close()
 
@@ -107,41 +103,40 @@ class Preflight:
     def _look(self, row: Row) -> None:
         try:
             sent, files, digest = self._proved(row)
+            known = self.job.engine.known(row, digest)
         except Hopeless as hopeless:
             raise hopeless.error from None
         except Exception as error:  # noqa: BLE001 - this row's alone, as in a real run
             self._note_failure(row, Spent().failure(row, error))
             return
-        reuse, twins = self.job.engine.reuse, self.job.engine.twins
-        if reuse is not None and reuse.given(row, digest, Spending()) is not None:
+        if isinstance(known, Answer) and known.source == REUSED:
             self.reused += 1
             return
-        is_answered = twins is not None and twins.given(row, digest, Spending()) is not None
-        if is_answered or self._seen.add(short(digest), row.index) is not None:
+        if known is not None:
             self.equal += 1
-            if self.terms.deduplicate:
-                return
+            return
+        self.equal += self._seen.add(short(digest), row.index) is not None
         self._note_request(sent, files)
 
     def _proved(self, row: Row) -> tuple[JSONObject, Attachments, str]:
-        """The row's request in the form in which it goes out first, its files, and its digest.
-
-        Raises as a real run does.
-        """
-        engine, settings = self.job.engine, self.job.engine.settings
-        request, files = engine.requests.for_row(row)
-        asked = server_memory.begin(request, engine.wanted, settings).request
+        """The row's request in the form in which it goes out first, its files and digest. Raises as a real run does."""
+        engine = self.job.engine
+        question, files = engine.requests.for_row(row)
+        request, found = server_memory.begin(question, engine.wanted, engine.settings).request, list[Any]()
         try:
             if self._purse is not None:
-                self._purse.coming(asked)  # a request without a price is refused if the cost is limited
-            encode(asked)
-            found = attachments.stamps(files)
-            attachments.look(files)
+                self._purse.coming(request)  # a request without a price is refused if the cost is limited
+            encode(request)
+            if files:
+                from airflow_chat_provider.transport.attachments import look, stamps
+
+                look(files)
+                found = stamps(files)
         except ChatCompletionError as error:
             error.reword(f"{row.place}: {error.message}")
             raise
-        digest = digest_of_row(settings.base_url, request, engine.wanted, found)
-        return server_memory.variants(asked, settings.base_url)[0], files, digest
+        digest = digest_of_row(engine.settings.base_url, question, engine.wanted, found)
+        return server_memory.variants(request, engine.settings.base_url)[0], files, digest
 
     def _note_failure(self, row: Row, error: ChatCompletionError) -> None:
         kind = kind_of(error)

@@ -129,6 +129,13 @@ class TestRows:
         plan = plan_of(batch, deduplicate=True)
         assert (plan["answered"], plan["equal"], plan["to_send"]) == (1, 1, 1)
 
+    def test_with_deduplicate_an_answer_of_this_batch_serves_equal_rows(self, batch: Batch) -> None:
+        batch.write({"text": "a"}, {"text": "b"}, {"text": "a"})
+        batch.chat.script(replies.ok(), replies.error(401, "who are you?"))
+        batch.error(max_concurrency=1)
+        plan = plan_of(batch, deduplicate=True)
+        assert (plan["equal"], plan["to_send"]) == (1, 1)
+
 
 class TestFailures:
     def test_rows_that_would_fail_are_counted_by_kind_with_the_first_of_each(self, batch: Batch) -> None:
