@@ -24,7 +24,7 @@ class Background:
         self._task: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self._ended = threading.Event()
-        self._cancelled = False
+        self.cancelled = False
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run ``main`` and raise what it raises. An exception in the waiting thread (Airflow's timeout) cancels it."""
@@ -47,7 +47,7 @@ class Background:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
                 self._task = self._loop.create_task(main)
-                if self._cancelled:  # cancel() came before there was a task to cancel
+                if self.cancelled:  # cancel() came before there was a task to cancel
                     self._task.cancel()
                 self._loop.run_until_complete(self._task)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
@@ -57,7 +57,7 @@ class Background:
 
     def cancel(self) -> None:
         """End the coroutine soon. What it has so far is kept."""
-        self._cancelled = True
+        self.cancelled = True
         if self._loop is not None and self._task is not None:
             try:
                 self._loop.call_soon_threadsafe(self._task.cancel)

@@ -11,7 +11,7 @@ from airflow_chat_provider.batch.input import row_error
 from airflow_chat_provider.batch.pace import Stopped
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import output_error
-from airflow_chat_provider.core.answer.usage import Spending
+from airflow_chat_provider.core.answer.usage import Spending, with_attempt
 from airflow_chat_provider.core.call.exchange import concerns_all, exchange, next_delay
 from airflow_chat_provider.core.call.steps import Begun
 from airflow_chat_provider.core.errors import (
@@ -122,13 +122,15 @@ class Caller:
         self, call: Call, request: dict[str, Any], idempotency_key: str, spent: Spent, watch: Watch
     ) -> Reply:
         attempt, elapsed, attempts = 1, 0.0, 0
-        headers = call_headers(request, idempotency_key)
+        headers, earlier = call_headers(request, idempotency_key), tuple[Reply, ...]()
         coming = None if self._purse is None else self._purse.coming(request, call.attached)
         while True:
             reply, held_up = await self._paid(coming, call, headers, Begun(attempt, elapsed), spent, watch)
+            reply = reply._replace(earlier=earlier)
             attempts, error = attempts + 1, reply.error
             if error is None:
                 return reply
+            earlier = with_attempt(earlier, reply)
             if concerns_all(error, call):
                 raise Hopeless(error)
             if held_up:  # the gate waits, for all rows; such an attempt is not counted against this one
@@ -168,6 +170,8 @@ class Caller:
         self, call: Call, headers: dict[str, str], begun: Begun, spent: Spent, watch: Watch
     ) -> tuple[Reply, bool]:
         """One POST: its reply, and whether the server's state kept the request from being answered."""
+        model = (call.request or {}).get("model")
+        await self._session.prices.get_ready(model)  # nothing is waited for between an answer and its place in spent
         ticket = await self._gate.enter(len(call.contents[0]))
         try:
             # The retries are made here, not in the exchange: while one row waits, others may send.
@@ -177,7 +181,7 @@ class Caller:
             name = type(error).__name__
             message = f"Report this bug: the call, or reading its reply, failed with {name}"
             reply = Reply(None, None, error=ChatCompletionError(message, code=name))
-        reply = self._session.prices.priced(reply, (call.request or {}).get("model"))
+        reply = self._session.prices.priced(reply, model)
         spent.take(reply)
         held_up = _holds_up(reply.error)
         self._gate.leave(ticket, reply, overloaded=held_up)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ from airflow_chat_provider.batch.output.store import (
 )
 from airflow_chat_provider.batch.output.tally import NAMES
 from airflow_chat_provider.batch.reuse import kept_as
+from airflow_chat_provider.core.cost.prices import shown
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest
 from airflow_chat_provider.core.spelling import plural
 
@@ -72,7 +74,7 @@ class Job:
             store.check()  # if two runs began at once, only one continues from here
             engine.tally.begin(time.monotonic())
             self._begin(identity)
-            spent, stopped = engine.tally.tokens, None
+            spent, stopped = (engine.tally.tokens, engine.tally.cost), None
             show = None if xcoms is None else lambda: xcoms.show(self._manifest())
             gc.freeze()  # or each full collection walks through all of Airflow: a tenth of a batch's CPU time
             try:
@@ -98,18 +100,13 @@ class Job:
         """What is to be done for the rows."""
         return self.engine.run(batch_id, self.source.rows, show)
 
-    def _claim(self) -> dict[str, Any]:
-        """Make the output this batch's, unless it already is; returns what ``batch.json`` says.
+    def continued(self) -> dict[str, Any] | None:
+        """What the output says of this batch, if an earlier run began it. Nothing is written.
 
         Results of another input or request must not mix with this batch's: their digests tell the batches apart.
+        Raises InvalidRequest where the output is somebody else's, or holds such results, unless they are to be deleted.
         """
-        engine, store = self.engine, self.engine.store
-        wanted = [] if engine.wanted.schema is None else [engine.wanted.schema.schema]
-        fingerprint = {
-            "input": self.survey.digest,
-            "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
-            "output": _digest([engine.shape, self.shard]),
-        }
+        store, fingerprint = self.engine.store, self._fingerprint()
         found = identity_in(store)
         known = found.get("fingerprint") if found else None
         changed = [name for name in fingerprint if found and (known or {}).get(name) != fingerprint[name]]
@@ -120,12 +117,27 @@ class Job:
                 path="output",
                 keyword="fingerprint",
             )
+        return None if changed else found
+
+    def _fingerprint(self) -> dict[str, str]:
+        engine = self.engine
+        wanted = [] if engine.wanted.schema is None else [engine.wanted.schema.schema]
+        return {
+            "input": self.survey.digest,
+            "request": _digest([engine.requests.template.sources, engine.settings.model, *wanted]),
+            "output": _digest([engine.shape, self.shard]),
+        }
+
+    def _claim(self) -> dict[str, Any]:
+        """Make the output this batch's, unless it already is; returns what ``batch.json`` says."""
+        engine, store = self.engine, self.engine.store
+        found = self.continued()
         store.claim()
-        if found is None or changed:
+        if found is None:
             store.clear()
-            batch_id, rows, dropped = uuid.uuid4().hex, engine.tally.total, dropped_by_restart(found)
+            batch_id, rows, fingerprint = uuid.uuid4().hex, engine.tally.total, self._fingerprint()
             found = {"kept_for": KEPT_FOR, "version": 1, "id": batch_id, "rows": rows, "fingerprint": fingerprint}
-            found |= dropped
+            found |= dropped_by_restart(identity_in(store))
         if "answers" not in found:  # or an older version of this package began the batch
             found = {**found, "answers": kept_as(engine.shape, engine.wanted)}
             store.put(IDENTITY, json.dumps(found).encode())
@@ -151,9 +163,11 @@ class Job:
             log.warning("The manifest could not be written (%s)", type(error).__name__)
         return manifest
 
-    def _log_end(self, manifest: dict[str, Any], spent: int) -> None:
-        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs."""
-        tally = self.engine.tally
+    def _log_end(self, manifest: dict[str, Any], spent: tuple[int, Decimal | None]) -> None:
+        """One line for the log, however the batch ended. ``spent``: the tokens of earlier runs, and their cost."""
+        tally, (tokens, cost) = self.engine.tally, spent
+        before = "" if cost is None else f" and {shown(cost, tally.currency)}"
+        known = tally.cost is not None and tally.cost != cost
         counts = [
             plural(manifest["total"], "row"),
             f"{manifest['succeeded'] - tally.earlier - tally.given_now.total():,} answered",
@@ -161,8 +175,9 @@ class Job:
             f"{sum(manifest['failed'].values()):,} failed",
             f"{tally.earlier:,} kept from earlier tries" if tally.earlier else "",
             f"{manifest['missing']:,} missing" if manifest["missing"] else "",
-            plural(tally.tokens - spent, "token"),
-            f"{spent:,} in earlier runs" if spent else "",
+            plural(tally.tokens - tokens, "token"),
+            shown((tally.cost or Decimal(0)) - (cost or Decimal(0)), tally.currency) if known else "",
+            f"{tokens:,}{before} in earlier runs" if tokens or before else "",
             f"{manifest['seconds']:.1f} s",
         ]
         how = "stopped early" if manifest["missing"] else "ended"

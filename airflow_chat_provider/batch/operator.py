@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_chat_provider.batch.background import Background
+    from airflow_chat_provider.batch.job import Job
     from airflow_chat_provider.batch.vendor.waiting import GoesOn
     from airflow_chat_provider.core.errors import InvalidRequest
     from airflow_chat_provider.task.arguments import OutputArgument
@@ -178,7 +179,7 @@ class ChatCompletionBatchOperator(RequestOperator):
         return self._rendered.error
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Ask for every row without a result, and return the manifest.
+        """Ask for every row without a result, and return the manifest; a dry run returns its plan.
 
         Raises ChatCompletionError if too many rows failed, or if no other row could fare better.
         """
@@ -217,6 +218,8 @@ class ChatCompletionBatchOperator(RequestOperator):
             template = self._rendered.template()
             self._check_filled()
             self._background = Background()
+            if self._dry_run:
+                return self._plan(make_job(self, template), self._background)
             has_own_xcoms = self.do_xcom_push and context.get("ti") is not None and outer_task(self, context) is None
             xcoms = XComs(context["ti"]) if has_own_xcoms else None
             terms = None
@@ -238,6 +241,18 @@ class ChatCompletionBatchOperator(RequestOperator):
             if error is not None:
                 raise error
             return manifest
+
+    def _plan(self, job: Job, background: Background) -> dict[str, Any]:
+        """Print and return what a real run would do."""
+        from airflow_chat_provider.batch.plan import plan, told
+        from airflow_chat_provider.batch.preflight import Preflight, Terms
+
+        look = Preflight(job, Terms(self.deduplicate, self.via == "batch_api"))
+        look.run(lambda: background.cancelled)
+        found = plan(look)
+        self.outlets = []  # nothing was written, so no other DAG may start
+        print(told(found, self.max_failures))  # noqa: T201 - asked for; no other code shows a prompt
+        return found
 
     def _tell(self, context: Context, manifest: dict[str, Any]) -> None:
         """Tell lineage and the task's outlets of what was written."""

@@ -7,6 +7,7 @@ Each state is written before the step that it announces.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,6 +22,8 @@ from airflow_chat_provider.core.spelling import plural
 
 if TYPE_CHECKING:
     from airflow_chat_provider.batch.output.store import Store
+
+log = logging.getLogger(__name__)
 
 State: TypeAlias = Literal["uploading", "uploaded", "starting", "started", "fetched"]
 JOBS, PLAN, DROPPED = "jobs", "plan", "dropped"
@@ -219,6 +222,10 @@ def leave_to_calls(store: Store, identity: dict[str, Any]) -> None:
     What was not started there is not started any more. Raises ChatCompletionError where something is under way.
     """
     found = Orders(store, identity)
+    if found.dropped:
+        log.warning("Cancel at the vendor what was under way for another input: %s", ", ".join(found.dropped))
+        found.forget_dropped()
+        found.save()
     orders = found.under_way
     if not orders:
         if found.unfinished:

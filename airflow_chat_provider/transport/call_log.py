@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_chat_provider.core.answer.usage import currency_of, total_of
+from airflow_chat_provider.core.cost.prices import shown
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.core.spelling import plural
 
@@ -65,8 +67,10 @@ class CallLog:
 
 
 def _numbers(request: JSONObject, reply: Reply) -> list[str]:
-    """What README promises of the line, without what is not known."""
-    model, messages, tokens = request.get("model"), request.get("messages"), reply.tokens
+    """What README promises of the line, without what is not known. Tokens and cost are those of all attempts."""
+    model, messages = request.get("model"), request.get("messages")
+    counts = [tokens for attempt in (*reply.earlier, reply) if (tokens := attempt.tokens) is not None]
+    tokens, (_, cost) = sum(counts) if counts else None, total_of(reply)
     found = [
         f"model {printable(str(model)[:_LONGEST_MODEL])}" if model is not None else "",
         plural(len(messages) if isinstance(messages, list) else 0, "message"),
@@ -74,6 +78,7 @@ def _numbers(request: JSONObject, reply: Reply) -> list[str]:
         plural(reply.attempts, "attempt"),
         f"{reply.seconds:.2f} s",
         plural(tokens, "token") if tokens is not None and abs(tokens) < _ABSURD else "",
+        "" if cost is None else shown(cost, currency_of(reply)),
         f"request id {printable(str(reply.request_id))}" if reply.request_id is not None else "",
     ]
     return [part for part in found if part]

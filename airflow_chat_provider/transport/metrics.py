@@ -9,6 +9,7 @@ import logging
 import random
 import re
 from collections import Counter
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ class _Sum:
 
     def __init__(self) -> None:
         self.calls = self.retries = self.input = self.output = 0
-        self.cost = 0.0
+        self.cost = Decimal(0)
 
 
 class Sums:
@@ -82,12 +83,11 @@ class Sums:
         found.retries += max(0, attempts - 1)
         if kind is not None:
             self._errors[name, kind] += 1
-        tokens_in, tokens_out = _taken(reply.body)
-        cost = cost_of(reply)
-        found.input += tokens_in
-        found.output += tokens_out
-        if cost is not None:
-            found.cost += float(cost)
+        for attempt in (*reply.earlier, reply):
+            tokens_in, tokens_out = _taken(attempt.body)
+            found.input += tokens_in
+            found.output += tokens_out
+            found.cost += cost_of(attempt) or 0
         self._time((reply.seconds * 1000.0, name, reply.status))
 
     def _time(self, time: tuple[float, str, int | None]) -> None:
@@ -123,7 +123,7 @@ class Sums:
             ("retries", found.retries, self._tags(model)),
             ("tokens", found.input, self._tags(model, type="input")),
             ("tokens", found.output, self._tags(model, type="output")),
-            ("cost", found.cost, self._tags(model)),
+            ("cost", float(found.cost), self._tags(model)),
         ):
             if count:
                 stats.incr(f"{PREFIX}.{metric}", count, tags=tags)

@@ -125,7 +125,7 @@ class _BaseSession:
         return reply
 
     def _exchange(self, request: JSONObject) -> Exchange:
-        return exchange(call_for(request, self.settings))
+        return self.prices.pricing(exchange(call_for(request, self.settings)), request.get("model"))
 
     def _paid_from(self, purse: Purse | None, request: JSONObject, call: Call, begun: Begun = AFRESH) -> Exchange:
         """The exchange of a call, which ends where the purse has no more for it."""
@@ -161,9 +161,8 @@ class Session(_BaseSession):
         except ChatCompletionError as error:
             return _unsent(error, attachments)
         with watched(self.settings, request) as watch:
-            steps = self._paid_from(purse, request, call)
+            steps = self.prices.pricing(self._paid_from(purse, request, call), request.get("model"))
             reply = self.run(steps, call_headers(request, idempotency_key), self._call_log, watch)
-            reply = self.prices.priced(reply, request.get("model"))
             watch.ended(reply)
         self.finished(request, reply)
         return reply
@@ -223,10 +222,12 @@ class AsyncSession(_BaseSession):
         headers = call_headers(request, idempotency_key)
         await get_ready()
         with watched(self.settings, request) as watch:
+            if purse is not None:  # which prices each attempt as soon as it has ended
+                await self.prices.get_ready(request.get("model"))
             steps = self._paid_from(purse, request, call, begun)
             stream = AsyncStream(self._client, steps, headers, self._call_log, note, guard, watch)
             await stream.open(hand_over=False)
-            reply = self.prices.priced(stream.reply, request.get("model"))
+            reply = await self.prices.apriced(stream.reply, request.get("model"))
             watch.ended(reply)
         self.finished(request, reply)
         return reply
@@ -242,6 +243,7 @@ class AsyncSession(_BaseSession):
         """``Session.stream`` for an event loop."""
         headers = call_headers(request, idempotency_key)
         await get_ready()
+        await self.prices.get_ready(request.get("model"))
         with watched(self.settings, request) as watch:
             call = AsyncStream(self._client, self._exchange(request), headers, self._call_log, watch=watch)
             try:

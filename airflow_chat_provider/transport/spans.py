@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from airflow_chat_provider import __version__
 from airflow_chat_provider.airflow_api import compat
-from airflow_chat_provider.core.answer.usage import cost_of, read_usage, usage_in
+from airflow_chat_provider.core.answer.usage import total_of
 from airflow_chat_provider.core.server.scrub import printable
 from airflow_chat_provider.core.servers import provider_at
 from airflow_chat_provider.transport.span_content import input_messages, output_messages
@@ -230,9 +230,9 @@ def _of_reply(reply: Reply) -> dict[str, Any]:
     ]
     if reasons:
         found["gen_ai.response.finish_reasons"] = reasons
-    if (cost := cost_of(reply)) is not None:
+    usage, cost = total_of(reply)
+    if cost is not None:
         found["chat_completion.cost"] = float(cost)
-    usage = read_usage(usage_in(body))
     return found | {name: usage[key] for key, name in _USAGE.items() if key in usage}
 
 

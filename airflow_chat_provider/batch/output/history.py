@@ -115,6 +115,8 @@ class History:
             self.took[recorded.index] = recorded.took._replace(usage=counted(recorded.took.usage))
 
     def _read(self, store: Store, kind: str) -> Iterator[Recorded]:
+        if not store.holds(kind):  # nor is there a file, if the folder is only read
+            return
         scan = Scan(store, kind, self._line, "The batch asks again for rows that have no other line")
         yield from scan
         self._stale |= kind == ERRORS and scan.skipped > 0

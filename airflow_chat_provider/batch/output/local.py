@@ -71,12 +71,16 @@ class LocalStore(Store):
 
     def holds(self, kind: str) -> bool:
         with readable("output", self._folder):
+            self._check_folder()
             return self._path(kind).exists() and self._path(kind).stat().st_size > 0
+
+    def _check_folder(self) -> None:
+        if self._folder.exists() and not self._folder.is_dir():
+            raise file_error("output", self._folder, "is a file; name a folder")
 
     def open(self) -> None:
         with readable("output", self._folder):
-            if self._folder.exists() and not self._folder.is_dir():
-                raise file_error("output", self._folder, "is a file; name a folder")
+            self._check_folder()
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
                 for kind in (RESULTS, ERRORS):

@@ -153,7 +153,7 @@ class Tally:
         return "".join(f", {count:,} {NAMES[source]}" for source, count in sorted(self.came.given.items()))
 
     def _price(self) -> str:
-        return "" if self.cost is None else f", {shown(self.cost, self.currency or '')}".rstrip()
+        return "" if self.cost is None else f", {shown(self.cost, self.currency)}"
 
     def manifest(self, now: float) -> dict[str, Any]:
         """The outcome so far, as far as it is stored, in plain values that XCom takes.

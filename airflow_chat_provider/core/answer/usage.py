@@ -99,6 +99,7 @@ _PLACES = {
         "reasoning_tokens",  # Perplexity, Together
     ),
 }
+_PATHS = {name: tuple(tuple(place.split(".")) for place in places) for name, places in _PLACES.items()}
 _ANTHROPIC = ("cache_read_input_tokens", "cache_creation_input_tokens")
 KEYS = (
     "requests",
@@ -128,8 +129,8 @@ def read_usage(usage: JSON) -> dict[str, int]:
     if not isinstance(usage, dict):
         return {}
     found: dict[str, int] = {}
-    for name, places in _PLACES.items():
-        counts = [count for place in places if (count := _count(usage, place)) is not None]
+    for name, paths in _PATHS.items():
+        counts = [count for path in paths if (count := _count(usage, *path)) is not None]
         if counts:
             found[name] = next(filter(None, counts), 0)
     if "input_tokens" in found and not found.get("total_tokens") and "prompt_tokens" not in usage:
@@ -141,9 +142,9 @@ def read_usage(usage: JSON) -> dict[str, int]:
     return found
 
 
-def _count(usage: JSONObject, place: str) -> int | None:
+def _count(usage: JSONObject, *path: str) -> int | None:
     value: Any = usage
-    for name in place.split("."):
+    for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -155,7 +156,7 @@ def usage_in(body: JSON) -> JSON:
     if not isinstance(body, dict):
         return None
     usage, timings = body.get("usage"), body.get("timings")
-    if read_usage(usage) or not isinstance(timings, dict):
+    if not isinstance(timings, dict) or read_usage(usage):
         return usage
     read, cached, written = (_count(timings, name) for name in ("prompt_n", "cache_n", "predicted_n"))
     if read is None and written is None:
@@ -217,9 +218,32 @@ class Spending(NamedTuple):
         )
 
 
+def with_attempt(earlier: tuple[Reply, ...], reply: Reply) -> tuple[Reply, ...]:
+    """``earlier`` attempts of a call, and this one if it took tokens: of its answer, no more than model and usage."""
+    usage = usage_in(reply.body)
+    if not read_usage(usage) and prices.stated(usage) is None:
+        return earlier
+    body = {"model": _text(reply.body.get("model")), "usage": counted(usage)}
+    return (*earlier, Reply(reply.status, body, cost=reply.cost, currency=reply.currency))
+
+
+def total_of(reply: Reply) -> tuple[dict[str, int], Decimal | None]:
+    """What all attempts of a call took: the counts of ``read_usage``, and the cost as far as it is known."""
+    if not reply.earlier:
+        return read_usage(usage_in(reply.body)), cost_of(reply)
+    usage = Usage()
+    usage.take_reply(reply)
+    return {name: int(count) for name, count in usage.sums.items()}, usage.cost
+
+
 def cost_of(reply: Reply) -> Decimal | None:
     """What the last attempt of a call cost: by the prices, or as the server says; None if neither is known."""
     return prices.stated(usage_in(reply.body)) if reply.cost is None else reply.cost
+
+
+def currency_of(reply: Reply) -> str | None:
+    """The currency of what a call cost; None if that is not known."""
+    return next((attempt.currency for attempt in (reply, *reply.earlier) if attempt.currency), None)
 
 
 def _tool_calls(choice: JSON) -> int:
@@ -306,7 +330,7 @@ def summary(
     usage, seconds, model, request_id, currency = Usage(), 0.0, None, None, None
     for reply in replies:
         usage.take_reply(reply)
-        currency = reply.currency or currency
+        currency = currency_of(reply) or currency
         if type(reply.seconds) in (int, float) and 0 <= reply.seconds <= LARGEST:
             seconds += reply.seconds
         model = _text(reply.body.get("model") if isinstance(reply.body, dict) else None) or model

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping
 
 from airflow_chat_provider.core.answer.refusal import refuses_unknown_field
 from airflow_chat_provider.core.answer.reply import Reply, flaw, unanswered_error
+from airflow_chat_provider.core.answer.usage import with_attempt
 from airflow_chat_provider.core.call.body import parse_body
 from airflow_chat_provider.core.call.steps import AFRESH, Begun, Call, Cut, Response, Result, Send, Sleep
 from airflow_chat_provider.core.connection.settings import Settings, root_hint
@@ -39,7 +40,7 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
     ``begun``: go on where an earlier driver ended. ``retries=False``: one attempt, whatever comes of it; for whoever
     decides by ``next_delay`` itself when the next one is made.
     """
-    settings, contents = call.settings, call.contents
+    settings, contents, earlier = call.settings, call.contents, tuple[Reply, ...]()
     attempt, elapsed = begun
     while True:
         timeout = max(_SHORTEST, min(settings.timeout, settings.deadline - elapsed))
@@ -47,7 +48,8 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
         elapsed = begun.elapsed + result.elapsed
         reply = judge(result.outcome, call, now=result.now)
         took_less = contents is not call.contents and 200 <= (reply.status or 0) < 300
-        reply = reply._replace(attempts=attempt, seconds=elapsed, notes=(NO_STREAM_OPTIONS,) if took_less else ())
+        notes = (NO_STREAM_OPTIONS,) if took_less else ()
+        reply = reply._replace(attempts=attempt, seconds=elapsed, notes=notes, earlier=earlier)
         if reply.error is None:
             return reply
         if result.aborted:
@@ -64,7 +66,7 @@ def exchange(call: Call, begun: Begun = AFRESH, *, retries: bool = True) -> Gene
         elapsed = begun.elapsed + waited.elapsed
         if waited.aborted or elapsed >= settings.deadline:  # the driver slept for longer than it was asked to
             break
-        attempt += 1
+        attempt, earlier = attempt + 1, with_attempt(earlier, reply)
     return with_server_words(reply, call)
 
 

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from fnmatch import translate
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 Counts = Mapping[str, Any]
 """Tokens by the names of the XCom ``usage``: ``input_tokens``, ``cache_read_tokens`` and so on."""
 _MILLION = Decimal(1_000_000)
 _DIGITS = 12  # behind the point, of a cost
+_SMALLEST = Decimal(1).scaleb(-_DIGITS)
+_WIDE = Context(prec=64)  # Decimal's own 28 digits are too few for the largest counts at the largest prices
+_WHOLE = 2**53  # up to here JSON's readers keep a whole number as it is
 _LARGEST = Decimal(10) ** 9  # per million tokens, and of a cost: a larger one is a mistake
 _LONGEST = 256  # characters of a model's name
 KINDS = ("input", "cached_input", "cache_write", "output")
 """The prices that a model may have: cached_input and cache_write are those of input where they are left out."""
+
+
+class Pricer(Protocol):
+    """Knows the prices of one model, which may depend on more than Rates can say: the day, or the input's length."""
+
+    @property
+    def rates(self) -> Rates | None:
+        """What a request without anything special costs, for an estimate; None if nobody knows."""
+
+    def cost(self, counts: Counts) -> Decimal | None:
+        """What an answer with these counts costs; None if it has no count of its input or its output."""
 
 
 class Rates(NamedTuple):
@@ -27,8 +41,13 @@ class Rates(NamedTuple):
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
 
+    @property
+    def rates(self) -> Rates:
+        """See ``Pricer``."""
+        return self
+
     def cost(self, counts: Counts) -> Decimal | None:
-        """What an answer with these counts costs. None if it has no count of its input or its output."""
+        """See ``Pricer``."""
         read, written = counts.get("input_tokens"), counts.get("output_tokens")
         if type(read) is not int or type(written) is not int:
             return None
@@ -39,7 +58,19 @@ class Rates(NamedTuple):
             total += cached * (self.input if self.cached_input is None else self.cached_input)
         if kept:
             total += kept * (self.input if self.cache_write is None else self.cache_write)
-        return total / _MILLION
+        return rounded(total / _MILLION)
+
+
+def billed(counts: Counts) -> Counts:
+    """The counts as they are billed. xAI and Gemini leave reasoning out of the output, but not out of the total."""
+    read, written, total = (counts.get(name) for name in ("input_tokens", "output_tokens", "total_tokens"))
+    if type(read) is not int or type(written) is not int or type(total) is not int:
+        return counts
+    left = total - read - written
+    cached, kept = _count(counts, "cache_read_tokens"), _count(counts, "cache_write_tokens")
+    if left <= 0 or left in (cached, kept, cached + kept):  # the total may count what the input leaves out
+        return counts
+    return {**counts, "output_tokens": written + left}
 
 
 Find = Callable[[str], Rates | None]
@@ -66,7 +97,10 @@ def read_prices(value: object) -> dict[str, Rates]:
             raise ValueError(  # noqa: TRY004 - one kind of error for all that is wrong
                 f"must have an object of prices for {pattern[:64]!r}, like {{'input': '0.25', ...}}"
             )
-        found[pattern.strip()] = _rates(pattern.strip(), given)
+        name = pattern.strip()
+        if name in found:
+            raise ValueError(f"must have {name[:64]!r} once: it is there with blanks around it, too")
+        found[name] = _rates(name, given)
     return found
 
 
@@ -134,7 +168,8 @@ def stated(usage: object) -> Decimal | None:
     """The cost that a server's ``usage`` states; None if it states none. OpenRouter: cost; Perplexity: total_cost."""
     cost = usage.get("cost") if isinstance(usage, dict) else None
     cost = cost.get("total_cost") if isinstance(cost, dict) else cost
-    return read_amount(cost) if type(cost) in (int, float) else None
+    found = read_amount(cost) if type(cost) in (int, float) else None
+    return None if found is None else rounded(found)
 
 
 def total(*costs: Decimal | None) -> Decimal | None:
@@ -143,17 +178,21 @@ def total(*costs: Decimal | None) -> Decimal | None:
     return sum(known, Decimal(0)) if known else None
 
 
+def rounded(cost: Decimal) -> Decimal:
+    """A cost to the twelfth digit behind the point, as it is kept: what is read back adds up to the same sum."""
+    return cost.quantize(_SMALLEST, context=_WIDE)
+
+
 def number(cost: Decimal | None) -> float | int | None:
-    """A cost as JSON has it: exact to the twelfth digit behind the point."""
+    """A cost as JSON has it."""
     if cost is None:
         return None
-    rounded = round(cost, _DIGITS)
-    return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)
+    whole = cost.to_integral_value()
+    return int(whole) if whole == cost and whole <= _WHOLE else float(cost)
 
 
-def shown(cost: Decimal, currency: str) -> str:
-    """A cost for a reader: ``0.0123 USD``. At least two digits that say something."""
-    if cost >= 1:
-        return f"{cost:,.2f} {currency}"
-    digits = 2 if not cost else max(2, 1 - cost.adjusted())
-    return f"{cost:.{min(digits, _DIGITS)}f} {currency}"
+def shown(cost: Decimal, currency: str | None) -> str:
+    """A cost for a reader, ``0.0123 USD``: two digits behind the point, and more where these say too little."""
+    digits = 2 if cost >= 1 or not cost else min(_DIGITS, 2 - cost.adjusted())
+    whole, _, rest = f"{cost:,.{digits}f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')} {currency or ''}".rstrip()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from airflow_chat_provider.batch.digests import digest_of
 from airflow_chat_provider.testing import replies
 from tests.support.batching import Batch
 
@@ -93,9 +94,10 @@ class TestTemplates:
 
 
 class TestLines:
-    def test_a_result_has_index_id_row_answer_and_usage(self, batch):
+    def test_a_result_has_index_id_row_answer_usage_and_the_digest_of_its_request(self, batch):
         batch.write({"custom_id": "x-7", "text": "a"})
         batch.run(response_key="label")
+        (request,) = batch.chat.requests
         assert batch.results == [
             {
                 "index": 0,
@@ -103,6 +105,7 @@ class TestLines:
                 "row": {"custom_id": "x-7", "text": "a"},
                 "label": "Hello",
                 "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11},
+                "digest": digest_of(batch.chat.url, request.json),
             }
         ]
 

@@ -167,7 +167,7 @@ class TestCost:
         error = airflow.error()
         assert (run.state, len(priced.requests)) == ("failed", 1)
         assert (type(error), error.limit) == (BudgetExceeded, "max_cost")
-        assert f"of at most 0.020 USD, {run.xcoms()['usage']['cost']:.3f} USD are spent" in error.message
+        assert f"of at most 0.02 USD, {run.xcoms()['usage']['cost']:.3f} USD are spent" in error.message
 
     def test_a_cost_that_the_server_states_wins(self, airflow, priced):
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": 5}

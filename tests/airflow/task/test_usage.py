@@ -40,7 +40,7 @@ def total(usages):
     return sum(usage["total_tokens"] for usage in usages)
 
 
-def test_it_has_fifteen_keys_and_what_the_server_says(airflow, chat):
+def test_it_has_sixteen_keys_and_what_the_server_says(airflow, chat):
     chat.script(replies.ok(usage=DETAILED, headers={"x-request-id": "req-1"}))
     with airflow.dag():
         ask(prompt="Hi", model="asked")
@@ -62,6 +62,7 @@ def test_it_has_fifteen_keys_and_what_the_server_says(airflow, chat):
         "request_id": "req-1",
         "errors": {},
         "rejected": [],
+        "currency": "USD",
     }
 
 

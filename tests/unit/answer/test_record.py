@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -31,6 +32,20 @@ ERRORS = [
 def test_load_reads_back_all_of_a_reply_but_its_headers() -> None:
     reply = safe(Reply(200, BODY, {"x": "y"}, "req_1", 2, 1.25, None, ("a note",), doubts=("a doubt",)))
     assert load(dump(reply)) == reply._replace(headers={})
+
+
+def test_load_reads_back_costs_to_the_last_digit_and_the_attempts_before() -> None:
+    before = Reply(500, {"model": "m", "usage": {"total_tokens": 3}}, cost=Decimal("0.000000000001"), currency="EUR")
+    reply = safe(Reply(200, BODY, cost=Decimal("0.100000000001"), currency="EUR", earlier=(before,)))
+    assert load(dump(reply)) == reply
+
+
+def test_a_reply_of_an_older_version_has_no_cost_and_no_attempts_before() -> None:
+    fields = json.loads(dump(safe(Reply(200, BODY))))
+    for name in ("cost", "currency", "earlier"):
+        del fields[name]
+    read = load(json.dumps(fields))
+    assert (read.cost, read.currency, read.earlier) == (None, None, ())
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

@@ -1,6 +1,7 @@
-"""What calls took is told in fifteen keys, whichever words the server has for it and whatever else it sends."""
+"""What calls took is told in sixteen keys, whichever words the server has for it and whatever else it sends."""
 
 import json
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from airflow_chat_provider.core.answer.output_schema import load_output
 from airflow_chat_provider.core.answer.record import dump, load
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.result import Delivery, outcome
-from airflow_chat_provider.core.answer.usage import KEYS, read_usage, summary
+from airflow_chat_provider.core.answer.usage import KEYS, read_usage, summary, with_attempt
+from airflow_chat_provider.core.cost.prices import stated
 from airflow_chat_provider.core.errors import StatusError, TransportError
 from airflow_chat_provider.testing import replies
 from tests.support.fuzzing import fuzz
@@ -117,9 +119,8 @@ def test_all_keys_are_there_and_what_no_server_said_is_null():
             {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "input_tokens": 9, "output_tokens": 2},
             {"input_tokens": 9, "output_tokens": 2, "total_tokens": 11},
         ),
-        ({"prompt_tokens": 9.0, "cost": 0.00014}, {"input_tokens": 9, "total_tokens": 9, "cost": 0.00014}),
-        ({"prompt_tokens": 9, "cost": 0}, {"input_tokens": 9, "total_tokens": 9, "cost": 0}),
-        ({"cost": {"total_cost": 0.5, "input_tokens_cost": 0.25}}, {"cost": 0.5}),
+        ({"prompt_tokens": 9.0, "cost": 0.00014}, {"input_tokens": 9, "total_tokens": 9}),
+        ({"cost": {"total_cost": 0.5, "input_tokens_cost": 0.25}}, {}),
     ],
     ids=[
         "OpenAI",
@@ -130,7 +131,6 @@ def test_all_keys_are_there_and_what_no_server_said_is_null():
         "Moonshot",
         "both",
         "OpenRouter",
-        "free",
         "Perplexity",
     ],
 )
@@ -150,7 +150,8 @@ def test_what_is_not_a_count_is_left_out(wrong):
 
 @pytest.mark.parametrize("cost", [-1, True, "0.1", float("nan"), float("inf"), 10**400, [1], {}], ids=str)
 def test_a_cost_that_is_not_an_amount_is_left_out(cost):
-    assert read_usage({"cost": cost}) == {}
+    assert stated({"cost": cost}) is None
+    assert summary([answer({"cost": cost})], REQUEST)["cost"] is None
 
 
 def test_timings_of_llama_cpp_stand_in_for_a_usage():
@@ -185,11 +186,57 @@ def test_calls_are_summed_and_the_last_names_model_and_request():
         "request_id": "r2",
         "errors": {},
         "rejected": [],
+        "currency": None,
     }
 
 
 def test_costs_are_summed_without_the_noise_of_fractions():
     assert summary([answer({"cost": 0.1}), answer({"cost": 0.2})], REQUEST)["cost"] == 0.3
+
+
+def test_answers_whose_cost_is_unknown_leave_the_sum_of_the_others_and_its_currency():
+    priced = answer(cost=Decimal("0.1"), currency="EUR")
+    found = summary([answer(), priced, answer(), priced._replace(cost=Decimal("0.2"))], REQUEST)
+    assert (found["cost"], found["currency"]) == (0.3, "EUR")
+    assert (summary([answer()], REQUEST)["cost"], summary([answer()], REQUEST)["currency"]) == (None, None)
+
+
+def test_a_known_price_of_nothing_is_a_cost_of_0():
+    assert summary([answer(cost=Decimal(0), currency="USD")], REQUEST)["cost"] == 0
+    assert summary([answer({"cost": 0})], REQUEST)["cost"] == 0
+
+
+def test_attempts_that_took_tokens_and_were_made_again_count_as_requests_but_not_as_attempts_twice():
+    earlier = with_attempt((), answer(cost=Decimal("0.1"), currency="EUR"))
+    found = summary([refused(503, attempts=3, earlier=earlier)], REQUEST)
+    assert (found["requests"], found["attempts"], found["total_tokens"]) == (1, 3, 11)
+    assert (found["cost"], found["currency"]) == (0.1, "EUR")
+
+
+def test_of_an_attempt_that_was_made_again_only_model_and_counts_are_kept():
+    usage = {"prompt_tokens": 9, "cost": 0.5, "x" * 65: 1, "said": "secret", **{f"n{n}": 1 for n in range(50)}}
+    (kept,) = with_attempt((), answer(usage, body={"model": "m" * 1000}))
+    assert set(kept.body) == {"model", "usage"}
+    assert kept.body["model"] == "m" * 256
+    assert (kept.body["usage"]["cost"], len(kept.body["usage"]), "said" in kept.body["usage"]) == (0.5, 30, False)
+    assert with_attempt((), answer({"prompt_tokens": True})) == with_attempt((), refused()) == ()
+    assert with_attempt((), Reply(502, "no JSON")) == ()
+
+
+def test_a_dialogue_that_asked_again_counts_each_answers_own_cost_and_not_that_of_their_sum():
+    dialogue = Dialogue(REQUEST, Wanted(load_output({"type": "object", "required": ["a"]}), retries=2))
+    stated = [answer({"total_tokens": 5, "cost": cost}) for cost in (0.1, 0.2)]
+    fits = answer({"total_tokens": 5, "cost": 0.4}, {"role": "assistant", "content": '{"a": 1}'})
+    script = [*(reply._replace(cost=None) for reply in stated), fits]
+    left = iter(script)
+    final = drive(dialogue, lambda _: next(left))
+    assert final.body["usage"]["cost"] == pytest.approx(0.7)
+    assert outcome(Delivery(), REQUEST, final, {}, script).xcoms["usage"]["cost"] == 0.7
+
+
+@pytest.mark.parametrize("cost", [0.5, 0, 1], ids=str)
+def test_a_cost_that_a_server_states_is_read(cost):
+    assert stated({"cost": cost}) == stated({"cost": {"total_cost": cost}}) == Decimal(str(cost))
 
 
 def test_a_deprecated_function_call_is_a_tool_call():
@@ -300,7 +347,7 @@ BODIES = JSON | st.fixed_dictionaries(
 
 @fuzz(100)
 @given(BODIES, st.none() | JSON, JSON)
-def test_any_body_leaves_fifteen_plain_values(body, seconds, model):
+def test_any_body_leaves_sixteen_plain_values(body, seconds, model):
     reply = load(dump(Reply(200, body)))._replace(seconds=seconds, attempts=seconds, request_id=model)
     found = summary([reply, reply], {"model": model})
     assert tuple(found) == KEYS

@@ -44,5 +44,11 @@ def test_rows_near_those_that_changed_come_before_the_others() -> None:
     assert found.index(1) > found.index(9999)
 
 
+def test_a_pattern_in_the_table_does_not_hide_what_changed() -> None:
+    changed = range(99, TOTAL, 100)
+    found = taken(range(TOTAL), changed)
+    assert next(place for place, index in enumerate(found) if index in changed) < 157
+
+
 def test_few_rows_are_taken_in_their_order() -> None:
     assert taken(range(4000), range(3000, 3500)) == list(range(4000))

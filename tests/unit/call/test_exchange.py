@@ -375,3 +375,19 @@ def test_an_error_in_a_200_says_what_its_status_would_and_keeps_the_real_one(cod
 )
 def test_an_error_of_the_key_or_the_account_concerns_all_requests(outcome: Response, all_of_them: bool) -> None:
     assert concerns_all(judged(outcome), Call(Settings())) is all_of_them
+
+
+def test_what_attempts_took_that_were_made_again_comes_with_the_last_reply() -> None:
+    took = received(500, {"error": {"message": "No"}, "model": "m", "usage": {"total_tokens": 5}, "choices": []})
+    _, reply = drive([took, error(500), took, OK], Settings(max_attempts=4))
+    assert [attempt.body for attempt in reply.earlier] == [{"model": "m", "usage": {"total_tokens": 5}}] * 2
+    assert [attempt.status for attempt in reply.earlier] == [500, 500]
+    assert reply.attempts == 4
+
+
+def test_the_last_attempt_of_a_call_that_failed_is_not_among_the_earlier_ones() -> None:
+    took = received(500, {"error": {"message": "No"}, "usage": {"total_tokens": 5}})
+    _, reply = drive([took, took], Settings(max_attempts=2))
+    assert (len(reply.earlier), reply.body["usage"]) == (1, {"total_tokens": 5})
+    _, reply = drive([took], retries=False)
+    assert reply.earlier == ()

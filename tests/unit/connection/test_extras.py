@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from airflow_chat_provider.core.connection.fields import FIELDS
 from airflow_chat_provider.core.connection.settings import Settings, settings_from
+from airflow_chat_provider.core.cost.prices import Rates
 from airflow_chat_provider.core.errors import InvalidConnection
 
 KEY = "sk-kestrel-7f3a"
@@ -44,6 +46,23 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("verify", "true", True),
     ("verify", "/etc/ca.pem", "/etc/ca.pem"),
     ("client_cert", "/etc/cert.pem", "/etc/cert.pem"),
+    ("prices", {" gpt-5* ": {"input": "0.25", "output": 2}}, {"gpt-5*": Rates(Decimal("0.25"), Decimal(2))}),
+    ("prices", '{"m": {"input": 0.1, "output": "0", "cached_input": null}}', {"m": Rates(Decimal("0.1"), Decimal(0))}),
+    (
+        "prices",
+        {"m": {"input": "1", "output": "2", "cached_input": "0.1", "cache_write": "1.25"}},
+        {"m": Rates(Decimal(1), Decimal(2), Decimal("0.1"), Decimal("1.25"))},
+    ),
+    ("currency", " eur ", "EUR"),
+    ("batch_discount", "0.5", Decimal("0.5")),
+    ("batch_discount", 0, Decimal(0)),
+    ("batch_discount", 1, Decimal(1)),
+    ("max_total_tokens", 0, 0),
+    ("max_total_tokens", "1000000", 1_000_000),
+    ("max_total_tokens", 5.0, 5),
+    ("max_cost", "0.10", Decimal("0.10")),
+    ("max_cost", 0.1, Decimal("0.1")),
+    ("max_cost", 0, Decimal(0)),
 ]
 
 SECONDS = "must be a number of seconds above 0"
@@ -52,6 +71,13 @@ TEXTS = "must be a JSON object of names and texts"
 SPANS = ("timeout", "connect_timeout", "deadline", "stall_timeout")
 NO_SECONDS: list[Any] = [0, -1, "soon", True, [1], "nan", "inf", {}]
 NO_NUMBERS: list[Any] = [0, -1, 2.5, "many", True, [1], 10**30]
+NO_OBJECTS: list[tuple[Any, str]] = [(5, "like"), (["m"], "like"), ({}, "like"), ("[]", "like"), ("{m:", "of prices")]
+NO_NAMES = ("", " ", "a\nb")
+AMOUNTS_ALONE: list[Any] = [
+    *(-1, "-0.01", "much", "0,25", "1_000", "0x1", "٣", True, [1], {}, 10**400, 1e10, "1e99", "NaN", "inf"),
+    *(float("nan"), float("inf"), "1" * 65),
+]
+NO_AMOUNTS = ["", *AMOUNTS_ALONE]
 BAD: list[tuple[str, Any, str]] = [
     ("model", 5, "must be a single line of text"),
     ("model", "a\nb", "must be a single line of text"),
@@ -90,6 +116,29 @@ BAD: list[tuple[str, Any, str]] = [
     ("client_cert", 5, "must be a single line of text"),
     ("client_key", "a\nb", "must be a single line of text"),
     ("client_key", "/etc/key.pem", "needs client_cert as well"),
+    *(("prices", value, f"must be a JSON object {words}") for value, words in NO_OBJECTS),
+    *(
+        ("prices", {name: {"input": 1, "output": 1}}, "must have the name of a model, or a pattern")
+        for name in NO_NAMES
+    ),
+    *(("prices", {"m": value}, "must have an object of prices for 'm'") for value in (None, 5, "0.25", ["1"], True)),
+    *(("prices", {"m": value}, "must have the price ") for value in ({}, {"input": 1}, {"output": 1, "input": None})),
+    ("prices", {"m": {"input": 1, "output": 1, "cached": 1}}, "must not have 'cached' for 'm': the prices of a model"),
+    ("prices", {"m": {"input": 1, "output": 1, "": 1}}, "must not have '' for 'm'"),
+    ("prices", {"m": {"input": 1, "output": 1}, " m": {"input": 2, "output": 1}}, "must have 'm' once"),
+    *(
+        ("prices", {"m": {"input": value, "output": 1}}, "must have a number of 0 or more for 'input' for 'm', per mil")
+        for value in NO_AMOUNTS
+    ),
+    *(
+        ("prices", {"m": {"input": 1, "output": 1, "cache_write": value}}, "must have a number of 0 or more for 'cache")
+        for value in NO_AMOUNTS
+    ),
+    *(("currency", value, "must be the three letters of a currency") for value in ("US", "EURO", "$", "U D", "üüü")),
+    *(("currency", value, "must be a single line of text") for value in (5, True, ["USD"], "US\nD")),
+    *(("batch_discount", value, "must be a number from 0 to 1") for value in (*AMOUNTS_ALONE, 1.01, 50, "50 %")),
+    *(("max_cost", value, "must be an amount of money of 0 or more") for value in AMOUNTS_ALONE),
+    *(("max_total_tokens", value, "must be a whole number of 0 or more") for value in (*NO_NUMBERS[1:], "1,000")),
 ]
 
 
@@ -131,7 +180,7 @@ def test_an_ill_typed_extra_is_an_error_that_names_it(name: str, value: Any, wor
         ('"x"', "extra", "is not a JSON object"),
         ('{"time_out": 5}', "time_out", "is not an extra of a chat connection; did you mean 'timeout'?"),
         ('{"Authorization": "x"}', "Authorization", "did you mean 'organization'?"),
-        ('{"zzz": 5}', "zzz", "the extras are auth, client_cert, "),
+        ('{"zzz": 5}', "zzz", "the extras are auth, batch_discount, "),
     ],
 )
 def test_text_that_is_not_an_object_and_unknown_extras_are_errors(extra: str, field: str, words: str) -> None:
