@@ -178,7 +178,15 @@ class Orders:
     def error(self) -> ChatCompletionError | None:
         """Why this try starts nothing more, if it does not."""
         kept = self.plan.get("error")
-        return ChatCompletionError.from_dict(kept) if isinstance(kept, dict) else None
+        if not isinstance(kept, dict):
+            return None
+        error = ChatCompletionError.from_dict(kept)
+        error.final = self.plan.get("final") is True
+        return error
+
+    def keep_error(self, error: ChatCompletionError) -> None:
+        """Keep why this try starts nothing more, for whoever goes on with it."""
+        self.plan["error"], self.plan["final"] = {**error.to_dict(), "body": None}, error.final
 
     def forget_dropped(self) -> None:
         self._identity.pop(DROPPED, None)

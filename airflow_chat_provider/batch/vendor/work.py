@@ -449,7 +449,7 @@ class Work:
         log.warning("%s", error.message)
         if self.engine.error is None:
             self.engine.error = error
-            self.orders.plan["error"] = {**error.to_dict(), "body": None}
+            self.orders.keep_error(error)
         self.orders.save()
 
     def _wait(self) -> Wait | None:

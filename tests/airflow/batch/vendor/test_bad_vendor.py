@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_chat_provider.errors import StatusError
-from airflow_chat_provider.testing import batch_faults, replies
+from airflow_chat_provider.testing import BatchEnd, CallFault, batch_faults, replies
 from tests.support.vendor import spent
 
 
@@ -181,3 +181,28 @@ def test_a_server_that_is_out_of_order_while_it_is_watched_is_waited_out(rows):
     rows.vendor.script(batch_faults.out_of_order(3))
     assert rows.run()["succeeded"] == 6
     assert len(rows.vendor.batches) == 1
+
+
+def test_a_file_that_is_refused_while_another_one_is_under_way_ends_the_task_once_that_has_ended(bulk, monkeypatch):
+    monkeypatch.setattr("airflow_chat_provider.batch.vendor.cutting.MOST_REQUESTS", 3)
+    bulk.texts(6)
+    bulk.vendor.polls = 3
+    bulk.vendor.script(BatchEnd(), batch_faults.failed("model_not_found", "No such model."))
+    error = bulk.error()
+    assert "model_not_found: No such model." in error.message
+    assert error.final
+    assert len(bulk.results) == 3
+
+
+def test_a_start_that_is_refused_while_another_order_is_under_way_is_the_error_of_the_try(bulk, monkeypatch):
+    monkeypatch.setattr("airflow_chat_provider.batch.vendor.cutting.MOST_REQUESTS", 3)
+    bulk.texts(6)
+
+    def refuse(reply):
+        return replies.error(400, "no more batches") if len(bulk.vendor.batches) > 1 else reply
+
+    bulk.vendor.script(CallFault("POST", "/batches", refuse, None))
+    error = bulk.error()
+    assert "no more batches" in error.message
+    assert error.final
+    assert len(bulk.results) == 3

@@ -86,6 +86,31 @@ def test_answers_are_counted_once_if_the_process_ends_while_they_are_written(ord
     assert len(answered) == len(set(answered)) == 5
 
 
+@pytest.mark.parametrize("written", [1, 3, 4])
+def test_answers_that_do_not_fit_are_counted_once_if_the_process_ends_while_they_are_written(
+    orders, monkeypatch, written
+):
+    take, rows = Answers._take, 0
+
+    async def kill(self, *args, **kwargs):
+        nonlocal rows
+        rows += 1
+        if rows > written:
+            raise Killed
+        return await take(self, *args, **kwargs)
+
+    given = {"response_schema": {"type": "object"}, "result_format": "json"}
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_chat_provider.batch.vendor.answers._AT_ONCE", 1)
+        patch.setattr(Answers, "_take", kill)
+        with pytest.raises(Killed):
+            orders.run(cancel_on_kill=False, **given)
+    manifest = orders.run(**given)
+    assert manifest["succeeded"] == 0
+    assert spent(manifest) == orders.vendor.tokens > 0
+    assert len(orders.errors) == 6
+
+
 def test_a_run_by_calls_sends_no_row_that_is_under_way(orders):
     task = orders.task()
     with pytest.raises(exceptions.TaskDeferred):
