@@ -35,7 +35,8 @@ class Order:
     """Some of the rows, as one batch of the vendor's. ``file`` and ``batch`` are the vendor's ids.
 
     ``rows`` are ranges of indices, both ends included. ``starts`` is how often it was started: more than once if the
-    vendor's limits left no room for it. ``held_since``: since when they do not, in epoch seconds.
+    vendor's limits left no room for it. ``held_since``: since when they do not, in epoch seconds. ``model`` is that of
+    all of its requests; empty if they have several, or none.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Order:
     status: str | None = None
     starts: int = 0
     held_since: float | None = None
+    model: str | None = None
     expected: list[Any] = field(default_factory=list)
 
     @property
@@ -67,8 +69,10 @@ class Order:
             line -= last - first + 1
         return None
 
-    def add(self, index: int) -> None:
-        """Add a row, whose index is above those of the others."""
+    def add(self, index: int, model: object) -> None:
+        """Add a row, whose index is above those of the others, and whose request names this model."""
+        named = model if isinstance(model, str) else ""
+        self.model = named if self.model in (None, named) else ""
         if self.rows and self.rows[-1][1] == index - 1:
             self.rows[-1][1] = index
         else:
@@ -108,7 +112,7 @@ class Order:
             and value.get("state") in get_args(State)
             and isinstance(rows, list)
             and all(_is_range(one) for one in rows)
-            and all(isinstance(value.get(name), str | None) for name in ("file", "batch", "status"))
+            and all(isinstance(value.get(name), str | None) for name in ("file", "batch", "status", "model"))
             and all(type(value.get(name, 0)) is int for name in ("requests", "starts"))
             and isinstance(value.get("expected", []), list)
             and isinstance(value.get("held_since"), float | int | None)

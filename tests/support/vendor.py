@@ -67,9 +67,9 @@ class VendorBatch(Batch):
 
     @property
     def sent(self) -> list[str]:
-        """The custom ids of all requests in all batches that were started, sorted."""
+        """The rows of all requests in all batches that were started, by their custom ids without digests, sorted."""
         lines = (json.loads(line) for batch in self.vendor.batches for line in batch.input.lines)
-        return sorted(line["custom_id"] for line in lines)
+        return sorted(line["custom_id"].rpartition("-")[0] for line in lines)
 
 
 def spent(manifest: dict[str, Any]) -> int:

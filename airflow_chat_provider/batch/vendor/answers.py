@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,10 +13,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.batch.caller import Spent
 from airflow_chat_provider.batch.feed import Feed
 from airflow_chat_provider.batch.files import StoreError
-from airflow_chat_provider.batch.output.lines import DIGEST, SAME_AS, default_id
+from airflow_chat_provider.batch.output.lines import DIGEST, SAME_AS
 from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.reuse import Answer
-from airflow_chat_provider.batch.vendor.cutting import dialogue_of
+from airflow_chat_provider.batch.vendor.cutting import dialogue_of, row_named
 from airflow_chat_provider.core.answer.reply import Reply
 from airflow_chat_provider.core.answer.usage import Spending, usage_in
 from airflow_chat_provider.core.call.exchange import judge, next_delay, with_server_words
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 500  # lines that go to the output together
 _LONGEST_LINE = 1 << 28  # bytes
 _TAIL = 1 << 16  # bytes at the end of a file, in which its last line is looked for first
-_OURS = re.compile(re.escape(default_id(0)).replace("0", r"(0|[1-9]\d{0,17})"))
 _UNDONE = {
     "batch_expired": "the batch expired before the server came to this row",
     "batch_cancelled": "the batch was cancelled before the server came to this row",
@@ -76,7 +74,7 @@ class Answers:
                     broken = await self._download(file_id, file) or broken
             places = _look(file, set(order.indices()))
             self._tell(places, order, batch)
-            await self._write(file, places.offsets, batch, counted=counted)
+            await self._write(file, places.offsets, order, counted=counted)
         await self._engine.store.flush()  # only then may the order be noted as fetched
         if broken is not None:
             raise broken
@@ -129,7 +127,7 @@ class Answers:
             rows = plural(lost, "row")
             log.warning("%s (%s): %s without an answer: the next try asks again", name, batch.status, rows)
 
-    async def _write(self, file: IO[bytes], offsets: dict[int, int], batch: VendorBatch, *, counted: bool) -> None:
+    async def _write(self, file: IO[bytes], offsets: dict[int, int], order: Order, *, counted: bool) -> None:
         history, store = self._engine.history, self._engine.store
         left = sum(not history.done[index] for index in offsets)
         feed = Feed(self._source.rows(lambda index: index in offsets and not history.done[index]))
@@ -138,7 +136,7 @@ class Answers:
             while left and (row := await feed.take()) is not None:
                 left -= 1
                 file.seek(offsets[row.index])
-                writes.append(await self._take(row, loads(file.readline(_LONGEST_LINE)), batch.id, counted=counted))
+                writes.append(await self._take(row, loads(file.readline(_LONGEST_LINE)), order, counted=counted))
                 if len(writes) >= _AT_ONCE:
                     await self._all(writes)
             await self._all(writes)
@@ -153,16 +151,16 @@ class Answers:
         writes.clear()
 
     async def _take(
-        self, row: Row, value: dict[str, Any], batch_id: str, *, counted: bool
+        self, row: Row, value: dict[str, Any], order: Order, *, counted: bool
     ) -> tuple[str, bytes, Callable[[], None]] | None:
         """The line for a row, its kind, and what to call when it is stored; None if the output has it already."""
         spent = Spent()
         try:
-            outcome = await self._outcome(row, value, spent)
+            outcome = await self._outcome(row, value, order.model, spent)
         except Exception as error:  # noqa: BLE001 - this row's alone: a hostile answer
             outcome = spent.failure(row, error)
         if isinstance(outcome, ChatCompletionError):
-            return self.failed(row, outcome, spent, batch_id, counted=counted)
+            return self.failed(row, outcome, spent, order.batch, counted=counted)
         return self.answered(row, outcome, spent)
 
     def answered(self, row: Row, answer: Answer, spent: Spent) -> tuple[str, bytes, Callable[[], None]]:
@@ -226,18 +224,27 @@ class Answers:
         """What all calls for a row took, in earlier runs too."""
         return self._engine.history.took.get(row.index, Spending()).plus(spent.took)
 
-    async def _outcome(self, row: Row, value: dict[str, Any], spent: Spent) -> Answer | ChatCompletionError:
-        engine = self._engine
+    async def _outcome(
+        self, row: Row, value: dict[str, Any], model: str | None, spent: Spent
+    ) -> Answer | ChatCompletionError:
+        engine, request = self._engine, {"model": model} if model else {}
+        named = row_named(value.get("custom_id"))
+        spent.digest = named[1] if named is not None else None
+        reply = reply_of(value, Call(engine.settings, request=request))
         unmade: Exception | None = None
-        request: dict[str, Any] = {}
-        try:
-            request, files = engine.requests.for_row(row)
-            spent.digest = await engine.requests.digest(row, request, files, engine.wanted)
-        except Exception as error:  # noqa: BLE001 - it could be made when it was sent: the answer is counted all the same
-            unmade = error
-        reply = self._priced(reply_of(value, Call(engine.settings, request=request)), request.get("model"))
+        # To make the request again takes half of the time. Only its answer's form may need it, or what an error quotes.
+        if engine.wanted.is_checked or reply.error is not None or not model or spent.digest is None:
+            try:
+                request, files = engine.requests.for_row(row)
+                spent.digest = spent.digest or await engine.requests.digest(row, request, files, engine.wanted)
+            except Exception as error:  # noqa: BLE001 - it could be made when it was sent: the answer is counted
+                unmade = error
+            reply = reply_of(value, Call(engine.settings, request=request))
+        reply = self._priced(reply, request.get("model"))
         spent.take(reply)
-        if unmade is not None and not request:
+        if unmade is not None and reply.error is not None:
+            return reply.error
+        if unmade is not None and engine.wanted.is_checked:
             raise unmade
         dialogue = dialogue_of(engine, request)
         final = dialogue.take(reply) or reply
@@ -312,9 +319,8 @@ def _index_of(line: bytes) -> int | None:
         return None
     if not isinstance(value, dict):
         return None
-    name = value.get("custom_id")
-    match = _OURS.fullmatch(name) if isinstance(name, str) else None
-    return int(match[1]) if match else -1
+    named = row_named(value.get("custom_id"))
+    return -1 if named is None else named[0]
 
 
 def reply_of(value: dict[str, Any], call: Call) -> Reply:

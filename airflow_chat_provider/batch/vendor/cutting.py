@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,10 @@ class RequestFile:
     def has_room(self, line: bytes) -> bool:
         return self.order.requests < MOST_REQUESTS and self.size + len(line) <= MOST_BYTES
 
-    def add(self, index: int, line: bytes) -> None:
+    def add(self, index: int, line: bytes, model: object) -> None:
         self.file.write(line)
         self.size += len(line)
-        self.order.add(index)
+        self.order.add(index, model)
 
     def close(self) -> None:
         self.file.close()
@@ -63,13 +64,27 @@ def call_of(engine: Engine, row: Row, request: dict[str, Any], files: Attachment
     return call_for(dialogue_of(engine, request).request, engine.settings, files)
 
 
-def request_line(row: Row, call: Call, endpoint: str) -> bytes:
-    """The line of a row: its request as it would be sent, under a name of ours, since users' ids may be anything.
+_NAME = re.compile(re.escape(default_id(0)).replace("0", r"(0|[1-9]\d{0,17})") + "(?:-([0-9a-f]{32}))?")
+
+
+def name_of(index: int, digest: str) -> str:
+    """The custom_id of a row: a name of ours, since users' ids may be anything, with the digest of what is asked."""
+    return f"{default_id(index)}-{digest}"
+
+
+def row_named(custom_id: object) -> tuple[int, str | None] | None:
+    """The index and the digest in a custom_id; None for one that is not ours."""
+    match = _NAME.fullmatch(custom_id) if isinstance(custom_id, str) else None
+    return None if match is None else (int(match[1]), match[2])
+
+
+def request_line(row: Row, digest: str, call: Call, endpoint: str) -> bytes:
+    """The line of a row: its request as it would be sent.
 
     Raises InvalidRequest for one that is too long.
     """
     content = call.contents[0]
-    head = f'{{"custom_id":"{default_id(row.index)}","method":"POST","url":{json.dumps(endpoint)},"body":'
+    head = f'{{"custom_id":"{name_of(row.index, digest)}","method":"POST","url":{json.dumps(endpoint)},"body":'
     line = head.encode() + content + b"}\n"
     if len(line) > MOST_BYTES:
         size, limit = f"{len(line) / 1e6:,.0f} MB", f"{MOST_BYTES / 1e6:,.0f} MB"

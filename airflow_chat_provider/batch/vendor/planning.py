@@ -63,12 +63,12 @@ class Planner:
                     continue
                 if self.engine.error is not None and not self.orders.under_way:
                     return False
-                line, coming = taken
+                line, model, coming = taken
                 if file is not None and not file.has_room(line):
                     await self._upload(file)
                     file = None
                 file = file or RequestFile(self.orders.new())
-                file.add(row.index, line)
+                file.add(row.index, line, model)
                 file.order.expect(*coming)
             if file is not None:
                 await self._upload(file)
@@ -78,8 +78,8 @@ class Planner:
                 file.close()
         return True
 
-    async def _take(self, row: Row) -> tuple[bytes, tuple[Amount, Amount]] | None:
-        """The row's line in a file of requests, and what it is sure, and what it is likely, to take.
+    async def _take(self, row: Row) -> tuple[bytes, Any, tuple[Amount, Amount]] | None:
+        """The row's line in a file of requests, its model, and what it is sure, and what it is likely, to take.
 
         None where it is not to be sent: it has failed, has its answer already, or waits for that of an equal request.
         """
@@ -93,8 +93,8 @@ class Planner:
                     if files
                     else call_of(engine, row, request, files)
                 )
-                line = request_line(row, call, self.api.endpoint)
-                return line, self._coming(request, call)
+                line = request_line(row, digest, call, self.api.endpoint)
+                return line, request.get("model"), self._coming(request, call)
         except Hopeless:
             raise
         except Exception as error:  # noqa: BLE001 - this row's alone: no request can be made

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from airflow_chat_provider.batch.requests import Requests
+from airflow_chat_provider.errors import InvalidRequest
 from airflow_chat_provider.testing import BatchEnd, replies
 
 SCHEMA = {
@@ -85,6 +87,28 @@ def test_rows_that_are_requests_keep_their_own_ids(bulk):
     bulk.run(prompt=None)
     assert [line["custom_id"] for line in bulk.results] == ["x/1 ü", "x/2 ü"]
     assert bulk.sent == ["row-0", "row-1"]
+
+
+def test_an_answer_is_known_by_the_request_that_was_sent_although_it_would_be_another_one_now(bulk):
+    bulk.texts(2)
+    bulk.run(prompt="{{ row.text }} at {{ range(99999) | random }}")
+    sent = (json.loads(line)["custom_id"] for batch in bulk.vendor.batches for line in batch.input.lines)
+    assert [line["digest"] for line in bulk.results] == [name.rpartition("-")[2] for name in sent]
+
+
+def test_an_answer_is_kept_although_its_request_cannot_be_made_again(bulk, monkeypatch):
+    bulk.texts(2)
+    made = Requests.for_row
+
+    def once(self, row):
+        monkeypatch.setattr(Requests, "for_row", failing if row.index == 1 else once)
+        return made(self, row)
+
+    def failing(self, row):
+        raise InvalidRequest("Correct the row: its file is gone", path=row.place)
+
+    monkeypatch.setattr(Requests, "for_row", once)
+    assert bulk.run()["succeeded"] == 2
 
 
 def test_a_row_that_no_request_can_be_made_of_fails_at_once_and_the_others_are_sent(bulk):
