@@ -46,6 +46,16 @@ def test_a_row_whose_model_has_no_known_price_fails_alone(bulk, connect):
     assert bulk.sent == ["row-0", "row-2"]
 
 
+def test_what_was_answered_before_a_price_was_known_counts(orders, connect):
+    orders.vendor.script(batch_faults.expired(2))
+    orders.error(max_total_tokens=12)
+    spent_before, asked = orders.vendor.tokens, len(orders.sent)
+    connection, prices = orders.vendor.connection, {"test-model": {"input": "1000000", "output": "1000000"}}
+    connect(**{**connection, "extra": {**connection["extra"], "prices": prices}})
+    error = orders.error(max_cost=spent_before)
+    assert (type(error), len(orders.sent)) == (BudgetExceeded, asked)
+
+
 def test_half_prices_are_held_against_the_limit(orders, connect):
     connection = orders.vendor.connection
     prices = {"test-model": {"input": "1000000", "output": "0"}}
