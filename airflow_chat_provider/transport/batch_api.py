@@ -24,7 +24,7 @@ from airflow_chat_provider.core.errors import (
     StatusError,
     TransportError,
 )
-from airflow_chat_provider.core.server.scrub import printable
+from airflow_chat_provider.core.server.scrub import Scrubber, printable
 from airflow_chat_provider.transport.batch_vendors import dialect_at
 from airflow_chat_provider.transport.client import AsyncClient
 
@@ -340,7 +340,11 @@ def _batch(body: dict[str, Any], settings: Settings) -> VendorBatch:
         raise ProtocolError(
             f"Check the base URL: {settings.base_url} answered with something that is not a batch", body=body
         )
-    return found
+    if not found.faults:
+        return found
+    scrub = Scrubber(secrets=settings.secrets)
+    faults = (Fault(scrub.name(one.code), scrub(one.message), one.line) for one in found.faults)
+    return found._replace(faults=tuple(faults))
 
 
 def is_limit(error: ChatCompletionError) -> bool:

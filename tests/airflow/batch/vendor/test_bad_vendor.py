@@ -183,6 +183,14 @@ def test_a_server_that_is_out_of_order_while_it_is_watched_is_waited_out(rows):
     assert len(rows.vendor.batches) == 1
 
 
+def test_a_key_that_a_refusal_quotes_is_not_shown(rows, log):
+    key = rows.vendor.connection["password"]
+    rows.vendor.script(batch_faults.failed("invalid_key", f"The key {key} is out of order."))
+    assert "invalid_key: The key *** is out of order." in rows.error().message
+    assert key not in log.text
+    assert key not in json.dumps(rows.identity)
+
+
 def test_a_file_that_is_refused_while_another_one_is_under_way_ends_the_task_once_that_has_ended(bulk, monkeypatch):
     monkeypatch.setattr("airflow_chat_provider.batch.vendor.cutting.MOST_REQUESTS", 3)
     bulk.texts(6)
