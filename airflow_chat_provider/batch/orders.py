@@ -28,6 +28,16 @@ log = logging.getLogger(__name__)
 State: TypeAlias = Literal["uploading", "uploaded", "starting", "started", "fetched"]
 JOBS, PLAN, DROPPED = "jobs", "plan", "dropped"
 """The keys of ``batch.json``: the orders, how far this try of the task is, and batches whose answers nobody wants."""
+_KEPT: dict[str, Any] = {
+    "planned": bool,
+    "began": int | float,
+    "earlier": int,
+    "expires": int | float,
+    "failed": dict,
+    "reasons": dict,
+    "error": dict,
+    "final": bool,
+}
 
 
 @dataclass(eq=False)
@@ -116,6 +126,8 @@ class Order:
             and all(type(value.get(name, 0)) is int for name in ("requests", "starts"))
             and isinstance(value.get("expected", []), list)
             and isinstance(value.get("held_since"), float | int | None)
+            # With other rows than were sent, some would be asked for twice.
+            and (value["state"] == "fetched" or value.get("requests") == sum(last - first + 1 for first, last in rows))
         )
         if not right or (value["state"] == "started" and not value.get("batch")):
             return None
@@ -133,8 +145,17 @@ def _amount(expected: list[Any], place: int) -> Amount:
     return Amount(tokens if type(tokens) is int and tokens >= 0 else 0, read_amount(cost) or Decimal(0))
 
 
+def _plan(value: Any) -> dict[str, Any]:
+    """What the tries of a task keep, as far as it is of the form in which they keep it."""
+    plan = value if isinstance(value, dict) else {}
+    found = {name: plan[name] for name, kind in _KEPT.items() if isinstance(plan.get(name), kind)}
+    if "failed" in found:
+        found["failed"] = {kind: count for kind, count in found["failed"].items() if type(count) is int}
+    return found
+
+
 def _is_range(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(one) is int and one >= 0 for one in value)
+    return isinstance(value, list) and list(map(type, value)) == [int, int] and 0 <= value[0] <= value[1]
 
 
 class Wait(NamedTuple):
@@ -157,8 +178,7 @@ class Orders:
         self._store = store
         self._identity = identity
         self.all = _read(store, identity)
-        plan = identity.get(PLAN)
-        self.plan: dict[str, Any] = plan if isinstance(plan, dict) else {}
+        self.plan = _plan(identity.get(PLAN))
 
     def __iter__(self) -> Iterator[Order]:
         return iter(self.all)
@@ -182,7 +202,7 @@ class Orders:
     def error(self) -> ChatCompletionError | None:
         """Why this try starts nothing more, if it does not."""
         kept = self.plan.get("error")
-        if not isinstance(kept, dict):
+        if not isinstance(kept, dict) or not kept.get("message") or not isinstance(kept["message"], str):
             return None
         error = ChatCompletionError.from_dict(kept)
         error.final = self.plan.get("final") is True

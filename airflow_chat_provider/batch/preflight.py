@@ -20,6 +20,7 @@ from airflow_chat_provider.batch.output.lines import REUSED
 from airflow_chat_provider.batch.purse import Purse
 from airflow_chat_provider.batch.reuse import Answer
 from airflow_chat_provider.batch.token_count import TokenCount
+from airflow_chat_provider.batch.vendor.cutting import check_stream
 from airflow_chat_provider.core.cost.estimate import Estimate, sure_tokens
 from airflow_chat_provider.core.errors import ChatCompletionError, InvalidRequest, kind_of
 from airflow_chat_provider.core.request.json_values import encode
@@ -122,6 +123,8 @@ class Preflight:
         """The row's request in the form in which it goes out first, its files and digest. Raises as a real run does."""
         engine = self.job.engine
         question, files = engine.requests.for_row(row)
+        if self.terms.batch_api:
+            check_stream(row, question)
         request, found = server_memory.begin(question, engine.wanted, engine.settings).request, list[Any]()
         try:
             if self._purse is not None:

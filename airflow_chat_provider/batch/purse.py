@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.core.call.meter import took
 from airflow_chat_provider.core.cost.budget import INSTEAD, NOTHING, Amount, Budget, Limits
 from airflow_chat_provider.core.cost.estimate import sure_tokens
+from airflow_chat_provider.core.cost.prices import total
 from airflow_chat_provider.core.errors import BudgetExceeded, InvalidRequest
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ class Coming(NamedTuple):
     unlimited: Amount | None = None
 
 
+def spent_in(usage: Usage, settings: Settings, prices: PriceList) -> Amount:
+    """What a batch has spent. Tokens whose lines have no cost, as no price was known then, are priced now."""
+    rates = prices.rates(settings.model) if settings.model is not None and usage.unpriced else None
+    cost = total(usage.cost, None if rates is None else rates.cost(usage.unpriced))
+    return Amount(int(usage.sums.get("total_tokens", 0)), cost or Decimal(0))
+
+
 class Purse:
     """Shared by the workers of a batch, on one event loop.
 
@@ -47,18 +55,11 @@ class Purse:
 
     @classmethod
     def of(cls, settings: Settings, prices: PriceList, earlier: Usage) -> Purse | None:
-        """For the limits in ``settings``; None if there are none. ``earlier``: what earlier tries have taken.
-
-        Tokens whose lines have no cost, as no price was known then, are priced now.
-        """
+        """For the limits in ``settings``; None if there are none. ``earlier``: what earlier tries have taken."""
         limits = Limits(settings.max_total_tokens, settings.max_cost, settings.currency)
         if not limits.are_set:
             return None
-        cost = earlier.cost
-        if cost is None and settings.model is not None and (rates := prices.rates(settings.model)) is not None:
-            cost = rates.cost(earlier.sums)
-        spent = Amount(int(earlier.sums.get("total_tokens", 0)), cost or Decimal(0))
-        return cls(limits, prices, spent, earlier.calls.requests)
+        return cls(limits, prices, spent_in(earlier, settings, prices), earlier.calls.requests)
 
     def coming(self, request: Mapping[str, Any], attached: int = 0) -> Coming:
         """What an attempt of a request is sure to take. ``attached``: the bytes of its files that are text.

@@ -202,7 +202,8 @@ def _is_same(folder: object, store: Store) -> bool:
     """Is it the folder that the store writes to?"""
     local, own = local_path(folder), local_path(store.name)
     if local is not None and own is not None:
-        return local.resolve() == own.resolve()
+        with readable(_ARGUMENT, folder):
+            return local.resolve() == own.resolve()
     return str(folder).rstrip("/") == store.name.rstrip("/")
 
 

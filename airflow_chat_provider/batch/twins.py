@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_chat_provider.batch.output.answered import Answered
 from airflow_chat_provider.batch.output.digest_table import DigestTable, short
 from airflow_chat_provider.batch.output.lines import SAME_AS, error_in
-from airflow_chat_provider.batch.output.store import RESULTS
+from airflow_chat_provider.batch.output.store import ERRORS, RESULTS
 from airflow_chat_provider.batch.reuse import Answer
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Twins:
     def look(self, kind: str) -> None:
         """Read where the answers, or the failures, lie in the output now. Raises ChatCompletionError."""
         if self._store.holds(kind):
-            found = Answered([self._store], kind)
+            found = Answered([self._store], kind, last=kind == ERRORS)  # a row may have failed in earlier runs, too
             if kind == RESULTS:
                 self._answered = _in_place_of(self._answered, found)
             else:

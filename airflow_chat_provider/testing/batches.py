@@ -176,7 +176,8 @@ def in_parts(answer: Reply | tuple[int, Any]) -> tuple[int, Any]:
 def tokens_of(body: Any) -> int:
     """All tokens that the usage of an answer's body counts."""
     usage = body.get("usage") if isinstance(body, dict) else None
-    return int((usage or {}).get("total_tokens") or 0)
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if type(total) is int else 0
 
 
 def check(lines: Iterator[bytes], endpoint: str, most: int) -> tuple[int, list[dict[str, Any]]]:

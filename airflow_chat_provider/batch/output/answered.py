@@ -31,14 +31,15 @@ class Found(NamedTuple):
 
 
 class Answered:
-    """The lines of a kind in several stores. Of several with one digest, the first counts.
+    """The lines of a kind in several stores. Of several with one digest, the first counts, or the ``last`` one.
 
     ``count`` is how many digests there are; ``damaged`` counts lines that cannot be read.
     """
 
-    def __init__(self, stores: Sequence[Store], kind: str) -> None:
+    def __init__(self, stores: Sequence[Store], kind: str, *, last: bool = False) -> None:
         """Read all lines, once. Lines that come later are not seen. Raises ChatCompletionError."""
         self.count = self.damaged = 0
+        self._last = last
         self._files: list[IO[bytes]] = []
         self._names = [store.where(kind) for store in stores]
         try:
@@ -55,7 +56,7 @@ class Answered:
             raise
 
     def _read(self, number: int, lines: Iterable[bytes]) -> None:
-        begin, add = number << _PLACE_BITS, self._table.add
+        begin, add = number << _PLACE_BITS, self._table.put if self._last else self._table.add
         for line in lines:
             # Nearly all lines end in their digest, and need not be parsed for it: that would take minutes.
             if line[-_FROM:-_HEX_FROM] == _MARK and line.endswith(_END):

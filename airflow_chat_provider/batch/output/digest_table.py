@@ -27,6 +27,13 @@ class DigestTable:
         self._halves[slot], self._values[slot] = half, value
         return None
 
+    def put(self, digest: int, value: int) -> int | None:
+        """Note ``value`` for a digest. The one that it had, if any, is returned."""
+        slot, half = self._slot(digest)
+        had = self._values[slot] if self._halves[slot] else None
+        self._halves[slot], self._values[slot] = half, value
+        return had
+
     def get(self, digest: int) -> int | None:
         """The digest's value; None if it has none."""
         slot, _ = self._slot(digest)

@@ -54,13 +54,18 @@ class RequestFile:
         self.file.close()
 
 
+def check_stream(row: Row, request: dict[str, Any]) -> None:
+    """Raise InvalidRequest for a request that no batch API takes."""
+    if request.get("stream"):
+        raise row_error(row.place, "the batch API does not stream: leave out 'stream'", "stream")
+
+
 def call_of(engine: Engine, row: Row, request: dict[str, Any], files: Attachments) -> Call:
     """The call for a row's request, whose files are read now.
 
     Raises InvalidRequest, and TransportError for an attachment that cannot be read.
     """
-    if request.get("stream"):
-        raise row_error(row.place, "the batch API does not stream: leave out 'stream'", "stream")
+    check_stream(row, request)
     return call_for(dialogue_of(engine, request).request, engine.settings, files)
 
 

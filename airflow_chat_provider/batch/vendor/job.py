@@ -50,14 +50,13 @@ class VendorJob(Job):
         engine, orders = self.engine, Orders(self.engine.store, identity)
         tally = engine.tally
         if self.terms.continuing and orders.plan:
-            failed = orders.plan.get("failed")
-            if isinstance(failed, dict):
-                tally.stored.failed = Counter({str(kind): int(count) for kind, count in failed.items()})
+            if "failed" in orders.plan:
+                tally.stored.failed = Counter(orders.plan["failed"])
                 tally.came.failed = tally.stored.failed.copy()
             engine.reasons.restore(orders.plan.get("reasons"))
             engine.error = orders.error
-            tally.earlier = int(orders.plan.get("earlier") or 0)
-            tally.began = time.monotonic() - max(0.0, time.time() - float(orders.plan.get("began") or time.time()))
+            tally.earlier = orders.plan.get("earlier", 0)
+            tally.began = time.monotonic() - max(0.0, time.time() - orders.plan.get("began", time.time()))
         else:
             new_try(orders.plan, self.terms.expires, tally.earlier)
         self.stretch.work = Work(engine, self.source, orders, self.terms)

@@ -136,13 +136,13 @@ class Planner:
             feed.close()
 
     def _coming(self, request: dict[str, Any], call: Call) -> tuple[Amount, Amount]:
-        """What a request is sure, and likely, to take. Raises Hopeless if its price has to be known, and is not."""
+        """What a request is sure, and likely, to take.
+
+        Raises InvalidRequest if its price has to be known, and is not.
+        """
         if self.purse is None:
             return NOTHING, NOTHING
-        try:
-            sure, unlimited = self.purse.coming(request, call.attached)
-        except ChatCompletionError as error:
-            raise Hopeless(error) from None
+        sure, unlimited = self.purse.coming(request, call.attached)
         share = 1 - self.engine.settings.batch_discount
         likely = sure if unlimited is None else unlimited
         return sure._replace(cost=sure.cost * share), likely._replace(cost=likely.cost * share)

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_chat_provider.batch.orders import JOBS
 from airflow_chat_provider.batch.output.store import IDENTITY
+from airflow_chat_provider.batch.purse import spent_in
 from airflow_chat_provider.core.cost.budget import Amount, Budget, Limits
 from airflow_chat_provider.core.errors import BudgetExceeded, ChatCompletionError, StatusError
 from airflow_chat_provider.core.spelling import plural
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_chat_provider.batch.engine import Engine
     from airflow_chat_provider.batch.orders import Order, Orders
     from airflow_chat_provider.transport.batch_api import BatchApi
+    from airflow_chat_provider.transport.price_list import PriceList
 
 _LONGEST_HOLD = 86_400.0  # seconds for which a vendor may have no room for an order
 
@@ -35,6 +36,7 @@ class Starter:
     orders: Orders
     api: BatchApi
     completion_window: str
+    prices: PriceList
     full: bool = False
 
     @property
@@ -65,7 +67,7 @@ class Starter:
         limits = Limits(settings.max_total_tokens, settings.max_cost, settings.currency)
         if not limits.are_set:
             return True
-        budget = Budget(limits, Amount(int(usage.sums.get("total_tokens", 0)), usage.cost or Decimal(0)))
+        budget = Budget(limits, spent_in(usage, settings, self.prices))
         coming = order.sure
         try:
             budget.check(coming)  # without those under way, which may take less than is guessed

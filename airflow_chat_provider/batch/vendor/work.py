@@ -67,8 +67,9 @@ class Work:
         self._api = BatchApi(self.engine.settings)
         self._answers = Answers(self.engine, self.source, self._api)
         self._stuck: set[int] = set()
-        self._starter = Starter(self.engine, self.orders, self._api, self.terms.completion_window)
-        purse = Purse.of(self.engine.settings, PriceList(self.engine.settings), self.engine.tally.usage)
+        prices = PriceList(self.engine.settings)
+        self._starter = Starter(self.engine, self.orders, self._api, self.terms.completion_window, prices)
+        purse = Purse.of(self.engine.settings, prices, self.engine.tally.usage)
         self._planner = Planner(self.engine, self.source, self.orders, self._api, self._answers, self._starter, purse)
         try:
             await self._go()

@@ -260,18 +260,22 @@ def _tool_calls(choice: JSON) -> int:
 class Usage:
     """Sums over many calls. A count that no answer states is None in ``to_dict``, not 0.
 
-    ``cost`` is that of the answers whose cost is known.
+    ``cost`` is that of the answers whose cost is known; ``unpriced`` are the sums of the others.
     """
 
     calls: Calls = field(default_factory=Calls)
     sums: JSONObject = field(default_factory=dict)
     cost: Decimal | None = None
+    unpriced: JSONObject = field(default_factory=dict)
 
     def take(self, usage: JSON, calls: Calls, cost: Decimal | None = None) -> None:
         """Add what ``calls`` took: ``usage`` is a server's, or the sum of several."""
-        add(self.sums, read_usage(usage))
+        counts = read_usage(usage)
+        add(self.sums, counts)
         self.calls = self.calls.plus(calls)
-        if cost is not None:
+        if cost is None:
+            add(self.unpriced, counts)
+        else:
             self.cost = prices.total(self.cost, cost)
 
     def take_reply(self, reply: Reply) -> None:

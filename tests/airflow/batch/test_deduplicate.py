@@ -148,6 +148,14 @@ def test_an_incomplete_answer_fails_all_its_rows_if_such_rows_fail(batch: Batch)
     assert (manifest["usage"]["requests"], manifest["usage"]["total_tokens"]) == (1, 11)
 
 
+def test_rows_share_the_failure_of_this_try_not_of_an_earlier_one(batch: Batch) -> None:
+    batch.write({"text": "a"}, {"text": "a"})
+    batch.chat.script(replies.error(400, "first"), replies.error(422, "second"))
+    assert batch.run(deduplicate=True, max_failures=None)["failed"] == {"StatusError 400": 2}
+    assert batch.run(deduplicate=True, max_failures=None)["failed"] == {"StatusError 422": 2}
+    assert [line["error"]["status"] for line in batch.errors] == [422, 422]
+
+
 @pytest.mark.slow
 def test_equal_requests_are_paid_for_once_whenever_the_process_is_killed(batch: Batch, project: Path) -> None:
     chance, texts = random.Random(16), 60

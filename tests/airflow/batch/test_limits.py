@@ -155,6 +155,15 @@ class TestCost:
         assert isinstance(priced.error(max_cost="0.11"), BudgetExceeded)
         assert len(priced.chat.requests) == 20
 
+    def test_they_are_priced_in_each_later_try(self, priced, connect):
+        priced.texts(30)
+        connect(**priced.chat.connection)
+        priced.error(max_total_tokens=110, max_concurrency=1)
+        priced.extra()
+        for most in ("0.121", "0.132"):
+            assert isinstance(priced.error(max_cost=most, max_concurrency=1), BudgetExceeded)
+        assert len(priced.chat.requests) == 12
+
     def test_it_is_refused_without_a_price(self, priced):
         priced.texts(3)
         error = priced.error(model="other", max_cost=1)

@@ -240,6 +240,12 @@ class TestNumbers:
         assert plan["cost"]["least"] == plan["cost"]["most"] == 0.00012
         assert plan["output_tokens"] == 15
 
+    def test_a_row_that_the_batch_api_does_not_take_would_fail(self, batch: Batch) -> None:
+        batch.texts(2)
+        plan = plan_of(batch, via="batch_api", request={"stream": True})
+        assert (plan["failed"], plan["to_send"]) == ({"InvalidRequest stream": 2}, 0)
+        assert plan_of(batch, request={"stream": True})["failed"] == {}
+
     def test_the_batch_api_costs_what_its_discount_leaves(self, batch: Batch, priced: Any) -> None:
         batch.write({"text": "a" * 400})
         whole = plan_of(batch, **FOUR_TOKENS_AT_MOST)["cost"]["most"]

@@ -299,6 +299,13 @@ class TestBadFolders:
         (tmp_path / "empty").mkdir()
         assert "holds no batch" in batch.error(reuse=str(tmp_path / "empty")).message
 
+    @pytest.mark.parametrize("path", ["a\0b", "a\ud800b"], ids=ascii)
+    def test_one_that_no_folder_can_have_as_its_name(self, batch: Batch, path: str) -> None:
+        batch.texts(1)
+        error = batch.error(reuse=path)
+        assert isinstance(error, InvalidRequest)
+        assert error.message.startswith("Correct reuse: ")
+
     @pytest.mark.parametrize("name", ["batch.json", "results.jsonl", "owner.json"])
     def test_somebody_elses(self, batch: Batch, tmp_path: Path, name: str) -> None:
         (tmp_path / "theirs").mkdir()

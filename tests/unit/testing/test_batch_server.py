@@ -99,6 +99,13 @@ def test_the_answers_of_a_test_and_those_that_are_refused_go_to_their_files(
     assert refused["response"]["body"]["error"]["message"] == "no"
 
 
+@pytest.mark.parametrize("usage", [[1], "many", {"total_tokens": "7"}, {"total_tokens": [7]}], ids=repr)
+def test_an_answer_may_have_a_usage_that_is_none(server: BatchServer, client: httpx.Client, usage: Any) -> None:
+    server.answer = lambda _body: replies.json_reply(200, replies.completion(usage=usage))
+    assert client.post("/chat/completions", json=line(0)["body"]).json()["usage"] == usage
+    assert server.tokens == 0
+
+
 def test_tokens_of_batches_and_of_single_calls_are_counted(server: BatchServer, client: httpx.Client) -> None:
     server.answer = lambda _body: replies.ok(usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
     ended(client, started(client))

@@ -157,3 +157,36 @@ def test_a_folder_with_orders_that_nobody_wrote_is_refused(orders):
         orders.task().execute({"ti": orders})
     (orders.output / "batch.json").write_text(json.dumps({**orders.identity, "jobs": [{"number": 1}]}), "utf-8")
     assert "has something in 'jobs' that no batch wrote" in orders.error().message
+
+
+@pytest.mark.parametrize("rows", [[[0, 1]], [[2, 0]], [[0, 10**12]], []], ids=repr)
+def test_an_order_with_other_rows_than_were_sent_is_refused(orders, rows):
+    with pytest.raises(exceptions.TaskDeferred):
+        orders.task().execute({"ti": orders})
+    jobs = [{**orders.jobs[0], "rows": rows}, *orders.jobs[1:]]
+    (orders.output / "batch.json").write_text(json.dumps({**orders.identity, "jobs": jobs}), "utf-8")
+    assert "has something in 'jobs' that no batch wrote" in orders.error().message
+    assert len(orders.vendor.batches) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"failed": {"StatusError 400": "x"}},
+        {"earlier": "x"},
+        {"began": "x"},
+        {"expires": "x"},
+        {"error": {"message": [1]}},
+        {"error": {}},
+        {"reasons": [1]},
+    ],
+    ids=repr,
+)
+def test_what_a_try_keeps_is_passed_over_where_somebody_has_changed_it(orders, changed):
+    with pytest.raises(exceptions.TaskDeferred) as deferred:
+        orders.task().execute({"ti": orders})
+    event = orders.event_of(deferred.value)
+    plan = {**orders.identity["plan"], **changed}
+    (orders.output / "batch.json").write_text(json.dumps({**orders.identity, "plan": plan}), "utf-8")
+    manifest = orders.task().execute_complete({"ti": orders}, event)
+    assert (manifest["succeeded"], manifest["missing"]) == (5, 0)

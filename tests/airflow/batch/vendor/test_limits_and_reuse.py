@@ -36,6 +36,26 @@ def test_a_limit_of_the_cost_without_a_known_price_is_refused_before_anything_is
     assert orders.vendor.batches == []
 
 
+def test_a_row_whose_model_has_no_known_price_fails_alone(bulk, connect):
+    connection = bulk.vendor.connection
+    connect(**{**connection, "extra": {**connection["extra"], "prices": {"test-model": {"input": "1", "output": "1"}}}})
+    bulk.write(*({"text": "a", "model": model} for model in ("test-model", "unknown", "test-model")))
+    manifest = bulk.run(model="{{ row.model }}", max_cost=1, max_failures=1)
+    assert (manifest["succeeded"], manifest["failed"]) == (2, {"InvalidRequest": 1})
+    assert bulk.errors[0]["error"]["message"].startswith("Set the extra 'prices' of the connection for the model 'unk")
+    assert bulk.sent == ["row-0", "row-2"]
+
+
+def test_what_was_answered_before_a_price_was_known_counts(orders, connect):
+    orders.vendor.script(batch_faults.expired(2))
+    orders.error(max_total_tokens=12)
+    spent_before, asked = orders.vendor.tokens, len(orders.sent)
+    connection, prices = orders.vendor.connection, {"test-model": {"input": "1000000", "output": "1000000"}}
+    connect(**{**connection, "extra": {**connection["extra"], "prices": prices}})
+    error = orders.error(max_cost=spent_before)
+    assert (type(error), len(orders.sent)) == (BudgetExceeded, asked)
+
+
 def test_half_prices_are_held_against_the_limit(orders, connect):
     connection = orders.vendor.connection
     prices = {"test-model": {"input": "1000000", "output": "0"}}
