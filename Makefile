@@ -140,8 +140,10 @@ docs-serve: .venv-docs/.ready ## the same site on http://127.0.0.1:8000, built a
 bench: .venv-bench/.ready ## the benchmarks against other providers
 	.venv-bench/bin/python benchmarks/run.py
 
-soak: .venv/.ready ## five minutes of everything at once with every fault: is any answer lost, does anything grow?
+soak: .venv/.ready ## everything at once with every fault: is any answer lost or paid for twice, is the bill right, does anything grow?
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/soak_spending.py --seconds 300
+	$(BIN)/python benchmarks/soak_batch_api.py
 
 lock: $(UV) ## make the lock files anew, with the newest versions that fit
 	$(COMPILE) --extra local --extra dev pyproject.toml requirements/newest.in --output-file requirements/dev.lock

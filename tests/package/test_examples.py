@@ -97,7 +97,7 @@ def test_bulk_openai_file_answers_each_request_of_the_file_by_its_id(run, tmp_pa
     manifest = finished.xcoms("ask")["return_value"]
     assert manifest["usage"]["total_tokens"] > 0
     line = lines(Path(manifest["results"]))[0]
-    assert set(line) == {"index", "id", "custom_id", "response", "error"}
+    assert set(line) == {"index", "id", "custom_id", "response", "error", "digest"}
     assert set(line["response"]) == {"status_code", "request_id", "body"}
 
 

@@ -125,6 +125,25 @@ const CALL = "Chat completion: model gpt-5.4-mini, 4 messages, status 200, 1 att
 const failed = { operator: "ChatCompletionOperator", operator_name: "ChatCompletionOperator", state: "failed", rendered_fields: { prompt: "Summarise the incidents of last week.", system_prompt: "Be brief.", request: null } };
 const UNAUTHORIZED = "Check the API key (password) of connection 'chat_default' (HTTP 401, invalid_api_key): Incorrect API key provided";
 
+const requestPlan = { dry_run: true, url: "https://api.openai.com/v1/chat/completions", model: "gpt-5.4-mini", message_count: 1, bytes: 96, request: {}, curl: "curl https://api.openai.com/v1/chat/completions \\\n  -H 'content-type: application/json' \\\n  -H \"authorization: Bearer $CHAT_API_KEY\" \\\n  --data-binary '{\"model\": \"gpt-5.4-mini\"}'" };
+
+/** The plan of a batch with dry_run=True. */
+const batchPlan = (more = {}) => ({
+  dry_run: true, rows: 12000, answered: 800, reused: 150, equal: 42, to_send: 11010, failed: { "InvalidRequest column": 38, InvalidRequest: 2 },
+  first_failures: { "InvalidRequest column": [{ index: 17, id: "r-17", message: "Correct the prompt or the input: there is no column 'text' (reviews.csv:18)" }] },
+  would_fail: true, input_tokens: 1320450, output_tokens: 220200, counted_by: ["o200k_base"], is_guess: true,
+  cost: { least: 0.33, most: 0.77, currency: "EUR" },
+  limits: { max_total_tokens: { limit: 1000000, spent: 90400, fits: false }, max_cost: { limit: 0.5, spent: 0.02, fits: null } },
+  notes: ["Input tokens are a guess by o200k_base, which may not be the model's own encoding"], first_request: requestPlan, ...more,
+});
+/** Nothing in it is of the kind that it should be. */
+const HOSTILE_PLAN = {
+  rows: "<img src=x onerror=alert(1)>", answered: { toString: 1 }, equal: [], to_send: null, failed: { [HOSTILE]: 3, constructor: 1, InvalidRequest: "many" },
+  first_failures: { [HOSTILE]: [{ index: {}, id: { toString: 1 }, message: { valueOf: 2 } }, null, "x"] }, would_fail: "true", input_tokens: "1e9",
+  output_tokens: null, counted_by: [{}, HOSTILE], is_guess: true, cost: ["much"], limits: { [HOSTILE]: 1, max_total_tokens: { limit: { toString: 1 }, spent: "1", fits: "no" }, max_cost: 3 },
+  notes: [HOSTILE, { toString: 1 }], first_request: { url: { toString: 1 }, model: [1], bytes: "x", curl: { toString: 1 }, attachments: [{ path: { toString: 1 } }] },
+};
+
 export const scenarios = {
   ask: chat([...asked, { role: "assistant", content: REPLY, reasoning_content: "458,112 rows have no customer_id." }], { usage: usage({ tool_calls: 1 }) }),
   structured: chat(
@@ -175,7 +194,9 @@ export const scenarios = {
     instance: { operator: "ChatCompletionBranchOperator", operator_name: "ChatCompletionBranchOperator", state: "success" },
     xcoms: { ...chat([{ role: "user", content: "A customer writes: The kettle leaks. I want my money back." }, { role: "assistant", content: null, tool_calls: [{ id: "c1", type: "function", function: { name: "refund", arguments: '{"euros": 20}' } }] }]).xcoms, return_value: "refund", arguments: { refund: { euros: 20 } }, skipmixin_key: { followed: ["refund", "join"] } },
   },
-  plan: { instance: { operator: "ChatCompletionOperator", operator_name: "ChatCompletionOperator", state: "success" }, xcoms: { return_value: { dry_run: true, url: "https://api.openai.com/v1/chat/completions", model: "gpt-5.4-mini", message_count: 1, bytes: 96, request: {}, curl: "curl https://api.openai.com/v1/chat/completions \\\n  -H 'content-type: application/json' \\\n  -H \"authorization: Bearer $CHAT_API_KEY\" \\\n  --data-binary '{\"model\": \"gpt-5.4-mini\"}'" } } },
+  plan: { instance: { operator: "ChatCompletionOperator", operator_name: "ChatCompletionOperator", state: "success" }, xcoms: { return_value: requestPlan } },
+  "plan-batch": { instance: { operator: "ChatCompletionBatchOperator", operator_name: "ChatCompletionBatchOperator", state: "success" }, xcoms: { return_value: batchPlan() } },
+  "plan-batch-hostile": { instance: { operator: "ChatCompletionBatchOperator", operator_name: "ChatCompletionBatchOperator", state: "success" }, xcoms: { return_value: batchPlan(HOSTILE_PLAN) } },
 };
 
 export function instanceOf(name, place, mapIndex) {

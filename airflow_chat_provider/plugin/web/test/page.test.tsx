@@ -31,6 +31,12 @@ async function open(taskId: string, change?: (path: string) => Response | null, 
   return { root, text: root.text, asked };
 }
 
+/** The page of a batch that returned this plan. */
+function openPlan(plan: Record<string, unknown>) {
+  const value = JSON.stringify({ value: JSON.stringify(plan) });
+  return open("plan-batch", (path) => (path.endsWith("/return_value") ? new Response(value) : null));
+}
+
 function button(root: FakeElement, name: string): FakeElement {
   const found = [...root.all("button"), ...root.all("summary")].find((one) => one.text.startsWith(name));
   assert.ok(found, `there is no button ${name}`);
@@ -125,6 +131,53 @@ test("a branch shows which task it chose, and with which arguments", async () =>
 test("a dry run shows its plan", async () => {
   const { text } = await open("plan");
   assert.ok(text.includes("nothing was sent") && text.includes("$CHAT_API_KEY"));
+});
+
+test("a dry run of a batch shows its plan: rows, tokens, cost, limits and notes", async () => {
+  const { text } = await open("plan-batch");
+  const rows = ["Rows12,000", "Answered already800", "Reused150", "Equal42", "Would be sent11,010", "Would fail40"];
+  const tokens = ["Tokens in1,320,450a guess, counted by o200k_base", "Tokens outat most 220,200", "Cost0.33 to 0.77\u00a0EUR"];
+  const limits = ["max_total_tokens1,000,000 does not suffice90,400 of it spent by earlier tries", "max_cost0.50\u00a0EUR may not suffice0.02\u00a0EUR of it spent"];
+  for (const said of ["nothing was sent", ...rows, ...tokens, ...limits, "Input tokens are a guess by o200k_base"]) assert.ok(text.includes(said), said);
+  assert.ok(!text.includes("has left no counts"));
+  assert.ok(!text.includes("Request id") && !text.includes("Finish reason"));
+});
+
+test("a dry run of a batch names the first rows that would fail, and shows the first request", async () => {
+  const { root, text } = await open("plan-batch");
+  for (const said of ["The task would fail", "38 × InvalidRequest column", "there is no column 'text' (reviews.csv:18)", "row 17, id r-17"]) {
+    assert.ok(text.includes(said), said);
+  }
+  assert.deepEqual(root.all("h2").slice(0, 4).map((one) => one.text), ["The plan of the batch", "Notes", "Rows that would fail, by kind", "The first request"]);
+  assert.ok(text.includes("$CHAT_API_KEY"));
+});
+
+test("a dry run that would send nothing has no tokens, no cost and no request", async () => {
+  const { text } = await openPlan({ dry_run: true, rows: 0, to_send: 0, failed: {}, input_tokens: 0, first_request: null, notes: [] });
+  assert.ok(text.includes("Would be sent0") && text.includes("Would fail0"));
+  for (const said of ["Tokens in", "Cost", "The first request", "Notes"]) assert.ok(!text.includes(said), said);
+});
+
+for (const [costs, said] of [
+  [{ least: 0.25, most: null, currency: "USD" }, "Costat least 0.25\u00a0USD"],
+  [{ least: null, most: null, currency: "USD" }, "Costunknown"],
+  [{ least: 0, most: 0, currency: "USD" }, "Cost0\u00a0USD"],
+  [null, "Costunknown"],
+] as const) {
+  test(`a plan's cost of ${JSON.stringify(costs)} is shown as far as it is known`, async () => {
+    const { text } = await openPlan({ dry_run: true, rows: 1, to_send: 1, cost: costs, output_tokens: null });
+    assert.ok(text.includes(said), text);
+    assert.ok(text.includes("Tokens outunknown"));
+  });
+}
+
+test("a plan in which nothing is what it should be is shown as text and as unknown", async () => {
+  const { root, text } = await open("plan-batch-hostile");
+  for (const said of ["Rowsunknown", "Would fail4", "Tokens inunknown", "Costunknown", "max_total_tokensunknown may not suffice", "Modelunknown", "<script>window.hacked"]) {
+    assert.ok(text.includes(said), said);
+  }
+  assert.ok(!text.includes("could not be shown") && !text.includes("[object Object]") && !text.includes("The task would fail"));
+  assert.equal(root.all("img").length + root.all("script").length, 0);
 });
 
 test("a mapped task lists its instances, page by page", async () => {

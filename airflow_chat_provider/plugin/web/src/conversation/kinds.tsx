@@ -1,9 +1,9 @@
-// What a batch, a branch and a dry run show of their own.
+// What a batch and a branch show of their own.
 
-import { asText, isObject, type Json, type JsonObject, list } from "../lib/api";
+import { asText, isObject, type Json, list } from "../lib/api";
 import { Badge, CopyButton, Fact, Facts, Notice, Progress } from "../lib/components";
-import { CodeBlock, JsonBlock } from "../lib/code";
-import { bytes, count, date, duration, isNumber, percent, plural } from "../lib/format";
+import { JsonBlock } from "../lib/code";
+import { count, date, duration, isNumber, percent, plural } from "../lib/format";
 import { shortened } from "../lib/links";
 import { PlainText, visible } from "../lib/text";
 import { kindsOf } from "./failure";
@@ -60,15 +60,17 @@ export function Batch({ task }: { task: Task }) {
           )}
         </div>
       </div>
-      {kinds.length ? <Failures kinds={kinds} first={isObject(manifest.first_failures) ? manifest.first_failures : {}} /> : null}
+      {kinds.length ? <Failures kinds={kinds} first={manifest.first_failures} /> : null}
     </section>
   );
 }
 
-function Failures({ kinds, first }: { kinds: [string, number][]; first: JsonObject }) {
+/** Kinds of failures with the first rows of each. `first` is not taken on trust. */
+export function Failures({ kinds, first, title = "Failures by kind" }: { kinds: [string, number][]; first: Json | undefined; title?: string }) {
+  const rows = (kind: string) => (isObject(first) && Object.hasOwn(first, kind) ? list(first[kind]).filter(isObject).slice(0, 10) : []);
   return (
     <div class="stack">
-      <h2>Failures by kind</h2>
+      <h2>{title}</h2>
       {kinds.map(([kind, many]) => (
         <article class="card" key={kind}>
           <div class="card-body stack">
@@ -76,13 +78,13 @@ function Failures({ kinds, first }: { kinds: [string, number][]; first: JsonObje
               <Badge tone="error">{count(many)} ×</Badge> <code class="foreign">{visible(shortened(kind, 120))}</code>
             </h3>
             {remedyOf(kind) ? <p>{remedyOf(kind)}</p> : null}
-            {list(first[kind]).length ? (
+            {rows(kind).length ? (
               <ol class="first-failures">
-                {list(first[kind]).filter(isObject).slice(0, 10).map((row, at) => (
+                {rows(kind).map((row, at) => (
                   <li key={at}>
                     <span class="muted foreign">
                       row {isNumber(row.index) ? count(row.index) : "?"}
-                      {row.id === undefined || row.id === null ? "" : <>, id {visible(shortened(String(row.id), 80))}</>}
+                      {row.id === undefined || row.id === null ? "" : <>, id {visible(shortened(asText(row.id) ?? JSON.stringify(row.id), 80))}</>}
                     </span>
                     <PlainText text={asText(row.message) ?? JSON.stringify(row)} />
                   </li>
@@ -129,40 +131,6 @@ export function Branch({ task }: { task: Task }) {
           <p class="muted">The reply below is how the model chose. All other tasks directly downstream are skipped.</p>
         </div>
       </div>
-    </section>
-  );
-}
-
-/** The plan of a dry run: nothing was sent. */
-export function Plan({ plan }: { plan: JsonObject }) {
-  const files = list(plan.attachments).filter(isObject);
-  return (
-    <section class="stack" aria-label="The plan">
-      <Notice title="A dry run: nothing was sent.">
-        <p>This is the request as it would be sent.</p>
-      </Notice>
-      <div class="card">
-        <div class="card-body">
-          <Facts>
-            <Fact name="Model">{asText(plan.model) ? visible(String(plan.model)) : null}</Fact>
-            <Fact name="Messages">{count(plan.message_count)}</Fact>
-            <Fact name="Size">{bytes(plan.bytes)}</Fact>
-            <Fact name="URL" wide>
-              <span class="mono foreign">{visible(shortened(String(plan.url ?? ""), 500))}</span>
-            </Fact>
-          </Facts>
-        </div>
-      </div>
-      {files.length ? (
-        <ul class="stack">
-          {files.map((file, at) => (
-            <li key={at} class="foreign">
-              {visible(String(file.path))} <span class="muted">{[asText(file.type), bytes(file.bytes)].join(", ")}</span>
-            </li>
-          ))}
-        </ul>
-      ) : null}
-      <CodeBlock code={String(plan.curl)} language="bash" label="curl" />
     </section>
   );
 }

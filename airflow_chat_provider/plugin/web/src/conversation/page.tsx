@@ -7,7 +7,8 @@ import { Chat } from "./chat";
 import { Failure } from "./failure";
 import { Header, pageTitle, stateNotice, Took, WAITING } from "./header";
 import { Mapped, Tries } from "./history";
-import { Batch, Branch, Plan, Rejected } from "./kinds";
+import { Batch, Branch, Rejected } from "./kinds";
+import { BatchPlan, Plan } from "./plan";
 import { Raw } from "./raw";
 import { isMappedError, kindOf, objectOf, type Reader, type Task, useTask } from "./task";
 
@@ -69,7 +70,7 @@ function Parts({ reader, instance }: { reader: Reader; instance: TaskInstance | 
   const usage = objectOf(task, "usage");
   const manifestUsage = objectOf(task, "progress").usage;
   const took = Object.keys(usage).length || !manifestUsage ? usage : (manifestUsage as typeof usage);
-  const plan = kind === "plan" ? objectOf(task, "return_value") : null;
+  const plan = kind === "plan" || kind === "batch-plan" ? objectOf(task, "return_value") : null;
   const isRead = task.instance.state !== "reading" && task.entries.state !== "reading";
   return (
     <>
@@ -82,7 +83,7 @@ function Parts({ reader, instance }: { reader: Reader; instance: TaskInstance | 
       {Object.keys(took).length || hasAny(task) ? plan ? null : <Took task={task} usage={took} /> : null}
       {failed && instance ? <Failure key={instance.try_number} api={api} task={task} instance={instance} /> : null}
       <Rejected rejected={usage.rejected} />
-      {plan ? <Plan plan={plan} /> : null}
+      {plan ? kind === "plan" ? <Plan plan={plan} /> : <BatchPlan plan={plan} /> : null}
       {kind === "batch" ? <Batch task={task} /> : null}
       {kind === "branch" ? <Branch task={task} /> : null}
       {kind === "batch" || plan || task.entries.state !== "here" ? null : <Chat reader={reader} instance={instance} />}

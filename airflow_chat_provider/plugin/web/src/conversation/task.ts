@@ -132,11 +132,12 @@ export function objectOf(task: Task, key: string): JsonObject {
 const OURS = ["messages", "usage", "body", "status", "configuration"];
 
 /** What kind of task it is: by the operator's name, or for a subclass by the XComs that it left. */
-export function kindOf(task: Task): "batch" | "branch" | "chat" | "plan" | "other" {
+export function kindOf(task: Task): "batch" | "branch" | "chat" | "plan" | "batch-plan" | "other" {
   const instance = task.instance.state === "here" ? task.instance.value : null;
   const name = instance?.operator_name ?? instance?.operator ?? "";
   const value = objectOf(task, "return_value");
   if (value.dry_run === true && typeof value.curl === "string") return "plan";
+  if (value.dry_run === true && "rows" in value && "to_send" in value) return "batch-plan";
   const manifest = [value, objectOf(task, "progress")].some((one) => "total" in one && "succeeded" in one && "missing" in one);
   if (/Batch/i.test(name) && /chat/i.test(name)) return "batch";
   if (manifest) return "batch";
