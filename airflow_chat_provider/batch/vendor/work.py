@@ -20,6 +20,7 @@ from airflow_chat_provider.batch.vendor.answers import Answers
 from airflow_chat_provider.batch.vendor.planning import Planner
 from airflow_chat_provider.batch.vendor.starting import Starter, final
 from airflow_chat_provider.core.errors import ChatCompletionError, StatusError
+from airflow_chat_provider.core.server.scrub import Scrubber
 from airflow_chat_provider.core.spelling import plural
 from airflow_chat_provider.transport.batch_api import BatchApi, VendorBatch
 from airflow_chat_provider.transport.batch_watch import pause, watch
@@ -203,15 +204,16 @@ class Work:
         if self.show is not None:
             self.show()
         if batch.status == "failed" and not count and self._is_planned:
-            self._starter.fail(self._refused(order, batch))
+            self._starter.fail(await asyncio.to_thread(self._refused, order, batch))
 
     def _refused(self, order: Order, batch: VendorBatch) -> ChatCompletionError:
-        """The error of a file that the vendor did not accept."""
+        """The error of a file that the vendor did not accept. It quotes nothing of the row that the vendor means."""
         said = []
         for fault in batch.faults[:3]:
             row = order.row_of(fault.line) if fault.line is not None else None
             where = "" if row is None else f" (row {row}, counted from 0)"
-            said.append(f"{fault.code}: {fault.message}{where}")
+            words = self._scrub(next(order.indices()) if row is None else row)(fault.message)
+            said.append(f"{fault.code}: {words}{where}")
         code = batch.faults[0].code if batch.faults else None
         why = "; ".join(said) or "it does not say why"
         error = ChatCompletionError(
@@ -221,6 +223,13 @@ class Work:
         )
         error.final = True
         return error
+
+    def _scrub(self, index: int) -> Scrubber:
+        """Blanks what a text quotes of a row's request, which is made again for this, and secrets."""
+        rows, request = self.source.rows(lambda one: one == index), None
+        with contextlib.suppress(Exception):  # it cannot be made any more
+            request, _ = self.engine.requests.for_row(next(iter(rows)))
+        return Scrubber(request, self.engine.settings.secrets)
 
     def _wait(self) -> Wait | None:
         """What is to be waited for; None at the end."""

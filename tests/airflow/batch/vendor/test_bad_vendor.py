@@ -191,6 +191,14 @@ def test_a_key_that_a_refusal_quotes_is_not_shown(rows, log):
     assert key not in json.dumps(rows.identity)
 
 
+def test_a_prompt_that_a_refusal_quotes_is_not_shown(bulk, log):
+    bulk.write({"text": "a canary prompt that nobody may see"})
+    bulk.vendor.script(batch_faults.failed("bad_prompt", "Not allowed: 'a canary prompt that nobody may see'."))
+    assert "bad_prompt: Not allowed: '***'." in bulk.error().message
+    assert "canary" not in log.text
+    assert "canary" not in json.dumps(bulk.identity)
+
+
 def test_a_file_that_is_refused_while_another_one_is_under_way_ends_the_task_once_that_has_ended(bulk, monkeypatch):
     monkeypatch.setattr("airflow_chat_provider.batch.vendor.cutting.MOST_REQUESTS", 3)
     bulk.texts(6)
