@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +52,9 @@ class Feed:
 
     def close(self) -> None:
         # It does not wait: a slow store must not hold up the end of the batch.
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._coming is not None:
+            self._coming.cancel()
         if isinstance(self._rows, Generator):  # or an error's traceback would keep the input open
-            with contextlib.suppress(ValueError):  # a thread still waits for a slow disk in there
-                self._rows.close()
+            # In the thread that reads it: Python 3.11 crashes if a generator is closed while another thread ends it.
+            self._thread.submit(self._rows.close)
+        self._thread.shutdown(wait=False)
